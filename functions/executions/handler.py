@@ -1,0 +1,100 @@
+"""What those who run work call: create executions, add tasks, look at them."""
+
+from http import HTTPStatus
+from typing import Any
+
+from tasklatch.aws.clients import dynamodb
+from tasklatch.aws.executions import Executions
+from tasklatch.aws.history import History
+from tasklatch.aws.patience import Patience
+from tasklatch.clock import system_clock
+from tasklatch.http import execution_contract as contract
+from tasklatch.http.body import payload_text
+from tasklatch.http.idempotency import execution_id_for
+from tasklatch.http.routes import Answer, Call, Routes
+from tasklatch.http.views import task_view
+from tasklatch.settings import settings
+
+routes = Routes()
+handler = routes.serve
+
+
+@routes.serves(contract.CREATE_EXECUTION)
+def create_execution(call: Call) -> Answer:
+    body = call.checked_body(contract.ExecutionBody)
+    key = call.headers.get("idempotency-key")
+    execution, created = _executions(call).create(
+        call.tenant,
+        execution_id_for(call.tenant, body.executionId, key),
+        body.definitions(),
+        name=body.name,
+        metadata=payload_text(body.metadata, "metadata"),
+    )
+    return Answer(
+        contract.execution_view(execution),
+        HTTPStatus.CREATED if created else HTTPStatus.OK,
+        {"location": f"/v1/executions/{execution.execution_id}"},
+        noted={"execution_id": execution.execution_id},
+    )
+
+
+@routes.serves(contract.ADD_TASKS)
+def add_tasks(call: Call) -> Answer:
+    definitions = call.checked_body(contract.TasksBody).definitions()
+    tasks = _executions(call).add_tasks(call.tenant, call.path["executionId"], definitions)
+    return Answer({"items": [task_view(task) for task in tasks]})
+
+
+@routes.serves(contract.LIST_EXECUTIONS)
+def list_executions(call: Call) -> Answer:
+    query = call.checked_query(contract.ExecutionsQuery)
+    found, cursor = _executions(call).list_executions(
+        call.tenant,
+        limit=query.limit,
+        cursor=query.cursor,
+        status=query.status,
+        created_after=contract.milliseconds(query.createdAfter),
+        created_before=contract.milliseconds(query.createdBefore),
+    )
+    return _page([contract.execution_view(execution) for execution in found], cursor)
+
+
+@routes.serves(contract.GET_EXECUTION)
+def get_execution(call: Call) -> Answer:
+    executions, execution_id = _executions(call), call.path["executionId"]
+    execution = executions.get(call.tenant, execution_id)
+    return Answer(contract.execution_detail_view(execution, executions.counts(call.tenant, execution_id)))
+
+
+@routes.serves(contract.LIST_TASKS)
+def list_tasks(call: Call) -> Answer:
+    query = call.checked_query(contract.TasksQuery)
+    found, cursor = _executions(call).list_tasks(
+        call.tenant, call.path["executionId"], limit=query.limit, cursor=query.cursor, status=query.status
+    )
+    return _page([task_view(task) for task in found], cursor)
+
+
+@routes.serves(contract.GET_TASK)
+def get_task(call: Call) -> Answer:
+    detail = _executions(call).task_detail(call.tenant, call.path["executionId"], call.path["taskId"])
+    return Answer(contract.task_detail_view(detail))
+
+
+@routes.serves(contract.LIST_HISTORY)
+def list_history(call: Call) -> Answer:
+    query = call.checked_query(contract.HistoryQuery)
+    execution_id, task_id = call.path["executionId"], call.path["taskId"]
+    history = History(dynamodb(), settings(), Patience(call.remaining_ms))
+    found, cursor = history.list_entries(call.tenant, execution_id, task_id, limit=query.limit, cursor=query.cursor)
+    if not found and query.cursor is None:
+        _executions(call).task_detail(call.tenant, execution_id, task_id)
+    return _page([contract.history_view(entry, call.tenant, execution_id, task_id) for entry in found], cursor)
+
+
+def _executions(call: Call) -> Executions:
+    return Executions(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
+
+
+def _page(items: list[Any], cursor: str | None) -> Answer:
+    return Answer({"items": items, "nextCursor": cursor} if cursor else {"items": items})

@@ -1,0 +1,88 @@
+"""What workers call: a report on an attempt, a batch of them, a heartbeat."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from tasklatch.aws.clients import dynamodb
+from tasklatch.aws.ledger import Ledger
+from tasklatch.aws.patience import Patience
+from tasklatch.clock import system_clock
+from tasklatch.domain.errors import BusyError
+from tasklatch.domain.latch import prevented_overwrite
+from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.report import Report
+from tasklatch.http.report_contract import (
+    REPORT_STATUS,
+    REPORT_STATUSES,
+    SEND_HEARTBEAT,
+    BatchBody,
+    HeartbeatBody,
+    ReportBody,
+    batched_answer,
+    batched_report,
+    heartbeat_answer,
+    report_answer,
+)
+from tasklatch.http.routes import Answer, Call, Routes
+from tasklatch.observability import PREVENTED_METRIC, VERDICT_METRIC, metrics
+from tasklatch.settings import settings
+
+routes = Routes()
+handler = routes.serve
+
+
+@routes.serves(REPORT_STATUS)
+def report_status(call: Call) -> Answer:
+    execution_id, task_id = call.path["executionId"], call.path["taskId"]
+    report = call.checked_body(ReportBody).report(call.tenant, execution_id, task_id)
+    recorded = _ledger(call).record(call.tenant, execution_id, report, call.receipt)
+    return Answer(report_answer(recorded), noted=_count([(report, recorded)]))
+
+
+@routes.serves(REPORT_STATUSES)
+def report_statuses(call: Call) -> Answer:
+    execution_id = call.path["executionId"]
+    said = call.checked_body(BatchBody).statuses
+    read = [batched_report(value, index, call.tenant, execution_id) for index, value in enumerate(said)]
+    reports = {index: report for index, report in enumerate(read) if isinstance(report, Report)}
+    recorded = _ledger(call).record_all(call.tenant, execution_id, list(reports.values()), call.receipt)
+    results = dict(zip(reports, recorded, strict=True))
+    answers = []
+    for index, report in enumerate(read):
+        if isinstance(report, Report):
+            answers.append(batched_answer(index, report.task_id, results[index], call.request_id))
+        else:
+            answers.append(batched_answer(index, None, report, call.request_id))
+    waits = [result.retry_after_seconds for result in recorded if isinstance(result, BusyError)]
+    return Answer(
+        {"results": answers},
+        headers={"retry-after": str(max(waits))} if waits else {},
+        noted=_count((reports[index], result) for index, result in results.items() if isinstance(result, Recorded)),
+    )
+
+
+@routes.serves(SEND_HEARTBEAT)
+def send_heartbeat(call: Call) -> Answer:
+    execution_id, task_id = call.path["executionId"], call.path["taskId"]
+    body = call.checked_body(HeartbeatBody)
+    attempt = body.named_attempt(call.tenant, execution_id, task_id)
+    pulse = _ledger(call).heartbeat(call.tenant, execution_id, task_id, attempt, body.progress)
+    return Answer(heartbeat_answer(pulse), noted={"continue": pulse.goes_on})
+
+
+def _ledger(call: Call) -> Ledger:
+    return Ledger(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
+
+
+def _count(recorded: Iterable[tuple[Report, Recorded]]) -> dict[str, Any]:
+    """Count the verdicts, for the metrics and for the log."""
+    verdicts: Counter[str] = Counter()
+    for report, result in recorded:
+        verdicts[result.verdict] += 1
+        metrics().add_metric(VERDICT_METRIC[result.verdict], MetricUnit.Count, 1)
+        if prevented_overwrite(report.status, result.verdict):
+            metrics().add_metric(PREVENTED_METRIC, MetricUnit.Count, 1)
+    return {"verdicts": dict(verdicts)}

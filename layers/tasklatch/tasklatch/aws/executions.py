@@ -1,0 +1,474 @@
+"""Executions and their tasks: creating them so that it can safely be repeated, and reading them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from botocore.exceptions import ClientError
+
+from tasklatch.aws import keys
+from tasklatch.aws.batch_put import chunks, put_all
+from tasklatch.aws.cursor import decode_cursor, encode_cursor
+from tasklatch.aws.ledger import STATEMENTS_A_CALL, Ledger
+from tasklatch.aws.patience import BUSY_CODES, Patience
+from tasklatch.aws.payloads import PAYLOAD, Payloads
+from tasklatch.aws.task_item import Item, item_of, task_of
+from tasklatch.clock import Clock
+from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError
+from tasklatch.domain.execution import (
+    Execution,
+    TaskDefinition,
+    check_definitions,
+    check_unchanged,
+    creation_fingerprint,
+    new_task,
+)
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task import Task, TaskDetail
+from tasklatch.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+_CALLS_SIDE_BY_SIDE: Final = 4
+_READS_A_CALL: Final = 100
+_PAGES_A_REQUEST: Final = 10
+_DEPENDS_ON: Final = "dependsOn"
+_LONGEST_TIME: Final = 10**14 - 1
+
+
+class Executions:
+    """The executions of the table.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, patience: Patience) -> None:
+        self._client = client
+        self._settings = settings
+        self._table = settings.table_name
+        self._clock = clock
+        self._patience = patience
+        self._ledger = Ledger(client, settings, clock, patience)
+        self._payloads = Payloads(client, settings, patience)
+
+    def create(
+        self,
+        tenant: str,
+        execution_id: str,
+        definitions: Sequence[TaskDefinition],
+        *,
+        name: str | None = None,
+        metadata: str | None = None,
+    ) -> tuple[Execution, bool]:
+        """Create an execution with its tasks.
+
+        The tasks are put first, then their inputs, then the item that commits them; then those that wait for nothing
+        are scheduled. The same request again finishes what an earlier one left undone, and never resets a task.
+
+        Returns
+        -------
+        Execution, bool
+            The execution, and whether this request is the one that made it.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the tasks do not fit together.
+        ConflictError
+            If the id was used for something else.
+        BusyError
+            If the table would not take it all in time; send it again.
+        """
+        check_definitions(definitions)
+        fingerprint = creation_fingerprint(name, metadata, definitions)
+        found = self._find(tenant, execution_id)
+        if found is None:
+            now = self._clock()
+            tasks = self._insert(tenant, execution_id, definitions, now)
+            execution = Execution(
+                tenant=tenant,
+                execution_id=execution_id,
+                status=ExecutionStatus.RUNNING,
+                version=1,
+                created_at=now,
+                updated_at=now,
+                definition=fingerprint,
+                name=name,
+                metadata=metadata,
+            )
+            found = self._commit(execution)
+        else:
+            execution = found
+            tasks = [new_task(definition, tenant, execution_id, found.created_at) for definition in definitions]
+        if found is not None and found.definition != fingerprint:
+            raise ConflictError(f"execution {execution_id!r} exists already, created from another request")
+        if (found or execution).status is ExecutionStatus.RUNNING:
+            self._schedule_ready(tenant, execution_id, definitions, tasks)
+        return found or execution, found is None
+
+    def add_tasks(self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition]) -> list[Task]:
+        """Add tasks to a running execution; a task that is there already, from the same definition, stays as it is.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such execution.
+        InvalidRequestError
+            If the tasks do not fit together, or to those that are there.
+        ConflictError
+            If the execution is over, or has one of the tasks with another definition.
+        BusyError
+            If the table would not take it all in time; send it again.
+        """
+        execution = self.get(tenant, execution_id)
+        if execution.status is not ExecutionStatus.RUNNING:
+            raise ConflictError(f"execution {execution_id!r} is {execution.status}: no task can be added")
+        named = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
+        existing = self._read_tasks(tenant, execution_id, sorted(named))
+        check_definitions(definitions, existing)
+        _check_all_unchanged(definitions, existing)
+        tasks = self._insert(tenant, execution_id, definitions, self._clock())
+        self._schedule_ready(tenant, execution_id, definitions, tasks)
+        read = self._read_tasks(tenant, execution_id, [task.task_id for task in tasks])
+        return [read[task.task_id] for task in tasks]
+
+    def get(self, tenant: str, execution_id: str) -> Execution:
+        """Read one execution.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        found = self._find(tenant, execution_id)
+        if found is None:
+            raise NotFoundError("execution", execution_id)
+        return found
+
+    def counts(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
+        """Count an execution's tasks by status, as they stand now."""
+        query = self._tasks_query(tenant, execution_id)
+        query["ProjectionExpression"] = "#status"
+        query["ExpressionAttributeNames"]["#status"] = "status"
+        counted: Counter[TaskStatus] = Counter()
+        while True:
+            answer = self._patience.call(partial(self._client.query, **query))
+            counted.update(TaskStatus(item["status"]["S"]) for item in answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return dict(counted)
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def list_executions(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        status: ExecutionStatus | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+    ) -> tuple[Sequence[Execution], str | None]:
+        """List a tenant's executions, newest first, and say where to go on.
+
+        Times are milliseconds since the epoch. The index behind it follows writes within about a second. A page can
+        hold fewer than `limit`, even none, and still go on: where many do not match, the search stops for breath.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the cursor is not one of this list's.
+        """
+        list_key = keys.execution_list(tenant)
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": keys.LISTS_INDEX,
+            "KeyConditionExpression": "#key = :key AND #sort BETWEEN :from AND :to",
+            "ExpressionAttributeNames": {"#key": keys.LIST_KEY, "#sort": keys.LIST_SORT},
+            "ExpressionAttributeValues": {
+                ":key": {"S": list_key},
+                ":from": {"S": keys.execution_list_sort(created_after or 0, "")},
+                ":to": {"S": keys.execution_list_sort(created_before or _LONGEST_TIME, "\U0010ffff")},
+            },
+            "ScanIndexForward": False,
+        }
+        if cursor is not None:
+            sort, execution_id = decode_cursor(cursor, list_key, 2)
+            query["ExclusiveStartKey"] = self._list_position(tenant, list_key, sort, execution_id)
+        items: list[Execution] = []
+        for _ in range(_PAGES_A_REQUEST):
+            query["Limit"] = limit - len(items)
+            answer = self._patience.call(partial(self._client.query, **query))
+            read = self._read_items([{keys.PK: item[keys.PK], keys.SK: item[keys.SK]} for item in answer["Items"]])
+            page = sorted(map(_execution_of, read), key=lambda one: (one.created_at, one.execution_id), reverse=True)
+            items += [one for one in page if status in (None, one.status)]
+            if "LastEvaluatedKey" not in answer:
+                return items, None
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            if len(items) >= limit:
+                break
+        last_sort = query["ExclusiveStartKey"][keys.LIST_SORT]["S"]
+        return items, encode_cursor(list_key, last_sort, last_sort.partition("#")[2])
+
+    def list_tasks(
+        self,
+        tenant: str,
+        execution_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        status: TaskStatus | None = None,
+    ) -> tuple[Sequence[Task], str | None]:
+        """List an execution's tasks by id, as they stand now, and say where to go on. A page can hold fewer.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such execution.
+        InvalidRequestError
+            If the cursor is not one of this list's.
+        """
+        query = self._tasks_query(tenant, execution_id)
+        pk = keys.execution_pk(tenant, execution_id)
+        if cursor is None:
+            self.get(tenant, execution_id)
+        else:
+            (sk,) = decode_cursor(cursor, pk, 1)
+            query["ExclusiveStartKey"] = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
+        if status is not None:
+            query["FilterExpression"] = "#status = :status"
+            query["ExpressionAttributeNames"]["#status"] = "status"
+            query["ExpressionAttributeValues"][":status"] = {"S": status}
+        tasks: list[Task] = []
+        for _ in range(_PAGES_A_REQUEST):
+            query["Limit"] = limit - len(tasks)
+            answer = self._patience.call(partial(self._client.query, **query))
+            tasks += map(task_of, answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return tasks, None
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            if len(tasks) >= limit:
+                break
+        return tasks, encode_cursor(pk, query["ExclusiveStartKey"][keys.SK]["S"])
+
+    def task_detail(self, tenant: str, execution_id: str, task_id: str) -> TaskDetail:
+        """Read one task with its input and output.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        pk: AttributeValueTypeDef = {"S": keys.execution_pk(tenant, execution_id)}
+        found = {
+            item[keys.SK]["S"]: item
+            for item in self._read_items(
+                [
+                    {keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}},
+                    {keys.PK: pk, keys.SK: {"S": keys.input_sk(task_id)}},
+                ],
+            )
+        }
+        item = found.get(keys.task_sk(task_id))
+        if item is None:
+            raise NotFoundError("task", task_id)
+        given = found.get(keys.input_sk(task_id), {})
+        task = task_of(item)
+        return TaskDetail(
+            task=task,
+            input=given[PAYLOAD]["S"] if PAYLOAD in given else None,
+            output=self._payloads.output_of(task),
+            depends_on=tuple(name["S"] for name in given[_DEPENDS_ON]["L"]) if _DEPENDS_ON in given else (),
+        )
+
+    def _insert(
+        self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], now: int
+    ) -> Sequence[Task]:
+        """Put the tasks that are not there yet, then what they are given: nobody works on them before."""
+        tasks = [new_task(definition, tenant, execution_id, now) for definition in definitions]
+        waiting = {
+            definition.task_id: self._task_insert(task) for definition, task in zip(definitions, tasks, strict=True)
+        }
+        present: set[str] = set()
+        with ThreadPoolExecutor(_CALLS_SIDE_BY_SIDE) as pool:
+            for _ in self._patience.tries():
+                done: list[tuple[str, bool]] = []
+                for part in pool.map(partial(self._send_inserts, waiting), chunks(waiting, STATEMENTS_A_CALL)):
+                    done += part
+                for task_id, was_there in done:
+                    del waiting[task_id]
+                    if was_there:
+                        present.add(task_id)
+                if not waiting:
+                    break
+        if present:
+            _check_all_unchanged(definitions, self._read_tasks(tenant, execution_id, sorted(present)))
+        pk = keys.execution_pk(tenant, execution_id)
+        put_all(self._client, self._table, self._input_items(pk, definitions, now), self._patience)
+        return tasks
+
+    def _send_inserts(self, statements: dict[str, Any], task_ids: Sequence[str]) -> list[tuple[str, bool]]:
+        """Insert tasks; name those that are in the table now, and whether they were before."""
+        request = [statements[task_id] for task_id in task_ids]
+        try:
+            answer = self._patience.call(lambda: self._client.batch_execute_statement(Statements=request))
+        except BusyError:
+            return []
+        done = []
+        for task_id, response in zip(task_ids, answer["Responses"], strict=True):
+            refusal = response.get("Error")
+            if refusal is None or refusal["Code"] == "DuplicateItem":
+                done.append((task_id, refusal is not None))
+            elif refusal["Code"] not in BUSY_CODES:
+                raise RuntimeError(f"DynamoDB refused a statement: {refusal['Code']}: {refusal['Message']}")
+        return done
+
+    def _task_insert(self, task: Task) -> dict[str, Any]:
+        item = item_of(task)
+        item[keys.LIST_KEY] = {"S": keys.open_list(task.tenant, task.execution_id)}
+        item[keys.LIST_SORT] = item[keys.SK]
+        self._let_expire(item, task.created_at)
+        fields = ", ".join(f"'{name}': ?" for name in item)
+        return {
+            "Statement": f'INSERT INTO "{self._table}" VALUE {{{fields}}}',
+            "Parameters": list(item.values()),
+        }
+
+    def _input_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
+        items = []
+        for definition in definitions:
+            item: Item = {keys.PK: {"S": pk}, keys.SK: {"S": keys.input_sk(definition.task_id)}}
+            if definition.input is not None:
+                item[PAYLOAD] = {"S": definition.input}
+            if definition.depends_on:
+                item[_DEPENDS_ON] = {"L": [{"S": name} for name in definition.depends_on]}
+            if len(item) > len((keys.PK, keys.SK)):
+                self._let_expire(item, now)
+                items.append(item)
+        return items
+
+    def _schedule_ready(
+        self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], tasks: Sequence[Task]
+    ) -> None:
+        waiting = {definition.task_id for definition in definitions if definition.depends_on}
+        self._ledger.schedule(tenant, execution_id, [task for task in tasks if task.task_id not in waiting])
+
+    def _commit(self, execution: Execution) -> Execution | None:
+        """Put the execution's item; if another request was first, return what that one put."""
+        item = _item_of(execution)
+        self._let_expire(item, execution.created_at)
+        try:
+            self._patience.call(
+                lambda: self._client.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#pk)",
+                    ExpressionAttributeNames={"#pk": keys.PK},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                ),
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            return _execution_of(cast("dict[str, Any]", error.response)["Item"])
+        return None
+
+    def _find(self, tenant: str, execution_id: str) -> Execution | None:
+        key: Item = {
+            keys.PK: {"S": keys.execution_pk(tenant, execution_id)},
+            keys.SK: {"S": keys.EXECUTION_SK},
+        }
+        answer = self._patience.call(
+            lambda: self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True),
+        )
+        return _execution_of(answer["Item"]) if "Item" in answer else None
+
+    def _read_tasks(self, tenant: str, execution_id: str, task_ids: Sequence[str]) -> dict[str, Task]:
+        pk: AttributeValueTypeDef = {"S": keys.execution_pk(tenant, execution_id)}
+        found = self._read_items([{keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}} for task_id in task_ids])
+        return {task.task_id: task for task in map(task_of, found)}
+
+    def _read_items(self, wanted: "Sequence[Item]") -> list[Item]:
+        """Read items by key, in no order, up to 100 a call."""
+        items: list[Item] = []
+        for chunk in chunks(wanted, _READS_A_CALL):
+            request: Any = {self._table: {"Keys": chunk, "ConsistentRead": True}}
+            for _ in self._patience.tries():
+                answer = self._patience.call(partial(self._client.batch_get_item, RequestItems=request))
+                items += answer["Responses"].get(self._table, [])
+                request = answer["UnprocessedKeys"]
+                if not request:
+                    break
+        return items
+
+    def _tasks_query(self, tenant: str, execution_id: str) -> dict[str, Any]:
+        return {
+            "TableName": self._table,
+            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
+            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
+            "ExpressionAttributeValues": {
+                ":pk": {"S": keys.execution_pk(tenant, execution_id)},
+                ":prefix": {"S": keys.TASK_PREFIX},
+            },
+            "ConsistentRead": True,
+        }
+
+    def _list_position(self, tenant: str, list_key: str, sort: str, execution_id: str) -> Item:
+        return {
+            keys.PK: {"S": keys.execution_pk(tenant, execution_id)},
+            keys.SK: {"S": keys.EXECUTION_SK},
+            keys.LIST_KEY: {"S": list_key},
+            keys.LIST_SORT: {"S": sort},
+        }
+
+    def _let_expire(self, item: Item, now: int) -> None:
+        expires_at = self._settings.expires_at(now)
+        if expires_at is not None:
+            item["expiresAt"] = {"N": str(expires_at)}
+
+
+def _check_all_unchanged(definitions: Sequence[TaskDefinition], found: Mapping[str, Task]) -> None:
+    for definition in definitions:
+        if definition.task_id in found:
+            check_unchanged(definition, found[definition.task_id])
+
+
+def _item_of(execution: Execution) -> Item:
+    item: Item = {
+        keys.PK: {"S": keys.execution_pk(execution.tenant, execution.execution_id)},
+        keys.SK: {"S": keys.EXECUTION_SK},
+        keys.LIST_KEY: {"S": keys.execution_list(execution.tenant)},
+        keys.LIST_SORT: {"S": keys.execution_list_sort(execution.created_at, execution.execution_id)},
+        "tenant": {"S": execution.tenant},
+        "executionId": {"S": execution.execution_id},
+        "status": {"S": execution.status},
+        "version": {"N": str(execution.version)},
+        "createdAt": {"N": str(execution.created_at)},
+        "updatedAt": {"N": str(execution.updated_at)},
+        "definition": {"S": execution.definition},
+    }
+    if execution.name is not None:
+        item["name"] = {"S": execution.name}
+    if execution.metadata is not None:
+        item["metadata"] = {"S": execution.metadata}
+    return item
+
+
+def _execution_of(item: Item) -> Execution:
+    return Execution(
+        tenant=item["tenant"]["S"],
+        execution_id=item["executionId"]["S"],
+        status=ExecutionStatus(item["status"]["S"]),
+        version=int(item["version"]["N"]),
+        created_at=int(item["createdAt"]["N"]),
+        updated_at=int(item["updatedAt"]["N"]),
+        definition=item["definition"]["S"],
+        name=item["name"]["S"] if "name" in item else None,
+        metadata=item["metadata"]["S"] if "metadata" in item else None,
+    )

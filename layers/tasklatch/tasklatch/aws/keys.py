@@ -1,0 +1,60 @@
+"""The keys of the table. Parts are escaped, so that no two different names can ever make the same key."""
+
+from typing import Final
+
+PK: Final = "pk"
+SK: Final = "sk"
+EXECUTION_SK: Final = "EXEC"
+TASK_PREFIX: Final = "TASK#"
+LISTS_INDEX: Final = "lists"
+LIST_KEY: Final = "listKey"
+LIST_SORT: Final = "listSort"
+
+
+def _part(name: str) -> str:
+    return name.replace("%", "%25").replace("#", "%23")
+
+
+def execution_pk(tenant: str, execution_id: str) -> str:
+    """The partition of an execution, its tasks and their payloads."""
+    return f"EXEC#{_part(tenant)}#{_part(execution_id)}"
+
+
+def task_sk(task_id: str) -> str:
+    """The hot item of a task."""
+    return f"{TASK_PREFIX}{_part(task_id)}"
+
+
+def input_sk(task_id: str) -> str:
+    """What a task was created from: its input and what it depends on."""
+    return f"INPUT#{_part(task_id)}"
+
+
+def output_sk(task_id: str, attempt: int, fingerprint: str) -> str:
+    """What one report said of its attempt's result."""
+    return f"OUTPUT#{_part(task_id)}#{attempt}#{fingerprint}"
+
+
+def history_pk(tenant: str, execution_id: str, task_id: str) -> str:
+    """The partition of a task's history."""
+    return f"HIST#{_part(tenant)}#{_part(execution_id)}#{_part(task_id)}"
+
+
+def history_sk(version: int, fingerprint: str | None = None) -> str:
+    """A change by its version; a report that changed nothing by the version it met and its fingerprint."""
+    return f"{version:010d}" if fingerprint is None else f"{version:010d}#{fingerprint}"
+
+
+def open_list(tenant: str, execution_id: str) -> str:
+    """The index partition of an execution's tasks that are still open."""
+    return f"OPEN#{_part(tenant)}#{_part(execution_id)}"
+
+
+def execution_list(tenant: str) -> str:
+    """The index partition of a tenant's executions, by time."""
+    return f"EXECS#{_part(tenant)}"
+
+
+def execution_list_sort(created_at: int, execution_id: str) -> str:
+    """By time of creation (milliseconds), then by id."""
+    return f"{created_at:014d}#{execution_id}"

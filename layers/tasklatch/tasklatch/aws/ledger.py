@@ -1,0 +1,416 @@
+"""The one write path: whatever reports on a task, through whichever contract, comes through here."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from botocore.exceptions import ClientError
+
+from tasklatch.aws import keys, latch_expression
+from tasklatch.aws.batch_put import chunks
+from tasklatch.aws.history import History
+from tasklatch.aws.patience import BUSY_CODES, Patience
+from tasklatch.aws.payloads import Payloads
+from tasklatch.aws.task_item import Item, task_of
+from tasklatch.clock import Clock
+from tasklatch.domain.errors import BusyError, NotFoundError, TasklatchError
+from tasklatch.domain.history import ignored_entry
+from tasklatch.domain.latch import Latch, judge, latch_of, schedule_latch
+from tasklatch.domain.outcome import Pulse, Recorded
+from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import Task
+from tasklatch.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+STATEMENTS_A_CALL: Final = 25
+"""BatchExecuteStatement takes no more."""
+
+_CALLS_SIDE_BY_SIDE: Final = 4
+_READS_A_CALL: Final = 100
+_GOING_ON: Final = (TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
+
+
+class Ledger:
+    """The table, and the conditional write that guards it.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        settings: Settings,
+        clock: Clock,
+        patience: Patience,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._clock = clock
+        self._patience = patience
+        self._history = History(client, settings, patience)
+        self._payloads = Payloads(client, settings, patience)
+
+    def record(self, tenant: str, execution_id: str, report: Report, receipt: str) -> Recorded:
+        """Take one report: one conditional write, after its output if it has one.
+
+        Parameters
+        ----------
+        receipt
+            Names the request that brought it.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task.
+        AttemptNeverOpenedError
+            If the report speaks about an attempt that was not opened.
+        BusyError
+            If the table would not take it in time; nothing was acknowledged.
+        """
+        now = self._clock()
+        if report.output is not None:
+            self._payloads.put_outputs(tenant, execution_id, [report], now)
+        current = None if _names_its_attempt(report) else self._read(tenant, execution_id, report.task_id)
+        for _ in self._patience.tries():
+            latch = _latch(report, current, now, receipt)
+            try:
+                return Recorded(Verdict.APPLIED, self._write(tenant, execution_id, latch, now))
+            except ClientError as error:
+                found = _in_the_way(report.task_id, error)
+            if not _overtaken(latch, found):
+                return self._settle(report, latch, found, now)
+            current = found
+        raise AssertionError("tries end by raising")
+
+    def record_all(
+        self, tenant: str, execution_id: str, reports: Sequence[Report], receipt: str
+    ) -> list[Recorded | TasklatchError]:
+        """Take up to 100 reports, 25 to a call; those on one task in the order given.
+
+        Returns
+        -------
+        list
+            For each report, in order, what became of it, or the error that concerns it alone.
+        """
+        results: list[Recorded | TasklatchError | None] = [None] * len(reports)
+        with ThreadPoolExecutor(_CALLS_SIDE_BY_SIDE) as pool:
+            for wave in _waves(reports):
+                for index, result in self._record_wave(tenant, execution_id, wave, receipt, pool):
+                    results[index] = result
+        return [result for result in results if result is not None]
+
+    def heartbeat(
+        self, tenant: str, execution_id: str, task_id: str, attempt: int | None, progress: float | None
+    ) -> Pulse:
+        """Note that an attempt is alive, and tell its worker whether to go on. It changes no status and no version.
+
+        Parameters
+        ----------
+        attempt
+            The attempt that is alive; None for the current one.
+        progress
+            How much is done, 0 to 1.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task.
+        BusyError
+            If the table would not take it in time.
+        """
+        request = self._heartbeat_request(tenant, execution_id, task_id, attempt, progress)
+        try:
+            answer = self._patience.call(lambda: self._client.update_item(**request))
+        except ClientError as error:
+            task = _in_the_way(task_id, error)
+            return Pulse(goes_on=False, reason=_why_stop(task, attempt), task=task)
+        return Pulse(goes_on=True, reason=None, task=task_of(answer["Attributes"]))
+
+    def _heartbeat_request(
+        self, tenant: str, execution_id: str, task_id: str, attempt: int | None, progress: float | None
+    ) -> dict[str, Any]:
+        names = {"#pk": keys.PK, "#status": "status", "#heartbeat": "heartbeatAt"}
+        values: Item = {f":{status}": {"S": status} for status in _GOING_ON}
+        values[":now"] = {"N": str(self._clock())}
+        condition = f"attribute_exists(#pk) AND #status IN ({', '.join(f':{status}' for status in _GOING_ON)})"
+        update = "SET #heartbeat = :now"
+        if attempt is not None:
+            names["#attempt"] = "attempt"
+            values[":attempt"] = {"N": str(attempt)}
+            condition += " AND #attempt = :attempt"
+        if progress is not None:
+            names["#progress"] = "progress"
+            values[":progress"] = {"N": str(progress)}
+            update += ", #progress = :progress"
+        return {
+            "TableName": self._settings.table_name,
+            "Key": _task_key(tenant, execution_id, task_id),
+            "UpdateExpression": update,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+            "ReturnValues": "ALL_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+    def _write(self, tenant: str, execution_id: str, latch: Latch, now: int) -> Task:
+        request = latch_expression.update_item(
+            latch,
+            self._settings.table_name,
+            keys.execution_pk(tenant, execution_id),
+            self._settings.expires_at(now),
+        )
+        return task_of(self._patience.call(lambda: self._client.update_item(**request))["Attributes"])
+
+    def _read(self, tenant: str, execution_id: str, task_id: str) -> Task:
+        key = _task_key(tenant, execution_id, task_id)
+        answer = self._patience.call(
+            lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
+        )
+        return _found(task_id, answer.get("Item"))
+
+    def _settle(self, report: Report, latch: Latch, found: Task, now: int) -> Recorded:
+        """Judge a report that was not let through, and keep it before it is answered."""
+        verdict = judge(latch, found)
+        if verdict is not Verdict.APPLIED:
+            entry = ignored_entry(report, verdict, found, now=now, receipt=str(latch.values["receipt"]))
+            self._history.put([(found, entry)])
+        return Recorded(verdict, found)
+
+    def schedule(self, tenant: str, execution_id: str, tasks: Sequence[Task]) -> None:
+        """Let tasks that wait for nothing be worked on; one that is already further stays as it is.
+
+        Raises
+        ------
+        BusyError
+            If the table would not take them all in time; those that it took are scheduled.
+        """
+        now = self._clock()
+        waiting = {index: schedule_latch(task, now=now) for index, task in enumerate(tasks)}
+        with ThreadPoolExecutor(_CALLS_SIDE_BY_SIDE) as pool:
+            for _ in self._patience.tries():
+                for index in self._execute(tenant, execution_id, waiting, now, pool):
+                    del waiting[index]
+                if not waiting:
+                    break
+
+    def _record_wave(
+        self,
+        tenant: str,
+        execution_id: str,
+        wave: Sequence[tuple[int, Report]],
+        receipt: str,
+        pool: ThreadPoolExecutor,
+    ) -> Iterator[tuple[int, Recorded | TasklatchError]]:
+        """Take reports on tasks that differ; yield each one's place and what became of it."""
+        now = self._clock()
+        current, failed = self._prepare(tenant, execution_id, dict(wave), now)
+        waiting = {index: report for index, report in wave if index not in failed}
+        refused: dict[int, tuple[Latch, Task]] = {}
+        try:
+            for _ in self._patience.tries() if waiting else ():
+                latches = {
+                    index: _latch(report, current.get(index), now, f"{receipt}#{index}")
+                    for index, report in waiting.items()
+                }
+                answers = self._execute(tenant, execution_id, latches, now, pool)
+                for index, let_through, task in self._complete(tenant, execution_id, waiting, answers):
+                    if task is None:
+                        failed[index] = NotFoundError("task", waiting[index].task_id)
+                    elif let_through:
+                        yield index, Recorded(Verdict.APPLIED, task)
+                    elif _overtaken(latches[index], task):
+                        current[index] = task
+                        continue
+                    elif latches[index].lets_through(task):
+                        # It was created, or moved on, since the write was refused: the next try will tell.
+                        continue
+                    else:
+                        refused[index] = (latches[index], task)
+                    del waiting[index]
+                if not waiting:
+                    break
+        except BusyError as busy:
+            failed.update(dict.fromkeys(waiting, busy))
+        yield from failed.items()
+        yield from self._settle_all(dict(wave), refused, now)
+
+    def _prepare(
+        self, tenant: str, execution_id: str, reports: dict[int, Report], now: int
+    ) -> tuple[dict[int, Task], dict[int, TasklatchError]]:
+        """Put the outputs, and read the tasks of reports that name no attempt; tell which of them cannot go on."""
+        failed: dict[int, TasklatchError] = {}
+        with_output = {index: report for index, report in reports.items() if report.output is not None}
+        try:
+            self._payloads.put_outputs(tenant, execution_id, list(with_output.values()), now)
+        except BusyError as busy:
+            failed.update(dict.fromkeys(with_output, busy))
+        unnamed = {
+            index: report for index, report in reports.items() if index not in failed and not _names_its_attempt(report)
+        }
+        current: dict[int, Task] = {}
+        try:
+            for index, task in self._read_all(tenant, execution_id, unnamed):
+                if task is None:
+                    failed[index] = NotFoundError("task", unnamed[index].task_id)
+                else:
+                    current[index] = task
+        except BusyError as busy:
+            failed.update(dict.fromkeys(unnamed, busy))
+        return current, failed
+
+    def _settle_all(
+        self, reports: dict[int, Report], refused: dict[int, tuple[Latch, Task]], now: int
+    ) -> Iterator[tuple[int, Recorded | TasklatchError]]:
+        """Judge reports that were not let through, and keep them before they are answered."""
+        judged: dict[int, Recorded] = {}
+        entries = []
+        for index, (latch, found) in refused.items():
+            try:
+                verdict = judge(latch, found)
+            except TasklatchError as error:
+                yield index, error
+                continue
+            judged[index] = Recorded(verdict, found)
+            if verdict is not Verdict.APPLIED:
+                given = str(latch.values["receipt"])
+                entries.append((found, ignored_entry(reports[index], verdict, found, now=now, receipt=given)))
+        try:
+            self._history.put(entries)
+        except BusyError as busy:
+            yield from dict.fromkeys(judged, busy).items()
+        else:
+            yield from judged.items()
+
+    def _execute(
+        self, tenant: str, execution_id: str, latches: dict[int, Latch], now: int, pool: ThreadPoolExecutor
+    ) -> dict[int, "_StatementAnswer"]:
+        """Send the writes, 25 to a call and the calls side by side; what a busy table did not take is left out."""
+        pk = keys.execution_pk(tenant, execution_id)
+        table, expires_at = self._settings.table_name, self._settings.expires_at(now)
+
+        def send(indexes: list[int]) -> dict[int, _StatementAnswer]:
+            statements = [latch_expression.statement(latches[index], table, pk, expires_at) for index in indexes]
+            try:
+                responses = self._patience.call(lambda: self._client.batch_execute_statement(Statements=statements))
+            except BusyError:
+                return {}
+            answers = {}
+            for index, response in zip(indexes, responses["Responses"], strict=True):
+                refusal = response.get("Error")
+                if refusal is None:
+                    answers[index] = _StatementAnswer(let_through=True, item=response.get("Item"))
+                elif refusal["Code"] == "ConditionalCheckFailed":
+                    answers[index] = _StatementAnswer(let_through=False, item=refusal.get("Item"))
+                elif refusal["Code"] not in BUSY_CODES:
+                    raise RuntimeError(f"DynamoDB refused a statement: {refusal['Code']}: {refusal['Message']}")
+            return answers
+
+        calls = list(chunks(latches, STATEMENTS_A_CALL))
+        answers: dict[int, _StatementAnswer] = {}
+        for part in map(send, calls) if len(calls) == 1 else pool.map(send, calls):
+            answers.update(part)
+        return answers
+
+    def _complete(
+        self, tenant: str, execution_id: str, reports: dict[int, Report], answers: dict[int, "_StatementAnswer"]
+    ) -> Iterator[tuple[int, bool, Task | None]]:
+        """Tell for each answer whether the write was let through, and the task; None where there is no such task.
+
+        An answer that came without the item is read: so is told whether there is a task at all.
+        """
+        without = {index: reports[index] for index, answer in answers.items() if not answer.item}
+        read = dict(self._read_all(tenant, execution_id, without))
+        for index, answer in answers.items():
+            yield index, answer.let_through, task_of(answer.item) if answer.item else read[index]
+
+    def _read_all(
+        self, tenant: str, execution_id: str, reports: dict[int, Report]
+    ) -> Iterator[tuple[int, Task | None]]:
+        """Read the tasks of reports, up to 100 a call."""
+        table = self._settings.table_name
+        for chunk in chunks(reports, _READS_A_CALL):
+            found: dict[str, Task] = {}
+            request: Any = {
+                table: {
+                    "Keys": [_task_key(tenant, execution_id, reports[index].task_id) for index in chunk],
+                    "ConsistentRead": True,
+                },
+            }
+            for _ in self._patience.tries():
+                answer = self._patience.call(partial(self._client.batch_get_item, RequestItems=request))
+                found.update((task.task_id, task) for task in map(task_of, answer["Responses"].get(table, [])))
+                request = answer["UnprocessedKeys"]
+                if not request:
+                    break
+            for index in chunk:
+                yield index, found.get(reports[index].task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _StatementAnswer:
+    """What DynamoDB said to one statement; it may come without the item."""
+
+    let_through: bool
+    item: Item | None
+
+
+def _names_its_attempt(report: Report) -> bool:
+    """Whether it can be written without a read: a success stands whichever opened attempt it is of."""
+    return report.attempt is not None or report.status is TaskStatus.COMPLETED
+
+
+def _latch(report: Report, current: Task | None, now: int, receipt: str) -> Latch:
+    if current is None:
+        return latch_of(report, now=now, receipt=receipt)
+    return latch_of(report, now=now, receipt=receipt, attempt=current.attempt, version=current.version)
+
+
+def _overtaken(latch: Latch, found: Task) -> bool:
+    """Whether the task moved on between the read and the write of a report that names no attempt."""
+    return latch.version is not None and latch.version != found.version
+
+
+def _why_stop(task: Task, attempt: int | None) -> str:
+    if attempt is not None and attempt > task.attempt:
+        return f"attempt {attempt} was never opened: the current one is {task.attempt}"
+    if attempt is not None and attempt != task.attempt:
+        return f"attempt {attempt} is stale: the current one is {task.attempt}"
+    return f"the task is {task.status}"
+
+
+def _in_the_way(task_id: str, error: ClientError) -> Task:
+    """The task that a failed condition met; any other refusal is passed on."""
+    if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+        raise error
+    return _found(task_id, cast("Item | None", error.response.get("Item")))
+
+
+def _found(task_id: str, item: Item | None) -> Task:
+    if not item:
+        raise NotFoundError("task", task_id)
+    return task_of(item)
+
+
+def _task_key(tenant: str, execution_id: str, task_id: str) -> Item:
+    return {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": keys.task_sk(task_id)}}
+
+
+def _waves(reports: Iterable[Report]) -> Iterator[list[tuple[int, Report]]]:
+    """Cut a batch so that no two reports on one task are under way at once, and their order is kept."""
+    waves: dict[int, list[tuple[int, Report]]] = defaultdict(list)
+    seen: dict[str, int] = defaultdict(int)
+    for index, report in enumerate(reports):
+        waves[seen[report.task_id]].append((index, report))
+        seen[report.task_id] += 1
+    for number in sorted(waves):
+        yield waves[number]

@@ -1,0 +1,94 @@
+"""Waiting out a busy table: full jitter, within the time that the function has left."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as AwsConnectionError
+
+from tasklatch.domain.errors import BusyError
+
+T = TypeVar("T")
+
+BUSY_CODES: Final = frozenset(
+    {
+        "InternalServerError",
+        "LimitExceededException",
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "ThrottlingError",
+        "ThrottlingException",
+        "TransactionConflict",
+        "TransactionConflictException",
+    },
+)
+"""What DynamoDB calls a write that may go through a moment later, as an exception and as a statement's error."""
+
+_FIRST_WAIT: Final = 0.025
+_LONGEST_WAIT: Final = 1.0
+_RESERVE_MS: Final = 1_000
+
+
+class Patience:
+    """How long a caller can wait.
+
+    Parameters
+    ----------
+    remaining_ms
+        Gives the milliseconds that are left; a second of them is kept for the answer.
+    sleep
+        Waits for some seconds.
+    """
+
+    def __init__(self, remaining_ms: Callable[[], int], sleep: Callable[[float], None] = time.sleep) -> None:
+        self._remaining_ms = remaining_ms
+        self._sleep = sleep
+
+    def tries(self) -> Iterator[int]:
+        """Yield a number for each try, and wait between them.
+
+        Raises
+        ------
+        BusyError
+            When there is no time for another.
+        """
+        number = 0
+        while True:
+            yield number
+            ceiling = min(_FIRST_WAIT * 2**number, _LONGEST_WAIT)
+            wait = random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
+            if self._remaining_ms() - wait * 1000 < _RESERVE_MS:
+                raise BusyError("the table is busy; nothing was acknowledged, send it again")
+            self._sleep(wait)
+            number += 1
+
+    def call(self, request: Callable[[], T]) -> T:
+        """Make a call, again while the table is busy or the connection breaks.
+
+        Raises
+        ------
+        BusyError
+            When there is no time for another try.
+        ClientError
+            When the table refused it for another cause: a failed condition above all.
+        """
+        for _ in self.tries():
+            try:
+                return request()
+            except ClientError as error:
+                if not _is_busy(error):
+                    raise
+            except (HTTPClientError, AwsConnectionError):
+                # The call may have taken effect all the same; every write of ours can be sent twice.
+                continue
+        raise AssertionError("tries end by raising")
+
+
+def _is_busy(error: ClientError) -> bool:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return error.response["Error"]["Code"] in BUSY_CODES or status >= HTTPStatus.INTERNAL_SERVER_ERROR

@@ -1,0 +1,65 @@
+"""Inputs and outputs: kept beside the task, off the hot item, as the JSON text that was sent."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from tasklatch.aws import keys
+from tasklatch.aws.batch_put import put_all
+from tasklatch.aws.patience import Patience
+from tasklatch.aws.task_item import Item
+from tasklatch.domain.report import Report
+from tasklatch.domain.task import Task
+from tasklatch.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+PAYLOAD: Final = "payload"
+
+
+class Payloads:
+    """Where payloads are kept.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, patience: Patience) -> None:
+        self._client = client
+        self._settings = settings
+        self._patience = patience
+
+    def put_outputs(self, tenant: str, execution_id: str, reports: Sequence[Report], now: int) -> None:
+        """Keep the outputs of reports, before the writes that refer to them.
+
+        Raises
+        ------
+        BusyError
+            When the table would not take them all in time.
+        """
+        pk = keys.execution_pk(tenant, execution_id)
+        items = []
+        for report in reports:
+            sk = keys.output_sk(report.task_id, report.attempt or 0, report.fingerprint)
+            item: Item = {keys.PK: {"S": pk}, keys.SK: {"S": sk}, PAYLOAD: {"S": report.output or "{}"}}
+            expires_at = self._settings.expires_at(now)
+            if expires_at is not None:
+                item["expiresAt"] = {"N": str(expires_at)}
+            items.append(item)
+        put_all(self._client, self._settings.table_name, items, self._patience)
+
+    def output_of(self, task: Task) -> str | None:
+        """Read what a task's deciding report gave as its output, as JSON text."""
+        if task.output_attempt is None or task.output_fingerprint is None:
+            return None
+        key: Item = {
+            keys.PK: {"S": keys.execution_pk(task.tenant, task.execution_id)},
+            keys.SK: {"S": keys.output_sk(task.task_id, task.output_attempt, task.output_fingerprint)},
+        }
+        answer = self._patience.call(
+            lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
+        )
+        item = answer.get("Item")
+        return item[PAYLOAD]["S"] if item else None

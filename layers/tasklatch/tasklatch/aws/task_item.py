@@ -1,0 +1,95 @@
+"""A task as an item of the table, both ways. The item stays under 1 KB, so that a report costs one write unit."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from tasklatch.aws import keys
+from tasklatch.domain.failure import FailureReason
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import OnFailure, RetryPolicy, Task
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+Item = dict[str, "AttributeValueTypeDef"]
+
+
+class Column(NamedTuple):
+    """How a field is kept: its attribute's name, DynamoDB type, and what reads it back."""
+
+    attribute: str
+    kind: str
+    read: Callable[[Any], Any]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+COLUMNS: Final[Mapping[str, Column]] = {
+    "tenant": Column("tenant", "S", _same),
+    "execution_id": Column("executionId", "S", _same),
+    "task_id": Column("taskId", "S", _same),
+    "status": Column("status", "S", TaskStatus),
+    "attempt": Column("attempt", "N", int),
+    "precedence": Column("precedence", "N", int),
+    "version": Column("version", "N", int),
+    "created_at": Column("createdAt", "N", int),
+    "updated_at": Column("updatedAt", "N", int),
+    "scheduled_at": Column("scheduledAt", "N", int),
+    "started_at": Column("startedAt", "N", int),
+    "ended_at": Column("endedAt", "N", int),
+    "heartbeat_at": Column("heartbeatAt", "N", int),
+    "progress": Column("progress", "N", float),
+    "failure_reason": Column("failureReason", "S", FailureReason),
+    "message": Column("message", "S", _same),
+    "message_truncated": Column("messageTruncated", "BOOL", _same),
+    "label": Column("label", "S", _same),
+    "retry_after_seconds": Column("retryAfterSeconds", "N", float),
+    "timeout_seconds": Column("timeoutSeconds", "N", int),
+    "heartbeat_timeout_seconds": Column("heartbeatTimeoutSeconds", "N", int),
+    "on_failure": Column("onFailure", "S", OnFailure),
+    "outcome": Column("outcome", "S", _same),
+    "receipt": Column("receipt", "S", _same),
+    "output_attempt": Column("outputAttempt", "N", int),
+    "output_fingerprint": Column("outputFingerprint", "S", _same),
+    "definition": Column("definition", "S", _same),
+}
+
+_RETRY_POLICY: Final = "retryPolicy"
+
+
+def attribute_value(field: str, value: Any) -> "AttributeValueTypeDef":
+    """Put one field's value into DynamoDB's form."""
+    kind = COLUMNS[field].kind
+    return {kind: value if kind == "BOOL" else str(value)}  # type: ignore[misc]
+
+
+def item_of(task: Task) -> Item:
+    """The whole item of a task, keys included."""
+    item: Item = {
+        keys.PK: {"S": keys.execution_pk(task.tenant, task.execution_id)},
+        keys.SK: {"S": keys.task_sk(task.task_id)},
+        _RETRY_POLICY: {"M": {name: {"N": str(value)} for name, value in asdict(task.retry_policy).items()}},
+    }
+    for field, column in COLUMNS.items():
+        value = getattr(task, field)
+        if value is not None and value is not False:
+            item[column.attribute] = attribute_value(field, value)
+    return item
+
+
+def task_of(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
+    """Read a task back from its item."""
+    fields: dict[str, Any] = {}
+    for field, (attribute, kind, read) in COLUMNS.items():
+        value = item.get(attribute)
+        if value is not None:
+            fields[field] = read(value[kind])  # type: ignore[literal-required]
+    policy = item[_RETRY_POLICY]["M"]
+    fields["retry_policy"] = RetryPolicy(
+        max_attempts=int(policy["max_attempts"]["N"]),
+        **{name: float(policy[name]["N"]) for name in ("initial_seconds", "multiplier", "max_seconds", "jitter")},
+    )
+    return Task(**fields)

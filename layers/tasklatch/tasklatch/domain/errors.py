@@ -1,0 +1,67 @@
+"""What can be wrong with a request. `tasklatch.http.problem` is the one place that turns these into HTTP."""
+
+
+class TasklatchError(Exception):
+    """The root of all that this service raises on purpose."""
+
+
+class InvalidRequestError(TasklatchError):
+    """A request that cannot be understood.
+
+    Parameters
+    ----------
+    errors
+        One entry for each fault: ``loc`` (path into the body), ``msg`` and ``type``, as pydantic words them.
+    """
+
+    def __init__(self, detail: str, errors: list[dict[str, object]] | None = None) -> None:
+        super().__init__(detail)
+        self.errors = errors or []
+
+
+class PayloadTooLargeError(TasklatchError):
+    """A body or an output over its bound."""
+
+
+class UnsupportedEncodingError(TasklatchError):
+    """A body in a Content-Encoding or Content-Type that is not served."""
+
+
+class NotFoundError(TasklatchError):
+    """No such task or execution for this tenant."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"no {kind} {name!r}")
+
+
+class AttemptNeverOpenedError(TasklatchError):
+    """A report on an attempt that the service has not opened."""
+
+    def __init__(self, task_id: str, detail: str) -> None:
+        super().__init__(f"task {task_id!r}: {detail}")
+
+
+class ConflictError(TasklatchError):
+    """The same name was used before, for something else."""
+
+
+class BusyError(TasklatchError):
+    """The table would not take the write in time: throttled, or contended. Nothing was acknowledged.
+
+    Parameters
+    ----------
+    retry_after_seconds
+        When the caller may come again.
+    """
+
+    def __init__(self, detail: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnauthorizedError(TasklatchError):
+    """No token, where one is needed."""
+
+
+class ForbiddenError(TasklatchError):
+    """A token without the scope or the tenant that the route needs."""

@@ -1,0 +1,157 @@
+"""An execution, and what its tasks are made from."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from hashlib import sha256
+
+from tasklatch.domain.errors import ConflictError, InvalidRequestError
+from tasklatch.domain.status import ExecutionStatus, TaskStatus, precedence_of
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One run of a set of tasks. Times are milliseconds since the epoch.
+
+    Attributes
+    ----------
+    metadata
+        JSON text of an object; None when there is none.
+    definition
+        Fingerprint of the request that created it.
+    """
+
+    tenant: str
+    execution_id: str
+    status: ExecutionStatus
+    version: int
+    created_at: int
+    updated_at: int
+    definition: str
+    name: str | None = None
+    metadata: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """What a task is created from.
+
+    Attributes
+    ----------
+    input
+        JSON text of an object, at most 100 KB; None when there is none.
+    depends_on
+        The tasks that must be done first.
+    timeout_seconds
+        How long an attempt may take.
+    heartbeat_timeout_seconds
+        How long an attempt may be silent.
+    """
+
+    task_id: str
+    input: str | None = None
+    depends_on: tuple[str, ...] = ()
+    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY
+    timeout_seconds: int | None = None
+    heartbeat_timeout_seconds: int | None = None
+    on_failure: OnFailure = OnFailure.ABORT
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits: the same for the same definition."""
+        said = (
+            self.task_id,
+            self.input,
+            self.depends_on,
+            self.retry_policy,
+            self.timeout_seconds,
+            self.heartbeat_timeout_seconds,
+            self.on_failure.value,
+        )
+        return sha256(repr(said).encode()).hexdigest()[:12]
+
+
+def new_task(definition: TaskDefinition, tenant: str, execution_id: str, now: int) -> Task:
+    """A task as it is first written: pending, its first attempt open."""
+    return Task(
+        tenant=tenant,
+        execution_id=execution_id,
+        task_id=definition.task_id,
+        status=TaskStatus.PENDING,
+        attempt=1,
+        precedence=precedence_of(TaskStatus.PENDING, 1),
+        version=1,
+        created_at=now,
+        updated_at=now,
+        retry_policy=definition.retry_policy,
+        timeout_seconds=definition.timeout_seconds,
+        heartbeat_timeout_seconds=definition.heartbeat_timeout_seconds,
+        on_failure=definition.on_failure,
+        definition=definition.fingerprint,
+    )
+
+
+def creation_fingerprint(name: str | None, metadata: str | None, definitions: Sequence[TaskDefinition]) -> str:
+    """Sixteen hexadecimal digits: the same for the same request."""
+    said = (name, metadata, [definition.fingerprint for definition in definitions])
+    return sha256(repr(said).encode()).hexdigest()[:16]
+
+
+def check_definitions(definitions: Sequence[TaskDefinition], existing: Collection[str] = ()) -> None:
+    """Check that tasks can be told apart and can all be reached.
+
+    Parameters
+    ----------
+    existing
+        Ids of tasks that the execution already has.
+
+    Raises
+    ------
+    InvalidRequestError
+        If two have the same id, one depends on a task that is not there, or some wait for each other in a circle.
+    """
+    errors: list[dict[str, object]] = []
+    seen: dict[str, int] = {}
+    for index, definition in enumerate(definitions):
+        if definition.task_id in seen:
+            first = seen[definition.task_id]
+            errors.append(_fault(index, "taskId", f"the same taskId as tasks[{first}]", "duplicate_task_id"))
+        seen.setdefault(definition.task_id, index)
+    for index, definition in enumerate(definitions):
+        errors += [
+            _fault(index, "dependsOn", f"there is no task {name!r}", "unknown_dependency")
+            for name in definition.depends_on
+            if name not in seen and name not in existing
+        ]
+    if not errors:
+        errors += _circle(definitions, seen)
+    if errors:
+        raise InvalidRequestError("the tasks do not fit together", errors)
+
+
+def check_unchanged(definition: TaskDefinition, found: Task) -> None:
+    """Check that a task that is already there was created from the same definition.
+
+    Raises
+    ------
+    ConflictError
+        If it was not.
+    """
+    if found.definition != definition.fingerprint:
+        raise ConflictError(f"task {definition.task_id!r} exists already, with another definition")
+
+
+def _circle(definitions: Sequence[TaskDefinition], places: Mapping[str, int]) -> list[dict[str, object]]:
+    graph = {definition.task_id: definition.depends_on for definition in definitions}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+        return [_fault(places[circle[0]], "dependsOn", f"a circle: {' -> '.join(circle)}", "dependency_cycle")]
+    return []
+
+
+def _fault(index: int, field: str, message: str, kind: str) -> dict[str, object]:
+    return {"loc": ["body", "tasks", index, field], "msg": message, "type": kind}

@@ -1,0 +1,76 @@
+"""What is told of a task afterwards: each change, and each report that changed nothing."""
+
+from dataclasses import dataclass
+
+from tasklatch.domain.failure import FailureReason
+from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One thing that happened to a task, or was said of it.
+
+    Attributes
+    ----------
+    version
+        The version that the change made, or that the ignored report met.
+    status
+        What the task became, or what the report said.
+    attempt
+        The attempt it speaks about; None where an ignored report named none.
+    at
+        Milliseconds since the epoch.
+    """
+
+    version: int
+    verdict: Verdict
+    status: TaskStatus
+    attempt: int | None
+    at: int
+    previous_status: TaskStatus | None = None
+    failure_reason: FailureReason | None = None
+    message: str | None = None
+    label: str | None = None
+    receipt: str | None = None
+    fingerprint: str | None = None
+    output_attempt: int | None = None
+    output_fingerprint: str | None = None
+
+
+def change_entry(task: Task, before: Task | None) -> HistoryEntry:
+    """The entry of an applied change."""
+    return HistoryEntry(
+        version=task.version,
+        verdict=Verdict.APPLIED,
+        status=task.status,
+        attempt=task.attempt,
+        at=task.updated_at,
+        previous_status=before.status if before else None,
+        failure_reason=task.failure_reason,
+        message=task.message,
+        label=task.label,
+        receipt=task.receipt,
+        output_attempt=task.output_attempt,
+        output_fingerprint=task.output_fingerprint,
+    )
+
+
+def ignored_entry(report: Report, verdict: Verdict, met: Task, *, now: int, receipt: str) -> HistoryEntry:
+    """The entry of a report that changed nothing."""
+    has_output = report.output is not None
+    return HistoryEntry(
+        version=met.version,
+        verdict=verdict,
+        status=report.status,
+        attempt=report.attempt,
+        at=now,
+        failure_reason=report.failure_reason,
+        message=report.message,
+        label=report.label,
+        receipt=receipt,
+        fingerprint=report.fingerprint,
+        output_attempt=(report.attempt or 0) if has_output else None,
+        output_fingerprint=report.fingerprint if has_output else None,
+    )

@@ -1,0 +1,105 @@
+"""What a worker says about one attempt, and the answers it can get."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from hashlib import sha256
+from typing import Final
+
+from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.status import FAILURES, TaskStatus
+
+MAX_MESSAGE_CHARACTERS: Final = 1024
+MAX_OUTPUT_BYTES: Final = 100 * 1024
+"""As Cognite Data Fusion bounds a task's output, in bytes of JSON."""
+
+
+class Verdict(StrEnum):
+    """What the ledger did with a report."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    IGNORED_AFTER_SUCCESS = "ignored_after_success"
+    STALE_ATTEMPT = "stale_attempt"
+    SEALED = "sealed"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One report, as every contract hands it to the ledger. Build it with `make_report`.
+
+    Attributes
+    ----------
+    attempt
+        The attempt it speaks about; None for the current one.
+    output
+        JSON text of an object, at most `MAX_OUTPUT_BYTES`; None when there is none.
+    retry_after_seconds
+        How long the worker asks to wait before another attempt.
+    label
+        A status in the words of the worker's own platform, kept beside ours.
+    """
+
+    task_id: str
+    status: TaskStatus
+    attempt: int | None = None
+    failure_reason: FailureReason | None = None
+    message: str | None = None
+    message_truncated: bool = False
+    output: str | None = None
+    retry_after_seconds: float | None = None
+    label: str | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits: the same for the same report, whenever it arrives."""
+        said = (
+            self.status,
+            self.attempt,
+            self.failure_reason,
+            self.message,
+            self.output,
+            self.retry_after_seconds,
+            self.label,
+        )
+        return sha256(repr(said).encode()).hexdigest()[:16]
+
+
+def make_report(
+    task_id: str,
+    status: TaskStatus,
+    *,
+    attempt: int | None = None,
+    failure_reason: FailureReason | None = None,
+    message: str | None = None,
+    output: str | None = None,
+    retry_after_seconds: float | None = None,
+    label: str | None = None,
+) -> Report:
+    """Bring what a worker said into the one form that the ledger knows.
+
+    - A reason means something only on a failure, and is `RETRYABLE_ERROR` when a failure has none.
+    - A failure for a reason that is not retried is a terminal error, whichever of the two the worker called it: so
+      that of two reports on one attempt the terminal one wins in either order.
+    - A message is cut to `MAX_MESSAGE_CHARACTERS`, and says so.
+    """
+    if status not in FAILURES:
+        failure_reason = None
+        retry_after_seconds = None
+    elif failure_reason is None:
+        terminal = status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
+        failure_reason = FailureReason.NON_RETRYABLE_ERROR if terminal else FailureReason.RETRYABLE_ERROR
+    elif status is TaskStatus.FAILED and not TREATMENT[failure_reason].retryable:
+        status = TaskStatus.FAILED_WITH_TERMINAL_ERROR
+    truncated = message is not None and len(message) > MAX_MESSAGE_CHARACTERS
+    return Report(
+        task_id=task_id,
+        status=status,
+        attempt=attempt,
+        failure_reason=failure_reason,
+        message=message[:MAX_MESSAGE_CHARACTERS] if message else None,
+        message_truncated=truncated,
+        output=output,
+        retry_after_seconds=retry_after_seconds,
+        label=label,
+    )

@@ -1,0 +1,88 @@
+"""Whether a failed attempt is followed by another, when, and why."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.status import FAILURES, TaskStatus
+from tasklatch.domain.task import Task
+
+_JITTER_STEPS: Final = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDecision:
+    """What will happen after a failure, in words that a worker and an operator can both use.
+
+    Attributes
+    ----------
+    will_retry
+        Whether another attempt is opened.
+    next_attempt
+        Its number; None when there is none.
+    not_before
+        When it is opened at the earliest, in milliseconds since the epoch; None when there is none.
+    reason
+        Why, in a sentence.
+    attempts_left
+        How many more attempts the policy still allows after the one that failed.
+    """
+
+    will_retry: bool
+    next_attempt: int | None
+    not_before: int | None
+    reason: str
+    attempts_left: int
+
+
+def decide_retry(task: Task) -> RetryDecision | None:
+    """Decide from the task as the ledger holds it: whoever asks, whenever, gets the same answer.
+
+    Parameters
+    ----------
+    task
+        The task after the write.
+
+    Returns
+    -------
+    RetryDecision or None
+        None unless the task's current attempt has failed or timed out.
+    """
+    if task.status not in FAILURES:
+        return None
+    left = max(task.retry_policy.max_attempts - task.attempt, 0)
+    if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR:
+        cause = task.failure_reason or FailureReason.NON_RETRYABLE_ERROR
+        why = f"{cause} is not retried" if not TREATMENT[cause].retryable else "the worker called the error terminal"
+        return RetryDecision(False, None, None, why, left)
+    cause_word = "a time-out" if task.status is TaskStatus.TIMED_OUT else str(task.failure_reason)
+    if left == 0:
+        why = f"{cause_word} is retried, but all {task.retry_policy.max_attempts} attempts are spent"
+        return RetryDecision(False, None, None, why, 0)
+    delay, rule = _delay(task)
+    why = (
+        f"{cause_word} is retried: attempt {task.attempt} of {task.retry_policy.max_attempts} failed, "
+        f"the next follows after {delay / 1000:g} s ({rule})"
+    )
+    return RetryDecision(True, task.attempt + 1, (task.ended_at or task.updated_at) + delay, why, left)
+
+
+def _delay(task: Task) -> tuple[int, str]:
+    """How long to wait, in milliseconds, and the rule that set it."""
+    policy = task.retry_policy
+    longest = policy.max_seconds
+    # The exponent is bounded so that a large attempt number cannot overflow a float.
+    growth = min(policy.multiplier ** min(task.attempt - 1, 64), float(longest) / max(policy.initial_seconds, 0.001))
+    backoff = min(policy.initial_seconds * max(growth, 1.0), longest)
+    backoff *= 1 - policy.jitter * _draw(task)
+    asked = min(task.retry_after_seconds or 0, longest)
+    if asked > backoff:
+        return round(asked * 1000), "as the worker asked" if asked == task.retry_after_seconds else "policy's maximum"
+    return round(backoff * 1000), "back-off"
+
+
+def _draw(task: Task) -> float:
+    """A number from 0 up to 1 that is always the same for the same attempt, and spread over all others."""
+    name = "\0".join((task.tenant, task.execution_id, task.task_id, str(task.attempt)))
+    return int.from_bytes(sha256(name.encode()).digest()[:4]) / _JITTER_STEPS

@@ -1,0 +1,114 @@
+"""A task as the ledger holds it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tasklatch.domain.attempt import task_execution_id
+from tasklatch.domain.failure import FailureReason
+from tasklatch.domain.status import CLOSING, TaskStatus
+
+
+class OnFailure(StrEnum):
+    """What a task's final failure means for its execution."""
+
+    ABORT = "abort"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently a task is tried.
+
+    Attributes
+    ----------
+    max_attempts
+        All attempts, the first included.
+    initial_seconds
+        The wait before the second attempt, in seconds.
+    multiplier
+        How much longer each further wait is.
+    max_seconds
+        No wait is longer than this, in seconds, whoever asks for it.
+    jitter
+        The share of a wait, 0 to 1, that is drawn by chance so that many failures do not return at once.
+    """
+
+    max_attempts: int = 3
+    initial_seconds: float = 10
+    multiplier: float = 2
+    max_seconds: float = 900
+    jitter: float = 0.2
+
+
+DEFAULT_RETRY_POLICY: Final = RetryPolicy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One unit of work and where it stands. Times are milliseconds since the epoch.
+
+    Attributes
+    ----------
+    precedence
+        The latch: see `tasklatch.domain.status.precedence_of`.
+    version
+        Raised by one with every applied change, from 1.
+    outcome
+        Fingerprint of the report that last decided an attempt: by it a repeat is recognised.
+    receipt
+        Which request wrote last: by it a request whose answer was lost recognises its own write.
+    output_attempt, output_fingerprint
+        Where the output is kept: the attempt that its report named, 0 if it named none; both None without one.
+    definition
+        Fingerprint of what the task was created from.
+    """
+
+    tenant: str
+    execution_id: str
+    task_id: str
+    status: TaskStatus
+    attempt: int
+    precedence: int
+    version: int
+    created_at: int
+    updated_at: int
+    scheduled_at: int | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    heartbeat_at: int | None = None
+    progress: float | None = None
+    failure_reason: FailureReason | None = None
+    message: str | None = None
+    message_truncated: bool = False
+    label: str | None = None
+    retry_after_seconds: float | None = None
+    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY
+    timeout_seconds: int | None = None
+    heartbeat_timeout_seconds: int | None = None
+    on_failure: OnFailure = OnFailure.ABORT
+    outcome: str | None = None
+    receipt: str | None = None
+    output_attempt: int | None = None
+    output_fingerprint: str | None = None
+    definition: str | None = None
+
+    @property
+    def task_execution_id(self) -> str:
+        """The id of the current attempt."""
+        return task_execution_id(self.tenant, self.execution_id, self.task_id, self.attempt)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its status alone says that no further attempt can follow."""
+        return self.status in CLOSING
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDetail:
+    """A task with what is kept beside it: payloads as JSON text."""
+
+    task: Task
+    input: str | None
+    output: str | None
+    depends_on: tuple[str, ...]

@@ -1,0 +1,51 @@
+"""Who calls, and what they may do: from the claims that API Gateway's JWT authorizer has verified."""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+from tasklatch.domain.errors import ForbiddenError, UnauthorizedError
+
+DEFAULT_TENANT: Final = "default"
+_TENANT: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+
+
+class Scope(StrEnum):
+    """What a token can allow."""
+
+    REPORT = "tasklatch/report"
+    READ = "tasklatch/read"
+    MANAGE = "tasklatch/manage"
+
+
+def tenant_of(event: Mapping[str, Any], scope: Scope, tenant_claim: str) -> str:
+    """Check that the token allows the route, and tell whose data it opens.
+
+    Parameters
+    ----------
+    scope
+        What the route needs.
+    tenant_claim
+        The claim that names the tenant; empty where there is just one.
+
+    Raises
+    ------
+    UnauthorizedError
+        If no verified token came with the request.
+    ForbiddenError
+        If the token has not the scope, or names no tenant where one is needed.
+    """
+    jwt = (event["requestContext"].get("authorizer") or {}).get("jwt")
+    if not jwt:
+        raise UnauthorizedError("a bearer token is needed")
+    claims = jwt["claims"]
+    granted = claims.get("scope") or claims.get("scp") or ""
+    if scope not in re.split(r"[\s,\[\]]+", granted):
+        raise ForbiddenError(f"the token has not the scope {scope}")
+    if not tenant_claim:
+        return DEFAULT_TENANT
+    tenant = claims.get(tenant_claim)
+    if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
+        raise ForbiddenError(f"the token's claim {tenant_claim!r} names no tenant")
+    return tenant

@@ -1,0 +1,135 @@
+"""Request bodies: unpacked within a bound, parsed as strict JSON, checked against a model."""
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from tasklatch.domain.errors import InvalidRequestError, PayloadTooLargeError, UnsupportedEncodingError
+
+MAX_BODY_BYTES: Final = 5 * 1024 * 1024
+"""After unpacking. Lambda itself takes 6 MB a request, base64 included."""
+
+MAX_PAYLOAD_BYTES: Final = 100 * 1024
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_FAULTS_NAMED: Final = 20
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_body(event: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
+    """Take the body out of an API Gateway event, unpacked.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is not what its encoding says.
+    PayloadTooLargeError
+        If it is, or unpacks to, more than `MAX_BODY_BYTES`.
+    UnsupportedEncodingError
+        If it is encoded in another way than gzip.
+    """
+    raw: str = event.get("body") or ""
+    try:
+        data = base64.b64decode(raw, validate=True) if event.get("isBase64Encoded") else raw.encode()
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise _invalid("body", "not valid base64 or text", "encoding") from error
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("gzip", "x-gzip"):
+        data = _gunzip(data)
+    elif encoding not in ("identity", ""):
+        raise UnsupportedEncodingError(f"Content-Encoding {encoding[:40]!r} is not served: use gzip or none")
+    if len(data) > MAX_BODY_BYTES:
+        raise _too_large()
+    return data
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse strict JSON: no NaN, no lone surrogates, no nesting past 200 levels.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is anything else.
+    """
+    try:
+        return from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise _invalid("body", f"not valid JSON: {error}", "json_invalid") from error
+
+
+def validated(model: type[M], value: Any, *where: str | int) -> M:
+    """Check a parsed body against a model.
+
+    Parameters
+    ----------
+    where
+        The path to the value in the body, for the errors.
+
+    Raises
+    ------
+    InvalidRequestError
+        Naming each fault, without repeating what was sent.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InvalidRequestError("the body does not fit the API description", faults(error, "body", *where)) from error
+
+
+def faults(error: ValidationError, *where: str | int) -> list[dict[str, object]]:
+    """What pydantic found, without the input, which may be large or secret."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [{"loc": [*where, *one["loc"]], "msg": one["msg"], "type": one["type"]} for one in found[:_FAULTS_NAMED]]
+
+
+def payload_text(value: Mapping[str, Any] | None, *where: str | int) -> str | None:
+    """Put an input or output into the JSON text that is kept.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it holds a number that JSON cannot write.
+    PayloadTooLargeError
+        If the text is over `MAX_PAYLOAD_BYTES`.
+    """
+    if value is None:
+        return None
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise InvalidRequestError(
+            "the body does not fit the API description",
+            [{"loc": ["body", *where], "msg": "a number is out of range", "type": "number"}],
+        ) from error
+    size = len(text.encode())
+    if size > MAX_PAYLOAD_BYTES:
+        place = ".".join(map(str, where))
+        raise PayloadTooLargeError(f"{place} is {size:,} bytes of JSON, at most {MAX_PAYLOAD_BYTES:,} are kept")
+    return text
+
+
+def _gunzip(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj(_GZIP)
+    try:
+        unpacked = unpacker.decompress(data, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise _invalid("body", "not valid gzip", "gzip_invalid") from error
+    if len(unpacked) > MAX_BODY_BYTES:
+        raise _too_large()
+    if not unpacker.eof:
+        raise _invalid("body", "gzip ends too early", "gzip_invalid")
+    return unpacked
+
+
+def _too_large() -> PayloadTooLargeError:
+    return PayloadTooLargeError(f"the body is over {MAX_BODY_BYTES:,} bytes when unpacked")
+
+
+def _invalid(place: str, message: str, kind: str) -> InvalidRequestError:
+    return InvalidRequestError(f"the {place} cannot be read", [{"loc": [place], "msg": message, "type": kind}])

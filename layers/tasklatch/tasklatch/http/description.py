@@ -1,0 +1,149 @@
+"""The API description, made from the routes and the models that serve them: OpenAPI 3.1."""
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+from tasklatch.http.names import ExecutionId, TaskId
+from tasklatch.http.problem import MEDIA_TYPE, Problem
+from tasklatch.http.routes import JSON, Operation
+
+_REF: Final = "#/components/schemas/{model}"
+_ALWAYS: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_WITH_BODY: Final = (
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+_PATH_TYPES: Final[Mapping[str, Any]] = {"executionId": ExecutionId, "taskId": TaskId}
+_HEADER_NOTES: Final = {
+    "Idempotency-Key": "Names this request: sent again with the same key, it returns the same execution.",
+}
+
+
+def describe(operations: Iterable[Operation], *, version: str, extra: Iterable[type[BaseModel]] = ()) -> dict[str, Any]:
+    """Make the OpenAPI document.
+
+    Parameters
+    ----------
+    version
+        Of this API.
+    extra
+        Models that are referred to by name alone.
+    """
+    operations = list(operations)
+    schemas = _Schemas(operations, extra)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        method, _, path = operation.key.partition(" ")
+        paths.setdefault(path, {})[method.lower()] = _described(operation, path, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tasklatch",
+            "version": version,
+            "summary": "A task-status service in which a success, once recorded, is final.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+class _Schemas:
+    """The JSON schemas of all models, each made once and referred to by name."""
+
+    def __init__(self, operations: Iterable[Operation], extra: Iterable[type[BaseModel]]) -> None:
+        adapters: dict[tuple[Any, JsonSchemaMode], TypeAdapter[Any]] = {}
+        for operation in operations:
+            for request in (operation.request, operation.query):
+                if request is not None:
+                    adapters[request, "validation"] = TypeAdapter(request)
+            for answer in operation.answers.values():
+                adapters[_hashable(answer), "serialization"] = TypeAdapter(answer)
+        for model in extra:
+            adapters[model, "validation"] = TypeAdapter(model)
+        adapters[Problem, "serialization"] = TypeAdapter(Problem)
+        self._made, definitions = TypeAdapter.json_schemas(
+            [(key, key[1], adapter) for key, adapter in adapters.items()],
+            ref_template=_REF,
+        )
+        self.components: dict[str, Any] = definitions.get("$defs", {})
+
+    def of(self, kind: Any, mode: JsonSchemaMode) -> dict[str, Any]:
+        return self._made[(_hashable(kind), mode), mode]
+
+
+def _hashable(kind: Any) -> Any:
+    return kind if isinstance(kind, type) else str(kind)
+
+
+def _described(operation: Operation, path: str, schemas: _Schemas) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": _parameters(operation, path),
+        "responses": _responses(operation, schemas),
+    }
+    if operation.request is not None:
+        schema = schemas.of(operation.request, "validation")
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    # Scopes of a bearer token stand here since OpenAPI 3.1.
+    described["security"] = [{"token": [operation.scope.value]}] if operation.scope else []
+    return {key: value for key, value in described.items() if value != [] or key == "security"}
+
+
+def _parameters(operation: Operation, path: str) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": TypeAdapter(_PATH_TYPES[name]).json_schema()}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    if operation.query is not None:
+        schema = operation.query.model_json_schema(ref_template=_REF)
+        parameters += [
+            {"name": name, "in": "query", "required": False, "schema": one}
+            for name, one in schema["properties"].items()
+        ]
+    parameters += [
+        {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "description": _HEADER_NOTES[name],
+            "schema": {"type": "string"},
+        }
+        for name in operation.headers
+    ]
+    return parameters
+
+
+def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+    request_id = {"X-Request-ID": {"schema": {"type": "string"}, "description": "Names this request in the logs."}}
+    responses: dict[str, Any] = {}
+    for status, kind in operation.answers.items():
+        media_type = JSON if kind is not str else "text/html"
+        responses[str(status.value)] = {
+            "description": status.phrase,
+            "headers": request_id,
+            "content": {media_type: {"schema": schemas.of(kind, "serialization")}},
+        }
+    problems = set(operation.problems)
+    if operation.scope is not None:
+        problems.update(_ALWAYS)
+    if operation.request is not None:
+        problems.update(_WITH_BODY)
+    if operation.query is not None or "{" in operation.key:
+        problems.add(HTTPStatus.UNPROCESSABLE_ENTITY)
+    for status in sorted(problems):
+        content: dict[str, Any] = {MEDIA_TYPE: {"schema": schemas.of(Problem, "serialization")}}
+        if status in _ALWAYS:
+            # API Gateway's authorizer answers these itself, before any function runs.
+            content[JSON] = {"schema": {"type": "object", "properties": {"message": {"type": "string"}}}}
+        responses[str(status.value)] = {"description": status.phrase, "content": content}
+    return responses

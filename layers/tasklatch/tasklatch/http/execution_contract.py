@@ -1,0 +1,326 @@
+"""Executions in the native contract: what is sent, what is answered."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any, Final, NotRequired, cast
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from tasklatch.domain.attempt import task_execution_id
+from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.history import HistoryEntry
+from tasklatch.domain.report import Verdict
+from tasklatch.domain.retry import decide_retry
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, TaskDetail
+from tasklatch.http.access import Scope
+from tasklatch.http.body import payload_text
+from tasklatch.http.names import ExecutionId, TaskId
+from tasklatch.http.routes import Operation
+from tasklatch.http.views import (
+    TaskDetailView,
+    TaskView,
+    moment,
+    payload_view,
+    retry_view,
+    task_view,
+)
+
+MAX_TASKS_A_REQUEST: Final = 500
+_LONGEST_SECONDS: Final = 31_536_000
+
+_STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True)
+_QUERY: Final = ConfigDict(extra="forbid", frozen=True)
+
+
+class RetryPolicyBody(BaseModel):
+    """How often and how patiently a task is tried; times in seconds."""
+
+    model_config = _STRICT
+
+    maxAttempts: Annotated[int, Field(ge=1, le=100)] = DEFAULT_RETRY_POLICY.max_attempts
+    initialSeconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.initial_seconds
+    multiplier: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.multiplier
+    maxSeconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.max_seconds
+    jitter: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.jitter
+
+    def policy(self) -> RetryPolicy:
+        """The policy that the domain knows."""
+        return RetryPolicy(
+            max_attempts=self.maxAttempts,
+            initial_seconds=self.initialSeconds,
+            multiplier=self.multiplier,
+            max_seconds=self.maxSeconds,
+            jitter=self.jitter,
+        )
+
+
+class TaskBody(BaseModel):
+    """One unit of work."""
+
+    model_config = _STRICT
+
+    taskId: TaskId
+    input: dict[str, Any] | None = None
+    dependsOn: Annotated[list[TaskId], Field(max_length=MAX_TASKS_A_REQUEST)] | None = None
+    retryPolicy: RetryPolicyBody | None = None
+    timeoutSeconds: Annotated[int, Field(ge=1, le=_LONGEST_SECONDS)] | None = None
+    heartbeatTimeoutSeconds: Annotated[int, Field(ge=1, le=_LONGEST_SECONDS)] | None = None
+    onFailure: Annotated[OnFailure, Field(strict=False)] = OnFailure.ABORT
+
+    def definition(self, index: int) -> TaskDefinition:
+        """The definition that the domain knows; `index` is its place in the request.
+
+        Raises
+        ------
+        InvalidRequestError, PayloadTooLargeError
+            If its input cannot be kept.
+        """
+        return TaskDefinition(
+            task_id=self.taskId,
+            input=payload_text(self.input, "tasks", index, "input"),
+            depends_on=tuple(dict.fromkeys(self.dependsOn or ())),
+            retry_policy=self.retryPolicy.policy() if self.retryPolicy else DEFAULT_RETRY_POLICY,
+            timeout_seconds=self.timeoutSeconds,
+            heartbeat_timeout_seconds=self.heartbeatTimeoutSeconds,
+            on_failure=self.onFailure,
+        )
+
+
+class TasksBody(BaseModel):
+    """Tasks to add to a running execution."""
+
+    model_config = _STRICT
+
+    tasks: Annotated[list[TaskBody], Field(min_length=1, max_length=MAX_TASKS_A_REQUEST)]
+
+    def definitions(self) -> list[TaskDefinition]:
+        """The definitions that the domain knows, in order."""
+        return [task.definition(index) for index, task in enumerate(self.tasks)]
+
+
+class ExecutionBody(TasksBody):
+    """An execution to create, with up to 500 tasks; more can be added."""
+
+    executionId: ExecutionId | None = None
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class ExecutionsQuery(BaseModel):
+    """Which executions to list; times are RFC 3339."""
+
+    model_config = _QUERY
+
+    status: ExecutionStatus | None = None
+    createdAfter: AwareDatetime | None = None
+    createdBefore: AwareDatetime | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 25
+    cursor: Annotated[str, Field(max_length=2048)] | None = None
+
+
+class TasksQuery(BaseModel):
+    """Which tasks to list."""
+
+    model_config = _QUERY
+
+    status: TaskStatus | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class HistoryQuery(BaseModel):
+    """How much of a history to list."""
+
+    model_config = _QUERY
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class ExecutionView(TypedDict):
+    """An execution; times are RFC 3339 in UTC."""
+
+    executionId: str
+    status: ExecutionStatus
+    version: int
+    createdAt: str
+    updatedAt: str
+    name: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]
+
+
+class ExecutionDetailView(ExecutionView):
+    """An execution with how many of its tasks stand where."""
+
+    taskCount: int
+    counts: dict[TaskStatus, int]
+
+
+class ExecutionList(TypedDict):
+    """A page of executions."""
+
+    items: list[ExecutionView]
+    nextCursor: NotRequired[str]
+
+
+class TaskList(TypedDict):
+    """A page of tasks."""
+
+    items: list[TaskView]
+    nextCursor: NotRequired[str]
+
+
+class HistoryView(TypedDict):
+    """One change of a task, or one report that changed nothing; `version` is the one it made, or met."""
+
+    version: int
+    verdict: Verdict
+    status: TaskStatus
+    at: str
+    attempt: NotRequired[int]
+    taskExecutionId: NotRequired[str]
+    previousStatus: NotRequired[TaskStatus]
+    failureReason: NotRequired[str]
+    message: NotRequired[str]
+    label: NotRequired[str]
+    requestId: NotRequired[str]
+
+
+class HistoryList(TypedDict):
+    """A page of a task's history."""
+
+    items: list[HistoryView]
+    nextCursor: NotRequired[str]
+
+
+def milliseconds(value: datetime | None) -> int | None:
+    """A moment as the table keeps it."""
+    return round(value.astimezone(UTC).timestamp() * 1000) if value is not None else None
+
+
+def execution_view(execution: Execution) -> ExecutionView:
+    """Show an execution."""
+    view: ExecutionView = {
+        "executionId": execution.execution_id,
+        "status": execution.status,
+        "version": execution.version,
+        "createdAt": moment(execution.created_at),
+        "updatedAt": moment(execution.updated_at),
+    }
+    if execution.name is not None:
+        view["name"] = execution.name
+    metadata = payload_view(execution.metadata)
+    if metadata is not None:
+        view["metadata"] = metadata
+    return view
+
+
+def execution_detail_view(execution: Execution, counts: dict[TaskStatus, int]) -> ExecutionDetailView:
+    """Show an execution with its counts."""
+    return {**execution_view(execution), "taskCount": sum(counts.values()), "counts": counts}
+
+
+def task_detail_view(detail: TaskDetail) -> TaskDetailView:
+    """Show a task with all that belongs to it."""
+    view = cast("TaskDetailView", task_view(detail.task))
+    view["dependsOn"] = list(detail.depends_on)
+    view["input"] = payload_view(detail.input)
+    view["output"] = payload_view(detail.output)
+    decision = decide_retry(detail.task)
+    if decision is not None:
+        view["retry"] = retry_view(decision)
+    return view
+
+
+def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: str) -> HistoryView:
+    """Show one entry of a history."""
+    view: HistoryView = {
+        "version": entry.version,
+        "verdict": entry.verdict,
+        "status": entry.status,
+        "at": moment(entry.at),
+    }
+    if entry.attempt is not None:
+        view["attempt"] = entry.attempt
+        view["taskExecutionId"] = task_execution_id(tenant, execution_id, task_id, entry.attempt)
+    if entry.previous_status is not None:
+        view["previousStatus"] = entry.previous_status
+    if entry.failure_reason is not None:
+        view["failureReason"] = entry.failure_reason
+    if entry.message is not None:
+        view["message"] = entry.message
+    if entry.label is not None:
+        view["label"] = entry.label
+    if entry.receipt is not None:
+        view["requestId"] = entry.receipt
+    return view
+
+
+_EXECUTION: Final = "/v1/executions/{executionId}"
+_TASK: Final = f"{_EXECUTION}/tasks/{{taskId}}"
+_MISSING: Final = (HTTPStatus.NOT_FOUND,)
+_CLASH: Final = (HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+
+CREATE_EXECUTION: Final = Operation(
+    name="create_execution",
+    key="POST /v1/executions",
+    summary="Create an execution with its tasks; the same request again returns the same execution",
+    scope=Scope.MANAGE,
+    request=ExecutionBody,
+    answers={HTTPStatus.CREATED: ExecutionView, HTTPStatus.OK: ExecutionView},
+    problems=_CLASH,
+    headers=("Idempotency-Key",),
+)
+ADD_TASKS: Final = Operation(
+    name="add_tasks",
+    key=f"POST {_EXECUTION}/tasks",
+    summary="Add tasks to a running execution; one that is there already stays as it is",
+    scope=Scope.MANAGE,
+    request=TasksBody,
+    answers={HTTPStatus.OK: TaskList},
+    problems=(*_MISSING, *_CLASH),
+)
+LIST_EXECUTIONS: Final = Operation(
+    name="list_executions",
+    key="GET /v1/executions",
+    summary="List executions, newest first",
+    scope=Scope.READ,
+    query=ExecutionsQuery,
+    answers={HTTPStatus.OK: ExecutionList},
+)
+GET_EXECUTION: Final = Operation(
+    name="get_execution",
+    key=f"GET {_EXECUTION}",
+    summary="Show an execution and count its tasks by status",
+    scope=Scope.READ,
+    answers={HTTPStatus.OK: ExecutionDetailView},
+    problems=_MISSING,
+)
+LIST_TASKS: Final = Operation(
+    name="list_tasks",
+    key=f"GET {_EXECUTION}/tasks",
+    summary="List an execution's tasks by id",
+    scope=Scope.READ,
+    query=TasksQuery,
+    answers={HTTPStatus.OK: TaskList},
+    problems=_MISSING,
+)
+GET_TASK: Final = Operation(
+    name="get_task",
+    key=f"GET {_TASK}",
+    summary="Show a task with its input, its output and the decision on its retry",
+    scope=Scope.READ,
+    answers={HTTPStatus.OK: TaskDetailView},
+    problems=_MISSING,
+)
+LIST_HISTORY: Final = Operation(
+    name="list_history",
+    key=f"GET {_TASK}/history",
+    summary="List every change of a task, and every report that changed nothing with its verdict",
+    scope=Scope.READ,
+    query=HistoryQuery,
+    answers={HTTPStatus.OK: HistoryList},
+    problems=_MISSING,
+)

@@ -1,0 +1,57 @@
+"""What names can look like in a request."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+from tasklatch.domain.errors import InvalidRequestError
+
+MAX_ID_BYTES: Final = 900
+"""A DynamoDB sort key holds 1,024 bytes, and the id is not all of it."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_EXECUTION_ID: Final = r"^[A-Za-z0-9._~:-]{1,128}$"
+_LONGEST_ID: Final = 255
+
+
+def _fault_in_id(value: str) -> str | None:
+    if _CONTROL.search(value):
+        return "control characters are not allowed"
+    if not 1 <= len(value) <= _LONGEST_ID:
+        return f"must have 1 to {_LONGEST_ID} characters"
+    if len(value.replace("%", "%25").replace("#", "%23").encode()) > MAX_ID_BYTES:
+        return f"longer than {MAX_ID_BYTES} bytes in UTF-8 ('#' and '%' count three)"
+    return None
+
+
+def _check_id(value: str) -> str:
+    fault = _fault_in_id(value)
+    if fault:
+        raise ValueError(fault)
+    return value
+
+
+TaskId = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID), AfterValidator(_check_id)]
+ExecutionId = Annotated[str, Field(pattern=_EXECUTION_ID)]
+
+_PATH_EXECUTION_ID: Final = re.compile(_EXECUTION_ID)
+
+
+def check_path_ids(ids: Mapping[str, str]) -> None:
+    """Check the ids that stand in a path.
+
+    Raises
+    ------
+    InvalidRequestError
+        If one of them can be no id.
+    """
+    for name, value in ids.items():
+        if name == "executionId":
+            fault = None if _PATH_EXECUTION_ID.fullmatch(value) else f"must match {_EXECUTION_ID}"
+        else:
+            fault = _fault_in_id(value)
+        if fault:
+            error: dict[str, object] = {"loc": ["path", name], "msg": fault, "type": "invalid_id"}
+            raise InvalidRequestError(f"the path's {name} can be no id", [error])

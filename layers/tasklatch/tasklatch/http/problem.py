@@ -1,0 +1,80 @@
+"""The one place where what went wrong becomes HTTP: problem details as in RFC 9457."""
+
+from http import HTTPStatus
+from typing import Final, NotRequired
+
+from typing_extensions import TypedDict
+
+from tasklatch.domain.errors import (
+    AttemptNeverOpenedError,
+    BusyError,
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    PayloadTooLargeError,
+    TasklatchError,
+    UnauthorizedError,
+    UnsupportedEncodingError,
+)
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
+    UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    AttemptNeverOpenedError: HTTPStatus.CONFLICT,
+    ConflictError: HTTPStatus.CONFLICT,
+    PayloadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedEncodingError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""What each error is to an HTTP client."""
+
+_NAME: Final[dict[type[TasklatchError], str]] = {
+    UnauthorizedError: "unauthorized",
+    ForbiddenError: "forbidden",
+    NotFoundError: "not-found",
+    AttemptNeverOpenedError: "attempt-never-opened",
+    ConflictError: "conflict",
+    PayloadTooLargeError: "too-large",
+    UnsupportedEncodingError: "unsupported-encoding",
+    InvalidRequestError: "invalid-request",
+    BusyError: "busy",
+}
+
+
+class Fault(TypedDict):
+    """One thing that is wrong in a request, and where."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Problem(TypedDict):
+    """Problem details: ``type`` is a name to compare with, ``detail`` is for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[Fault]]
+    request_id: str
+
+
+def problem_of(error: TasklatchError, request_id: str) -> Problem:
+    """Word an error as problem details."""
+    status = STATUS[type(error)]
+    problem: Problem = {
+        "type": f"urn:tasklatch:problem:{_NAME[type(error)]}",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": str(error),
+        "request_id": request_id,
+    }
+    if isinstance(error, InvalidRequestError) and error.errors:
+        problem["errors"] = error.errors  # type: ignore[typeddict-item]
+    return problem

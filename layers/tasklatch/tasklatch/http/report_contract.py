@@ -1,0 +1,221 @@
+"""Reports and heartbeats in the native contract: what is sent, what is answered."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal, NotRequired
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from tasklatch.domain.attempt import attempt_of
+from tasklatch.domain.errors import InvalidRequestError, TasklatchError
+from tasklatch.domain.failure import FailureReason
+from tasklatch.domain.outcome import Pulse, Recorded
+from tasklatch.domain.report import Report, Verdict, make_report
+from tasklatch.domain.retry import decide_retry
+from tasklatch.domain.status import MAX_ATTEMPT, TaskStatus
+from tasklatch.http.access import Scope
+from tasklatch.http.body import payload_text, validated
+from tasklatch.http.names import TaskId
+from tasklatch.http.problem import Problem, problem_of
+from tasklatch.http.routes import Operation
+from tasklatch.http.views import RetryView, TaskView, retry_view, task_view
+
+MAX_REPORTS: Final = 100
+_LONGEST_MESSAGE: Final = 100_000
+
+
+class _Attempt(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPT)] | None = None
+    taskExecutionId: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    def named_attempt(self, tenant: str, execution_id: str, task_id: str) -> int | None:
+        """The attempt that is spoken about; None for the current one.
+
+        Raises
+        ------
+        AttemptNeverOpenedError
+            If the taskExecutionId was issued for another task.
+        InvalidRequestError
+            If attempt and taskExecutionId name different attempts.
+        """
+        if self.taskExecutionId is None:
+            return self.attempt
+        decoded = attempt_of(self.taskExecutionId, tenant, execution_id, task_id)
+        if decoded is not None and self.attempt not in (None, decoded):
+            raise InvalidRequestError(
+                "attempt and taskExecutionId name different attempts",
+                [
+                    {
+                        "loc": ["body", "attempt"],
+                        "msg": f"taskExecutionId is of attempt {decoded}",
+                        "type": "mismatch",
+                    }
+                ],
+            )
+        return self.attempt if decoded is None else decoded
+
+
+class ReportBody(_Attempt):
+    """How one attempt at a task went. With neither attempt nor taskExecutionId it speaks about the current attempt."""
+
+    status: Literal["IN_PROGRESS", "COMPLETED", "FAILED", "FAILED_WITH_TERMINAL_ERROR"]
+    failureReason: Annotated[FailureReason, Field(strict=False)] | None = None
+    message: Annotated[str, Field(max_length=_LONGEST_MESSAGE)] | None = None
+    output: dict[str, Any] | None = None
+    retryAfterSeconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
+    label: Annotated[str, Field(min_length=1, max_length=50)] | None = None
+
+    def report(self, tenant: str, execution_id: str, task_id: str) -> Report:
+        """The report that the ledger takes.
+
+        Raises
+        ------
+        AttemptNeverOpenedError, InvalidRequestError, PayloadTooLargeError
+            If it names no attempt of this task, or its output cannot be kept.
+        """
+        return make_report(
+            task_id,
+            TaskStatus(self.status),
+            attempt=self.named_attempt(tenant, execution_id, task_id),
+            failure_reason=self.failureReason,
+            message=self.message,
+            output=payload_text(self.output, "output"),
+            retry_after_seconds=self.retryAfterSeconds,
+            label=self.label,
+        )
+
+
+class BatchedReportBody(ReportBody):
+    """A report that says which task it is of."""
+
+    taskId: TaskId
+
+
+class BatchBody(BaseModel):
+    """Up to 100 reports, taken in order."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    # Each is checked on its own, so that a bad one does not spoil the rest.
+    statuses: Annotated[
+        list[Any],
+        Field(
+            min_length=1,
+            max_length=MAX_REPORTS,
+            json_schema_extra={"items": {"$ref": "#/components/schemas/BatchedReportBody"}},
+        ),
+    ]
+
+
+class HeartbeatBody(_Attempt):
+    """A sign that an attempt is alive."""
+
+    progress: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+
+
+class ReportAnswer(TypedDict):
+    """The verdict on a report, the task after it and, after a failure, the decision on its retry."""
+
+    verdict: Verdict
+    task: TaskView
+    retry: NotRequired[RetryView]
+
+
+class BatchedReportAnswer(TypedDict):
+    """What became of one report of a batch: a verdict and the task, or a problem."""
+
+    index: int
+    status: int
+    taskId: NotRequired[str]
+    verdict: NotRequired[Verdict]
+    task: NotRequired[TaskView]
+    retry: NotRequired[RetryView]
+    problem: NotRequired[Problem]
+
+
+class BatchAnswer(TypedDict):
+    """What became of each report of a batch, in order."""
+
+    results: list[BatchedReportAnswer]
+
+
+HeartbeatAnswer = TypedDict(
+    "HeartbeatAnswer",
+    {"continue": bool, "reason": NotRequired[str], "task": TaskView},
+)
+HeartbeatAnswer.__doc__ = "Whether the worker should go on; if not, why not."
+
+
+def report_answer(recorded: Recorded) -> ReportAnswer:
+    """Word what the ledger did."""
+    answer: ReportAnswer = {"verdict": recorded.verdict, "task": task_view(recorded.task)}
+    decision = decide_retry(recorded.task)
+    if decision is not None:
+        answer["retry"] = retry_view(decision)
+    return answer
+
+
+def heartbeat_answer(pulse: Pulse) -> HeartbeatAnswer:
+    """Word what became of a heartbeat."""
+    answer: HeartbeatAnswer = {"continue": pulse.goes_on, "task": task_view(pulse.task)}
+    if pulse.reason is not None:
+        answer["reason"] = pulse.reason
+    return answer
+
+
+def batched_report(value: Any, index: int, tenant: str, execution_id: str) -> Report | TasklatchError:
+    """Read one report of a batch; what is wrong with it concerns it alone."""
+    try:
+        body = validated(BatchedReportBody, value, "statuses", index)
+        return body.report(tenant, execution_id, body.taskId)
+    except TasklatchError as error:
+        return error
+
+
+def batched_answer(
+    index: int, task_id: str | None, result: Recorded | TasklatchError, request_id: str
+) -> BatchedReportAnswer:
+    """Word what became of one report of a batch."""
+    answer: BatchedReportAnswer = {"index": index, "status": 200}
+    if task_id is not None:
+        answer["taskId"] = task_id
+    if isinstance(result, TasklatchError):
+        problem = problem_of(result, request_id)
+        answer["status"] = problem["status"]
+        answer["problem"] = problem
+    else:
+        answer.update(report_answer(result))  # type: ignore[typeddict-item]
+    return answer
+
+
+_TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
+_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+
+REPORT_STATUS: Final = Operation(
+    name="report_status",
+    key=f"POST {_TASK}/status",
+    summary="Report how an attempt at a task went",
+    scope=Scope.REPORT,
+    request=ReportBody,
+    answers={HTTPStatus.OK: ReportAnswer},
+    problems=_PROBLEMS,
+)
+REPORT_STATUSES: Final = Operation(
+    name="report_statuses",
+    key="POST /v1/executions/{executionId}/statuses",
+    summary="Report on up to 100 attempts, in order; each gets an answer of its own",
+    scope=Scope.REPORT,
+    request=BatchBody,
+    answers={HTTPStatus.OK: BatchAnswer},
+)
+SEND_HEARTBEAT: Final = Operation(
+    name="send_heartbeat",
+    key=f"POST {_TASK}/heartbeat",
+    summary="Say that an attempt is alive, and learn whether to go on",
+    scope=Scope.REPORT,
+    request=HeartbeatBody,
+    answers={HTTPStatus.OK: HeartbeatAnswer},
+    problems=_PROBLEMS,
+)

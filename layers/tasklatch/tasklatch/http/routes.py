@@ -1,0 +1,217 @@
+"""Routes as data, and the few lines that serve them.
+
+API Gateway has matched the request to a route already and says which (``routeKey``), with the path's parameters
+decoded. Both are taken as they are: matching again, on the decoded path, would misread an id that holds a
+reserved character. The API description is made from the same data (`tasklatch.http.description`).
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from tasklatch.domain.errors import BusyError, InvalidRequestError, TasklatchError
+from tasklatch.http.access import Scope, tenant_of
+from tasklatch.http.body import faults, parse_json, read_body, validated
+from tasklatch.http.names import check_path_ids
+from tasklatch.http.problem import MEDIA_TYPE, problem_of
+from tasklatch.observability import logger, metrics
+from tasklatch.settings import settings
+
+JSON: Final = "application/json"
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+
+Event = Mapping[str, Any]
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, as a route's function sees it.
+
+    Attributes
+    ----------
+    tenant
+        Whose data it is; empty on a route that needs no token.
+    path
+        The path's parameters, decoded.
+    body
+        The parsed JSON, not yet checked; None where the route takes none.
+    request_id
+        The caller's ``X-Request-ID``, or API Gateway's own id of the request.
+    receipt
+        API Gateway's own id of the request: no two requests share it.
+    remaining_ms
+        Gives the milliseconds that the function has left.
+    """
+
+    tenant: str
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+    request_id: str
+    receipt: str
+    remaining_ms: Callable[[], int]
+
+    def checked_body(self, model: type[M]) -> M:
+        """The body as a model.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it does not fit.
+        """
+        return validated(model, self.body)
+
+    def checked_query(self, model: type[M]) -> M:
+        """The query string as a model.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it does not fit.
+        """
+        try:
+            return model.model_validate_strings(dict(self.query))
+        except ValidationError as error:
+            named = faults(error, "query")
+            raise InvalidRequestError("the query does not fit the API description", named) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back. `noted` goes to the log line of the request."""
+
+    body: Any
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = JSON
+    noted: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation of the API, as a contract declares it.
+
+    Attributes
+    ----------
+    name
+        Unique among all.
+    key
+        As API Gateway names the route: method and path.
+    scope
+        What the caller's token must allow; None where no token is needed.
+    request, query
+        The models of body and query string.
+    answers
+        Status codes and what their bodies are made of.
+    problems
+        Further status codes, answered with problem details, besides those that scope and models bring with them.
+    headers
+        Request headers that mean something here.
+    """
+
+    name: str
+    key: str
+    summary: str
+    scope: Scope | None
+    answers: Mapping[HTTPStatus, Any]
+    request: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    problems: tuple[HTTPStatus, ...] = ()
+    headers: tuple[str, ...] = ()
+
+
+Serve = Callable[[Call], Answer]
+
+
+class Routes:
+    """The routes of one function: which operations it serves, and with what."""
+
+    def __init__(self) -> None:
+        self.operations: dict[str, Operation] = {}
+        self._serve: dict[str, Serve] = {}
+
+    def serves(self, operation: Operation) -> Callable[[Serve], Serve]:
+        """Declare the function that serves an operation."""
+
+        def declare(serve: Serve) -> Serve:
+            self.operations[operation.key] = operation
+            self._serve[operation.key] = serve
+            return serve
+
+        return declare
+
+    def serve(self, event: Event, context: Any) -> dict[str, Any]:
+        """Answer one API Gateway request (HTTP API, payload format 2.0).
+
+        Parameters
+        ----------
+        context
+            Lambda's context: tells the time that is left.
+        """
+        started = time.perf_counter()
+        headers: Mapping[str, str] = event.get("headers") or {}
+        receipt: str = event["requestContext"]["requestId"]
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else receipt
+        try:
+            answer = self._answer(event, headers, request_id, receipt, context.get_remaining_time_in_millis)
+        except TasklatchError as error:
+            answer = _refusal(error, request_id)
+        logger().info(
+            "answered",
+            extra={
+                "route": event["routeKey"],
+                "status": answer.status.value,
+                "request_id": request_id,
+                "ms": round((time.perf_counter() - started) * 1000, 1),
+                **answer.noted,
+            },
+        )
+        if metrics().metric_set:
+            metrics().flush_metrics()
+        body = answer.body if isinstance(answer.body, str) else json.dumps(answer.body, separators=(",", ":"))
+        return {
+            "statusCode": answer.status.value,
+            "headers": {"content-type": answer.media_type, "x-request-id": request_id, **answer.headers},
+            "body": body,
+        }
+
+    def _answer(
+        self,
+        event: Event,
+        headers: Mapping[str, str],
+        request_id: str,
+        receipt: str,
+        remaining_ms: Callable[[], int],
+    ) -> Answer:
+        operation = self.operations[event["routeKey"]]
+        tenant = tenant_of(event, operation.scope, settings().tenant_claim) if operation.scope else ""
+        path: Mapping[str, str] = event.get("pathParameters") or {}
+        check_path_ids(path)
+        return self._serve[operation.key](
+            Call(
+                tenant=tenant,
+                path=path,
+                query=event.get("queryStringParameters") or {},
+                headers=headers,
+                body=parse_json(read_body(event, headers)) if operation.request else None,
+                request_id=request_id,
+                receipt=receipt,
+                remaining_ms=remaining_ms,
+            ),
+        )
+
+
+def _refusal(error: TasklatchError, request_id: str) -> Answer:
+    problem = problem_of(error, request_id)
+    headers = {"retry-after": str(error.retry_after_seconds)} if isinstance(error, BusyError) else {}
+    noted = {"problem": problem["type"], "detail": problem["detail"]}
+    return Answer(problem, HTTPStatus(problem["status"]), headers, MEDIA_TYPE, noted)

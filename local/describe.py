@@ -1,0 +1,26 @@
+"""Writes the API description that the service serves, from the routes and models in the code."""
+
+import json
+import tomllib
+from typing import Final
+
+from local.handlers import FUNCTIONS, ROOT, load_handler
+from tasklatch.http.description import describe
+from tasklatch.http.report_contract import BatchedReportBody
+
+DESCRIPTION: Final = FUNCTIONS / "api_description" / "openapi.json"
+API_FUNCTIONS: Final = ("api_description", "executions", "report_status")
+
+
+def description_text() -> str:
+    """The OpenAPI document of all functions together, as JSON text."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    operations = [one for function in API_FUNCTIONS for one in load_handler(function).routes.operations.values()]
+    document = describe(operations, version=version, extra=[BatchedReportBody])
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def write_description() -> None:
+    """Write it where the function that serves it finds it."""
+    DESCRIPTION.write_text(description_text())
+    print(f"{DESCRIPTION.relative_to(ROOT)}: written")

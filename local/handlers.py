@@ -1,0 +1,30 @@
+"""The functions' handlers, loaded as Lambda loads them: by file, each folder on its own."""
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+FUNCTIONS: Final = ROOT / "functions"
+
+
+@cache
+def load_handler(function: str) -> ModuleType:
+    """Load ``functions/<function>/handler.py`` as a module.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such function.
+    """
+    path = FUNCTIONS / function / "handler.py"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no function {function!r}")
+    spec = importlib.util.spec_from_file_location(f"{function}_handler", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
