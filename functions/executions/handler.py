@@ -28,7 +28,7 @@ def create_execution(call: Call) -> Answer:
         execution_id_for(call.tenant, body.executionId, key),
         body.definitions(),
         name=body.name,
-        metadata=payload_text(body.metadata, "metadata"),
+        metadata=payload_text(body.metadata, "metadata", limit=contract.MAX_METADATA_BYTES),
     )
     return Answer(
         contract.execution_view(execution),

@@ -14,6 +14,7 @@ from tasklatch.domain.errors import BusyError
 from tasklatch.domain.latch import prevented_overwrite
 from tasklatch.domain.outcome import Recorded
 from tasklatch.domain.report import Report
+from tasklatch.http.names import to_thousandths
 from tasklatch.http.report_contract import (
     REPORT_STATUS,
     REPORT_STATUSES,
@@ -69,7 +70,7 @@ def send_heartbeat(call: Call) -> Answer:
     execution_id, task_id = call.path["executionId"], call.path["taskId"]
     body = call.checked_body(HeartbeatBody)
     attempt = body.named_attempt(call.tenant, execution_id, task_id)
-    pulse = _ledger(call).heartbeat(call.tenant, execution_id, task_id, attempt, body.progress)
+    pulse = _ledger(call).heartbeat(call.tenant, execution_id, task_id, attempt, to_thousandths(body.progress))
     return Answer(heartbeat_answer(pulse), noted={"continue": pulse.goes_on})
 
 

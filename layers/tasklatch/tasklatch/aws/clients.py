@@ -9,12 +9,11 @@ from botocore.config import Config
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Throttling and conflicts are waited out by `tasklatch.aws.patience`, which knows the time that is left; the SDK's own
-# retries are for connections that break.
+# Trying again is up to `tasklatch.aws.patience`, which knows the time that is left.
 _CONFIG = Config(
-    connect_timeout=2,
+    connect_timeout=1,
     read_timeout=3,
-    retries={"mode": "standard", "total_max_attempts": 2},
+    retries={"mode": "standard", "total_max_attempts": 1},
     max_pool_connections=10,
 )
 

@@ -31,7 +31,7 @@ BUSY_CODES: Final = frozenset(
 
 _FIRST_WAIT: Final = 0.025
 _LONGEST_WAIT: Final = 1.0
-_RESERVE_MS: Final = 1_000
+_RESERVE_MS: Final = 4_500
 
 
 class Patience:
@@ -40,7 +40,8 @@ class Patience:
     Parameters
     ----------
     remaining_ms
-        Gives the milliseconds that are left; a second of them is kept for the answer.
+        Gives the milliseconds that are left. No try is begun that could not end, by the client's time-outs, and
+        still leave time to answer.
     sleep
         Waits for some seconds.
     """

@@ -56,7 +56,7 @@ def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Change
         number = record["dynamodb"]["SequenceNumber"]
         try:
             change = change_of(record)
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             logger().exception("a record of the stream cannot be read", extra={"sequence_number": number})
             unreadable.append(number)
         else:

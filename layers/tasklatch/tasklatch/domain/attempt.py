@@ -39,6 +39,6 @@ def attempt_of(value: str, tenant: str, execution_id: str, task_id: str) -> int 
     if found is None:
         return None
     attempt = int(found[1], 16)
-    if value.lower() != task_execution_id(tenant, execution_id, task_id, attempt):
+    if attempt == 0 or value.lower() != task_execution_id(tenant, execution_id, task_id, attempt):
         raise AttemptNeverOpenedError(task_id, "taskExecutionId was not issued for this task")
     return attempt

@@ -42,15 +42,16 @@ class Transition:
     clears: tuple[str, ...]
 
 
-_FAILURE: Final = ("failure_reason", "message", "message_truncated", "retry_after_seconds")
+_SAID_BEFORE: Final = ("failure_reason", "message", "message_truncated", "retry_after_seconds", "label")
+_OUTPUT: Final = ("output_attempt", "output_fingerprint")
 
 TRANSITIONS: Final[Mapping[TaskStatus, Transition]] = MappingProxyType(
     {
         TaskStatus.SCHEDULED: Transition(Attempt.EXACTLY, ("scheduled_at",), ()),
-        TaskStatus.IN_PROGRESS: Transition(Attempt.EXACTLY, ("started_at",), (*_FAILURE, "ended_at", "progress")),
-        TaskStatus.FAILED: Transition(Attempt.EXACTLY, ("ended_at",), _FAILURE),
-        TaskStatus.FAILED_WITH_TERMINAL_ERROR: Transition(Attempt.EXACTLY, ("ended_at",), _FAILURE),
-        TaskStatus.COMPLETED: Transition(Attempt.AT_LEAST, ("ended_at",), _FAILURE),
+        TaskStatus.IN_PROGRESS: Transition(Attempt.EXACTLY, ("started_at",), (*_SAID_BEFORE, "ended_at", "progress")),
+        TaskStatus.FAILED: Transition(Attempt.EXACTLY, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
+        TaskStatus.FAILED_WITH_TERMINAL_ERROR: Transition(Attempt.EXACTLY, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
+        TaskStatus.COMPLETED: Transition(Attempt.AT_LEAST, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
     },
 )
 

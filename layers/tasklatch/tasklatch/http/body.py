@@ -1,7 +1,6 @@
 """Request bodies: unpacked within a bound, parsed as strict JSON, checked against a model."""
 
 import base64
-import binascii
 import json
 import zlib
 from collections.abc import Mapping
@@ -37,7 +36,7 @@ def read_body(event: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
     raw: str = event.get("body") or ""
     try:
         data = base64.b64decode(raw, validate=True) if event.get("isBase64Encoded") else raw.encode()
-    except (binascii.Error, UnicodeEncodeError) as error:
+    except ValueError as error:
         raise _invalid("body", "not valid base64 or text", "encoding") from error
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("gzip", "x-gzip"):
@@ -88,15 +87,22 @@ def faults(error: ValidationError, *where: str | int) -> list[dict[str, object]]
     return [{"loc": [*where, *one["loc"]], "msg": one["msg"], "type": one["type"]} for one in found[:_FAULTS_NAMED]]
 
 
-def payload_text(value: Mapping[str, Any] | None, *where: str | int) -> str | None:
-    """Put an input or output into the JSON text that is kept.
+def payload_text(value: Mapping[str, Any] | None, *where: str | int, limit: int = MAX_PAYLOAD_BYTES) -> str | None:
+    """Put an input, output or the like into the JSON text that is kept.
+
+    Parameters
+    ----------
+    where
+        Its place in the body, for the errors.
+    limit
+        The most that is kept, in bytes.
 
     Raises
     ------
     InvalidRequestError
         If it holds a number that JSON cannot write.
     PayloadTooLargeError
-        If the text is over `MAX_PAYLOAD_BYTES`.
+        If the text is over the limit.
     """
     if value is None:
         return None
@@ -108,9 +114,9 @@ def payload_text(value: Mapping[str, Any] | None, *where: str | int) -> str | No
             [{"loc": ["body", *where], "msg": "a number is out of range", "type": "number"}],
         ) from error
     size = len(text.encode())
-    if size > MAX_PAYLOAD_BYTES:
+    if size > limit:
         place = ".".join(map(str, where))
-        raise PayloadTooLargeError(f"{place} is {size:,} bytes of JSON, at most {MAX_PAYLOAD_BYTES:,} are kept")
+        raise PayloadTooLargeError(f"{place} is {size:,} bytes of JSON, at most {limit:,} are kept")
     return text
 
 

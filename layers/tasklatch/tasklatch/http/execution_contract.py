@@ -1,10 +1,10 @@
 """Executions in the native contract: what is sent, what is answered."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Final, NotRequired, cast
+from typing import Annotated, Any, Final, NotRequired, Self, cast
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
 from tasklatch.domain.attempt import task_execution_id
@@ -28,6 +28,12 @@ from tasklatch.http.views import (
 )
 
 MAX_TASKS_A_REQUEST: Final = 500
+MAX_DEPENDENCIES_BYTES: Final = 200_000
+"""They are kept in one item with the input, and a DynamoDB item holds 400 KB."""
+
+MAX_METADATA_BYTES: Final = 16 * 1024
+"""A page of 100 executions must fit into Lambda's 6 MB."""
+
 _LONGEST_SECONDS: Final = 31_536_000
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -49,10 +55,10 @@ class RetryPolicyBody(BaseModel):
         """The policy that the domain knows."""
         return RetryPolicy(
             max_attempts=self.maxAttempts,
-            initial_seconds=self.initialSeconds,
-            multiplier=self.multiplier,
-            max_seconds=self.maxSeconds,
-            jitter=self.jitter,
+            initial_seconds=round(self.initialSeconds, 3),
+            multiplier=round(self.multiplier, 3),
+            max_seconds=round(self.maxSeconds, 3),
+            jitter=round(self.jitter, 3),
         )
 
 
@@ -68,6 +74,13 @@ class TaskBody(BaseModel):
     timeoutSeconds: Annotated[int, Field(ge=1, le=_LONGEST_SECONDS)] | None = None
     heartbeatTimeoutSeconds: Annotated[int, Field(ge=1, le=_LONGEST_SECONDS)] | None = None
     onFailure: Annotated[OnFailure, Field(strict=False)] = OnFailure.ABORT
+
+    @field_validator("dependsOn")
+    @classmethod
+    def _fits_an_item(cls, value: list[str] | None) -> list[str] | None:
+        if sum(len(name.encode()) for name in value or ()) > MAX_DEPENDENCIES_BYTES:
+            raise ValueError(f"the names are over {MAX_DEPENDENCIES_BYTES:,} bytes together")
+        return value
 
     def definition(self, index: int) -> TaskDefinition:
         """The definition that the domain knows; `index` is its place in the request.
@@ -119,6 +132,12 @@ class ExecutionsQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=100)] = 25
     cursor: Annotated[str, Field(max_length=2048)] | None = None
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.createdAfter and self.createdBefore and self.createdAfter > self.createdBefore:
+            raise ValueError("createdAfter is later than createdBefore")
+        return self
+
 
 class TasksQuery(BaseModel):
     """Which tasks to list."""
@@ -126,7 +145,7 @@ class TasksQuery(BaseModel):
     model_config = _QUERY
 
     status: TaskStatus | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
     cursor: Annotated[str, Field(max_length=4096)] | None = None
 
 
@@ -135,7 +154,7 @@ class HistoryQuery(BaseModel):
 
     model_config = _QUERY
 
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
     cursor: Annotated[str, Field(max_length=4096)] | None = None
 
 
@@ -196,8 +215,8 @@ class HistoryList(TypedDict):
 
 
 def milliseconds(value: datetime | None) -> int | None:
-    """A moment as the table keeps it."""
-    return round(value.astimezone(UTC).timestamp() * 1000) if value is not None else None
+    """A moment as the table keeps it; before 1970 there was nothing."""
+    return max(round(value.timestamp() * 1000), 0) if value is not None else None
 
 
 def execution_view(execution: Execution) -> ExecutionView:

@@ -1,4 +1,4 @@
-"""What names can look like in a request."""
+"""What names and numbers can look like in a request."""
 
 import re
 from collections.abc import Mapping
@@ -37,6 +37,11 @@ TaskId = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID), AfterValida
 ExecutionId = Annotated[str, Field(pattern=_EXECUTION_ID)]
 
 _PATH_EXECUTION_ID: Final = re.compile(_EXECUTION_ID)
+
+
+def to_thousandths(value: float | None) -> float | None:
+    """Round what a caller gives as seconds or as a share: DynamoDB cannot hold the smallest floats."""
+    return None if value is None else round(value, 3)
 
 
 def check_path_ids(ids: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import MAX_ATTEMPT, TaskStatus
 from tasklatch.http.access import Scope
 from tasklatch.http.body import payload_text, validated
-from tasklatch.http.names import TaskId
+from tasklatch.http.names import TaskId, to_thousandths
 from tasklatch.http.problem import Problem, problem_of
 from tasklatch.http.routes import Operation
 from tasklatch.http.views import RetryView, TaskView, retry_view, task_view
@@ -82,7 +82,7 @@ class ReportBody(_Attempt):
             failure_reason=self.failureReason,
             message=self.message,
             output=payload_text(self.output, "output"),
-            retry_after_seconds=self.retryAfterSeconds,
+            retry_after_seconds=to_thousandths(self.retryAfterSeconds),
             label=self.label,
         )
 

@@ -177,7 +177,7 @@ class Routes:
         )
         if metrics().metric_set:
             metrics().flush_metrics()
-        body = answer.body if isinstance(answer.body, str) else json.dumps(answer.body, separators=(",", ":"))
+        body = answer.body if isinstance(answer.body, str) else _json(answer.body)
         return {
             "statusCode": answer.status.value,
             "headers": {"content-type": answer.media_type, "x-request-id": request_id, **answer.headers},
@@ -208,6 +208,10 @@ class Routes:
                 remaining_ms=remaining_ms,
             ),
         )
+
+
+def _json(body: Any) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
 def _refusal(error: TasklatchError, request_id: str) -> Answer:
