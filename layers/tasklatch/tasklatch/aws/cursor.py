@@ -1,24 +1,29 @@
-"""Where a list goes on: opaque to the caller, and good only for the list it came from."""
+"""Where a list goes on: opaque to the caller, and good only for the list it came from, filters included."""
 
 import base64
-import binascii
 import json
+import re
 from hashlib import sha256
+from typing import Final
 
 from tasklatch.domain.errors import InvalidRequestError
+
+# What a DynamoDB key can be: some text, and no half of a surrogate pair.
+_POSITION: Final = re.compile(r"[^\ud800-\udfff]{1,1024}")
+_PARTS: Final = 2
 
 
 def _seal(scope: str) -> str:
     return sha256(scope.encode()).hexdigest()[:8]
 
 
-def encode_cursor(scope: str, *parts: str) -> str:
-    """Make a cursor for the list that `scope` names."""
-    return base64.urlsafe_b64encode(json.dumps([_seal(scope), *parts]).encode()).decode().rstrip("=")
+def encode_cursor(scope: str, position: str) -> str:
+    """Make a cursor for the list that `scope` names: the sort key of the last item that was given."""
+    return base64.urlsafe_b64encode(json.dumps([_seal(scope), position]).encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, scope: str, count: int) -> list[str]:
-    """Read a cursor's parts back.
+def decode_cursor(cursor: str, scope: str) -> str:
+    """Read a cursor's position back.
 
     Raises
     ------
@@ -27,18 +32,16 @@ def decode_cursor(cursor: str, scope: str, count: int) -> list[str]:
     """
     try:
         parts = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError):
-        parts = None
-    if (
-        not isinstance(parts, list)
-        or len(parts) != count + 1
-        or not all(isinstance(part, str) for part in parts)
-        or parts[0] != _seal(scope)
-    ):
-        error: dict[str, object] = {
-            "loc": ["query", "cursor"],
-            "msg": "not a cursor of this list",
-            "type": "cursor",
-        }
-        raise InvalidRequestError("the cursor is not one of this list's", [error])
-    return parts[1:]
+    except (ValueError, RecursionError) as error:
+        raise foreign_cursor() from error
+    if not isinstance(parts, list) or len(parts) != _PARTS or not all(isinstance(part, str) for part in parts):
+        raise foreign_cursor()
+    if parts[0] != _seal(scope) or not _POSITION.fullmatch(parts[1]):
+        raise foreign_cursor()
+    return str(parts[1])
+
+
+def foreign_cursor() -> InvalidRequestError:
+    """The error for a cursor that was not made for this list."""
+    error: dict[str, object] = {"loc": ["query", "cursor"], "msg": "not a cursor of this list", "type": "cursor"}
+    return InvalidRequestError("the cursor is not one of this list's", [error])

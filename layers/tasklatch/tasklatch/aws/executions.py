@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from tasklatch.aws import keys
 from tasklatch.aws.batch_put import chunks, put_all
-from tasklatch.aws.cursor import decode_cursor, encode_cursor
+from tasklatch.aws.cursor import decode_cursor, encode_cursor, foreign_cursor
 from tasklatch.aws.ledger import STATEMENTS_A_CALL, Ledger
 from tasklatch.aws.patience import BUSY_CODES, Patience
 from tasklatch.aws.payloads import PAYLOAD, Payloads
@@ -186,6 +186,9 @@ class Executions:
             If the cursor is not one of this list's.
         """
         list_key = keys.execution_list(tenant)
+        first = keys.execution_list_sort(created_after or 0, "")
+        last = keys.execution_list_sort(_LONGEST_TIME if created_before is None else created_before, "\U0010ffff")
+        scope = f"{list_key} {status} {first} {last}"
         query: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": keys.LISTS_INDEX,
@@ -193,14 +196,21 @@ class Executions:
             "ExpressionAttributeNames": {"#key": keys.LIST_KEY, "#sort": keys.LIST_SORT},
             "ExpressionAttributeValues": {
                 ":key": {"S": list_key},
-                ":from": {"S": keys.execution_list_sort(created_after or 0, "")},
-                ":to": {"S": keys.execution_list_sort(created_before or _LONGEST_TIME, "\U0010ffff")},
+                ":from": {"S": first},
+                ":to": {"S": last},
             },
             "ScanIndexForward": False,
         }
         if cursor is not None:
-            sort, execution_id = decode_cursor(cursor, list_key, 2)
-            query["ExclusiveStartKey"] = self._list_position(tenant, list_key, sort, execution_id)
+            position = decode_cursor(cursor, scope)
+            if not first <= position <= last:
+                raise foreign_cursor()
+            query["ExclusiveStartKey"] = {
+                keys.PK: {"S": keys.execution_pk(tenant, position.partition("#")[2])},
+                keys.SK: {"S": keys.EXECUTION_SK},
+                keys.LIST_KEY: {"S": list_key},
+                keys.LIST_SORT: {"S": position},
+            }
         items: list[Execution] = []
         for _ in range(_PAGES_A_REQUEST):
             query["Limit"] = limit - len(items)
@@ -213,8 +223,7 @@ class Executions:
             query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
             if len(items) >= limit:
                 break
-        last_sort = query["ExclusiveStartKey"][keys.LIST_SORT]["S"]
-        return items, encode_cursor(list_key, last_sort, last_sort.partition("#")[2])
+        return items, encode_cursor(scope, query["ExclusiveStartKey"][keys.LIST_SORT]["S"])
 
     def list_tasks(
         self,
@@ -236,10 +245,13 @@ class Executions:
         """
         query = self._tasks_query(tenant, execution_id)
         pk = keys.execution_pk(tenant, execution_id)
+        scope = f"{pk} {status}"
         if cursor is None:
             self.get(tenant, execution_id)
         else:
-            (sk,) = decode_cursor(cursor, pk, 1)
+            sk = decode_cursor(cursor, scope)
+            if not sk.startswith(keys.TASK_PREFIX):
+                raise foreign_cursor()
             query["ExclusiveStartKey"] = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
         if status is not None:
             query["FilterExpression"] = "#status = :status"
@@ -255,7 +267,7 @@ class Executions:
             query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
             if len(tasks) >= limit:
                 break
-        return tasks, encode_cursor(pk, query["ExclusiveStartKey"][keys.SK]["S"])
+        return tasks, encode_cursor(scope, query["ExclusiveStartKey"][keys.SK]["S"])
 
     def task_detail(self, tenant: str, execution_id: str, task_id: str) -> TaskDetail:
         """Read one task with its input and output.
@@ -417,14 +429,6 @@ class Executions:
                 ":prefix": {"S": keys.TASK_PREFIX},
             },
             "ConsistentRead": True,
-        }
-
-    def _list_position(self, tenant: str, list_key: str, sort: str, execution_id: str) -> Item:
-        return {
-            keys.PK: {"S": keys.execution_pk(tenant, execution_id)},
-            keys.SK: {"S": keys.EXECUTION_SK},
-            keys.LIST_KEY: {"S": list_key},
-            keys.LIST_SORT: {"S": sort},
         }
 
     def _let_expire(self, item: Item, now: int) -> None:

@@ -71,7 +71,7 @@ class History:
             "Limit": limit,
         }
         if cursor is not None:
-            (sk,) = decode_cursor(cursor, pk, 1)
+            sk = decode_cursor(cursor, pk)
             query["ExclusiveStartKey"] = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
         answer = self._patience.call(lambda: self._client.query(**query))
         last = answer.get("LastEvaluatedKey")
