@@ -92,6 +92,8 @@ class Executions:
         if found is None:
             now = self._clock()
             tasks = self._insert(tenant, execution_id, definitions, now)
+            if sum(self.counts(tenant, execution_id).values()) != len(definitions):
+                raise ConflictError(f"execution {execution_id!r} was begun from another request and never finished")
             execution = Execution(
                 tenant=tenant,
                 execution_id=execution_id,
