@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 Clock = Callable[[], int]
 """Gives milliseconds since the epoch."""
@@ -10,3 +11,8 @@ Clock = Callable[[], int]
 def system_clock() -> int:
     """The machine's own time, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def moment(milliseconds: int) -> str:
+    """Write a time (milliseconds since the epoch) as RFC 3339, in UTC, to the millisecond."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,22 +1,25 @@
 """Executions and their tasks: creating them so that it can safely be repeated, and reading them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_put import chunks, put_all
+from tasklatch.aws.batch_get import get_all
+from tasklatch.aws.batch_put import put_all
 from tasklatch.aws.cursor import decode_cursor, encode_cursor, foreign_cursor
-from tasklatch.aws.ledger import STATEMENTS_A_CALL, Ledger
-from tasklatch.aws.patience import BUSY_CODES, Patience
-from tasklatch.aws.payloads import PAYLOAD, Payloads
+from tasklatch.aws.execution_item import execution_item, execution_key, execution_of
+from tasklatch.aws.insertion import insert_absent
+from tasklatch.aws.ledger import Ledger
+from tasklatch.aws.patience import Patience
+from tasklatch.aws.payloads import DEPENDS_ON, PAYLOAD, Payloads, input_text
 from tasklatch.aws.task_item import Item, item_of, task_of
+from tasklatch.aws.workflow import Workflow
 from tasklatch.clock import Clock
-from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError
+from tasklatch.domain.errors import ConflictError, NotFoundError
 from tasklatch.domain.execution import (
     Execution,
     TaskDefinition,
@@ -25,6 +28,7 @@ from tasklatch.domain.execution import (
     creation_fingerprint,
     new_task,
 )
+from tasklatch.domain.latch import service_latch
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task, TaskDetail
 from tasklatch.settings import Settings
@@ -33,11 +37,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-_CALLS_SIDE_BY_SIDE: Final = 4
-_READS_A_CALL: Final = 100
 _PAGES_A_REQUEST: Final = 10
-_DEPENDS_ON: Final = "dependsOn"
-_LONGEST_TIME: Final = 10**14 - 1
 
 
 class Executions:
@@ -57,6 +57,7 @@ class Executions:
         self._patience = patience
         self._ledger = Ledger(client, settings, clock, patience)
         self._payloads = Payloads(client, settings, patience)
+        self._workflow = Workflow(client, settings, clock, patience)
 
     def create(
         self,
@@ -91,9 +92,9 @@ class Executions:
         found = self._find(tenant, execution_id)
         if found is None:
             now = self._clock()
-            tasks = self._insert(tenant, execution_id, definitions, now)
-            if sum(self.counts(tenant, execution_id).values()) != len(definitions):
+            if not self._task_ids(tenant, execution_id) <= {definition.task_id for definition in definitions}:
                 raise ConflictError(f"execution {execution_id!r} was begun from another request and never finished")
+            tasks = self._insert(tenant, execution_id, definitions, now)
             execution = Execution(
                 tenant=tenant,
                 execution_id=execution_id,
@@ -133,13 +134,17 @@ class Executions:
         if execution.status is not ExecutionStatus.RUNNING:
             raise ConflictError(f"execution {execution_id!r} is {execution.status}: no task can be added")
         named = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
-        existing = self._read_tasks(tenant, execution_id, sorted(named))
+        existing = self.read_tasks(tenant, execution_id, sorted(named))
         check_definitions(definitions, existing)
         _check_all_unchanged(definitions, existing)
-        tasks = self._insert(tenant, execution_id, definitions, self._clock())
-        self._schedule_ready(tenant, execution_id, definitions, tasks)
-        read = self._read_tasks(tenant, execution_id, [task.task_id for task in tasks])
-        return [read[task.task_id] for task in tasks]
+        task_ids = [definition.task_id for definition in definitions]
+        self._insert(tenant, execution_id, definitions, self._clock())
+        if not self._note_addition(tenant, execution_id):
+            self._withdraw(self.read_tasks(tenant, execution_id, task_ids).values())
+            raise ConflictError(f"execution {execution_id!r} ended: no task can be added")
+        self._workflow.catch_up(tenant, execution_id, task_ids)
+        read = self.read_tasks(tenant, execution_id, task_ids)
+        return [read[task_id] for task_id in task_ids]
 
     def get(self, tenant: str, execution_id: str) -> Execution:
         """Read one execution.
@@ -156,16 +161,7 @@ class Executions:
 
     def counts(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
         """Count an execution's tasks by status, as they stand now."""
-        query = self._tasks_query(tenant, execution_id)
-        query["ProjectionExpression"] = "#status"
-        query["ExpressionAttributeNames"]["#status"] = "status"
-        counted: Counter[TaskStatus] = Counter()
-        while True:
-            answer = self._patience.call(partial(self._client.query, **query))
-            counted.update(TaskStatus(item["status"]["S"]) for item in answer["Items"])
-            if "LastEvaluatedKey" not in answer:
-                return dict(counted)
-            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return dict(Counter(map(TaskStatus, self._column(tenant, execution_id, "status"))))
 
     def list_executions(
         self,
@@ -189,7 +185,7 @@ class Executions:
         """
         list_key = keys.execution_list(tenant)
         first = keys.execution_list_sort(created_after or 0, "")
-        last = keys.execution_list_sort(_LONGEST_TIME if created_before is None else created_before, "\U0010ffff")
+        last = keys.execution_list_sort(keys.LONGEST_TIME if created_before is None else created_before, "\U0010ffff")
         scope = f"{list_key} {status} {first} {last}"
         query: dict[str, Any] = {
             "TableName": self._table,
@@ -218,7 +214,7 @@ class Executions:
             query["Limit"] = limit - len(items)
             answer = self._patience.call(partial(self._client.query, **query))
             read = self._read_items([{keys.PK: item[keys.PK], keys.SK: item[keys.SK]} for item in answer["Items"]])
-            page = sorted(map(_execution_of, read), key=lambda one: (one.created_at, one.execution_id), reverse=True)
+            page = sorted(map(execution_of, read), key=lambda one: (one.created_at, one.execution_id), reverse=True)
             items += [one for one in page if status in (None, one.status)]
             if "LastEvaluatedKey" not in answer:
                 return items, None
@@ -296,63 +292,89 @@ class Executions:
         task = task_of(item)
         return TaskDetail(
             task=task,
-            input=given[PAYLOAD]["S"] if PAYLOAD in given else None,
+            input=input_text(given),
             output=self._payloads.output_of(task),
-            depends_on=tuple(name["S"] for name in given[_DEPENDS_ON]["L"]) if _DEPENDS_ON in given else (),
+            depends_on=tuple(name["S"] for name in given[DEPENDS_ON]["L"]) if DEPENDS_ON in given else (),
         )
+
+    def _note_addition(self, tenant: str, execution_id: str) -> bool:
+        """Tell whoever is about to end the execution that there is more to wait for; False where it has ended."""
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": execution_key(tenant, execution_id),
+            "UpdateExpression": "ADD #additions :one",
+            "ConditionExpression": "#status = :running",
+            "ExpressionAttributeNames": {"#additions": "additions", "#status": "status"},
+            "ExpressionAttributeValues": {":one": {"N": "1"}, ":running": {"S": ExecutionStatus.RUNNING}},
+        }
+        try:
+            self._patience.call(lambda: self._client.update_item(**request))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            return False
+        return True
+
+    def _withdraw(self, tasks: Iterable[Task]) -> None:
+        """Cancel tasks that came too late to be worked on."""
+        now = self._clock()
+        for task in tasks:
+            if task.status is TaskStatus.PENDING:
+                latch = service_latch(task, TaskStatus.CANCELED, now=now, message="the execution ended before")
+                self._ledger.apply(task.tenant, task.execution_id, latch)
 
     def _insert(
         self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], now: int
     ) -> Sequence[Task]:
-        """Put the tasks that are not there yet, then what they are given: nobody works on them before."""
-        tasks = [new_task(definition, tenant, execution_id, now) for definition in definitions]
-        waiting = {
-            definition.task_id: self._task_insert(task) for definition, task in zip(definitions, tasks, strict=True)
-        }
-        present: set[str] = set()
-        with ThreadPoolExecutor(_CALLS_SIDE_BY_SIDE) as pool:
-            for _ in self._patience.tries():
-                done: list[tuple[str, bool]] = []
-                for part in pool.map(partial(self._send_inserts, waiting), chunks(waiting, STATEMENTS_A_CALL)):
-                    done += part
-                for task_id, was_there in done:
-                    del waiting[task_id]
-                    if was_there:
-                        present.add(task_id)
-                if not waiting:
-                    break
-        if present:
-            _check_all_unchanged(definitions, self._read_tasks(tenant, execution_id, sorted(present)))
+        """Put what is not there yet: who waits for whom, the tasks, and what they are given.
+
+        A task can be reported on as soon as it is there, so who waits for it must be known before. Nobody works on it
+        before it is scheduled, so what it is given can come after.
+        """
         pk = keys.execution_pk(tenant, execution_id)
+        self._insert_absent(self._dependency_items(pk, definitions, now))
+        tasks = [new_task(definition, tenant, execution_id, now) for definition in definitions]
+        present = self._insert_absent([self._new_item(task) for task in tasks])
+        were_there = [task.task_id for task in tasks if keys.task_sk(task.task_id) in present]
+        _check_all_unchanged(definitions, self.read_tasks(tenant, execution_id, were_there))
         put_all(self._client, self._table, self._input_items(pk, definitions, now), self._patience)
         return tasks
 
-    def _send_inserts(self, statements: dict[str, Any], task_ids: Sequence[str]) -> list[tuple[str, bool]]:
-        """Insert tasks; name those that are in the table now, and whether they were before."""
-        request = [statements[task_id] for task_id in task_ids]
-        try:
-            answer = self._patience.call(lambda: self._client.batch_execute_statement(Statements=request))
-        except BusyError:
-            return []
-        done = []
-        for task_id, response in zip(task_ids, answer["Responses"], strict=True):
-            refusal = response.get("Error")
-            if refusal is None or refusal["Code"] == "DuplicateItem":
-                done.append((task_id, refusal is not None))
-            elif refusal["Code"] not in BUSY_CODES:
-                raise RuntimeError(f"DynamoDB refused a statement: {refusal['Code']}: {refusal['Message']}")
-        return done
+    def _insert_absent(self, items: Sequence[Item]) -> set[str]:
+        return insert_absent(self._client, self._table, items, self._patience)
 
-    def _task_insert(self, task: Task) -> dict[str, Any]:
+    def _new_item(self, task: Task) -> Item:
         item = item_of(task)
         item[keys.LIST_KEY] = {"S": keys.open_list(task.tenant, task.execution_id)}
         item[keys.LIST_SORT] = item[keys.SK]
         self._let_expire(item, task.created_at)
-        fields = ", ".join(f"'{name}': ?" for name in item)
-        return {
-            "Statement": f'INSERT INTO "{self._table}" VALUE {{{fields}}}',
-            "Parameters": list(item.values()),
-        }
+        return item
+
+    def _dependency_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
+        """An item for each pair of which one waits for the other, and one that counts what each waits for."""
+        items: list[Item] = []
+        for definition in definitions:
+            if not definition.depends_on:
+                continue
+            items.append(
+                {
+                    keys.PK: {"S": pk},
+                    keys.SK: {"S": keys.waits_sk(definition.task_id)},
+                    "taskId": {"S": definition.task_id},
+                    "remaining": {"N": str(len(definition.depends_on))},
+                },
+            )
+            items += [
+                {
+                    keys.PK: {"S": pk},
+                    keys.SK: {"S": keys.dependent_sk(name, definition.task_id)},
+                    "taskId": {"S": definition.task_id},
+                }
+                for name in definition.depends_on
+            ]
+        for item in items:
+            self._let_expire(item, now)
+        return items
 
     def _input_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
         items = []
@@ -361,7 +383,7 @@ class Executions:
             if definition.input is not None:
                 item[PAYLOAD] = {"S": definition.input}
             if definition.depends_on:
-                item[_DEPENDS_ON] = {"L": [{"S": name} for name in definition.depends_on]}
+                item[DEPENDS_ON] = {"L": [{"S": name} for name in definition.depends_on]}
             if len(item) > len((keys.PK, keys.SK)):
                 self._let_expire(item, now)
                 items.append(item)
@@ -371,11 +393,14 @@ class Executions:
         self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], tasks: Sequence[Task]
     ) -> None:
         waiting = {definition.task_id for definition in definitions if definition.depends_on}
-        self._ledger.schedule(tenant, execution_id, [task for task in tasks if task.task_id not in waiting])
+        now = self._clock()
+        ready = [task for task in tasks if task.task_id not in waiting]
+        latches = [service_latch(task, TaskStatus.SCHEDULED, now=now) for task in ready]
+        self._ledger.apply_all(tenant, execution_id, latches)
 
     def _commit(self, execution: Execution) -> Execution | None:
         """Put the execution's item; if another request was first, return what that one put."""
-        item = _item_of(execution)
+        item = execution_item(execution)
         self._let_expire(item, execution.created_at)
         try:
             self._patience.call(
@@ -390,36 +415,46 @@ class Executions:
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
-            return _execution_of(cast("dict[str, Any]", error.response)["Item"])
+            return execution_of(cast("dict[str, Any]", error.response)["Item"])
         return None
 
     def _find(self, tenant: str, execution_id: str) -> Execution | None:
-        key: Item = {
-            keys.PK: {"S": keys.execution_pk(tenant, execution_id)},
-            keys.SK: {"S": keys.EXECUTION_SK},
-        }
+        key = execution_key(tenant, execution_id)
         answer = self._patience.call(
             lambda: self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True),
         )
-        return _execution_of(answer["Item"]) if "Item" in answer else None
+        return execution_of(answer["Item"]) if "Item" in answer else None
 
-    def _read_tasks(self, tenant: str, execution_id: str, task_ids: Sequence[str]) -> dict[str, Task]:
+    def read_tasks(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
+        """Read some of an execution's tasks; those that are not there do not come.
+
+        Raises
+        ------
+        BusyError
+            If the table would not answer in time.
+        """
         pk: AttributeValueTypeDef = {"S": keys.execution_pk(tenant, execution_id)}
         found = self._read_items([{keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}} for task_id in task_ids])
         return {task.task_id: task for task in map(task_of, found)}
 
     def _read_items(self, wanted: "Sequence[Item]") -> list[Item]:
-        """Read items by key, in no order, up to 100 a call."""
-        items: list[Item] = []
-        for chunk in chunks(wanted, _READS_A_CALL):
-            request: Any = {self._table: {"Keys": chunk, "ConsistentRead": True}}
-            for _ in self._patience.tries():
-                answer = self._patience.call(partial(self._client.batch_get_item, RequestItems=request))
-                items += answer["Responses"].get(self._table, [])
-                request = answer["UnprocessedKeys"]
-                if not request:
-                    break
-        return items
+        return get_all(self._client, self._table, wanted, self._patience)
+
+    def _task_ids(self, tenant: str, execution_id: str) -> set[str]:
+        return set(self._column(tenant, execution_id, "taskId"))
+
+    def _column(self, tenant: str, execution_id: str, attribute: str) -> Iterator[str]:
+        """One attribute of each task of an execution, as they stand now."""
+        query = self._tasks_query(tenant, execution_id)
+        query["ProjectionExpression"] = "#wanted"
+        query["ExpressionAttributeNames"]["#wanted"] = attribute
+        while True:
+            answer = self._patience.call(partial(self._client.query, **query))
+            for item in answer["Items"]:
+                yield item[attribute]["S"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def _tasks_query(self, tenant: str, execution_id: str) -> dict[str, Any]:
         return {
@@ -443,38 +478,3 @@ def _check_all_unchanged(definitions: Sequence[TaskDefinition], found: Mapping[s
     for definition in definitions:
         if definition.task_id in found:
             check_unchanged(definition, found[definition.task_id])
-
-
-def _item_of(execution: Execution) -> Item:
-    item: Item = {
-        keys.PK: {"S": keys.execution_pk(execution.tenant, execution.execution_id)},
-        keys.SK: {"S": keys.EXECUTION_SK},
-        keys.LIST_KEY: {"S": keys.execution_list(execution.tenant)},
-        keys.LIST_SORT: {"S": keys.execution_list_sort(execution.created_at, execution.execution_id)},
-        "tenant": {"S": execution.tenant},
-        "executionId": {"S": execution.execution_id},
-        "status": {"S": execution.status},
-        "version": {"N": str(execution.version)},
-        "createdAt": {"N": str(execution.created_at)},
-        "updatedAt": {"N": str(execution.updated_at)},
-        "definition": {"S": execution.definition},
-    }
-    if execution.name is not None:
-        item["name"] = {"S": execution.name}
-    if execution.metadata is not None:
-        item["metadata"] = {"S": execution.metadata}
-    return item
-
-
-def _execution_of(item: Item) -> Execution:
-    return Execution(
-        tenant=item["tenant"]["S"],
-        execution_id=item["executionId"]["S"],
-        status=ExecutionStatus(item["status"]["S"]),
-        version=int(item["version"]["N"]),
-        created_at=int(item["createdAt"]["N"]),
-        updated_at=int(item["updatedAt"]["N"]),
-        definition=item["definition"]["S"],
-        name=item["name"]["S"] if "name" in item else None,
-        metadata=item["metadata"]["S"] if "metadata" in item else None,
-    )

@@ -9,6 +9,8 @@ TASK_PREFIX: Final = "TASK#"
 LISTS_INDEX: Final = "lists"
 LIST_KEY: Final = "listKey"
 LIST_SORT: Final = "listSort"
+LONGEST_TIME: Final = 10**14 - 1
+"""The latest moment, in milliseconds since the epoch, that sorts as it should: in the year 5138."""
 
 
 def _part(name: str) -> str:
@@ -50,6 +52,11 @@ def open_list(tenant: str, execution_id: str) -> str:
     return f"OPEN#{_part(tenant)}#{_part(execution_id)}"
 
 
+def open_list_of(pk: str) -> str:
+    """The same, of the execution whose partition is given."""
+    return f"OPEN#{pk.removeprefix('EXEC#')}"
+
+
 def execution_list(tenant: str) -> str:
     """The index partition of a tenant's executions, by time."""
     return f"EXECS#{_part(tenant)}"
@@ -57,4 +64,34 @@ def execution_list(tenant: str) -> str:
 
 def execution_list_sort(created_at: int, execution_id: str) -> str:
     """By time of creation (milliseconds), then by id."""
-    return f"{created_at:014d}#{execution_id}"
+    return f"{min(created_at, LONGEST_TIME):014d}#{execution_id}"
+
+
+def dependent_sk(task_id: str, dependent: str) -> str:
+    """That one task waits for another."""
+    return f"{dependent_prefix(task_id)}{_part(dependent)}"
+
+
+def dependent_prefix(task_id: str) -> str:
+    """All that wait for a task."""
+    return f"NEXT#{_part(task_id)}#"
+
+
+def waits_sk(task_id: str) -> str:
+    """How many tasks a task still waits for."""
+    return f"WAITS#{_part(task_id)}"
+
+
+def live_pk(tenant: str, execution_id: str) -> str:
+    """The connections that watch an execution."""
+    return f"LIVE#{_part(tenant)}#{_part(execution_id)}"
+
+
+def ticket_pk(ticket: str) -> str:
+    """A ticket that has not been used."""
+    return f"TICKET#{_part(ticket)}"
+
+
+def connection_pk(connection_id: str) -> str:
+    """What a connection watches."""
+    return f"CONNECTION#{_part(connection_id)}"

@@ -19,7 +19,7 @@ _EXPIRES_AT: Final = "expiresAt"
 
 
 def _parts(
-    latch: Latch, expires_at: int | None
+    latch: Latch, pk: str, expires_at: int | None
 ) -> tuple[Values, list[str], list[tuple[str, str, "AttributeValueTypeDef"]]]:
     """What is set, what is removed, and what must hold: (attribute, comparison, value)."""
     assigned: Values = {
@@ -30,13 +30,17 @@ def _parts(
         assigned[COLUMNS[field].attribute] = attribute_value(field, value)
     if expires_at is not None:
         assigned[_EXPIRES_AT] = {"N": str(expires_at)}
+    if latch.reopens:
+        assigned[keys.LIST_KEY] = {"S": keys.open_list_of(pk)}
+        assigned[keys.LIST_SORT] = {"S": keys.task_sk(latch.task_id)}
     removed = [COLUMNS[field].attribute for field in latch.clears]
     if latch.closes:
         removed += [keys.LIST_KEY, keys.LIST_SORT]
     conditions: list[tuple[str, str, AttributeValueTypeDef]] = [
         ("attempt", _COMPARISON[latch.compare], {"N": str(latch.attempt)}),
-        ("precedence", "<", {"N": str(latch.precedence)}),
     ]
+    if not latch.reopens:
+        conditions.append(("precedence", "<", {"N": str(latch.precedence)}))
     if latch.version is not None:
         conditions.append(("version", "=", {"N": str(latch.version)}))
     return assigned, removed, conditions
@@ -44,7 +48,7 @@ def _parts(
 
 def update_item(latch: Latch, table: str, pk: str, expires_at: int | None) -> dict[str, Any]:
     """Render the arguments of UpdateItem."""
-    assigned, removed, conditions = _parts(latch, expires_at)
+    assigned, removed, conditions = _parts(latch, pk, expires_at)
     names = {"#version": "version", "#pk": keys.PK}
     values: Values = {":one": {"N": "1"}}
     sets = ["#version = #version + :one"]
@@ -75,7 +79,7 @@ def update_item(latch: Latch, table: str, pk: str, expires_at: int | None) -> di
 
 def statement(latch: Latch, table: str, pk: str, expires_at: int | None) -> "BatchStatementRequestTypeDef":
     """Render one PartiQL statement; on an item that does not exist it fails its condition."""
-    assigned, removed, conditions = _parts(latch, expires_at)
+    assigned, removed, conditions = _parts(latch, pk, expires_at)
     text = [f'UPDATE "{table}" SET "version" = "version" + 1']  # noqa: S608 - names are ours, values are parameters
     text += [f'SET "{attribute}" = ?' for attribute in assigned]
     text += [f'REMOVE "{attribute}"' for attribute in removed]

@@ -4,21 +4,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
 
 from tasklatch.aws import keys, latch_expression
+from tasklatch.aws.batch_get import get_all
 from tasklatch.aws.batch_put import chunks
 from tasklatch.aws.history import History
+from tasklatch.aws.insertion import CALLS_SIDE_BY_SIDE, STATEMENTS_A_CALL
 from tasklatch.aws.patience import BUSY_CODES, Patience
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.task_item import Item, task_of
 from tasklatch.clock import Clock
 from tasklatch.domain.errors import BusyError, NotFoundError, TasklatchError
 from tasklatch.domain.history import ignored_entry
-from tasklatch.domain.latch import Latch, judge, latch_of, schedule_latch
+from tasklatch.domain.latch import Latch, judge, latch_of
 from tasklatch.domain.outcome import Pulse, Recorded
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import TaskStatus
@@ -28,11 +29,6 @@ from tasklatch.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-STATEMENTS_A_CALL: Final = 25
-"""BatchExecuteStatement takes no more."""
-
-_CALLS_SIDE_BY_SIDE: Final = 4
-_READS_A_CALL: Final = 100
 _GOING_ON: Final = (TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
 
 
@@ -79,7 +75,7 @@ class Ledger:
         now = self._clock()
         if report.output is not None:
             self._payloads.put_outputs(tenant, execution_id, [report], now)
-        current = None if _names_its_attempt(report) else self._read(tenant, execution_id, report.task_id)
+        current = None if _names_its_attempt(report) else self.read(tenant, execution_id, report.task_id)
         for _ in self._patience.tries():
             latch = _latch(report, current, now, receipt)
             try:
@@ -102,7 +98,7 @@ class Ledger:
             For each report, in order, what became of it, or the error that concerns it alone.
         """
         results: list[Recorded | TasklatchError | None] = [None] * len(reports)
-        with ThreadPoolExecutor(_CALLS_SIDE_BY_SIDE) as pool:
+        with ThreadPoolExecutor(CALLS_SIDE_BY_SIDE) as pool:
             for wave in _waves(reports):
                 for index, result in self._record_wave(tenant, execution_id, wave, receipt, pool):
                     results[index] = result
@@ -171,13 +167,6 @@ class Ledger:
         )
         return task_of(self._patience.call(lambda: self._client.update_item(**request))["Attributes"])
 
-    def _read(self, tenant: str, execution_id: str, task_id: str) -> Task:
-        key = _task_key(tenant, execution_id, task_id)
-        answer = self._patience.call(
-            lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
-        )
-        return _found(task_id, answer.get("Item"))
-
     def _settle(self, report: Report, latch: Latch, found: Task, now: int) -> Recorded:
         """Judge a report that was not let through, and keep it before it is answered."""
         verdict = judge(latch, found)
@@ -186,22 +175,76 @@ class Ledger:
             self._history.put([(found, entry)])
         return Recorded(verdict, found)
 
-    def schedule(self, tenant: str, execution_id: str, tasks: Sequence[Task]) -> None:
-        """Let tasks that wait for nothing be worked on; one that is already further stays as it is.
+    def apply(self, tenant: str, execution_id: str, latch: Latch) -> Task | None:
+        """Make a write of the service's own; None where the task has moved on and it was not let through.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task.
+        BusyError
+            If the table would not take it in time.
+        """
+        try:
+            return self._write(tenant, execution_id, latch, self._clock())
+        except ClientError as error:
+            _in_the_way(latch.task_id, error)
+            return None
+
+    def apply_all(self, tenant: str, execution_id: str, latches: Sequence[Latch]) -> None:
+        """Make writes of the service's own on tasks that differ; one that has moved on stays as it is.
 
         Raises
         ------
         BusyError
-            If the table would not take them all in time; those that it took are scheduled.
+            If the table would not take them all in time; those that it took are made.
         """
         now = self._clock()
-        waiting = {index: schedule_latch(task, now=now) for index, task in enumerate(tasks)}
-        with ThreadPoolExecutor(_CALLS_SIDE_BY_SIDE) as pool:
-            for _ in self._patience.tries():
+        waiting = dict(enumerate(latches))
+        with ThreadPoolExecutor(CALLS_SIDE_BY_SIDE) as pool:
+            for _ in self._patience.tries() if waiting else ():
                 for index in self._execute(tenant, execution_id, waiting, now, pool):
                     del waiting[index]
                 if not waiting:
                     break
+
+    def close(self, task: Task) -> None:
+        """Take a task that gave up off the list of open ones, unless it has moved on; no status and no version changes.
+
+        Raises
+        ------
+        BusyError
+            If the table would not take it in time.
+        """
+        request: dict[str, Any] = {
+            "TableName": self._settings.table_name,
+            "Key": _task_key(task.tenant, task.execution_id, task.task_id),
+            "UpdateExpression": "REMOVE #list, #sort",
+            "ConditionExpression": "#version = :version",
+            "ExpressionAttributeNames": {"#list": keys.LIST_KEY, "#sort": keys.LIST_SORT, "#version": "version"},
+            "ExpressionAttributeValues": {":version": {"N": str(task.version)}},
+        }
+        try:
+            self._patience.call(lambda: self._client.update_item(**request))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+
+    def read(self, tenant: str, execution_id: str, task_id: str) -> Task:
+        """Read a task as it stands now.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        BusyError
+            If the table would not answer in time.
+        """
+        key = _task_key(tenant, execution_id, task_id)
+        answer = self._patience.call(
+            lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
+        )
+        return _found(task_id, answer.get("Item"))
 
     def _record_wave(
         self,
@@ -336,24 +379,12 @@ class Ledger:
     def _read_all(
         self, tenant: str, execution_id: str, reports: dict[int, Report]
     ) -> Iterator[tuple[int, Task | None]]:
-        """Read the tasks of reports, up to 100 a call."""
-        table = self._settings.table_name
-        for chunk in chunks(reports, _READS_A_CALL):
-            found: dict[str, Task] = {}
-            request: Any = {
-                table: {
-                    "Keys": [_task_key(tenant, execution_id, reports[index].task_id) for index in chunk],
-                    "ConsistentRead": True,
-                },
-            }
-            for _ in self._patience.tries():
-                answer = self._patience.call(partial(self._client.batch_get_item, RequestItems=request))
-                found.update((task.task_id, task) for task in map(task_of, answer["Responses"].get(table, [])))
-                request = answer["UnprocessedKeys"]
-                if not request:
-                    break
-            for index in chunk:
-                yield index, found.get(reports[index].task_id)
+        """Read the tasks of reports."""
+        wanted = [_task_key(tenant, execution_id, report.task_id) for report in reports.values()]
+        read = get_all(self._client, self._settings.table_name, wanted, self._patience)
+        found = {task.task_id: task for task in map(task_of, read)}
+        for index, report in reports.items():
+            yield index, found.get(report.task_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from tasklatch.aws import keys
+from tasklatch.aws.batch_get import get_all
 from tasklatch.aws.batch_put import put_all
 from tasklatch.aws.patience import Patience
 from tasklatch.aws.task_item import Item
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 PAYLOAD: Final = "payload"
+RESOLVED: Final = "resolved"
+DEPENDS_ON: Final = "dependsOn"
+
+
+def input_text(item: Item) -> str | None:
+    """What an input's item holds: the input with its references resolved, or as it was given."""
+    return next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
 
 
 class Payloads:
@@ -49,6 +57,17 @@ class Payloads:
                 item["expiresAt"] = {"N": str(expires_at)}
             items.append(item)
         put_all(self._client, self._settings.table_name, items, self._patience)
+
+    def inputs_of(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """Read what tasks are given, as JSON text by the id of their attempt, with references in it resolved."""
+        named = {
+            (keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)): task.task_execution_id
+            for task in tasks
+        }
+        wanted: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in named]
+        read = get_all(self._client, self._settings.table_name, wanted, self._patience)
+        found = {named[item[keys.PK]["S"], item[keys.SK]["S"]]: input_text(item) for item in read}
+        return {name: text for name, text in found.items() if text is not None}
 
     def output_of(self, task: Task) -> str | None:
         """Read what a task's deciding report gave as its output, as JSON text."""

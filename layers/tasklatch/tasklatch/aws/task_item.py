@@ -47,6 +47,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "message_truncated": Column("messageTruncated", "BOOL", _same),
     "label": Column("label", "S", _same),
     "retry_after_seconds": Column("retryAfterSeconds", "N", float),
+    "granted_attempts": Column("grantedAttempts", "N", int),
     "timeout_seconds": Column("timeoutSeconds", "N", int),
     "heartbeat_timeout_seconds": Column("heartbeatTimeoutSeconds", "N", int),
     "on_failure": Column("onFailure", "S", OnFailure),

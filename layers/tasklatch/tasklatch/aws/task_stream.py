@@ -1,24 +1,18 @@
-"""The table's stream, as typed records of what happened to tasks."""
+"""The table's stream, as typed records of what happened to tasks and executions."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tasklatch.aws import keys
+from tasklatch.aws.execution_item import execution_of
 from tasklatch.aws.task_item import task_of
-from tasklatch.domain.task import Task
+from tasklatch.domain.announcement import Change, ExecutionChange
 from tasklatch.observability import logger
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One applied transition of a task; `before` is None where the task was created."""
-
-    task: Task
-    before: Task | None
+AnyChange = Change | ExecutionChange
 
 
-def change_of(record: Mapping[str, Any]) -> Change | None:
+def change_of(record: Mapping[str, Any]) -> AnyChange | None:
     """Read a record of the stream.
 
     Parameters
@@ -28,20 +22,24 @@ def change_of(record: Mapping[str, Any]) -> Change | None:
 
     Returns
     -------
-    Change or None
-        None for what is no applied change of a task: other items, heartbeats, what TTL removed.
+    Change, ExecutionChange or None
+        None for what is no applied change: other items, heartbeats, what TTL removed.
     """
     images = record["dynamodb"]
-    if "NewImage" not in images or not images["Keys"][keys.SK]["S"].startswith(keys.TASK_PREFIX):
+    if "NewImage" not in images:
         return None
-    task = task_of(images["NewImage"])
-    before = task_of(images["OldImage"]) if "OldImage" in images else None
-    if before is not None and before.version == task.version:
+    new, old = images["NewImage"], images.get("OldImage")
+    if old is not None and old.get("version") == new.get("version"):
         return None
-    return Change(task, before)
+    sk: str = images["Keys"][keys.SK]["S"]
+    if sk.startswith(keys.TASK_PREFIX):
+        return Change(task_of(new), task_of(old) if old else None)
+    if sk == keys.EXECUTION_SK:
+        return ExecutionChange(execution_of(new), execution_of(old) if old else None)
+    return None
 
 
-def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Change], list[str]]:
+def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, AnyChange], list[str]]:
     """Read a batch of the stream.
 
     Returns
@@ -50,7 +48,7 @@ def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Change
         The changes by sequence number, in order; and the sequence numbers of records that are not what this version
         of the service writes: they are logged, and nobody else's fault.
     """
-    changes: dict[str, Change] = {}
+    changes: dict[str, AnyChange] = {}
     unreadable: list[str] = []
     for record in records:
         number = record["dynamodb"]["SequenceNumber"]

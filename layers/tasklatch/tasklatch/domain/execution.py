@@ -19,6 +19,10 @@ class Execution:
     ----------
     metadata
         JSON text of an object; None when there is none.
+    additions
+        How often tasks were added: by it, a request to end the execution sees that there is more to wait for.
+    reason
+        Why it ended as it did, where there is something to say.
     definition
         Fingerprint of the request that created it.
     """
@@ -32,6 +36,9 @@ class Execution:
     definition: str
     name: str | None = None
     metadata: str | None = None
+    ended_at: int | None = None
+    reason: str | None = None
+    additions: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,17 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Final
 
 from tasklatch.domain.errors import AttemptNeverOpenedError
-from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, Report, Verdict
 from tasklatch.domain.status import CLOSING, FAILURES, SEALED_PRECEDENCE, TaskStatus, precedence_of
 from tasklatch.domain.task import Task
+
+Value = str | int | float | bool
 
 
 class Attempt(Enum):
@@ -44,10 +46,16 @@ class Transition:
 
 _SAID_BEFORE: Final = ("failure_reason", "message", "message_truncated", "retry_after_seconds", "label")
 _OUTPUT: Final = ("output_attempt", "output_fingerprint")
+_LAST_ATTEMPT: Final = (*_SAID_BEFORE, "started_at", "ended_at", "heartbeat_at", "progress")
 
 TRANSITIONS: Final[Mapping[TaskStatus, Transition]] = MappingProxyType(
     {
-        TaskStatus.SCHEDULED: Transition(Attempt.EXACTLY, ("scheduled_at",), ()),
+        TaskStatus.PENDING: Transition(Attempt.EXACTLY, (), (*_LAST_ATTEMPT, "scheduled_at")),
+        TaskStatus.SCHEDULED: Transition(Attempt.EXACTLY, ("scheduled_at",), _LAST_ATTEMPT),
+        TaskStatus.TIMED_OUT: Transition(Attempt.EXACTLY, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
+        TaskStatus.CANCELED: Transition(Attempt.EXACTLY, ("ended_at",), ()),
+        TaskStatus.SKIPPED: Transition(Attempt.EXACTLY, ("ended_at",), ()),
+        TaskStatus.COMPLETED_WITH_ERRORS: Transition(Attempt.EXACTLY, (), ()),
         TaskStatus.IN_PROGRESS: Transition(Attempt.EXACTLY, ("started_at",), (*_SAID_BEFORE, "ended_at", "progress")),
         TaskStatus.FAILED: Transition(Attempt.EXACTLY, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
         TaskStatus.FAILED_WITH_TERMINAL_ERROR: Transition(Attempt.EXACTLY, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
@@ -77,6 +85,8 @@ class Latch:
         The fields that are removed.
     closes
         Whether the task leaves the list of open ones.
+    reopens
+        Whether it comes back to it, whatever the precedence that was read.
     fingerprint
         Of the report that asks for the write; None where the service itself does.
     """
@@ -87,16 +97,17 @@ class Latch:
     compare: Attempt
     precedence: int
     version: int | None
-    values: Mapping[str, str | int | float | bool]
+    values: Mapping[str, Value]
     clears: tuple[str, ...]
     closes: bool
     fingerprint: str | None
+    reopens: bool = False
 
     def lets_through(self, task: Task) -> bool:
         """Whether the condition holds on this task."""
         attempt_fits = self.attempt == task.attempt if self.compare is Attempt.EXACTLY else self.attempt <= task.attempt
         version_fits = self.version is None or self.version == task.version
-        return attempt_fits and version_fits and task.precedence < self.precedence
+        return attempt_fits and version_fits and (self.reopens or task.precedence < self.precedence)
 
 
 def latch_of(
@@ -118,7 +129,7 @@ def latch_of(
     """
     transition = TRANSITIONS[report.status]
     attempt = attempt or report.attempt or 1
-    values: dict[str, str | int | float | bool] = {"updated_at": now, "receipt": receipt}
+    values: dict[str, Value] = {"updated_at": now, "receipt": receipt}
     values.update(dict.fromkeys(transition.stamps, now))
     if report.status is not TaskStatus.IN_PROGRESS:
         values["outcome"] = report.fingerprint
@@ -149,26 +160,78 @@ def latch_of(
     )
 
 
-def schedule_latch(task: Task, *, now: int) -> Latch:
-    """Derive the write that lets a pending task be worked on.
+def service_latch(task: Task, status: TaskStatus, *, now: int, message: str | None = None) -> Latch:
+    """Derive a write that the service itself makes: schedule, time out or seal a task that was read.
+
+    Only scheduling needs no more than the latch; all else holds only for the very version that was read, so that
+    whatever happens to the task in between is looked at first.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+    message
+        Why.
+    """
+    transition = TRANSITIONS[status]
+    values: dict[str, Value] = {"updated_at": now, **dict.fromkeys(transition.stamps, now)}
+    if message is not None:
+        values["message"] = message[:MAX_MESSAGE_CHARACTERS]
+    return Latch(
+        task_id=task.task_id,
+        status=status,
+        attempt=task.attempt,
+        compare=transition.attempt,
+        precedence=precedence_of(status, task.attempt),
+        version=None if status is TaskStatus.SCHEDULED else task.version,
+        values=values,
+        clears=(*(field for field in transition.clears if field not in values), "receipt"),
+        closes=status in CLOSING,
+        fingerprint=None,
+    )
+
+
+def next_attempt_latch(task: Task, *, now: int) -> Latch:
+    """Derive the write that opens the next attempt at a task that was read: on that version alone, so only once.
 
     Parameters
     ----------
     now
         Milliseconds since the epoch.
     """
-    transition = TRANSITIONS[TaskStatus.SCHEDULED]
-    return Latch(
-        task_id=task.task_id,
-        status=TaskStatus.SCHEDULED,
-        attempt=task.attempt,
-        compare=transition.attempt,
-        precedence=precedence_of(TaskStatus.SCHEDULED, task.attempt),
-        version=None,
-        values={"updated_at": now, **dict.fromkeys(transition.stamps, now)},
-        clears=transition.clears,
-        closes=False,
-        fingerprint=None,
+    attempt = task.attempt + 1
+    return replace(
+        service_latch(task, TaskStatus.SCHEDULED, now=now),
+        precedence=precedence_of(TaskStatus.SCHEDULED, attempt),
+        version=task.version,
+        values={"updated_at": now, "scheduled_at": now, "attempt": attempt},
+    )
+
+
+def reopen_latch(task: Task, *, now: int) -> Latch:
+    """Derive the write by which a person gives a task one more attempt: on the version that was read, so only once.
+
+    It is the one write that may lower the latch, from a cancellation; never from a success.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+
+    Raises
+    ------
+    ValueError
+        If the task has succeeded.
+    """
+    if task.status is TaskStatus.COMPLETED:
+        raise ValueError("a success is final")
+    attempt = task.attempt + 1
+    return replace(
+        service_latch(task, TaskStatus.PENDING, now=now),
+        precedence=precedence_of(TaskStatus.PENDING, attempt),
+        version=task.version,
+        values={"updated_at": now, "attempt": attempt, "granted_attempts": attempt},
+        reopens=True,
     )
 
 

@@ -51,18 +51,18 @@ def decide_retry(task: Task) -> RetryDecision | None:
     """
     if task.status not in FAILURES:
         return None
-    left = max(task.retry_policy.max_attempts - task.attempt, 0)
+    left = max(task.max_attempts - task.attempt, 0)
     if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR:
         cause = task.failure_reason or FailureReason.NON_RETRYABLE_ERROR
         why = f"{cause} is not retried" if not TREATMENT[cause].retryable else "the worker called the error terminal"
         return RetryDecision(False, None, None, why, left)
     cause_word = "a time-out" if task.status is TaskStatus.TIMED_OUT else str(task.failure_reason)
     if left == 0:
-        why = f"{cause_word} is retried, but all {task.retry_policy.max_attempts} attempts are spent"
+        why = f"{cause_word} is retried, but all {task.max_attempts} attempts are spent"
         return RetryDecision(False, None, None, why, 0)
     delay, rule = _delay(task)
     why = (
-        f"{cause_word} is retried: attempt {task.attempt} of {task.retry_policy.max_attempts} failed, "
+        f"{cause_word} is retried: attempt {task.attempt} of {task.max_attempts} failed, "
         f"the next follows after {delay / 1000:g} s ({rule})"
     )
     return RetryDecision(True, task.attempt + 1, (task.ended_at or task.updated_at) + delay, why, left)

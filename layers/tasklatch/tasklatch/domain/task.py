@@ -6,7 +6,7 @@ from typing import Final
 
 from tasklatch.domain.attempt import task_execution_id
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.status import CLOSING, TaskStatus
+from tasklatch.domain.status import TaskStatus
 
 
 class OnFailure(StrEnum):
@@ -54,6 +54,8 @@ class Task:
         The latch: see `tasklatch.domain.status.precedence_of`.
     version
         Raised by one with every applied change, from 1.
+    granted_attempts
+        How many attempts a person has granted, where that is more than the policy allows.
     outcome
         Fingerprint of the report that last decided an attempt: by it a repeat is recognised.
     receipt
@@ -84,6 +86,7 @@ class Task:
     label: str | None = None
     retry_after_seconds: float | None = None
     retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY
+    granted_attempts: int | None = None
     timeout_seconds: int | None = None
     heartbeat_timeout_seconds: int | None = None
     on_failure: OnFailure = OnFailure.ABORT
@@ -99,9 +102,9 @@ class Task:
         return task_execution_id(self.tenant, self.execution_id, self.task_id, self.attempt)
 
     @property
-    def is_closed(self) -> bool:
-        """Whether its status alone says that no further attempt can follow."""
-        return self.status in CLOSING
+    def max_attempts(self) -> int:
+        """How many attempts there may be, the first included."""
+        return max(self.retry_policy.max_attempts, self.granted_attempts or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, NotRequired, Self, cast
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
+from tasklatch.clock import moment
 from tasklatch.domain.attempt import task_execution_id
 from tasklatch.domain.execution import Execution, TaskDefinition
 from tasklatch.domain.history import HistoryEntry
@@ -21,7 +22,6 @@ from tasklatch.http.routes import Operation
 from tasklatch.http.views import (
     TaskDetailView,
     TaskView,
-    moment,
     payload_view,
     retry_view,
     task_view,
@@ -145,7 +145,7 @@ class TasksQuery(BaseModel):
     model_config = _QUERY
 
     status: TaskStatus | None = None
-    limit: Annotated[int, Field(ge=1, le=500)] = 100
+    limit: Annotated[int, Field(ge=1, le=400)] = 100
     cursor: Annotated[str, Field(max_length=4096)] | None = None
 
 
@@ -154,7 +154,7 @@ class HistoryQuery(BaseModel):
 
     model_config = _QUERY
 
-    limit: Annotated[int, Field(ge=1, le=500)] = 100
+    limit: Annotated[int, Field(ge=1, le=400)] = 100
     cursor: Annotated[str, Field(max_length=4096)] | None = None
 
 
@@ -166,6 +166,8 @@ class ExecutionView(TypedDict):
     version: int
     createdAt: str
     updatedAt: str
+    endedAt: NotRequired[str]
+    reason: NotRequired[str]
     name: NotRequired[str]
     metadata: NotRequired[dict[str, Any]]
 
@@ -228,6 +230,10 @@ def execution_view(execution: Execution) -> ExecutionView:
         "createdAt": moment(execution.created_at),
         "updatedAt": moment(execution.updated_at),
     }
+    if execution.ended_at is not None:
+        view["endedAt"] = moment(execution.ended_at)
+    if execution.reason is not None:
+        view["reason"] = execution.reason
     if execution.name is not None:
         view["name"] = execution.name
     metadata = payload_view(execution.metadata)

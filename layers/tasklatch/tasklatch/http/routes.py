@@ -202,7 +202,7 @@ class Routes:
                 path=path,
                 query=event.get("queryStringParameters") or {},
                 headers=headers,
-                body=parse_json(read_body(event, headers)) if operation.request else None,
+                body=parse_json(read_body(event, headers) or b"{}") if operation.request else None,
                 request_id=request_id,
                 receipt=receipt,
                 remaining_ms=remaining_ms,

@@ -1,11 +1,11 @@
 """What the native contract shows of the ledger: the shapes of its answers, and how they are filled."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any, NotRequired, cast
 
 from typing_extensions import TypedDict
 
+from tasklatch.clock import moment
 from tasklatch.domain.retry import RetryDecision
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
@@ -64,11 +64,6 @@ class TaskDetailView(TaskView):
     input: dict[str, Any] | None
     output: dict[str, Any] | None
     retry: NotRequired[RetryView]
-
-
-def moment(milliseconds: int) -> str:
-    """Write a time (milliseconds since the epoch) as RFC 3339, in UTC, to the millisecond."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def policy_view(policy: RetryPolicy) -> RetryPolicyView:

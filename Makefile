@@ -1,0 +1,110 @@
+# Tasklatch: `make` alone lists what there is. Needs python3 (3.11 or later), make and git; the rest goes into .venv.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+# sam and the layer's Makefile take their Python from the PATH; sam reports usage unless told not to
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" SAM_CLI_TELEMETRY=0
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	--custom-compile-command "make lock"
+
+ONCE ?=
+CLIENT ?= worker
+FUNCTION ?= report_status
+EVENT ?=
+TRACE ?=
+SPEED ?=
+CHAOS ?=
+SEED ?=
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@echo "Tasklatch: a serverless task-status service. Targets:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: $(READY) ## local cloud, demonstration, then serve until Ctrl-C (ONCE=1: end after the demonstration)
+	@exec env $(RUN) $(BIN)/python -m local run $(if $(ONCE),--once)
+
+.PHONY: up
+up: $(READY) ## start the local cloud in the background, deploy into it
+	@$(RUN) $(BIN)/python -m local up
+
+.PHONY: down
+down: $(READY) ## stop the local cloud; its data stays for the next `make up`
+	@$(RUN) $(BIN)/python -m local down
+
+.PHONY: clean
+clean: ## stop the local cloud and forget its data
+	@if [ -e $(READY) ]; then $(RUN) $(BIN)/python -m local down; fi
+	@rm -rf .local .aws-sam
+
+.PHONY: token
+token: $(READY) ## print an access token of the local cloud (CLIENT=worker, reader or operator)
+	@$(RUN) $(BIN)/python -m local token $(CLIENT)
+
+.PHONY: invoke
+invoke: $(READY) ## run one function on one event in Lambda's own protocol (FUNCTION=report_status EVENT=events/x.json)
+	@$(RUN) $(BIN)/python -m local invoke $(FUNCTION) $(EVENT)
+
+.PHONY: replay
+replay: $(READY) ## replay a recorded run against the local cloud (TRACE= SPEED= CHAOS= SEED=)
+	@$(RUN) $(BIN)/python -m local replay $(if $(TRACE),--trace "$(TRACE)") $(if $(SPEED),--speed "$(SPEED)") \
+		$(if $(CHAOS),--chaos "$(CHAOS)") $(if $(SEED),--seed "$(SEED)")
+
+# The local cloud's tests share one cloud, and it keeps the cores busy by itself: they run after the others, one by one
+.PHONY: test
+test: $(READY) ## every test (PYTEST_ARGS="-k name" for some)
+	@outcome=5; for part in "-n auto --maxprocesses 4 --ignore=tests/e2e" "tests/e2e"; do \
+		status=0; $(RUN) $(BIN)/python -m pytest $$part $(PYTEST_ARGS) || status=$$?; \
+		case $$status in 5) ;; 0) [ $$outcome != 5 ] || outcome=0 ;; *) outcome=$$status ;; esac; \
+	done; exit $$outcome
+
+.PHONY: check
+check: $(READY) ## formatting, lint, types and the template's rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(RUN) $(BIN)/sam validate --lint
+	@$(RUN) $(BIN)/python -m pytest -q tests/template
+
+.PHONY: format
+format: $(READY) ## format the code and mend what lint can mend
+	@$(BIN)/ruff check --fix --exit-zero --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: deploy
+deploy: $(READY) ## build, then deploy into your own AWS account, asking what is needed
+	@$(RUN) $(BIN)/sam build
+	@$(RUN) $(BIN)/sam deploy --guided
+
+.PHONY: lock
+lock: $(VENV)/.bootstrapped ## take the newest fitting versions into the lock files
+	@$(LOCK) --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
+	@$(LOCK) --upgrade requirements/dev.in -o requirements/dev.txt
+	@$(LOCK) --upgrade -c requirements/dev.txt layers/tasklatch/requirements.in -o layers/tasklatch/requirements.txt
+
+# The installer is itself pinned by hash; pip, being slow on a long lock, installs only that.
+$(VENV)/.bootstrapped: requirements/bootstrap.txt
+	@python=; for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+		if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			python=$$candidate; break; fi; done; \
+	if [ -z "$$python" ]; then echo "Python 3.11 or later is needed and was not found on the PATH." >&2; exit 1; fi; \
+	echo "Making $(VENV) with $$($$python --version)"; \
+	$$python -m venv --clear $(VENV) || { \
+		echo "This Python cannot make virtual environments (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+$(READY): $(VENV)/.bootstrapped requirements/dev.txt
+	@echo "Installing the pinned tools into $(VENV)"; began=$$SECONDS; \
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt; \
+	echo "Installed in $$((SECONDS - began)) s"
+	@touch $@

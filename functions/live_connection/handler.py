@@ -1,0 +1,33 @@
+"""What watchers connect to: a ticket, used once, lets a connection watch one execution."""
+
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from tasklatch.aws.clients import dynamodb, live_callback
+from tasklatch.aws.live import Live
+from tasklatch.aws.patience import Patience
+from tasklatch.clock import system_clock
+from tasklatch.domain.errors import TasklatchError
+from tasklatch.http.problem import STATUS
+from tasklatch.observability import logger
+from tasklatch.settings import settings
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
+    """Take a connection's beginning or end, as API Gateway's WebSocket API tells it."""
+    told = event["requestContext"]
+    found = settings()
+    patience = Patience(context.get_remaining_time_in_millis)
+    callback = partial(live_callback, found.live_callback_url)
+    live = Live(dynamodb(), callback, found, system_clock, patience)
+    status = HTTPStatus.OK
+    try:
+        if told["routeKey"] == "$connect":
+            live.connect((event.get("queryStringParameters") or {}).get("ticket") or "", told["connectionId"])
+        elif told["routeKey"] == "$disconnect":
+            live.disconnect(told["connectionId"])
+    except TasklatchError as error:
+        status = STATUS[type(error)]
+    logger().info("live", extra={"route": told["routeKey"], "status": status.value})
+    return {"statusCode": status.value}

@@ -1,0 +1,122 @@
+"""What a change brings about: one entry in the history, one event on the bus, and word to those who watch."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from tasklatch.aws.event_bus import MAX_INPUT_BYTES, BusEvent, EventBus
+from tasklatch.aws.history import History
+from tasklatch.aws.live import Live
+from tasklatch.aws.payloads import Payloads
+from tasklatch.aws.task_stream import AnyChange
+from tasklatch.clock import moment
+from tasklatch.domain.announcement import Change, ExecutionChange, Topic, attention_of, topic_of
+from tasklatch.domain.history import change_entry
+from tasklatch.domain.retry import decide_retry
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import Task
+from tasklatch.domain.workflow import is_settled
+
+
+class Announcer:
+    """Announces changes; the same change again is the same entry, and the same event with the same version."""
+
+    def __init__(self, history: History, bus: EventBus, live: Live, payloads: Payloads) -> None:
+        self._history = history
+        self._bus = bus
+        self._live = live
+        self._payloads = payloads
+
+    def announce(self, changes: Sequence[AnyChange]) -> None:
+        """Announce changes, in order.
+
+        Raises
+        ------
+        BusyError
+            When not all of it could be done in time; do it all again.
+        """
+        of_tasks = [change for change in changes if isinstance(change, Change)]
+        self._history.put((change.task, change_entry(change.task, change.before)) for change in of_tasks)
+        scheduled = [change.task for change in of_tasks if change.task.status is TaskStatus.SCHEDULED]
+        inputs = self._payloads.inputs_of(scheduled)
+        self._bus.publish([_event(change, inputs) for change in changes])
+        for (tenant, execution_id), messages in _by_execution(changes).items():
+            self._live.push(tenant, execution_id, messages)
+
+
+def _event(change: AnyChange, inputs: Mapping[str, str]) -> BusEvent:
+    if isinstance(change, ExecutionChange):
+        return BusEvent(Topic.EXECUTION_STATUS_CHANGED, _execution_detail(change))
+    return BusEvent(topic_of(change.task), _task_detail(change, inputs.get(change.task.task_execution_id)))
+
+
+def _task_detail(change: Change, given: str | None) -> dict[str, Any]:
+    task = change.task
+    detail = {"tenant": task.tenant, **_task_message(task), "settled": is_settled(task)}
+    detail["previousStatus"] = change.before.status if change.before else None
+    detail["message"] = task.message
+    detail["label"] = task.label
+    detail["needsAttention"] = attention_of(task)
+    if task.status is TaskStatus.SCHEDULED:
+        if given is None or len(given.encode()) <= MAX_INPUT_BYTES:
+            detail["input"] = json.loads(given) if given is not None else {}
+        else:
+            detail["inputPath"] = f"/v1/executions/{task.execution_id}/tasks/{quote(task.task_id, safe='')}"
+    decision = decide_retry(task)
+    if decision is not None:
+        detail["willRetry"] = decision.will_retry
+        detail["retryReason"] = decision.reason
+        detail["notBefore"] = moment(decision.not_before) if decision.not_before is not None else None
+    return {name: value for name, value in detail.items() if value is not None}
+
+
+def _execution_detail(change: ExecutionChange) -> dict[str, Any]:
+    execution = change.execution
+    detail = {"tenant": execution.tenant, **_execution_message(change)}
+    if change.before is not None:
+        detail["previousStatus"] = change.before.status
+    return detail
+
+
+def _task_message(task: Task) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "executionId": task.execution_id,
+        "taskId": task.task_id,
+        "status": task.status,
+        "attempt": task.attempt,
+        "taskExecutionId": task.task_execution_id,
+        "version": task.version,
+        "at": moment(task.updated_at),
+    }
+    if task.failure_reason is not None:
+        message["failureReason"] = task.failure_reason
+    return message
+
+
+def _execution_message(change: ExecutionChange) -> dict[str, Any]:
+    execution = change.execution
+    message: dict[str, Any] = {
+        "executionId": execution.execution_id,
+        "status": execution.status,
+        "version": execution.version,
+        "at": moment(execution.updated_at),
+    }
+    if execution.reason is not None:
+        message["reason"] = execution.reason
+    return message
+
+
+def _by_execution(changes: Iterable[AnyChange]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """What watchers are told, execution by execution, in order."""
+    told: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for change in changes:
+        if isinstance(change, Change):
+            task = change.task
+            told[task.tenant, task.execution_id].append({"type": "task.status", **_task_message(task)})
+        else:
+            execution = change.execution
+            message = {"type": "execution.status", **_execution_message(change)}
+            told[execution.tenant, execution.execution_id].append(message)
+    return told

@@ -1,0 +1,70 @@
+"""The event bus: ten announcements a call, and none of them lost on the way."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from tasklatch.aws.batch_put import chunks
+from tasklatch.aws.patience import Patience
+from tasklatch.domain.announcement import Topic
+from tasklatch.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+
+SOURCE: Final = "tasklatch"
+MAX_INPUT_BYTES: Final = 16 * 1024
+"""A call takes 256 KB for ten entries: a larger input is not sent along but read."""
+
+_ENTRIES_A_CALL: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class BusEvent:
+    """One announcement, in the bus's words."""
+
+    topic: Topic
+    detail: dict[str, Any]
+
+
+class EventBus:
+    """Where announcements are published.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy service.
+    """
+
+    def __init__(self, client: "EventBridgeClient", settings: Settings, patience: Patience) -> None:
+        self._client = client
+        self._settings = settings
+        self._patience = patience
+
+    def publish(self, published: Sequence[BusEvent]) -> None:
+        """Publish announcements; those that the bus did not take are sent again.
+
+        Raises
+        ------
+        BusyError
+            When the bus would not take them all in time.
+        """
+        for chunk in chunks(published, _ENTRIES_A_CALL):
+            entries: list[Any] = [
+                {
+                    "Source": SOURCE,
+                    "DetailType": one.topic,
+                    "Detail": json.dumps(one.detail, ensure_ascii=False, separators=(",", ":")),
+                    "EventBusName": self._settings.event_bus_name,
+                }
+                for one in chunk
+            ]
+            for _ in self._patience.tries():
+                answer = self._patience.call(partial(self._client.put_events, Entries=entries))
+                entries = [
+                    entry for entry, result in zip(entries, answer["Entries"], strict=True) if "ErrorCode" in result
+                ]
+                if not answer["FailedEntryCount"]:
+                    break

@@ -1,0 +1,56 @@
+"""An execution as an item of the table, both ways."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tasklatch.aws import keys
+from tasklatch.aws.task_item import Item
+from tasklatch.domain.execution import Execution
+from tasklatch.domain.status import ExecutionStatus
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+
+def execution_key(tenant: str, execution_id: str) -> Item:
+    """The key of an execution's item."""
+    return {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": keys.EXECUTION_SK}}
+
+
+def execution_item(execution: Execution) -> Item:
+    """The whole item of an execution, keys included."""
+    item: Item = {
+        **execution_key(execution.tenant, execution.execution_id),
+        keys.LIST_KEY: {"S": keys.execution_list(execution.tenant)},
+        keys.LIST_SORT: {"S": keys.execution_list_sort(execution.created_at, execution.execution_id)},
+        "tenant": {"S": execution.tenant},
+        "executionId": {"S": execution.execution_id},
+        "status": {"S": execution.status},
+        "version": {"N": str(execution.version)},
+        "createdAt": {"N": str(execution.created_at)},
+        "updatedAt": {"N": str(execution.updated_at)},
+        "definition": {"S": execution.definition},
+    }
+    if execution.name is not None:
+        item["name"] = {"S": execution.name}
+    if execution.metadata is not None:
+        item["metadata"] = {"S": execution.metadata}
+    return item
+
+
+def execution_of(item: "Mapping[str, AttributeValueTypeDef]") -> Execution:
+    """Read an execution back from its item."""
+    return Execution(
+        tenant=item["tenant"]["S"],
+        execution_id=item["executionId"]["S"],
+        status=ExecutionStatus(item["status"]["S"]),
+        version=int(item["version"]["N"]),
+        created_at=int(item["createdAt"]["N"]),
+        updated_at=int(item["updatedAt"]["N"]),
+        definition=item["definition"]["S"],
+        name=item["name"]["S"] if "name" in item else None,
+        metadata=item["metadata"]["S"] if "metadata" in item else None,
+        ended_at=int(item["endedAt"]["N"]) if "endedAt" in item else None,
+        reason=item["reason"]["S"] if "reason" in item else None,
+        additions=int(item["additions"]["N"]) if "additions" in item else 0,
+    )

@@ -1,0 +1,76 @@
+"""Inserting many items, each only if it is not there: creating is safe to repeat, and never resets anything."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from tasklatch.aws import keys
+from tasklatch.aws.batch_put import chunks
+from tasklatch.aws.patience import BUSY_CODES, Patience
+from tasklatch.aws.task_item import Item
+from tasklatch.domain.errors import BusyError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+STATEMENTS_A_CALL: Final = 25
+"""BatchExecuteStatement takes no more."""
+
+CALLS_SIDE_BY_SIDE: Final = 4
+
+
+def insert_absent(client: "DynamoDBClient", table: str, items: Sequence[Item], patience: Patience) -> set[str]:
+    """Insert items, 25 to a call and the calls side by side.
+
+    Parameters
+    ----------
+    items
+        Of one partition, all different.
+
+    Returns
+    -------
+    set
+        The sort keys of those that were there already and stay as they are.
+
+    Raises
+    ------
+    BusyError
+        When the table would not take them all in time.
+    """
+    waiting = {item[keys.SK]["S"]: _statement(table, item) for item in items}
+    present: set[str] = set()
+    with ThreadPoolExecutor(CALLS_SIDE_BY_SIDE) as pool:
+        for _ in patience.tries() if waiting else ():
+            done: dict[str, bool] = {}
+            for part in pool.map(partial(_send, client, waiting, patience), chunks(waiting, STATEMENTS_A_CALL)):
+                done.update(part)
+            present.update(name for name, was_there in done.items() if was_there)
+            waiting = {name: statement for name, statement in waiting.items() if name not in done}
+            if not waiting:
+                break
+    return present
+
+
+def _statement(table: str, item: Item) -> dict[str, Any]:
+    fields = ", ".join(f"'{name}': ?" for name in item)
+    return {"Statement": f'INSERT INTO "{table}" VALUE {{{fields}}}', "Parameters": list(item.values())}
+
+
+def _send(
+    client: "DynamoDBClient", statements: Mapping[str, Any], patience: Patience, names: Sequence[str]
+) -> dict[str, bool]:
+    """Insert some; tell of those that are in the table now whether they were before."""
+    request = [statements[name] for name in names]
+    try:
+        answer = patience.call(lambda: client.batch_execute_statement(Statements=request))
+    except BusyError:
+        return {}
+    done = {}
+    for name, response in zip(names, answer["Responses"], strict=True):
+        refusal = response.get("Error")
+        if refusal is None or refusal["Code"] == "DuplicateItem":
+            done[name] = refusal is not None
+        elif refusal["Code"] not in BUSY_CODES:
+            raise RuntimeError(f"DynamoDB refused a statement: {refusal['Code']}: {refusal['Message']}")
+    return done

@@ -1,0 +1,183 @@
+"""Live sockets: who watches which execution, and how they are told."""
+
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from tasklatch.aws import keys
+from tasklatch.aws.patience import Patience
+from tasklatch.aws.task_item import Item
+from tasklatch.clock import Clock
+from tasklatch.domain.errors import BusyError, ForbiddenError
+from tasklatch.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_apigatewaymanagementapi import ApiGatewayManagementApiClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+TICKET_SECONDS: Final = 60
+_CONNECTION_SECONDS: Final = 2 * 3600
+"""A WebSocket API closes every connection after two hours."""
+
+_GONE: Final = frozenset({"GoneException", "ForbiddenException"})
+
+
+class Live:
+    """The tickets and connections of watchers.
+
+    Parameters
+    ----------
+    callback
+        Gives the client that reaches connections; asked for only when there is somebody to tell.
+    patience
+        How long to wait for a busy service.
+    """
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        callback: "Callable[[], ApiGatewayManagementApiClient]",
+        settings: Settings,
+        clock: Clock,
+        patience: Patience,
+    ) -> None:
+        self._client = client
+        self._callback = callback
+        self._table = settings.table_name
+        self._clock = clock
+        self._patience = patience
+
+    def issue_ticket(self, tenant: str, execution_id: str) -> tuple[str, int]:
+        """Make a ticket that lets one connection watch one execution.
+
+        Returns
+        -------
+        str, int
+            The ticket, and until when it can be used, in milliseconds since the epoch.
+        """
+        ticket = secrets.token_urlsafe(32)
+        valid_until = self._clock() + TICKET_SECONDS * 1000
+        item: Item = {
+            **_ticket_key(ticket),
+            "tenant": {"S": tenant},
+            "executionId": {"S": execution_id},
+            "validUntil": {"N": str(valid_until)},
+            "expiresAt": {"N": str(valid_until // 1000 + TICKET_SECONDS)},
+        }
+        self._patience.call(lambda: self._client.put_item(TableName=self._table, Item=item))
+        return ticket, valid_until
+
+    def connect(self, ticket: str, connection_id: str) -> None:
+        """Let a connection watch what its ticket says, and use the ticket up.
+
+        Raises
+        ------
+        ForbiddenError
+            If the ticket was never issued, was used before, or is stale.
+        """
+        now = self._clock()
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": _ticket_key(ticket),
+            "ConditionExpression": "#until >= :now",
+            "ExpressionAttributeNames": {"#until": "validUntil"},
+            "ExpressionAttributeValues": {":now": {"N": str(now)}},
+            "ReturnValues": "ALL_OLD",
+        }
+        try:
+            taken = self._patience.call(lambda: self._client.delete_item(**request))["Attributes"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            raise ForbiddenError("the ticket is not, or no longer, valid") from error
+        tenant, execution_id = taken["tenant"]["S"], taken["executionId"]["S"]
+        expires_at: AttributeValueTypeDef = {"N": str(now // 1000 + _CONNECTION_SECONDS)}
+        watched: Item = {
+            keys.PK: {"S": keys.live_pk(tenant, execution_id)},
+            keys.SK: {"S": connection_id},
+            "expiresAt": expires_at,
+        }
+        # API Gateway tells a disconnection by the connection's id alone: from it, what was watched is found.
+        pointer: Item = {
+            **_connection_key(connection_id),
+            "watched": watched[keys.PK],
+            "expiresAt": expires_at,
+        }
+        for item in (watched, pointer):
+            self._patience.call(partial(self._client.put_item, TableName=self._table, Item=item))
+
+    def disconnect(self, connection_id: str) -> None:
+        """Forget a connection."""
+        gone = self._patience.call(
+            lambda: self._client.delete_item(
+                TableName=self._table, Key=_connection_key(connection_id), ReturnValues="ALL_OLD"
+            ),
+        ).get("Attributes")
+        if gone:
+            self._forget(gone["watched"]["S"], connection_id)
+
+    def push(self, tenant: str, execution_id: str, messages: Sequence[dict[str, Any]]) -> None:
+        """Tell everyone who watches an execution, in order; a connection that is dead is dropped.
+
+        A watcher who could not be reached is not waited for: it lists the tasks when it comes back.
+        """
+        pk = keys.live_pk(tenant, execution_id)
+        for connection_id in self._watchers(pk):
+            if not self._tell(connection_id, messages):
+                self.disconnect(connection_id)
+
+    def _watchers(self, pk: str) -> Iterable[str]:
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#pk = :pk",
+            "ProjectionExpression": "#sk",
+            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
+            "ExpressionAttributeValues": {":pk": {"S": pk}},
+            "ConsistentRead": True,
+        }
+        while True:
+            answer = self._patience.call(partial(self._client.query, **query))
+            for item in answer["Items"]:
+                yield item[keys.SK]["S"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def _tell(self, connection_id: str, messages: Sequence[dict[str, Any]]) -> bool:
+        client = self._callback()
+        for message in messages:
+            data = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+            try:
+                self._patience.call(partial(client.post_to_connection, ConnectionId=connection_id, Data=data))
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in _GONE:
+                    raise
+                return False
+            except BusyError:
+                # Better no word than a gap: it is cut off, comes back and lists what it missed.
+                with suppress(ClientError, BusyError):
+                    self._patience.call(partial(client.delete_connection, ConnectionId=connection_id))
+                return False
+        return True
+
+    def _forget(self, pk: str, connection_id: str) -> None:
+        key: Item = {keys.PK: {"S": pk}, keys.SK: {"S": connection_id}}
+        self._patience.call(lambda: self._client.delete_item(TableName=self._table, Key=key))
+
+
+def _ticket_key(ticket: str) -> Item:
+    key = keys.ticket_pk(ticket)
+    return {keys.PK: {"S": key}, keys.SK: {"S": key}}
+
+
+def _connection_key(connection_id: str) -> Item:
+    key = keys.connection_pk(connection_id)
+    return {keys.PK: {"S": key}, keys.SK: {"S": key}}

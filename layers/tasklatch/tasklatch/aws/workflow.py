@@ -1,0 +1,398 @@
+"""What follows when a task is settled: its dependents go on, or its execution ends.
+
+Every step can be repeated. Who waits for whom is kept one item a pair, and how many a task still waits for is one
+counter; both change in one transaction. So the cost of a task depends on how many wait for it, never on how many tasks
+there are.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from tasklatch.aws import keys
+from tasklatch.aws.batch_get import get_all
+from tasklatch.aws.batch_put import chunks
+from tasklatch.aws.execution_item import execution_key, execution_of
+from tasklatch.aws.ledger import Ledger
+from tasklatch.aws.patience import Patience
+from tasklatch.aws.payloads import DEPENDS_ON, PAYLOAD, RESOLVED, Payloads, input_text
+from tasklatch.aws.task_item import Item, task_of
+from tasklatch.clock import Clock
+from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError
+from tasklatch.domain.execution import Execution
+from tasklatch.domain.latch import reopen_latch, service_latch
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task import Task
+from tasklatch.domain.workflow import Reference, aborts, can_be_retried, follow, is_settled, outcome_of, resolve
+from tasklatch.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_PAIRS_A_TRANSACTION: Final = 25
+_STRAGGLERS_A_LOOK: Final = 5
+_PASSES: Final = 5
+
+
+class Workflow:
+    """The executions of the table, as they move on.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, patience: Patience) -> None:
+        self._client = client
+        self._settings = settings
+        self._table = settings.table_name
+        self._clock = clock
+        self._patience = patience
+        self._ledger = Ledger(client, settings, clock, patience)
+        self._payloads = Payloads(client, settings, patience)
+
+    def advance(self, tenant: str, execution_id: str, task_id: str) -> None:
+        """Do what follows from a task, if it is settled.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task, or its execution is not committed yet.
+        BusyError
+            If the table would not take it all in time; do it again.
+        """
+        task = self._ledger.read(tenant, execution_id, task_id)
+        if not is_settled(task):
+            return
+        execution = self.read(tenant, execution_id)
+        if execution.status is not ExecutionStatus.RUNNING:
+            return
+        if aborts(task):
+            self._change(execution, ExecutionStatus.FAILED, f"task {task_id!r} ended {task.status}")
+            return
+        self.schedule(tenant, execution_id, self._count_down(task))
+        self.close_if_done(tenant, execution_id)
+
+    def has_open_tasks(self, execution: Execution) -> bool:
+        """Whether something is still awaited of one of the tasks that the index calls open."""
+        return any(not is_settled(task) for task in self._stragglers(execution.tenant, execution.execution_id))
+
+    def catch_up(self, tenant: str, execution_id: str, task_ids: Sequence[str]) -> int:
+        """Schedule pending tasks of a running execution that nothing holds up, though nobody has noticed.
+
+        Returns
+        -------
+        int
+            How many tasks were scheduled.
+
+        Raises
+        ------
+        BusyError
+            If the table would not take it all in time.
+        """
+        try:
+            execution = self.read(tenant, execution_id)
+        except NotFoundError:
+            return 0
+        if execution.status is not ExecutionStatus.RUNNING:
+            return 0
+        pk = keys.execution_pk(tenant, execution_id)
+        inputs = self._get_all(pk, map(keys.input_sk, task_ids)).values()
+        named = {name["S"] for item in inputs if DEPENDS_ON in item for name in item[DEPENDS_ON]["L"]}
+        for task in map(task_of, self._get_all(pk, map(keys.task_sk, named)).values()):
+            if is_settled(task) and not aborts(task):
+                self._count_down(task)
+        return self.schedule(tenant, execution_id, task_ids)
+
+    def schedule(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> int:
+        """Let those of these tasks be worked on that are pending and wait for nothing.
+
+        Returns
+        -------
+        int
+            How many there were.
+
+        Raises
+        ------
+        BusyError
+            If the table would not take it all in time.
+        """
+        named = list(dict.fromkeys(task_ids))
+        pk = keys.execution_pk(tenant, execution_id)
+        waits = self._get_all(pk, (keys.waits_sk(task_id) for task_id in named))
+        held = {item["taskId"]["S"] for item in waits.values() if int(item["remaining"]["N"]) > 0}
+        found = self._get_all(pk, (keys.task_sk(task_id) for task_id in named if task_id not in held))
+        ready = [task for task in map(task_of, found.values()) if task.status is TaskStatus.PENDING]
+        inputs = self._get_all(pk, (keys.input_sk(task.task_id) for task in ready))
+        for item in inputs.values():
+            self._resolve(tenant, execution_id, item)
+        now = self._clock()
+        latches = [service_latch(task, TaskStatus.SCHEDULED, now=now) for task in ready]
+        self._ledger.apply_all(tenant, execution_id, latches)
+        return len(latches)
+
+    def close_if_done(self, tenant: str, execution_id: str) -> None:
+        """End an execution when nothing more is awaited of its tasks.
+
+        The index of open tasks is asked first: it costs the same however many tasks there are. It may lag, so those
+        that it names are read as they stand now; and only when it names none that is open are all tasks read, once.
+
+        Raises
+        ------
+        BusyError
+            If the table would not answer in time.
+        """
+        execution = self.read(tenant, execution_id)
+        if execution.status is not ExecutionStatus.RUNNING or self.has_open_tasks(execution):
+            return
+        outcome = outcome_of(self.tasks(tenant, execution_id))
+        if outcome is not None:
+            self._change(execution, outcome, None, unless_added=True)
+
+    def cancel(self, tenant: str, execution_id: str, reason: str | None) -> Execution:
+        """Terminate a running execution; its open tasks are cancelled when that is announced.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        ConflictError
+            If it is over already; cancelled again for the same reason, it stays as it is.
+        """
+        execution = self.read(tenant, execution_id)
+        if execution.status is ExecutionStatus.RUNNING:
+            self._change(execution, ExecutionStatus.TERMINATED, reason)
+            execution = self.read(tenant, execution_id)
+        if execution.status is not ExecutionStatus.TERMINATED:
+            raise ConflictError(f"execution {execution_id!r} is {execution.status} already")
+        return execution
+
+    def cancel_open_tasks(self, tenant: str, execution_id: str) -> None:
+        """Cancel what is still open in an execution that is over.
+
+        Raises
+        ------
+        BusyError
+            If the table would not take it all in time, or tasks kept moving; do it again.
+        """
+        execution = self.read(tenant, execution_id)
+        if execution.status in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
+            return
+        why = execution.reason or f"the execution is {execution.status}"
+        for _ in range(_PASSES):
+            now = self._clock()
+            latches = [
+                service_latch(task, TaskStatus.CANCELED, now=now, message=why)
+                for task in self.tasks(tenant, execution_id)
+                if not is_settled(task)
+            ]
+            if not latches:
+                return
+            self._ledger.apply_all(tenant, execution_id, latches)
+        raise BusyError(f"tasks of execution {execution_id!r} moved while they were cancelled")
+
+    def retry(self, tenant: str, execution_id: str) -> Execution:
+        """Give what failed or was cancelled one more attempt each, and let the execution go on.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such execution.
+        ConflictError
+            If it is running, or completed.
+        BusyError
+            If the table would not take it all in time; send it again.
+        """
+        execution = self.read(tenant, execution_id)
+        if execution.status in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
+            raise ConflictError(f"execution {execution_id!r} is {execution.status}: there is nothing to retry")
+        self.cancel_open_tasks(tenant, execution_id)
+        now = self._clock()
+        latches = [reopen_latch(task, now=now) for task in self.tasks(tenant, execution_id) if can_be_retried(task)]
+        self._ledger.apply_all(tenant, execution_id, latches)
+        self._change(execution, ExecutionStatus.RUNNING, None)
+        pending = [task.task_id for task in self.tasks(tenant, execution_id) if task.status is TaskStatus.PENDING]
+        self.schedule(tenant, execution_id, pending)
+        return self.read(tenant, execution_id)
+
+    def read(self, tenant: str, execution_id: str) -> Execution:
+        """Read an execution as it stands now.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        key = execution_key(tenant, execution_id)
+        answer = self._patience.call(
+            lambda: self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True),
+        )
+        if "Item" not in answer:
+            raise NotFoundError("execution", execution_id)
+        return execution_of(answer["Item"])
+
+    def _count_down(self, task: Task) -> list[str]:
+        """Note that those that wait for a task wait for one less; name them all, also those that knew already."""
+        pk = keys.execution_pk(task.tenant, task.execution_id)
+        dependents: list[str] = []
+        for _ in self._patience.tries():
+            pairs = list(self._query(pk, keys.dependent_prefix(task.task_id)))
+            dependents = [pair["taskId"]["S"] for pair in pairs]
+            waiting = [pair for pair in pairs if "done" not in pair]
+            if not waiting:
+                break
+            for chunk in chunks(waiting, _PAIRS_A_TRANSACTION):
+                self._count_down_pairs(pk, chunk)
+        return dependents
+
+    def _count_down_pairs(self, pk: str, pairs: Sequence[Item]) -> None:
+        actions: list[Any] = []
+        for pair in pairs:
+            actions += [
+                {
+                    "Update": {
+                        "TableName": self._table,
+                        "Key": {keys.PK: pair[keys.PK], keys.SK: pair[keys.SK]},
+                        "UpdateExpression": "SET #done = :yes",
+                        "ConditionExpression": "attribute_exists(#pk) AND attribute_not_exists(#done)",
+                        "ExpressionAttributeNames": {"#pk": keys.PK, "#done": "done"},
+                        "ExpressionAttributeValues": {":yes": {"BOOL": True}},
+                    },
+                },
+                {
+                    "Update": {
+                        "TableName": self._table,
+                        "Key": {keys.PK: {"S": pk}, keys.SK: {"S": keys.waits_sk(pair["taskId"]["S"])}},
+                        "UpdateExpression": "SET #remaining = #remaining - :one",
+                        "ConditionExpression": "attribute_exists(#pk)",
+                        "ExpressionAttributeNames": {"#pk": keys.PK, "#remaining": "remaining"},
+                        "ExpressionAttributeValues": {":one": {"N": "1"}},
+                    },
+                },
+            ]
+        try:
+            self._patience.call(partial(self._client.transact_write_items, TransactItems=actions))
+        except ClientError as error:
+            # Some pair was counted by another, or another transaction was under way: what is left is looked at again.
+            if error.response["Error"]["Code"] != "TransactionCanceledException":
+                raise
+
+    def _resolve(self, tenant: str, execution_id: str, item: Item) -> None:
+        """Put what an input refers to into it, once, before its task is worked on."""
+        text = item[PAYLOAD]["S"] if PAYLOAD in item else ""
+        if "${" not in text or RESOLVED in item:
+            return
+        resolved = resolve(json.loads(text), self._look_up(tenant, execution_id))
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": {keys.PK: item[keys.PK], keys.SK: item[keys.SK]},
+            "UpdateExpression": "SET #resolved = if_not_exists(#resolved, :resolved)",
+            "ExpressionAttributeNames": {"#resolved": RESOLVED},
+            "ExpressionAttributeValues": {":resolved": {"S": json.dumps(resolved, ensure_ascii=False)}},
+        }
+        self._patience.call(lambda: self._client.update_item(**request))
+
+    def _look_up(self, tenant: str, execution_id: str) -> Callable[[Reference], Any]:
+        pk = keys.execution_pk(tenant, execution_id)
+
+        def look_up(reference: Reference) -> Any:
+            try:
+                task = self._ledger.read(tenant, execution_id, reference.name)
+            except NotFoundError as error:
+                raise LookupError(reference.name) from error
+            if reference.part == "output":
+                text = self._payloads.output_of(task)
+            else:
+                found = self._get_all(pk, [keys.input_sk(reference.name)])
+                text = input_text(found.get(keys.input_sk(reference.name), {}))
+            return follow(json.loads(text) if text is not None else None, reference.path)
+
+        return look_up
+
+    def _stragglers(self, tenant: str, execution_id: str) -> Iterator[Task]:
+        """The tasks that the index calls open, as they stand now, a few at a time."""
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": keys.LISTS_INDEX,
+            "KeyConditionExpression": "#key = :key",
+            "ExpressionAttributeNames": {"#key": keys.LIST_KEY},
+            "ExpressionAttributeValues": {":key": {"S": keys.open_list(tenant, execution_id)}},
+            "Limit": _STRAGGLERS_A_LOOK,
+        }
+        while True:
+            answer = self._patience.call(partial(self._client.query, **query))
+            wanted = [{keys.PK: item[keys.PK], keys.SK: item[keys.SK]} for item in answer["Items"]]
+            yield from map(task_of, get_all(self._client, self._table, wanted, self._patience))
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def tasks(self, tenant: str, execution_id: str) -> Iterator[Task]:
+        """All tasks of an execution, as they stand now."""
+        pk = keys.execution_pk(tenant, execution_id)
+        return map(task_of, self._query(pk, keys.TASK_PREFIX))
+
+    def _query(self, pk: str, prefix: str) -> Iterator[Item]:
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
+            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
+            "ExpressionAttributeValues": {":pk": {"S": pk}, ":prefix": {"S": prefix}},
+            "ConsistentRead": True,
+        }
+        while True:
+            answer = self._patience.call(partial(self._client.query, **query))
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def _get_all(self, pk: str, sort_keys: Iterable[str]) -> dict[str, Item]:
+        wanted: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for sk in sort_keys]
+        return {item[keys.SK]["S"]: item for item in get_all(self._client, self._table, wanted, self._patience)}
+
+    def _change(
+        self, execution: Execution, status: ExecutionStatus, reason: str | None, *, unless_added: bool = False
+    ) -> None:
+        """Move an execution on from the version that was read; where it has moved already, leave it.
+
+        Parameters
+        ----------
+        unless_added
+            Leave it also where tasks were added since.
+        """
+        over = status is not ExecutionStatus.RUNNING
+        sets = {"status": {"S": status}, "updatedAt": {"N": str(self._clock())}}
+        if over:
+            sets["endedAt"] = sets["updatedAt"]
+        if reason is not None:
+            sets["reason"] = {"S": reason}
+        removes = [name for name in ("endedAt", "reason") if name not in sets]
+        expression = "SET #version = #version + :one, " + ", ".join(f"#{name} = :{name}" for name in sets)
+        if removes:
+            expression += " REMOVE " + ", ".join(f"#{name}" for name in removes)
+        condition = "#version = :version"
+        values: Item = {":one": {"N": "1"}, ":version": {"N": str(execution.version)}}
+        values |= {f":{name}": value for name, value in sets.items()}  # type: ignore[misc]
+        names = {f"#{name}": name for name in ("version", *sets, *removes)}
+        if unless_added:
+            names["#additions"] = "additions"
+            condition += " AND (attribute_not_exists(#additions) OR #additions = :additions)"
+            values[":additions"] = {"N": str(execution.additions)}
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": execution_key(execution.tenant, execution.execution_id),
+            "UpdateExpression": expression,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+        }
+        try:
+            self._patience.call(lambda: self._client.update_item(**request))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise

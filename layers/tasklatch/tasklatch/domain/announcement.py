@@ -1,0 +1,55 @@
+"""What is told to the outside of each change: one announcement, and only one."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tasklatch.domain.execution import Execution
+from tasklatch.domain.failure import TREATMENT
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import Task
+from tasklatch.domain.workflow import gave_up
+
+
+class Topic(StrEnum):
+    """The kinds of announcement; on the event bus, the detail type."""
+
+    TASK_SCHEDULED = "Task Scheduled"
+    TASK_STATUS_CHANGED = "Task Status Changed"
+    TASK_NEEDS_ATTENTION = "Task Needs Attention"
+    EXECUTION_STATUS_CHANGED = "Execution Status Changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One applied transition of a task; `before` is None where the task was created."""
+
+    task: Task
+    before: Task | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionChange:
+    """One applied transition of an execution; `before` is None where it was created."""
+
+    execution: Execution
+    before: Execution | None
+
+
+def attention_of(task: Task) -> str | None:
+    """Why a person should look at a task; None where nobody need.
+
+    Failures that only an administrator can mend, and tasks whose retries are spent, ask for attention.
+    """
+    reason = task.failure_reason
+    if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR and reason is not None:
+        return f"{reason}: an administrator must act" if TREATMENT[reason].needs_attention else None
+    if task.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT) and gave_up(task):
+        return "its retries are spent"
+    return None
+
+
+def topic_of(task: Task) -> Topic:
+    """The one announcement that a change of this task makes."""
+    if task.status is TaskStatus.SCHEDULED:
+        return Topic.TASK_SCHEDULED
+    return Topic.TASK_NEEDS_ATTENTION if attention_of(task) else Topic.TASK_STATUS_CHANGED

@@ -1,0 +1,46 @@
+"""What has to happen later, if nothing else happens before."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tasklatch.domain.deadline import next_deadline
+from tasklatch.domain.retry import decide_retry
+from tasklatch.domain.task import Task
+
+
+class TimerKind(StrEnum):
+    """What a timer is for."""
+
+    RETRY = "retry"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A note to look at one attempt again. It is never called off: what it finds decides what it does.
+
+    Attributes
+    ----------
+    due
+        Milliseconds since the epoch.
+    """
+
+    kind: TimerKind
+    tenant: str
+    execution_id: str
+    task_id: str
+    attempt: int
+    due: int
+
+
+def timer_of(task: Task) -> Timer | None:
+    """The timer that a task needs as it stands: for its next attempt, or against the silence of this one."""
+    decision = decide_retry(task)
+    if decision is not None:
+        return _timer(TimerKind.RETRY, task, decision.not_before) if decision.not_before is not None else None
+    deadline = next_deadline(task)
+    return _timer(TimerKind.DEADLINE, task, deadline.due) if deadline else None
+
+
+def _timer(kind: TimerKind, task: Task, due: int) -> Timer:
+    return Timer(kind, task.tenant, task.execution_id, task.task_id, task.attempt, due)

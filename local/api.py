@@ -1,0 +1,217 @@
+"""A small client of the service: a token for each kind of caller, and patience with a service that is busy."""
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from threading import Lock
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import httpx
+
+from local.stack import Client, LocalCloudError, Stack
+
+_BUSY: Final = frozenset(
+    {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    },
+)
+"""Answers after which the same request may be sent again: every route can take it twice."""
+
+_FIRST_WAIT: Final = 0.1
+_LONGEST_WAIT: Final = 2.0
+_CALL_SECONDS: Final = 60.0
+_TOKEN_MARGIN_SECONDS: Final = 60.0
+_PAGE: Final = 100
+
+
+class ApiError(Exception):
+    """An answer that is a refusal.
+
+    Parameters
+    ----------
+    status
+        The HTTP status.
+    problem
+        The problem details, as far as the answer held any.
+    """
+
+    def __init__(self, request: str, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(f"{request}: {status} {problem.get('detail', '')}".rstrip())
+        self.status = status
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that was not refused.
+
+    Attributes
+    ----------
+    sends
+        How often the request was sent until it came: after more than one, the service may have taken it twice.
+    seconds
+        How long the last of them took.
+    """
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+    sends: int
+    seconds: float
+
+
+class Api:
+    """The native contract, as one caller sees it. Threads may share it.
+
+    Parameters
+    ----------
+    deadline_seconds
+        How long one call may take, all its repeats included.
+    """
+
+    def __init__(self, stack: Stack, *, deadline_seconds: float = _CALL_SECONDS) -> None:
+        self._api_url = stack.api_url.rstrip("/")
+        self._deadline_seconds = deadline_seconds
+        self._http = httpx.Client(timeout=httpx.Timeout(30, connect=5), trust_env=False)
+        self._tokens = {name: _Token(self._http, stack.token_url, client) for name, client in stack.clients.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def call(
+        self,
+        client: str,
+        method: str,
+        *path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Make one call; again, after a random wait, while the service is busy or the connection breaks.
+
+        Parameters
+        ----------
+        client
+            ``worker``, ``reader`` or ``operator``.
+        path
+            The parts after ``/v1``, not encoded.
+
+        Raises
+        ------
+        ApiError
+            If the answer is a refusal, also one that is still there at the deadline.
+        LocalCloudError
+            If there is no connection at the deadline.
+        """
+        url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
+        shown = f"{method} /{'/'.join(('v1', *path))}"
+        ends = time.monotonic() + self._deadline_seconds
+        for sends, wait in enumerate(_waits(), 1):
+            began = time.monotonic()
+            patience = wait
+            try:
+                response = self._http.request(
+                    method,
+                    url,
+                    json=body,
+                    params=query,
+                    headers={"authorization": f"Bearer {self._tokens[client].value()}"},
+                )
+            except httpx.TransportError as error:
+                if time.monotonic() + patience > ends:
+                    raise LocalCloudError(f"{self._api_url} does not answer: {error}") from error
+            else:
+                if response.is_success:
+                    took = time.monotonic() - began
+                    return Reply(response.status_code, _body_of(response), response.headers, sends, took)
+                patience = max(wait, _asked_wait(response))
+                if response.status_code not in _BUSY or time.monotonic() + patience > ends:
+                    raise ApiError(shown, response.status_code, _problem_of(response))
+            time.sleep(patience)
+        raise AssertionError("waits do not end")
+
+    def pages(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of a list, page after page.
+
+        Raises
+        ------
+        ApiError, LocalCloudError
+            As `call`.
+        """
+        query = {"limit": str(_PAGE)}
+        while True:
+            page = self.call(client, "GET", *path, query=query).body
+            yield from page["items"]
+            if "nextCursor" not in page:
+                return
+            query["cursor"] = page["nextCursor"]
+
+
+class _Token:
+    """An access token, fetched when it is first needed and again before it runs out."""
+
+    def __init__(self, http: httpx.Client, url: str, client: Client) -> None:
+        self._http = http
+        self._url = url
+        self._client = client
+        self._lock = Lock()
+        self._value = ""
+        self._good_until = 0.0
+
+    def value(self) -> str:
+        with self._lock:
+            if time.monotonic() >= self._good_until:
+                began = time.monotonic()
+                response = self._http.post(
+                    self._url,
+                    data={"grant_type": "client_credentials", "scope": self._client.scope},
+                    auth=(self._client.client_id, self._client.client_secret),
+                )
+                if not response.is_success:
+                    raise ApiError(f"POST {self._url}", response.status_code, _problem_of(response))
+                answer = response.json()
+                self._value = answer["access_token"]
+                life = float(answer["expires_in"])
+                self._good_until = began + max(life - _TOKEN_MARGIN_SECONDS, life / 2)
+            return self._value
+
+
+def _waits() -> Iterator[float]:
+    """Seconds to wait before each next try: drawn from a range that doubles up to a bound."""
+    ceiling = _FIRST_WAIT
+    while True:
+        yield random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
+        ceiling = min(ceiling * 2, _LONGEST_WAIT)
+
+
+def _asked_wait(response: httpx.Response) -> float:
+    asked = response.headers.get("retry-after", "")
+    return float(asked) if asked.isdecimal() else 0.0
+
+
+def _body_of(response: httpx.Response) -> Any:
+    is_json = "json" in response.headers.get("content-type", "")
+    return response.json() if is_json else response.text
+
+
+def _problem_of(response: httpx.Response) -> Mapping[str, Any]:
+    try:
+        said = response.json()
+    except ValueError:
+        return {"detail": response.text[:200]}
+    if not isinstance(said, dict):
+        return {"detail": response.text[:200]}
+    # API Gateway's own refusals carry a message; token endpoints an error.
+    return {"detail": said.get("message") or said.get("error") or "", **said}

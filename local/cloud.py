@@ -1,0 +1,192 @@
+"""Starts and stops the AWS emulator as one process group on 127.0.0.1, and keeps its state in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+
+from local.stack import CREDENTIALS, REGION, ROOT, Home, LocalCloudError
+
+HOST = "127.0.0.1"
+START_SECONDS = 60
+STOP_SECONDS = 30
+# Those that this process started itself: it has to take note of their end, or they stay listed as ended
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A running emulator."""
+
+    pid: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The address of every AWS service in it."""
+        return f"http://{HOST}:{self.port}"
+
+    @classmethod
+    def running(cls, home: Home) -> Cloud | None:
+        """Find the emulator that was started for this folder, if it still runs."""
+        try:
+            cloud = cls(**json.loads(_pid_file(home).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        return cloud if _is_emulator(cloud.pid) else None
+
+    @classmethod
+    def start(cls, home: Home) -> Cloud:
+        """Start the emulator and wait until it answers; it finds again what it knew when it was last stopped.
+
+        Raises
+        ------
+        LocalCloudError
+            When it ends at once or does not answer in time.
+        """
+        scratch = home.path / "tmp"
+        for folder in (home.path, home.state, scratch):
+            folder.mkdir(parents=True, exist_ok=True)
+        port = _choose_port(home)
+        with home.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "local.ministack_emulator"],
+                cwd=ROOT,
+                env=_environment(home, port, scratch),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        cloud = cls(pid=process.pid, port=port)
+        _children[process.pid] = process
+        _pid_file(home).write_text(json.dumps(asdict(cloud)), encoding="utf-8")
+        deadline = time.monotonic() + START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            if cloud._answers():
+                return cloud
+            time.sleep(0.1)
+        ended = process.poll()
+        cloud.stop(home)
+        why = f"ended with status {ended}" if ended is not None else f"did not answer within {START_SECONDS} s"
+        raise LocalCloudError(f"The emulator {why}.")
+
+    def stop(self, home: Home) -> None:
+        """Stop the emulator and its functions, which makes it write its state; return when it has.
+
+        Raises
+        ------
+        LocalCloudError
+            When it had to be killed, so that its newest state is lost.
+        """
+        _signal(self.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while (alive := _is_emulator(self.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        # Functions that outlived it are in its group, and so is the emulator itself if it hangs.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        _pid_file(home).unlink(missing_ok=True)
+        home.stack_file.unlink(missing_ok=True)
+        if alive:
+            raise LocalCloudError(f"The emulator hung and was killed after {STOP_SECONDS} s: what changed is lost.")
+
+    def _answers(self) -> bool:
+        try:
+            with httpx.Client(trust_env=False) as client:
+                return client.get(f"{self.url}/_ministack/health", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+
+@contextmanager
+def only_one(home: Home) -> Iterator[None]:
+    """Hold off a second start, deployment or stop in the same folder until the first is done."""
+    home.path.mkdir(parents=True, exist_ok=True)
+    with (home.path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def free_port() -> int:
+    """Find a port on 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _choose_port(home: Home) -> int:
+    """Take the port of the last time, so that addresses that were written down stay right, or else a free one."""
+    remembered = home.path / "port"
+    port = int(remembered.read_text(encoding="utf-8")) if remembered.exists() else 4566
+    with socket.socket() as probe:
+        # As the server does: a port whose last connections are still winding down is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            port = free_port()
+    remembered.write_text(str(port), encoding="utf-8")
+    return port
+
+
+def _environment(home: Home, port: int, scratch: Path) -> dict[str, str]:
+    """Give the emulator's environment; functions inherit it, so there is nothing in it of the user's own."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TZ") if name in os.environ}
+    return (
+        kept
+        | CREDENTIALS
+        | {
+            "AWS_DEFAULT_REGION": REGION,
+            "MINISTACK_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "BIND_HOST": HOST,
+            "GATEWAY_PORT": str(port),
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(home.state),
+            "S3_DATA_DIR": str(home.state / "s3"),
+            "TMPDIR": str(scratch),
+            # It would look for a Docker engine and clear up containers there
+            "DOCKER_HOST": f"unix://{home.path / 'no-docker.sock'}",
+            "LAMBDA_EXECUTOR": "local",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
+
+
+def _pid_file(home: Home) -> Path:
+    return home.path / "ministack.pid"
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    if _is_emulator(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _is_emulator(pid: int) -> bool:
+    """Tell whether the process is the emulator still, and not another that came by its number, nor an ended one."""
+    if pid in _children and _children[pid].poll() is not None:
+        del _children[pid]
+        return False
+    found = subprocess.run(
+        ["ps", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.split(maxsplit=1)
+    return len(found) == 2 and not found[0].startswith("Z") and "ministack" in found[1]  # noqa: PLR2004 - two columns

@@ -1,0 +1,262 @@
+"""Builds the service's template with `sam build` and deploys it with `sam deploy` into the running emulator."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from botocore.exceptions import ClientError
+
+from local.cloud import Cloud
+from local.progress import console, show_tail, step
+from local.stack import (
+    REGION,
+    ROOT,
+    STACK_NAME,
+    Client,
+    Home,
+    LocalCloudError,
+    Stack,
+    aws_client,
+    clean_environment,
+    snake_case,
+)
+from local.tokens import fetch_token
+
+BUCKET = "tasklatch-artifacts"
+WORK_QUEUE = "tasklatch-work"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+ARCHITECTURE = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
+# Shared by all homes: they are downloads, not state
+PACKAGES = ROOT / ".local" / "packages"
+PARAMETERS = {
+    "PythonVersion": f"python{PYTHON}",
+    "Architecture": ARCHITECTURE,
+    "DeletionProtection": "false",
+}
+
+
+def build(home: Home) -> None:
+    """Build template and layer for this machine's Python and processor, unless nothing changed since.
+
+    Raises
+    ------
+    LocalCloudError
+        When `sam build` fails.
+    """
+    wanted = _fingerprint()
+    done = home.path / "built"
+    if home.layer.exists() and done.exists() and done.read_text(encoding="utf-8") == wanted:
+        return
+    done.unlink(missing_ok=True)
+    with step(f"Building functions and layer for Python {PYTHON} on {ARCHITECTURE}"):
+        template = ROOT / "template.yaml"
+        _sam(home, "build", "--template-file", str(template), "--build-dir", str(home.build), env=_target())
+    done.write_text(wanted, encoding="utf-8")
+
+
+def deploy(home: Home, cloud: Cloud) -> Stack:
+    """Deploy what was built, unless it is deployed already, and write `stack.json`.
+
+    Raises
+    ------
+    LocalCloudError
+        When the deployment fails or the API does not answer after it.
+    """
+    built = f"{(home.path / 'built').read_text(encoding='utf-8')} at {cloud.url}"
+    deployed = home.path / "deployed"
+    current = deployed.exists() and deployed.read_text(encoding="utf-8") == built
+    if not (current and _stack_status(cloud) in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}):
+        deployed.unlink(missing_ok=True)
+        with step("Deploying template.yaml into the local cloud"):
+            _remove_failed_stack(cloud)
+            try:
+                _deploy_with_sam(home, cloud)
+            except LocalCloudError:
+                _show_failures(cloud)
+                raise
+        deployed.write_text(built, encoding="utf-8")
+    stack = describe(cloud)
+    with step("Waiting for the first answers"):
+        _warm_up(stack)
+    stack.save(home)
+    return stack
+
+
+def describe(cloud: Cloud) -> Stack:
+    """Ask the emulator for the addresses and clients of the deployed stack."""
+    cloudformation = aws_client("cloudformation", cloud.url)
+    described: dict[str, Any] = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+    cognito = aws_client("cognito-idp", cloud.url)
+    clients = {
+        name: _client(cognito, outputs["UserPoolId"], outputs[f"{name.capitalize()}ClientId"])
+        for name in ("worker", "reader", "operator")
+    }
+    resources = cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
+    functions = {
+        snake_case(resource["LogicalResourceId"].removesuffix("Function")): resource["PhysicalResourceId"]
+        for resource in resources
+        if resource["ResourceType"] == "AWS::Lambda::Function"
+    }
+    stack = Stack(
+        # By path: the emulator's own host names do not resolve everywhere
+        api_url=f"{cloud.url}/_aws/execute-api/{outputs['ApiId']}/$default",
+        token_url=f"{cloud.url}/oauth2/token",
+        region=REGION,
+        aws_endpoint_url=cloud.url,
+        table_name=outputs["TableName"],
+        live_url=f"{_parameters(cloud)['LiveUrlBase']}/{outputs['LiveApiId']}/live",
+        event_bus_name=outputs["EventBusName"],
+        queues={
+            name.removesuffix("Url"): url for name, url in outputs.items() if name.endswith(("QueueUrl", "FailuresUrl"))
+        },
+        clients=clients,
+        functions=functions,
+    )
+    return replace(stack, work_queue_url=_attach_workers_queue(stack, outputs["EventBusName"]))
+
+
+def _client(cognito: Any, pool: str, client_id: str) -> Client:
+    known = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client_id)["UserPoolClient"]
+    return Client(client_id, known["ClientSecret"], " ".join(known["AllowedOAuthScopes"]))
+
+
+def _deploy_with_sam(home: Home, cloud: Cloud) -> None:
+    aws_client("s3", cloud.url).create_bucket(Bucket=BUCKET)
+    _sam(
+        home,
+        "deploy",
+        *("--template-file", str(home.build / "template.yaml")),
+        *("--stack-name", STACK_NAME),
+        *("--s3-bucket", BUCKET),
+        *("--capabilities", "CAPABILITY_IAM"),
+        *("--parameter-overrides", *(f"{name}={value}" for name, value in _parameters(cloud).items())),
+        "--no-confirm-changeset",
+        "--no-fail-on-empty-changeset",
+        "--no-progressbar",
+        env={"AWS_ENDPOINT_URL": cloud.url},
+    )
+
+
+def _parameters(cloud: Cloud) -> dict[str, str]:
+    """Give the template's parameters: sockets are reached by path here, as the API is."""
+    base = f"{cloud.url.removeprefix('http://')}/_aws/execute-api"
+    return PARAMETERS | {"LiveUrlBase": f"ws://{base}", "LiveCallbackBase": f"http://{base}"}
+
+
+def _attach_workers_queue(stack: Stack, bus: str) -> str:
+    """Give workers a queue: whatever is scheduled is put into it by a rule, as the README shows for AWS."""
+    sqs, events = stack.aws("sqs"), stack.aws("events")
+    url: str = sqs.create_queue(QueueName=WORK_QUEUE, Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = {"source": ["tasklatch"], "detail-type": ["Task Scheduled"]}
+    events.put_rule(Name=WORK_QUEUE, EventBusName=bus, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=WORK_QUEUE, EventBusName=bus, Targets=[{"Id": "workers", "Arn": arn}])
+    return url
+
+
+def _stack_status(cloud: Cloud) -> str:
+    """Give the stack's status, empty when there is no such stack."""
+    try:
+        stacks = aws_client("cloudformation", cloud.url).describe_stacks(StackName=STACK_NAME)["Stacks"]
+    except ClientError:
+        return ""
+    status: str = stacks[0]["StackStatus"]
+    return status
+
+
+def _remove_failed_stack(cloud: Cloud) -> None:
+    """Clear away a stack whose creation was rolled back: CloudFormation updates no such stack."""
+    if _stack_status(cloud) in {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"}:
+        cloudformation = aws_client("cloudformation", cloud.url)
+        cloudformation.delete_stack(StackName=STACK_NAME)
+        cloudformation.get_waiter("stack_delete_complete").wait(
+            StackName=STACK_NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+
+
+def _show_failures(cloud: Cloud) -> None:
+    if not _stack_status(cloud):
+        return
+    events = aws_client("cloudformation", cloud.url).describe_stack_events(StackName=STACK_NAME)["StackEvents"]
+    for event in events:
+        if event["ResourceStatus"].endswith("_FAILED"):
+            console.print(f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}", markup=False)
+
+
+def _warm_up(stack: Stack) -> None:
+    """Have each API function answer once, which starts its process: the first caller should not wait for that.
+
+    The report is on an execution that does not exist, so nothing is written.
+    """
+    report = "/v1/executions/warm-up/tasks/warm-up/status"
+    headers = {"Authorization": f"Bearer {fetch_token(stack, 'worker')}"}
+    with httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False) as http, ThreadPoolExecutor(2) as pool:
+        health = pool.submit(http.get, "/v1/health")
+        reported = pool.submit(http.post, report, json={"status": "IN_PROGRESS"}, headers=headers)
+        for answer in (health.result(), reported.result()):
+            if answer.is_server_error or answer.status_code == httpx.codes.UNAUTHORIZED:
+                raise LocalCloudError(f"{answer.request.url} answers {answer.status_code}: {answer.text}")
+
+
+def _target() -> dict[str, str]:
+    """Say for which Python and processor the layer is built: those that run the functions here.
+
+    On Linux the wheels are the very ones for Lambda; elsewhere they must be this machine's own.
+    """
+    target = {
+        "TASKLATCH_PYTHON": PYTHON,
+        "TASKLATCH_ARCH": ARCHITECTURE,
+        "TASKLATCH_PACKAGES": str(PACKAGES),
+    }
+    if sys.platform != "linux":
+        target["TASKLATCH_PLATFORM"] = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    return target
+
+
+def _sam(home: Home, *arguments: str, env: dict[str, str]) -> None:
+    """Run the SAM command line, its output going to a log that is shown if it fails."""
+    log = home.path / f"sam-{arguments[0]}.log"
+    programs = Path(sys.executable).parent
+    with log.open("wb") as output:
+        status = subprocess.run(
+            [programs / "sam", *arguments],
+            cwd=ROOT,
+            env=clean_environment(PATH=f"{programs}{os.pathsep}{os.environ['PATH']}", SAM_CLI_TELEMETRY="0", **env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
+    if status:
+        show_tail(log)
+        raise LocalCloudError(f"`sam {arguments[0]}` failed.")
+
+
+def _fingerprint() -> str:
+    """Identify what a build depends on: the sources, and the Python and processor it is made for."""
+    digest = hashlib.sha256(repr((sorted(PARAMETERS.items()), sys.platform)).encode())
+    for path in _sources():
+        digest.update(str(path.relative_to(ROOT)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    yield ROOT / "template.yaml"
+    for folder in (ROOT / "functions", ROOT / "layers"):
+        yield from sorted(
+            path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc" and path.name != ".gitignore"
+        )

@@ -1,0 +1,254 @@
+"""Runs one function on one event in Lambda's own runtime protocol, with the layer as it was built and nothing else.
+
+Where a Docker engine answers, `sam local invoke` does it in Lambda's own image. Elsewhere the runtime interface
+emulator and client do it on this machine: the function then sees the built layer, its own folder and Python's
+standard library only, so a package that is missing from the layer is missing here too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from local.cloud import HOST, Cloud, free_port
+from local.deploy import ARCHITECTURE, build
+from local.progress import console
+from local.stack import REGION, ROOT, Home, LocalCloudError, Stack, clean_environment
+
+# The runtime client and what it imports; Lambda's image brings them, a layer does not
+RUNTIME_CLIENT = ("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py")
+INVOKE_SECONDS = 60
+# Of the emulator's own lines these two tell the phases apart; its REPORT line adds the first to the second
+_INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)\)")
+_INVOKE = re.compile(r"INVOKE RTDONE\(.*duration: ([\d.]+)ms\)")
+_EMULATORS_OWN = re.compile(r"^(?:.*\(rapid\) .*|(?:START|END|REPORT) RequestId: .*)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What a function answered to one event, and in how many milliseconds.
+
+    `init_ms` is what a cold start costs before the handler is called: starting Python and importing the handler.
+    `log` is what the function wrote.
+    """
+
+    answer: Any
+    init_ms: float
+    invoke_ms: float
+    log: str
+
+
+def invoke(function: str, event: Any, env: Mapping[str, str] | None = None, home: Home | None = None) -> Invocation:
+    """Run a function on an event in a fresh process.
+
+    Parameters
+    ----------
+    function
+        Name of its folder, such as `report_status`.
+    event
+        The event, as JSON would carry it.
+    env
+        The function's environment; by default that of the deployed function, so that it works on the local table.
+
+    Raises
+    ------
+    LocalCloudError
+        When there is no such function or it does not answer.
+    """
+    home = home or Home()
+    folder = ROOT / "functions" / function
+    if not (folder / "handler.py").exists():
+        known = ", ".join(sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py")))
+        raise LocalCloudError(f"There is no function {function!r}; there are {known}.")
+    environment = env if env is not None else deployed_environment(function, Stack.load(home))
+    build(home)
+    if os.uname().sysname != "Linux":
+        raise LocalCloudError("The runtime interface emulator runs on Linux; elsewhere start a Docker engine.")
+    with tempfile.TemporaryDirectory(prefix="tasklatch-invoke-") as scratch:
+        return _invoke_in(Path(scratch), folder, event, environment, home)
+
+
+def deployed_environment(function: str, stack: Stack) -> dict[str, str]:
+    """Give the variables that the template sets for a function, and where its AWS calls go.
+
+    Raises
+    ------
+    LocalCloudError
+        When the function is not deployed.
+    """
+    if function not in stack.functions:
+        raise LocalCloudError(f"{function} is not deployed in the local cloud. Run `make up`.")
+    known = stack.aws("lambda").get_function_configuration(FunctionName=stack.functions[function])
+    return {
+        **known["Environment"]["Variables"],
+        "AWS_ENDPOINT_URL": stack.aws_endpoint_url,
+        "AWS_LAMBDA_FUNCTION_NAME": function,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(known["MemorySize"]),
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(known["Timeout"]),
+    }
+
+
+def invoke_and_print(function: str, event: Path | None, home: Home) -> int:
+    """Run a function on an event from a file and print its answer, the times beside it.
+
+    Returns
+    -------
+    int
+        0, or 1 when the function raised an error.
+    """
+    if event is None:
+        samples = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "events").glob("*.json"))
+        raise LocalCloudError("EVENT= names the event's file, such as: " + ", ".join(samples))
+    if not event.is_file():
+        raise LocalCloudError(f"There is no file {event}.")
+    if Cloud.running(home) is None:
+        raise LocalCloudError("The function needs the local cloud's table. Start it with `make up`.")
+    if _docker_answers():
+        return _invoke_with_sam(function, event, home)
+    done = invoke(function, json.loads(event.read_text(encoding="utf-8")), home=home)
+    console.print(done.log, markup=False, end="")
+    console.print(f"[bold]init {done.init_ms:.0f} ms, invoke {done.invoke_ms:.0f} ms[/bold]")
+    print(json.dumps(done.answer, indent=2))
+    return int(isinstance(done.answer, dict) and "errorType" in done.answer)
+
+
+def _invoke_in(scratch: Path, folder: Path, event: Any, environment: Mapping[str, str], home: Home) -> Invocation:
+    client = scratch / "runtime"
+    client.mkdir()
+    for module in RUNTIME_CLIENT:
+        _copy_module(module, client)
+    log = scratch / "log"
+    with _emulator(folder, [str(home.layer / "python"), str(client)], environment, log) as url:
+        answer = _post(url, event, log)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return Invocation(
+        answer=answer,
+        init_ms=_milliseconds(_INIT, text),
+        invoke_ms=_milliseconds(_INVOKE, text),
+        log=_EMULATORS_OWN.sub("", text),
+    )
+
+
+def _milliseconds(phase: re.Pattern[str], log: str) -> float:
+    """Read how long a phase took; not a number when it never ended."""
+    found = phase.search(log)
+    return float(found[1]) if found else math.nan
+
+
+@contextmanager
+def _emulator(folder: Path, path: list[str], environment: Mapping[str, str], log: Path) -> Iterator[str]:
+    """Run the runtime interface emulator on free ports, and end it and the function's process after use."""
+    port, api_port = free_port(), free_port()
+    rapid = importlib.util.find_spec("samcli")
+    if rapid is None or rapid.origin is None:
+        raise LocalCloudError("aws-sam-cli is not installed.")
+    program = Path(rapid.origin).parent / "local" / "rapid" / f"aws-lambda-rie-{ARCHITECTURE}"
+    # Not the virtual environment's: its packages are not Lambda's
+    base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    command = [
+        *(str(program), "--runtime-interface-emulator-address", f"{HOST}:{port}"),
+        *("--runtime-api-address", f"{HOST}:{api_port}"),
+        *(str(base), "-S", "-m", "awslambdaric", "handler.handler"),
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=clean_environment(
+                **environment,
+                LAMBDA_TASK_ROOT=str(folder),
+                PYTHONPATH=os.pathsep.join(path),
+                PYTHONDONTWRITEBYTECODE="1",
+                _HANDLER="handler.handler",
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield f"http://{HOST}:{port}/2015-03-31/functions/function/invocations"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _post(url: str, event: Any, log: Path) -> Any:
+    """Send the event as soon as the emulator listens."""
+    deadline = time.monotonic() + INVOKE_SECONDS
+    with httpx.Client(trust_env=False, timeout=INVOKE_SECONDS) as http:
+        while True:
+            try:
+                answer = http.post(url, json=event)
+                break
+            except httpx.ConnectError:
+                if time.monotonic() > deadline:
+                    text = log.read_text(encoding="utf-8", errors="replace")
+                    raise LocalCloudError(f"The runtime interface emulator does not listen:\n{text}") from None
+                time.sleep(0.02)
+    if not answer.content:
+        return None
+    return answer.json()
+
+
+def _copy_module(module: str, to: Path) -> None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise LocalCloudError(f"{module} is not installed.")
+    origin = Path(spec.origin)
+    if spec.submodule_search_locations:
+        shutil.copytree(origin.parent, to / module)
+    else:
+        shutil.copy2(origin, to)
+
+
+def _docker_answers() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    try:
+        done = subprocess.run(["docker", "version"], capture_output=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def _invoke_with_sam(function: str, event: Path, home: Home) -> int:
+    """Run the function in Lambda's own image. The container reaches the local cloud through the host's network."""
+    stack = Stack.load(home)
+    logical_id = "".join(part.capitalize() for part in function.split("_")) + "Function"
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as variables:
+        json.dump({logical_id: deployed_environment(function, stack)}, variables)
+        variables.flush()
+        programs = Path(sys.executable).parent
+        return subprocess.run(
+            [
+                *(programs / "sam", "local", "invoke", logical_id),
+                *("--template-file", str(home.build / "template.yaml"), "--event", str(event)),
+                *("--env-vars", variables.name, "--docker-network", "host", "--region", REGION),
+            ],
+            cwd=ROOT,
+            env=clean_environment(SAM_CLI_TELEMETRY="0"),
+            check=False,
+        ).returncode

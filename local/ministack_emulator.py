@@ -1,0 +1,84 @@
+"""Runs the AWS emulator with two things mended, so that a table's stream does what it does on AWS.
+
+ministack 1.5 puts a record on the stream for every write but those of PartiQL statements, by which this service
+creates tasks and takes batches. Over a restart it keeps how far a function has read a stream, but not the stream: the
+function then waits for as many records as it had read before. Without this, a task's history would lack just these
+changes on a local cloud. Run it as a program of its own, where ``python -m ministack`` would be run.
+"""
+
+import copy
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+from ministack.app import main
+from ministack.services import dynamodb
+
+_STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
+
+_STREAMS: Final = ("_stream_records", "_stream_trimmed")
+_SEQUENCE: Final = "_stream_seq_counter"
+
+_in_statement: Final = ContextVar("_in_statement", default=False)
+
+
+def announce_partiql_writes() -> None:
+    """Let the emulator's PartiQL statements put what they change on the table's stream."""
+    for name in _STATEMENTS:
+        setattr(dynamodb, name, _announcing(getattr(dynamodb, name)))
+    put, remove = dynamodb._set_item, dynamodb._remove_item  # noqa: SLF001 - it has no other place for this
+
+    def set_item(table: dict[str, Any], hash_key: str, range_key: str, item: dict[str, Any]) -> Any:
+        before = put(table, hash_key, range_key, item)
+        _announce(table, "INSERT" if before is None else "MODIFY", before, item)
+        return before
+
+    def remove_item(table: dict[str, Any], hash_key: str, range_key: str) -> Any:
+        before = remove(table, hash_key, range_key)
+        if before is not None:
+            _announce(table, "REMOVE", before, None)
+        return before
+
+    dynamodb._set_item = set_item  # noqa: SLF001
+    dynamodb._remove_item = remove_item  # noqa: SLF001
+
+
+def keep_streams() -> None:
+    """Let the emulator find its streams again after a restart, beside how far each was read."""
+    get_state, load_state = dynamodb.get_state, dynamodb.load_persisted_state
+
+    def get_state_with_streams() -> dict[str, Any]:
+        streams = {name: copy.deepcopy(getattr(dynamodb, name)) for name in (*_STREAMS, _SEQUENCE)}
+        return {**get_state(), **streams}
+
+    def load_state_with_streams(state: dict[str, Any]) -> None:
+        load_state(state)
+        for name in _STREAMS:
+            getattr(dynamodb, name).update(state.get(name, {}))
+        setattr(dynamodb, _SEQUENCE, state.get(_SEQUENCE, 0))
+
+    dynamodb.get_state = get_state_with_streams
+    dynamodb.load_persisted_state = load_state_with_streams
+
+
+def _announcing(statement: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*arguments: Any, **named: Any) -> Any:
+        token = _in_statement.set(True)
+        try:
+            return statement(*arguments, **named)
+        finally:
+            _in_statement.reset(token)
+
+    return run
+
+
+def _announce(table: dict[str, Any], event: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+    if _in_statement.get():
+        images = copy.deepcopy((before, after))
+        dynamodb._emit_stream_event(table["TableName"], event, *images)  # noqa: SLF001
+
+
+if __name__ == "__main__":
+    announce_partiql_writes()
+    keep_streams()
+    main()

@@ -1,0 +1,157 @@
+"""What a deployed local stack is: its addresses and the clients that may call it, as kept in `stack.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+REGION = "us-east-1"
+STACK_NAME = "tasklatch"
+# The emulator takes any; real ones must never reach it, nor these AWS.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+class LocalCloudError(Exception):
+    """Something that the user should read: what went wrong and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A program that may ask for access tokens (OAuth client credentials)."""
+
+    client_id: str
+    client_secret: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds everything the local cloud writes; without it there is no trace of one."""
+
+    path: Path = ROOT / ".local"
+
+    @property
+    def state(self) -> Path:
+        """What the emulator remembers over a restart."""
+        return self.path / "state"
+
+    @property
+    def build(self) -> Path:
+        """What `sam build` makes of the template."""
+        return self.path / "sam" / "build"
+
+    @property
+    def layer(self) -> Path:
+        """The built layer, as it lies under `/opt` on Lambda."""
+        return self.build / "TasklatchLayer"
+
+    @property
+    def log(self) -> Path:
+        """The emulator's log, the functions' own lines among it."""
+        return self.path / "ministack.log"
+
+    @property
+    def stack_file(self) -> Path:
+        """Addresses and clients of the running stack."""
+        return self.path / "stack.json"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Addresses of a deployed stack and the clients that may call it.
+
+    Attributes
+    ----------
+    work_queue_url
+        The queue from which workers take what is scheduled.
+    queues
+        The service's own queues, by their names in the template.
+    functions
+        The functions' names, by their folders.
+    """
+
+    api_url: str
+    token_url: str
+    region: str
+    aws_endpoint_url: str
+    table_name: str
+    clients: Mapping[str, Client]
+    live_url: str
+    event_bus_name: str
+    work_queue_url: str = ""
+    queues: Mapping[str, str] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, home: Home) -> None:
+        """Write `stack.json`, readable by its owner alone: it holds the clients' secrets."""
+        descriptor = os.open(home.stack_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self), file, indent=2)
+            file.write("\n")
+
+    @classmethod
+    def load(cls, home: Home | None = None) -> Stack:
+        """Read the running stack.
+
+        Raises
+        ------
+        LocalCloudError
+            When none is running.
+        """
+        try:
+            known: dict[str, Any] = json.loads((home or Home()).stack_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise LocalCloudError("The local cloud is not running. Start it with `make up`.") from None
+        clients = {name: Client(**client) for name, client in known.pop("clients").items()}
+        return cls(clients=clients, **known)
+
+    def aws(self, service: str) -> Any:
+        """Give a boto3 client of one AWS service of this stack's cloud."""
+        return aws_client(service, self.aws_endpoint_url)
+
+
+def aws_client(service: str, endpoint_url: str) -> Any:
+    """Give a boto3 client that talks to the emulator, whatever AWS configuration this machine has."""
+    session = boto3.Session(
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=REGION,
+    )
+    config = Config(
+        proxies={}, retries={"total_max_attempts": 2, "mode": "standard"}, connect_timeout=5, read_timeout=60
+    )
+    make: Any = session.client
+    return make(service, endpoint_url=endpoint_url, config=config)
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Give the environment of a program that must see neither the user's AWS account nor a proxy.
+
+    Returns
+    -------
+    dict
+        This process's environment without AWS settings, plus `extra`.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "SAM_CLI_")) and not name.lower().endswith("_proxy")
+    }
+    kept |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    kept |= {"AWS_EC2_METADATA_DISABLED": "true"}
+    return kept | CREDENTIALS | {"AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION} | extra
+
+
+def snake_case(logical_id: str) -> str:
+    """Turn a template's name into a folder's: ReportStatus into report_status."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", logical_id).lower()

@@ -1,0 +1,273 @@
+"""Reads what a real workflow run left behind: an instance in WfCommons' WfFormat 1.5.
+
+Of the format (https://github.com/wfcommons/WfFormat) only what a replay needs is read: the tasks, who waits for
+whom, how long each ran, and what it was asked to do.
+"""
+
+import json
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA_VERSION: Final = "1.5"
+_LONGEST_ID: Final = 255
+_LONGEST_ID_BYTES: Final = 900
+_LONGEST_PROGRAM: Final = 500
+_LONGEST_TEXT: Final = 200
+_MOST_TEXTS: Final = 20
+_FAULTS_NAMED: Final = 5
+
+
+class TraceError(Exception):
+    """A file that is no trace that can be replayed; the message says why, and where in it."""
+
+
+class Moment(IntEnum):
+    """What of a task a moment is."""
+
+    START = 0
+    FINISH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TraceTask:
+    """One task of a run.
+
+    Attributes
+    ----------
+    parents
+        The tasks that it waited for.
+    runtime_seconds
+        How long it ran.
+    starts_at
+        Seconds after the run's beginning: when the last of its parents was done.
+    input
+        What it was asked to do: program, arguments and files, each cut to a bound.
+    """
+
+    task_id: str
+    parents: tuple[str, ...]
+    runtime_seconds: float
+    starts_at: float
+    input: dict[str, Any]
+
+    @property
+    def ends_at(self) -> float:
+        """Seconds after the run's beginning."""
+        return self.starts_at + self.runtime_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class TraceMoment:
+    """A task's start or finish."""
+
+    at: float
+    moment: Moment
+    task: TraceTask
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A run: its tasks, none before the tasks that it waited for."""
+
+    name: str
+    tasks: tuple[TraceTask, ...]
+
+    @cached_property
+    def seconds(self) -> float:
+        """How long the run takes when nothing but its dependencies holds a task back."""
+        return max(task.ends_at for task in self.tasks)
+
+    @cached_property
+    def moments(self) -> tuple[TraceMoment, ...]:
+        """Starts and finishes in order of time; of those at the same time, what others wait for comes first."""
+        order = {task.task_id: place for place, task in enumerate(self.tasks)}
+        moments = [TraceMoment(task.starts_at, Moment.START, task) for task in self.tasks]
+        moments += [TraceMoment(task.ends_at, Moment.FINISH, task) for task in self.tasks]
+        return tuple(sorted(moments, key=lambda one: (one.at, order[one.task.task_id], one.moment)))
+
+
+def read_trace(path: Path) -> Trace:
+    """Read an instance.
+
+    Raises
+    ------
+    TraceError
+        If there is no such file, or it is not an instance in WfFormat 1.5 whose tasks fit together.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TraceError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise TraceError(f"{path}: is not JSON: {error}") from error
+    try:
+        return _trace_of(said)
+    except TraceError as error:
+        raise TraceError(f"{path}: {error}") from error
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _SpecifiedTask(_Part):
+    id: str
+    parents: list[str]
+    children: list[str]
+    inputFiles: list[str] = []  # noqa: N815 - the format's own name
+    outputFiles: list[str] = []  # noqa: N815
+
+
+class _Command(_Part):
+    program: str = ""
+    arguments: list[str] = []
+
+
+class _ExecutedTask(_Part):
+    id: str
+    runtimeInSeconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # noqa: N815
+    command: _Command = _Command()
+
+
+class _Specification(_Part):
+    tasks: Annotated[list[_SpecifiedTask], Field(min_length=1)]
+
+
+class _Execution(_Part):
+    tasks: list[_ExecutedTask]
+
+
+class _Workflow(_Part):
+    specification: _Specification
+    execution: _Execution
+
+
+class _Version(_Part):
+    schemaVersion: Literal["1.5"]  # noqa: N815
+
+
+class _Instance(_Version):
+    name: Annotated[str, Field(min_length=1)]
+    workflow: _Workflow
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _trace_of(said: Any) -> Trace:
+    # The version goes first: of an instance in another one, no other fault says anything.
+    _checked(_Version, said)
+    instance = _checked(_Instance, said)
+    specified = {task.id: task for task in instance.workflow.specification.tasks}
+    executed = {task.id: task for task in instance.workflow.execution.tasks}
+    _check_ids(instance)
+    parents = _parents(specified)
+    tasks: dict[str, TraceTask] = {}
+    for task_id in _in_order(parents):
+        before = tuple(sorted(parents[task_id]))
+        tasks[task_id] = TraceTask(
+            task_id=task_id,
+            parents=before,
+            runtime_seconds=executed[task_id].runtimeInSeconds,
+            starts_at=max((tasks[parent].ends_at for parent in before), default=0.0),
+            input=_input_of(specified[task_id], executed[task_id].command),
+        )
+    return Trace(instance.name, tuple(tasks.values()))
+
+
+def _checked(model: type[M], said: Any) -> M:
+    try:
+        return model.model_validate(said)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'the document'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False)
+        ]
+        raise TraceError(f"is not WfFormat {SCHEMA_VERSION}: {_some(faults)}") from error
+
+
+def _check_ids(instance: _Instance) -> None:
+    specified = [task.id for task in instance.workflow.specification.tasks]
+    executed = [task.id for task in instance.workflow.execution.tasks]
+    faults = [f"{_short(task_id)}: {fault}" for task_id in specified if (fault := _fault_in_id(task_id))]
+    for place, ids in (("specification", specified), ("execution", executed)):
+        faults += [f"{place}: {_short(name)} is there twice" for name, count in Counter(ids).items() if count > 1]
+    faults += [f"{_short(name)} was never executed" for name in sorted(set(specified) - set(executed))]
+    faults += [f"{_short(name)} was executed, but is not specified" for name in sorted(set(executed) - set(specified))]
+    if faults:
+        raise TraceError(_some(faults))
+
+
+def _fault_in_id(task_id: str) -> str | None:
+    """What keeps a name from being a taskId of the service."""
+    if not 1 <= len(task_id) <= _LONGEST_ID:
+        return f"an id must have 1 to {_LONGEST_ID} characters, not {len(task_id)}"
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in task_id):
+        return "an id must not have control characters"
+    if len(task_id.replace("%", "%25").replace("#", "%23").encode()) > _LONGEST_ID_BYTES:
+        return f"an id must not be longer than {_LONGEST_ID_BYTES} bytes"
+    return None
+
+
+def _parents(specified: dict[str, _SpecifiedTask]) -> dict[str, set[str]]:
+    """Who waits for whom, whichever of the two says so."""
+    unknown = [
+        f"{_short(task.id)} names a task that is not there: {_short(name)}"
+        for task in specified.values()
+        for name in (*task.parents, *task.children)
+        if name not in specified
+    ]
+    if unknown:
+        raise TraceError(_some(unknown))
+    parents = {task.id: set(task.parents) for task in specified.values()}
+    for task in specified.values():
+        for child in task.children:
+            parents[child].add(task.id)
+    return parents
+
+
+def _in_order(parents: dict[str, set[str]]) -> list[str]:
+    place = {task_id: number for number, task_id in enumerate(parents)}
+    sorter = TopologicalSorter({task_id: sorted(before, key=place.__getitem__) for task_id, before in parents.items()})
+    try:
+        return list(sorter.static_order())
+    except CycleError as error:
+        circle = " -> ".join(map(_short, error.args[1]))
+        raise TraceError(f"tasks wait for each other in a circle: {circle}") from error
+
+
+def _input_of(task: _SpecifiedTask, command: _Command) -> dict[str, Any]:
+    return {
+        "program": _cut(command.program, _LONGEST_PROGRAM),
+        "arguments": _bounded(command.arguments),
+        "inputFiles": _bounded(task.inputFiles),
+        "outputFiles": _bounded(task.outputFiles),
+    }
+
+
+def _bounded(texts: list[str]) -> list[str]:
+    return [_cut(text, _LONGEST_TEXT) for text in texts[:_MOST_TEXTS]]
+
+
+def _cut(text: str, longest: int) -> str:
+    """Cut to a bound, and to what JSON can carry: a lone surrogate becomes a question mark."""
+    return text[:longest].encode("utf-8", "replace").decode()
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= _LONGEST_ID else f"{name[:40]}...")
+
+
+def _some(faults: list[str]) -> str:
+    more = f" (and {len(faults) - _FAULTS_NAMED} more)" if len(faults) > _FAULTS_NAMED else ""
+    return "; ".join(faults[:_FAULTS_NAMED]) + more

@@ -1,0 +1,66 @@
+"""Holds answers to the API description that the service serves, with nothing allowed that it does not name."""
+
+import json
+from functools import cache
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from local.describe import DESCRIPTION
+from tests.factories import Reply
+
+_ID: Final = "urn:description"
+
+
+@cache
+def description() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(DESCRIPTION.read_text())
+    return document
+
+
+def check_schemas() -> None:
+    """Check that every schema is one.
+
+    Raises
+    ------
+    jsonschema.SchemaError
+        If one is not.
+    """
+    for schema in description()["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+@cache
+def _closed_description() -> dict[str, Any]:
+    """The description, in which every object that names its properties allows no others."""
+
+    def close(node: Any) -> Any:
+        if isinstance(node, list):
+            return [close(one) for one in node]
+        if not isinstance(node, dict):
+            return node
+        closed = {name: close(one) for name, one in node.items()}
+        if closed.get("type") == "object" and "properties" in closed:
+            closed.setdefault("additionalProperties", False)
+        return closed
+
+    closed: dict[str, Any] = close(description())
+    return closed
+
+
+def check_answer(route: str, reply: Reply) -> None:
+    """Check that the answer is one that the description knows for this route and status: headers, type and body.
+
+    Raises
+    ------
+    KeyError
+        If the route can have no such status or media type.
+    jsonschema.ValidationError
+        If the body does not fit.
+    """
+    method, _, path = route.partition(" ")
+    document = _closed_description()
+    answer = document["paths"][path][method.lower()]["responses"][str(reply.status)]
+    schema = answer["content"][reply.headers["content-type"].partition(";")[0]]["schema"]
+    Draft202012Validator({**schema, "components": document["components"]}).validate(reply.body)
+    assert reply.headers["x-request-id"]

@@ -1,0 +1,63 @@
+"""A local cloud for the tests alone: own folder, own ports, stopped at the end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local.__main__ import bring_up, take_down
+from local.stack import Home, Stack
+from local.tokens import fetch_token
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs against the cloud."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The folder of the tests' own cloud."""
+    return Home(tmp_path_factory.mktemp("cloud"))
+
+
+@pytest.fixture(scope="session")
+def stack(home: Home) -> Iterator[Stack]:
+    """The service, deployed from the template into the tests' own cloud."""
+    try:
+        yield bring_up(home)
+    finally:
+        take_down(home)
+
+
+@pytest.fixture
+def worker(stack: Stack) -> Iterator[httpx.Client]:
+    """What a worker calls the service with."""
+    with _caller(stack, "worker") as client:
+        yield client
+
+
+@pytest.fixture
+def reader(stack: Stack) -> Iterator[httpx.Client]:
+    """What a monitoring program calls the service with."""
+    with _caller(stack, "reader") as client:
+        yield client
+
+
+@pytest.fixture
+def operator(stack: Stack) -> Iterator[httpx.Client]:
+    """What those who run work call the service with."""
+    with _caller(stack, "operator") as client:
+        yield client
+
+
+def _caller(stack: Stack, client: str) -> httpx.Client:
+    token = fetch_token(stack, client)
+    return httpx.Client(
+        base_url=stack.api_url, headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+    )

@@ -1,0 +1,244 @@
+"""The local cloud: who is let in, what it listens on, what it keeps, what it tells."""
+
+import base64
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import httpx
+import pytest
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from local.__main__ import bring_up, take_down
+from local.cloud import Cloud
+from local.invoke import invoke
+from local.stack import ROOT, Home, LocalCloudError, Stack
+from local.tokens import fetch_token
+
+LISTENING = "0A"
+LOOPBACK = "0100007F"
+HISTORY_SECONDS = 30
+
+
+def _claims(token: str) -> tuple[dict[str, str], dict[str, str]]:
+    header, claims = (base64.urlsafe_b64decode(part + "==") for part in token.split(".")[:2])
+    return json.loads(header), json.loads(claims)
+
+
+def _status(stack: Stack, token: str | None) -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.get(f"{stack.api_url}/v1/executions", headers=headers, timeout=30, trust_env=False).status_code
+
+
+def test_nobody_is_let_in_without_a_token(stack: Stack) -> None:
+    assert _status(stack, None) == httpx.codes.UNAUTHORIZED
+
+
+def test_a_token_that_is_none_is_refused(stack: Stack) -> None:
+    assert _status(stack, "not-a-token") == httpx.codes.UNAUTHORIZED
+
+
+def test_a_token_whose_claims_were_changed_is_refused(stack: Stack) -> None:
+    header, claims, signature = fetch_token(stack, "worker").split(".")
+    changed = json.loads(base64.urlsafe_b64decode(claims + "==")) | {"scope": "tasklatch/read"}
+    claims = base64.urlsafe_b64encode(json.dumps(changed).encode()).decode().rstrip("=")
+
+    assert _status(stack, f"{header}.{claims}.{signature}") == httpx.codes.UNAUTHORIZED
+
+
+def test_a_token_that_someone_else_signed_is_refused(stack: Stack) -> None:
+    header, claims = _claims(fetch_token(stack, "reader"))
+    foreign = jwt.encode(header, claims, RSAKey.generate_key(2048, auto_kid=False))
+
+    assert _status(stack, foreign) == httpx.codes.UNAUTHORIZED
+
+
+def test_a_token_without_the_routes_scope_is_refused(stack: Stack) -> None:
+    assert _status(stack, fetch_token(stack, "worker")) == httpx.codes.FORBIDDEN
+
+
+def test_a_token_with_the_routes_scope_is_let_in(stack: Stack) -> None:
+    assert _status(stack, fetch_token(stack, "reader")) == httpx.codes.OK
+
+
+@pytest.mark.parametrize(
+    ("client", "scopes"),
+    [
+        ("worker", {"tasklatch/report"}),
+        ("reader", {"tasklatch/read"}),
+        ("operator", {"tasklatch/report", "tasklatch/read", "tasklatch/manage"}),
+    ],
+)
+def test_a_clients_token_carries_its_own_scopes(stack: Stack, client: str, scopes: set[str]) -> None:
+    header, claims = _claims(fetch_token(stack, client))
+
+    assert header["alg"] == "RS256"
+    assert set(claims["scope"].split()) == scopes
+    assert claims["client_id"] == stack.clients[client].client_id
+
+
+def test_there_is_no_token_for_a_client_that_is_unknown(stack: Stack) -> None:
+    with pytest.raises(LocalCloudError, match="worker, reader, operator"):
+        fetch_token(stack, "stranger")
+
+
+@pytest.mark.parametrize("route", ["/v1/health", "/v1/openapi.json", "/v1/docs"])
+def test_what_the_service_is_can_be_asked_by_anyone(stack: Stack, route: str) -> None:
+    assert httpx.get(stack.api_url + route, timeout=30, trust_env=False).is_success
+
+
+def test_stack_json_tells_all_that_a_caller_needs_and_tells_it_to_its_owner_only(stack: Stack, home: Home) -> None:
+    told = json.loads(home.stack_file.read_text(encoding="utf-8"))
+
+    assert told.keys() >= {
+        *("api_url", "live_url", "token_url", "region", "aws_endpoint_url", "table_name", "event_bus_name", "clients")
+    }
+    assert told["clients"].keys() == {"worker", "reader", "operator"}
+    assert all(client.keys() == {"client_id", "client_secret", "scope"} for client in told["clients"].values())
+    assert all(value for client in told["clients"].values() for value in client.values())
+    assert stat.S_IMODE(home.stack_file.stat().st_mode) == 0o600
+    assert Stack.load(home) == stack
+
+
+def test_the_functions_that_the_template_names_are_deployed(stack: Stack) -> None:
+    folders = {path.parent.name for path in (ROOT / "functions").glob("*/handler.py")}
+
+    assert set(stack.functions) == folders
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the sockets from /proc")
+def test_everything_listens_on_this_machine_alone(home: Home, reader: httpx.Client) -> None:
+    cloud = Cloud.running(home)
+    assert cloud is not None
+    assert reader.get("/v1/executions").is_success  # so that a function's process runs too
+
+    sockets = [address for pid in _group(cloud.pid) for address in _listening(pid)]
+
+    assert f"{LOOPBACK}:{cloud.port:04X}" in sockets
+    assert [address for address in sockets if not address.startswith(f"{LOOPBACK}:")] == []
+
+
+def test_data_and_addresses_survive_a_restart(stack: Stack, home: Home, operator: httpx.Client) -> None:
+    execution = str(uuid.uuid4())
+    created = operator.post("/v1/executions", json={"executionId": execution, "tasks": [{"taskId": "a"}]})
+    assert created.status_code == httpx.codes.CREATED
+
+    take_down(home)
+    with pytest.raises(LocalCloudError, match="make up"):
+        Stack.load(home)
+    again = bring_up(home)
+
+    assert again == stack
+    found = operator.get(f"/v1/executions/{execution}")
+    assert found.status_code == httpx.codes.OK
+    assert found.json()["createdAt"] == created.json()["createdAt"]
+
+
+def test_what_changes_after_a_restart_is_written_to_the_history_as_before(home: Home, operator: httpx.Client) -> None:
+    task = f"/v1/executions/{uuid.uuid4()}/tasks/a"
+    execution_id = task.split("/")[3]
+    operator.post("/v1/executions", json={"executionId": execution_id, "tasks": [{"taskId": "a"}]}).raise_for_status()
+    before = _history(operator, task, until="SCHEDULED")
+
+    take_down(home)
+    bring_up(home)
+    operator.post(f"{task}/status", json={"status": "COMPLETED"}).raise_for_status()
+
+    assert _history(operator, task, until="COMPLETED") == [*before, "COMPLETED"]
+
+
+def test_a_second_start_finds_the_first(stack: Stack, home: Home) -> None:
+    before = Cloud.running(home)
+
+    again = bring_up(home)
+
+    assert again == stack
+    assert Cloud.running(home) == before
+
+
+def test_a_process_that_came_by_the_emulators_number_is_not_taken_for_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    (tmp_path / "ministack.pid").write_text(json.dumps({"pid": os.getppid(), "port": 1}), encoding="utf-8")
+
+    assert Cloud.running(home) is None
+    assert not take_down(home)
+
+
+def test_the_token_command_prints_a_token_and_nothing_else(stack: Stack, home: Home) -> None:
+    done = _local("--home", str(home.path), "token", "reader")
+
+    assert done.returncode == 0
+    assert _claims(done.stdout.strip())[1]["client_id"] == stack.clients["reader"].client_id
+
+
+def test_a_command_that_needs_the_cloud_says_that_it_is_not_there(tmp_path: Path) -> None:
+    done = _local("--home", str(tmp_path), "token")
+
+    assert done.returncode == 1
+    assert "make up" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the runtime interface emulator runs on Linux")
+@pytest.mark.usefixtures("stack")
+def test_a_function_runs_in_lambdas_own_protocol_with_nothing_but_its_layer(home: Home) -> None:
+    event = {"routeKey": "GET /v1/health", "headers": {}, "requestContext": {"requestId": "r-1"}}
+
+    done = invoke("api_description", event, home=home)
+
+    assert done.answer["statusCode"] == httpx.codes.OK
+    assert json.loads(done.answer["body"])["status"] == "ok"
+    assert done.init_ms > done.invoke_ms > 0
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_function_that_does_not_exist_cannot_be_invoked(home: Home) -> None:
+    with pytest.raises(LocalCloudError, match="report_status"):
+        invoke("report", {}, home=home)
+
+
+def _history(caller: httpx.Client, task: str, until: str) -> list[str]:
+    """Give the statuses of a task's history, oldest first, once the last of them is there."""
+    deadline = time.monotonic() + HISTORY_SECONDS
+    while True:
+        answer = caller.get(f"{task}/history")
+        answer.raise_for_status()
+        statuses = [entry["status"] for entry in answer.json()["items"]]
+        if until in statuses or time.monotonic() > deadline:
+            return statuses
+        time.sleep(0.1)
+
+
+def _local(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+
+
+def _group(leader: int) -> list[int]:
+    """Give the processes of a group."""
+    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [number for number in numbers if _group_of(number) == leader]
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:  # it has ended since it was listed
+        return None
+
+
+def _listening(pid: int) -> list[str]:
+    """Give the addresses that a process listens on, as the kernel writes them: hexadecimal, the bytes reversed."""
+    held = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    rows = [
+        row.split()
+        for table in ("tcp", "tcp6")
+        for row in Path(f"/proc/{pid}/net/{table}").read_text(encoding="utf-8").splitlines()[1:]
+    ]
+    return [row[1] for row in rows if row[3] == LISTENING and f"socket:[{row[9]}]" in held]

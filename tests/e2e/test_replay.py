@@ -1,0 +1,73 @@
+"""Recorded runs against the local cloud: whatever happens to the deliveries, every task ends as it did in the trace."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from local.demo import run_demo
+from local.replay import SAMPLE_TRACE, run_replay
+from local.stack import ROOT, Home, Stack
+
+INSTANCES = ROOT.parent / "shared" / "data" / "wfinstances"
+RECORDED = (
+    "helloworld-forkjoin-10-chameleon.json",
+    "scrnaseq-dirt02-001.json",
+    "1000genome-chameleon-2ch-100k-001.json",
+)
+
+
+@pytest.mark.parametrize("chaos", [0.0, 0.5, 1.0])
+def test_the_sample_trace_ends_as_it_did(
+    chaos: float, stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stack.api_url
+
+    status = run_replay(home.stack_file, None, None, chaos, seed=11)
+
+    assert status == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_run_ends_as_it_did(name: str, stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    if not (INSTANCES / name).exists():
+        pytest.skip(f"{INSTANCES / name} is not on this machine")
+    assert stack.api_url
+
+    status = run_replay(home.stack_file, INSTANCES / name, None, 0.5, seed=3)
+
+    assert status == 0, capsys.readouterr().out
+
+
+def test_a_replay_keeps_the_pace_that_it_is_told(stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stack.api_url
+
+    status = run_replay(home.stack_file, SAMPLE_TRACE, 50.0, 0.0, seed=1)
+
+    shown = " ".join(capsys.readouterr().out.split())
+    assert status == 0, shown
+    assert float(shown.partition(" requests in ")[2].partition(" s:")[0]) >= round(195.5 / 50, 1)
+
+
+def test_the_demonstration_is_as_told(stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stack.api_url
+
+    status = run_demo(home.stack_file)
+
+    shown = capsys.readouterr().out
+    assert status == 0, shown
+    assert "ignored_after_success" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_service_that_is_not_where_it_was_is_an_error_in_one_line(
+    stack: Stack, home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = Home(tmp_path)
+    known = json.loads(home.stack_file.read_text(encoding="utf-8"))
+    lost.stack_file.write_text(json.dumps(known | {"api_url": f"{stack.api_url}-gone"}), encoding="utf-8")
+
+    status = run_replay(lost.stack_file, None, None, 0.0, seed=1)
+
+    assert status == 1
+    assert capsys.readouterr().err.count("\n") == 1

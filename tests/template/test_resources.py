@@ -1,0 +1,200 @@
+"""What must hold for every function, mapping, route, queue and table, whoever adds one."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPMethod
+from typing import Any, Final
+
+import pytest
+
+from tests.template.template import Resource, resources, target, transformed
+
+ALWAYS_OPEN: Final = {"GET /v1/health", "GET /v1/openapi.json", "GET /v1/docs"}
+# Makes a ticket for a live view, which changes no task
+OPENS_A_VIEW: Final = {"POST /v1/executions/{executionId}/watch"}
+SCOPES: Final = {"tasklatch/report", "tasklatch/read", "tasklatch/manage"}
+LONGEST_ANSWER_SECONDS: Final = 30
+STREAM_HOURS: Final = 24
+READERS_OF_A_SHARD: Final = 2
+
+
+def _each(kind: str) -> pytest.MarkDecorator:
+    return _all_of(resources(kind))
+
+
+def _all_of(found: Mapping[str, Resource]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("it", found.values(), ids=found)
+
+
+def _of_http_api(kind: str) -> dict[str, Resource]:
+    return {name: it for name, it in resources(kind).items() if target(it["ApiId"]) == "HttpApi"}
+
+
+def _mappings(source: str) -> dict[str, Resource]:
+    """Give the mappings from a table's stream or from queues, by the type of what they read."""
+    found = resources("AWS::Lambda::EventSourceMapping")
+    return {name: it for name, it in found.items() if target(it["EventSourceArn"]) in resources(source)}
+
+
+@_each("AWS::Lambda::Function")
+def test_a_function_logs_to_a_group_that_forgets(it: dict[str, Any]) -> None:
+    group = resources("AWS::Logs::LogGroup")[target(it["LoggingConfig"]["LogGroup"])]
+
+    assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+@_each("AWS::Logs::LogGroup")
+def test_a_log_group_is_named_after_its_stack(it: dict[str, Any]) -> None:
+    assert "${AWS::StackName}" in it["LogGroupName"]["Fn::Sub"]
+
+
+@_each("AWS::Lambda::Function")
+def test_a_function_runs_on_the_chosen_python_with_the_layer_and_traces(it: dict[str, Any]) -> None:
+    assert it["Runtime"] == {"Ref": "PythonVersion"}
+    assert it["Architectures"] == [{"Ref": "Architecture"}]
+    assert [target(layer)[: len("TasklatchLayer")] for layer in it["Layers"]] == ["TasklatchLayer"]
+    assert it["TracingConfig"] == {"Mode": "Active"}
+
+
+@_each("AWS::Lambda::Function")
+def test_a_function_says_who_it_is_in_logs_and_metrics(it: dict[str, Any]) -> None:
+    variables = it["Environment"]["Variables"]
+
+    assert it["LoggingConfig"]["LogGroup"]["Ref"].removesuffix("Logs").lower() == variables[
+        "POWERTOOLS_SERVICE_NAME"
+    ].replace("_", "")
+    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "Tasklatch"
+
+
+@_all_of(_of_http_api("AWS::ApiGatewayV2::Integration"))
+def test_a_function_behind_the_api_gives_up_before_the_api_does(it: dict[str, Any]) -> None:
+    function = resources("AWS::Lambda::Function")[target(it["IntegrationUri"])]
+
+    assert function["Timeout"] < LONGEST_ANSWER_SECONDS
+    assert it["PayloadFormatVersion"] == "2.0"
+
+
+@_each("AWS::Lambda::EventSourceMapping")
+def test_a_mapping_reports_what_failed_of_a_batch(it: dict[str, Any]) -> None:
+    assert it["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert target(it["EventSourceArn"]) in resources("AWS::DynamoDB::Table") | resources("AWS::SQS::Queue")
+
+
+@_all_of(_mappings("AWS::DynamoDB::Table"))
+def test_a_mapping_of_the_stream_isolates_a_bad_record_and_sets_it_aside(it: dict[str, Any]) -> None:
+    assert it["BisectBatchOnFunctionError"] is True
+    assert 0 < it["MaximumRetryAttempts"] <= 100  # -1, the default, is for ever
+    assert 0 < it["MaximumRecordAgeInSeconds"] < STREAM_HOURS * 3600
+    assert target(it["DestinationConfig"]["OnFailure"]["Destination"]) in resources("AWS::SQS::Queue")
+
+
+@_all_of(_mappings("AWS::SQS::Queue"))
+def test_a_mapping_of_a_queue_sets_a_bad_message_aside_and_leaves_time_to_handle_a_good_one(it: dict[str, Any]) -> None:
+    queue = resources("AWS::SQS::Queue")[target(it["EventSourceArn"])]
+    function = resources("AWS::Lambda::Function")[target(it["FunctionName"])]
+
+    assert target(queue["RedrivePolicy"]["deadLetterTargetArn"]) in resources("AWS::SQS::Queue")
+    # Fewer, and messages that were merely throttled away from the function would be set aside
+    assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
+    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+
+
+@_all_of(_mappings("AWS::DynamoDB::Table"))
+def test_a_function_that_follows_the_table_is_called_for_items_that_it_names(it: dict[str, Any]) -> None:
+    patterns = [json.loads(pattern["Pattern"]) for pattern in it["FilterCriteria"]["Filters"]]
+
+    keys = [key for pattern in patterns for key in pattern["dynamodb"]["Keys"]["sk"]["S"]]
+    assert keys
+    assert all(key in ({"prefix": "TASK#"}, "EXEC") for key in keys)
+    assert all(set(pattern["eventName"]) <= {"INSERT", "MODIFY"} for pattern in patterns)
+
+
+def test_no_more_functions_follow_the_table_than_a_shard_can_serve() -> None:
+    assert len(_mappings("AWS::DynamoDB::Table")) <= READERS_OF_A_SHARD
+
+
+@_each("AWS::SQS::Queue")
+def test_a_queue_keeps_encrypted_for_the_longest_time(it: dict[str, Any]) -> None:
+    assert it["SqsManagedSseEnabled"] is True
+    assert it["MessageRetentionPeriod"] == 14 * 86_400
+
+
+def _routes() -> dict[str, Any]:
+    return {route["RouteKey"]: route for route in _of_http_api("AWS::ApiGatewayV2::Route").values()}
+
+
+@pytest.mark.parametrize("key", sorted(_routes().keys() - ALWAYS_OPEN))
+def test_a_route_needs_a_token_with_one_scope(key: str) -> None:
+    route = _routes()[key]
+
+    assert route["AuthorizationType"] == "JWT"
+    assert target(route["AuthorizerId"]) == "HttpApiAuthorizer"
+    assert len(route["AuthorizationScopes"]) == 1
+    assert route["AuthorizationScopes"][0] in SCOPES
+
+
+@pytest.mark.parametrize("key", sorted(_routes().keys() - ALWAYS_OPEN))
+def test_a_route_that_only_reads_asks_for_no_more_than_that(key: str) -> None:
+    reads = key.startswith(f"{HTTPMethod.GET} ") or key in OPENS_A_VIEW
+
+    assert (_routes()[key]["AuthorizationScopes"] == ["tasklatch/read"]) == reads
+
+
+@pytest.mark.parametrize("key", sorted(ALWAYS_OPEN))
+def test_an_open_route_leads_to_the_function_that_can_reach_nothing(key: str) -> None:
+    route = _routes()[key]
+
+    assert route["AuthorizationType"] == "NONE"
+    assert route["Target"] == {"Fn::Sub": "integrations/${ApiDescriptionIntegration}"}
+
+
+@_each("AWS::ApiGatewayV2::Stage")
+def test_the_api_is_throttled_and_its_accesses_are_logged(it: dict[str, Any]) -> None:
+    assert it["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": {"Ref": "ThrottlingRate"},
+        "ThrottlingBurstLimit": {"Ref": "ThrottlingBurst"},
+    }
+    assert target(it["AccessLogSettings"]["DestinationArn"]) in resources("AWS::Logs::LogGroup")
+
+
+def test_the_tables_data_can_be_recovered_and_outlives_a_replacement() -> None:
+    table = transformed()["Resources"]["LedgerTable"]
+
+    assert table["UpdateReplacePolicy"] == "Retain"
+    assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["Properties"]["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
+    assert transformed()["Parameters"]["DeletionProtection"]["Default"] == "true"
+
+
+def test_the_table_can_split_a_busy_execution_and_forgets_what_is_old() -> None:
+    table = resources("AWS::DynamoDB::Table")["LedgerTable"]
+
+    assert "LocalSecondaryIndexes" not in table
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expiresAt", "Enabled": True}
+    assert [index["Projection"]["ProjectionType"] for index in table["GlobalSecondaryIndexes"]] == ["KEYS_ONLY"]
+
+
+@_each("AWS::Cognito::UserPoolClient")
+def test_a_client_is_a_program_with_a_secret_and_scopes_of_its_own(it: dict[str, Any]) -> None:
+    assert it["GenerateSecret"] is True
+    assert it["AllowedOAuthFlows"] == ["client_credentials"]
+    assert set(it["AllowedOAuthScopes"]) <= SCOPES
+
+
+def test_a_worker_may_only_report_and_a_reader_only_read() -> None:
+    scopes = {
+        client["ClientName"]: client["AllowedOAuthScopes"]
+        for client in resources("AWS::Cognito::UserPoolClient").values()
+    }
+
+    assert scopes["worker"] == ["tasklatch/report"]
+    assert scopes["reader"] == ["tasklatch/read"]
+    assert set(scopes["operator"]) == SCOPES
+
+
+def test_no_identity_is_made_for_those_who_bring_their_own() -> None:
+    made = [
+        resource for resource in transformed()["Resources"].values() if resource["Type"].startswith("AWS::Cognito::")
+    ]
+
+    assert {resource.get("Condition") for resource in made} == {"OwnUserPool"}

@@ -1,0 +1,106 @@
+"""What executions are made from: tasks that can be told apart and all be reached."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasklatch.domain.errors import ConflictError, InvalidRequestError
+from tasklatch.domain.execution import (
+    TaskDefinition,
+    check_definitions,
+    check_unchanged,
+    creation_fingerprint,
+    new_task,
+)
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import OnFailure, RetryPolicy
+from tests.factories import NOW, some_tasks
+
+
+def waiting(task_id: str, *names: str) -> TaskDefinition:
+    return TaskDefinition(task_id, depends_on=names)
+
+
+def faults(*definitions: TaskDefinition, existing: tuple[str, ...] = ()) -> list[tuple[object, object]]:
+    with pytest.raises(InvalidRequestError) as caught:
+        check_definitions(definitions, existing)
+    return [(one["type"], one["loc"]) for one in caught.value.errors]
+
+
+def test_tasks_that_fit_together_pass() -> None:
+    check_definitions([waiting("c", "a", "b"), waiting("b", "a"), *some_tasks("a")])
+    check_definitions([waiting("c", "a")], existing=["a"])
+    check_definitions([])
+
+
+def test_each_repeated_task_is_named() -> None:
+    assert faults(*some_tasks("a", "b", "a", "a")) == [
+        ("duplicate_task_id", ["body", "tasks", 2, "taskId"]),
+        ("duplicate_task_id", ["body", "tasks", 3, "taskId"]),
+    ]
+
+
+def test_each_unknown_dependency_is_named() -> None:
+    assert faults(waiting("a", "b", "c"), waiting("b", "d")) == [
+        ("unknown_dependency", ["body", "tasks", 0, "dependsOn"]),
+        ("unknown_dependency", ["body", "tasks", 1, "dependsOn"]),
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 500])
+def test_circle_is_found_whatever_its_length(length: int) -> None:
+    circle = [waiting(f"{number}", f"{(number + 1) % length}") for number in range(length)]
+    ((kind, _),) = faults(*circle, waiting("outside", "0"))
+    assert kind == "dependency_cycle"
+
+
+def test_long_chain_is_no_circle() -> None:
+    check_definitions([waiting(f"{number}", *([f"{number - 1}"] if number else [])) for number in range(500)])
+
+
+def test_case_tells_tasks_apart() -> None:
+    check_definitions(some_tasks("a", "A"))
+
+
+ANY = TaskDefinition("a", input="{}", timeout_seconds=1)
+OTHERS = [
+    replace(ANY, task_id="b"),
+    replace(ANY, input=None),
+    replace(ANY, input='{"a":1}'),
+    replace(ANY, depends_on=("b",)),
+    replace(ANY, retry_policy=RetryPolicy(max_attempts=4)),
+    replace(ANY, timeout_seconds=2),
+    replace(ANY, timeout_seconds=None, heartbeat_timeout_seconds=1),
+    replace(ANY, on_failure=OnFailure.CONTINUE),
+]
+
+
+def test_fingerprint_tells_definitions_apart() -> None:
+    assert replace(ANY).fingerprint == ANY.fingerprint
+    assert len({one.fingerprint for one in [ANY, *OTHERS]}) == 1 + len(OTHERS)
+
+
+@pytest.mark.parametrize("other", OTHERS[1:])
+def test_task_that_was_created_from_something_else_is_a_conflict(other: TaskDefinition) -> None:
+    check_unchanged(ANY, new_task(ANY, "tenant", "nightly", NOW))
+    with pytest.raises(ConflictError):
+        check_unchanged(ANY, new_task(other, "tenant", "nightly", NOW))
+
+
+def test_new_task_waits_with_its_first_attempt_open() -> None:
+    task = new_task(ANY, "tenant", "nightly", NOW)
+    assert (task.status, task.attempt, task.version, task.precedence) == (TaskStatus.PENDING, 1, 1, 10)
+    assert (task.created_at, task.updated_at) == (NOW, NOW)
+
+
+@given(st.none() | st.text(max_size=3), st.none() | st.text(max_size=3), st.lists(st.sampled_from([ANY, *OTHERS])))
+def test_creation_has_the_fingerprint_of_its_request(
+    name: str | None, metadata: str | None, definitions: list[TaskDefinition]
+) -> None:
+    fingerprint = creation_fingerprint(name, metadata, definitions)
+    assert fingerprint == creation_fingerprint(name, metadata, list(definitions))
+    assert fingerprint != creation_fingerprint((name or "") + "x", metadata, definitions)
+    assert fingerprint != creation_fingerprint(name, (metadata or "") + "x", definitions)
+    assert fingerprint != creation_fingerprint(name, metadata, [*definitions, ANY])

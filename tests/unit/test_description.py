@@ -1,0 +1,103 @@
+"""The API description: what is committed is what the code serves, and it is a valid OpenAPI 3.1 document."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aws_lambda_powertools.event_handler.openapi.models import OpenAPI
+
+from local.describe import DESCRIPTION, description_text
+from local.handlers import load_handler
+from tasklatch.http.report_contract import BatchedReportBody, ReportBody
+from tests.description import check_schemas, description
+from tests.factories import api_event, call_api
+
+METHODS = {"get", "post", "put", "delete", "patch"}
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+        for one in node.values():
+            yield from nodes(one)
+    elif isinstance(node, list):
+        for one in node:
+            yield from nodes(one)
+
+
+def operations() -> dict[str, dict[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in description()["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_committed_description_is_made_from_this_code() -> None:
+    assert DESCRIPTION.read_text() == description_text(), "make it anew: python -m local describe"
+
+
+def test_description_is_openapi_3_1() -> None:
+    assert description()["openapi"].startswith("3.1")
+    OpenAPI.model_validate(description())
+    for path, methods in description()["paths"].items():
+        assert path.startswith("/")
+        assert set(methods) <= METHODS
+
+
+def test_every_schema_is_valid_and_every_reference_leads_somewhere() -> None:
+    document = description()
+    schemas = document["components"]["schemas"]
+    check_schemas()
+    referred = {node["$ref"] for node in nodes(document) if "$ref" in node}
+    assert referred == {f"#/components/schemas/{name}" for name in schemas}, "none missing, none left over"
+
+
+def test_operations_have_names_of_their_own_and_say_what_they_do() -> None:
+    found = operations().values()
+    assert len({one["operationId"] for one in found}) == len(found)
+    assert all(one["summary"] for one in found)
+
+
+def test_path_parameters_are_described() -> None:
+    for key, operation in operations().items():
+        described = [one["name"] for one in operation.get("parameters", []) if one["in"] == "path"]
+        assert described == re.findall(r"{(\w+)}", key)
+
+
+def test_all_but_the_description_itself_needs_a_scope() -> None:
+    free = {key for key, operation in operations().items() if not operation["security"]}
+    assert free == {"GET /v1/health", "GET /v1/openapi.json", "GET /v1/docs"}
+    for key in set(operations()) - free:
+        operation = operations()[key]
+        ((scheme, scopes),) = operation["security"][0].items()
+        assert scheme in description()["components"]["securitySchemes"]
+        assert len(scopes) == 1
+        assert {"401", "403"} <= set(operation["responses"])
+
+
+def test_errors_are_described_as_problems() -> None:
+    for operation in operations().values():
+        for status, response in operation["responses"].items():
+            if status.startswith(("4", "5")):
+                assert "application/problem+json" in response["content"]
+
+
+def test_batched_report_is_a_report_with_a_task() -> None:
+    alone, batched = set(ReportBody.model_fields), set(BatchedReportBody.model_fields)
+    assert batched - alone == {"taskId"}
+
+
+def test_description_and_page_are_served_as_they_are() -> None:
+    handler = load_handler("api_description").handler
+    assert call_api(handler, api_event("GET /v1/openapi.json")).text == DESCRIPTION.read_text()
+    page = call_api(handler, api_event("GET /v1/docs"))
+    assert page.headers["content-type"].startswith("text/html")
+    assert "Report how an attempt at a task went" in page.text
+    assert "https://" not in re.sub(r"<script.*?</script>|<style.*?</style>", "", page.text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", ["ReportBody", "ExecutionBody", "HeartbeatBody", "TasksBody"])
+def test_requests_allow_no_unknown_field(name: str) -> None:
+    assert description()["components"]["schemas"][name]["additionalProperties"] is False

@@ -1,0 +1,265 @@
+"""The latch in plain Python: what is let through, in which order whatever arrives, and what it is called if not."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import permutations, product
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasklatch.domain.errors import AttemptNeverOpenedError
+from tasklatch.domain.latch import TRANSITIONS, judge, latch_of, next_attempt_latch, prevented_overwrite, service_latch
+from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.status import (
+    COMPLETED_PRECEDENCE,
+    MAX_ATTEMPT,
+    RANK,
+    REPORTABLE,
+    SEALED,
+    SEALED_PRECEDENCE,
+    TaskStatus,
+    precedence_of,
+)
+from tasklatch.domain.task import Task
+from tests.factories import NOW, a_report, a_task
+
+ATTEMPT_STATUSES: Final = tuple(RANK)
+
+
+def written(task: Task, latch: Any) -> Task:
+    """The task after a write that was let through."""
+    cleared: dict[str, Any] = dict.fromkeys(latch.clears)
+    if "message_truncated" in cleared:
+        cleared["message_truncated"] = False
+    return replace(
+        task,
+        **cleared,
+        **{name: value for name, value in latch.values.items() if name not in cleared},
+        status=latch.status,
+        precedence=latch.precedence,
+        version=task.version + 1,
+    )
+
+
+def record(task: Task, report: Report) -> tuple[Verdict, Task]:
+    """What the ledger does, in memory."""
+    named = report.attempt is not None or report.status is TaskStatus.COMPLETED
+    current = {} if named else {"attempt": task.attempt, "version": task.version}
+    latch = latch_of(report, now=NOW, receipt=f"request {task.version} {id(report)}", **current)
+    if latch.lets_through(task):
+        return Verdict.APPLIED, written(task, latch)
+    return judge(latch, task), task
+
+
+def after(task: Task, reports: Iterable[Report]) -> Task:
+    for report in reports:
+        _, task = record(task, report)
+    return task
+
+
+def test_every_status_has_one_place_in_the_order() -> None:
+    assert {*RANK, TaskStatus.COMPLETED, *SEALED} == set(TaskStatus)
+    assert set(TRANSITIONS) == set(TaskStatus)
+    assert sorted(RANK, key=RANK.__getitem__) == [
+        TaskStatus.PENDING,
+        TaskStatus.SCHEDULED,
+        TaskStatus.IN_PROGRESS,
+        TaskStatus.TIMED_OUT,
+        TaskStatus.FAILED,
+        TaskStatus.FAILED_WITH_TERMINAL_ERROR,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "attempt", "expected"),
+    [
+        (TaskStatus.PENDING, 1, 10),
+        (TaskStatus.FAILED_WITH_TERMINAL_ERROR, 1, 15),
+        (TaskStatus.PENDING, 2, 20),
+        (TaskStatus.IN_PROGRESS, 12, 122),
+        (TaskStatus.COMPLETED, 1, 1_000_000_000),
+        (TaskStatus.COMPLETED, 9, 1_000_000_000),
+        (TaskStatus.CANCELED, 1, 2_000_000_000),
+        (TaskStatus.SKIPPED, 9, 2_000_000_000),
+        (TaskStatus.COMPLETED_WITH_ERRORS, 1, 2_000_000_000),
+    ],
+)
+def test_precedence_is_as_the_architecture_writes_it(status: TaskStatus, attempt: int, expected: int) -> None:
+    assert precedence_of(status, attempt) == expected
+
+
+@pytest.mark.parametrize(("earlier", "later"), list(product(ATTEMPT_STATUSES, repeat=2)))
+def test_next_attempt_outweighs_whatever_the_last_one_came_to(earlier: TaskStatus, later: TaskStatus) -> None:
+    for attempt in (1, 2, MAX_ATTEMPT - 1):
+        assert precedence_of(earlier, attempt) < precedence_of(later, attempt + 1) < COMPLETED_PRECEDENCE
+    assert COMPLETED_PRECEDENCE < SEALED_PRECEDENCE
+
+
+@pytest.mark.parametrize("attempt", [0, -1, MAX_ATTEMPT + 1])
+def test_attempt_that_cannot_be_has_no_precedence(attempt: int) -> None:
+    with pytest.raises(ValueError, match="attempt"):
+        precedence_of(TaskStatus.FAILED, attempt)
+
+
+def test_reports_on_one_attempt_end_in_the_same_status_in_any_order() -> None:
+    """Exhaustive: every choice of reportable statuses, in every order, twice each, from every open status."""
+    for start in (TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS, TaskStatus.TIMED_OUT):
+        for chosen in product((False, True), repeat=len(REPORTABLE)):
+            picked = [status for status, wanted in zip(sorted(REPORTABLE), chosen, strict=True) if wanted]
+            heaviest = max([start, *picked], key=lambda status: precedence_of(status, 1))
+            for order in permutations(picked):
+                reports = [a_report(status, attempt=1) for status in (*order, *order)]
+                assert after(a_task(start), reports).status is heaviest, (start, order)
+
+
+def test_reports_that_name_no_attempt_end_in_the_same_status_in_any_order() -> None:
+    for order in permutations(sorted(REPORTABLE)):
+        assert after(a_task(attempt=3), [a_report(status) for status in order]).status is TaskStatus.COMPLETED
+
+
+reports = st.builds(
+    a_report,
+    st.sampled_from(sorted(REPORTABLE)),
+    attempt=st.none() | st.integers(1, 5),
+    message=st.none() | st.sampled_from(["a", "b"]),
+)
+open_tasks = st.builds(a_task, st.sampled_from(ATTEMPT_STATUSES), st.integers(1, 5))
+
+
+@given(open_tasks, st.lists(st.one_of(reports, st.sampled_from(["retry", "time out", "cancel"])), max_size=30))
+def test_success_once_recorded_is_final(task: Task, story: list[Report | str]) -> None:
+    success: Task | None = None
+    for event in story:
+        before = task
+        if isinstance(event, Report):
+            try:
+                _, task = record(task, event)
+            except AttemptNeverOpenedError:
+                continue
+        else:
+            latch = {
+                "retry": lambda task=task: next_attempt_latch(task, now=NOW),
+                "time out": lambda task=task: service_latch(task, TaskStatus.TIMED_OUT, now=NOW),
+                "cancel": lambda task=task: service_latch(task, TaskStatus.CANCELED, now=NOW),
+            }[event]()
+            # The service seals and retries only what it has read to be open.
+            if task.status in ATTEMPT_STATUSES and latch.lets_through(task):
+                task = written(task, latch)
+        if success is not None:
+            assert task == success
+        elif task.status is TaskStatus.COMPLETED:
+            success = task
+        assert task.precedence >= before.precedence, "the latch only rises"
+        assert task.version == before.version + (task != before)
+
+
+@given(open_tasks, reports)
+def test_identical_repeat_is_a_duplicate_and_changes_nothing(task: Task, report: Report) -> None:
+    try:
+        _, once = record(task, report)
+    except AttemptNeverOpenedError:
+        return
+    verdict, twice = record(once, report)
+    assert twice == once
+    if once != task:
+        assert verdict is Verdict.DUPLICATE
+
+
+@given(open_tasks, reports)
+def test_failure_of_another_attempt_never_changes_a_task(task: Task, report: Report) -> None:
+    if report.attempt in (None, task.attempt) or report.status is TaskStatus.COMPLETED:
+        return
+    latch = latch_of(report, now=NOW, receipt="request")
+    assert not latch.lets_through(task)
+
+
+@pytest.mark.parametrize(
+    ("task", "report", "verdict"),
+    [
+        (a_task(TaskStatus.COMPLETED), a_report(TaskStatus.FAILED, attempt=1), Verdict.IGNORED_AFTER_SUCCESS),
+        (a_task(TaskStatus.COMPLETED), a_report(TaskStatus.IN_PROGRESS, attempt=1), Verdict.IGNORED_AFTER_SUCCESS),
+        (a_task(TaskStatus.COMPLETED, 2), a_report(TaskStatus.FAILED, attempt=1), Verdict.IGNORED_AFTER_SUCCESS),
+        (a_task(TaskStatus.COMPLETED), a_report(attempt=1), Verdict.DUPLICATE),
+        (a_task(TaskStatus.COMPLETED, 2), a_report(attempt=1), Verdict.DUPLICATE),
+        (a_task(TaskStatus.CANCELED), a_report(attempt=1), Verdict.SEALED),
+        (a_task(TaskStatus.SKIPPED), a_report(TaskStatus.FAILED, attempt=1), Verdict.SEALED),
+        (a_task(TaskStatus.COMPLETED_WITH_ERRORS), a_report(), Verdict.SEALED),
+        (a_task(TaskStatus.SCHEDULED, 2), a_report(TaskStatus.FAILED, attempt=1), Verdict.STALE_ATTEMPT),
+        (a_task(TaskStatus.SCHEDULED, 2), a_report(TaskStatus.IN_PROGRESS, attempt=1), Verdict.STALE_ATTEMPT),
+        (a_task(TaskStatus.FAILED), a_report(TaskStatus.FAILED, attempt=1), Verdict.DUPLICATE),
+        (a_task(TaskStatus.FAILED), a_report(TaskStatus.IN_PROGRESS, attempt=1), Verdict.DUPLICATE),
+        (
+            a_task(TaskStatus.SCHEDULED, 2, outcome=a_report(TaskStatus.FAILED, attempt=1).fingerprint),
+            a_report(TaskStatus.FAILED, attempt=1),
+            Verdict.DUPLICATE,
+        ),
+    ],
+)
+def test_report_that_is_not_let_through_has_its_verdict(task: Task, report: Report, verdict: Verdict) -> None:
+    assert record(task, report) == (verdict, task)
+
+
+@pytest.mark.parametrize("status", [*ATTEMPT_STATUSES, TaskStatus.COMPLETED, TaskStatus.CANCELED])
+def test_report_on_an_attempt_that_was_never_opened_is_an_error_whatever_the_status(status: TaskStatus) -> None:
+    for reported in REPORTABLE:
+        with pytest.raises(AttemptNeverOpenedError, match="attempt 3 was never opened"):
+            record(a_task(status, 2), a_report(reported, attempt=3))
+
+
+def test_own_write_is_recognised_by_its_receipt() -> None:
+    latch = latch_of(a_report(TaskStatus.FAILED, attempt=1), now=NOW, receipt="request")
+    assert judge(latch, a_task(TaskStatus.FAILED, receipt="request")) is Verdict.APPLIED
+    assert judge(latch, a_task(TaskStatus.FAILED, receipt="another")) is Verdict.DUPLICATE
+
+
+def test_write_that_holds_for_one_version_is_let_through_only_there() -> None:
+    latch = latch_of(a_report(TaskStatus.FAILED), now=NOW, receipt="request", attempt=1, version=3)
+    assert latch.lets_through(a_task(version=3))
+    assert not latch.lets_through(a_task(version=4))
+
+
+def test_next_attempt_is_opened_once_and_not_after_a_success() -> None:
+    failed = a_task(TaskStatus.FAILED, message="disk full", ended_at=NOW)
+    latch = next_attempt_latch(failed, now=NOW)
+    opened = written(failed, latch)
+    assert (opened.status, opened.attempt) == (TaskStatus.SCHEDULED, 2)
+    assert (opened.message, opened.ended_at) == (None, None)
+    assert not latch.lets_through(opened)
+    assert not latch.lets_through(after(failed, [a_report(attempt=1)]))
+
+
+@pytest.mark.parametrize("status", sorted(SEALED))
+def test_seal_holds_for_the_version_that_was_read(status: TaskStatus) -> None:
+    task = a_task()
+    latch = service_latch(task, status, now=NOW)
+    assert latch.lets_through(task)
+    assert latch.closes
+    assert not latch.lets_through(after(task, [a_report(attempt=1)]))
+
+
+@pytest.mark.parametrize("status", sorted(REPORTABLE))
+def test_what_an_earlier_report_said_is_not_left_standing(status: TaskStatus) -> None:
+    # given
+    before = a_report(
+        TaskStatus.FAILED, attempt=1, message="m" * 2000, retry_after_seconds=3, label="broken", output="{}"
+    )
+    task = replace(after(a_task(), [before]), attempt=2, precedence=20)
+
+    # when
+    now_said = after(task, [a_report(status, attempt=2)])
+
+    # then
+    assert now_said.status is status
+    assert now_said.message is None
+    assert not now_said.message_truncated
+    assert now_said.retry_after_seconds is None
+    assert now_said.label is None
+    assert now_said.failure_reason is a_report(status).failure_reason
+
+
+def test_prevented_overwrite_is_a_failure_that_met_a_success() -> None:
+    for status, verdict in product(REPORTABLE, Verdict):
+        expected = verdict is Verdict.IGNORED_AFTER_SUCCESS and status.startswith("FAILED")
+        assert prevented_overwrite(status, verdict) is expected

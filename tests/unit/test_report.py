@@ -1,0 +1,134 @@
+"""What workers say, in the one form that the ledger knows; why attempts fail; whose attempt an id names."""
+
+import re
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasklatch.domain.attempt import attempt_of, task_execution_id
+from tasklatch.domain.errors import AttemptNeverOpenedError
+from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, make_report
+from tasklatch.domain.status import MAX_ATTEMPT, TaskStatus
+from tests.factories import a_report
+
+FORGE_REASONS: Final = {
+    "ENTITY_NOT_FOUND": (False, False),
+    "RETRY_LIMIT_EXCEEDED": (False, False),
+    "NON_RETRYABLE_ERROR": (False, False),
+    "UNAUTHORIZED": (False, True),
+    "AUTH_TOKEN_REVOKED": (False, True),
+    "AUTH_TOKEN_EXPIRED": (False, True),
+    "RATE_LIMITED": (True, False),
+    "RETRYABLE_ERROR": (True, False),
+}
+"""As Atlassian Forge documents `updateTaskStatus`: whether it is retried, whether an administrator must act."""
+
+FORGE_DOCUMENT: Final = Path(__file__).resolve().parents[3] / "shared" / "seeds" / "forge-update-task-status.txt"
+
+
+def test_failure_reasons_are_those_that_forge_documents() -> None:
+    assert {reason.value: (one.retryable, one.needs_attention) for reason, one in TREATMENT.items()} == FORGE_REASONS
+    assert set(FailureReason) == set(TREATMENT)
+
+
+@pytest.mark.skipif(not FORGE_DOCUMENT.exists(), reason="Forge's document is not part of this repository")
+def test_failure_reasons_are_those_of_the_document_itself() -> None:
+    table = FORGE_DOCUMENT.read_text().partition("failureReasonWhen to use")[2].partition("Usage examples")[0]
+    assert set(re.findall(r"^([A-Z_]+)[A-Z][a-z ]", table, re.MULTILINE)) == set(FORGE_REASONS)
+
+
+@pytest.mark.parametrize("reason", FailureReason)
+def test_failure_for_a_reason_that_is_not_retried_is_terminal(reason: FailureReason) -> None:
+    report = a_report(TaskStatus.FAILED, failure_reason=reason)
+    expected = TaskStatus.FAILED if TREATMENT[reason].retryable else TaskStatus.FAILED_WITH_TERMINAL_ERROR
+    assert (report.status, report.failure_reason) == (expected, reason)
+
+
+def test_failure_without_a_reason_gets_one() -> None:
+    assert a_report(TaskStatus.FAILED).failure_reason is FailureReason.RETRYABLE_ERROR
+    terminal = a_report(TaskStatus.FAILED_WITH_TERMINAL_ERROR)
+    assert terminal.failure_reason is FailureReason.NON_RETRYABLE_ERROR
+
+
+@pytest.mark.parametrize("status", [TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS])
+def test_reason_and_wait_mean_nothing_but_on_a_failure(status: TaskStatus) -> None:
+    report = a_report(status, failure_reason=FailureReason.RATE_LIMITED, retry_after_seconds=30)
+    assert report == a_report(status)
+
+
+@pytest.mark.parametrize(
+    ("length", "kept", "truncated"),
+    [(0, None, False), (1024, 1024, False), (1025, 1024, True), (100_000, 1024, True)],
+)
+def test_long_message_is_cut_and_says_so(length: int, kept: int | None, truncated: bool) -> None:
+    report = a_report(message="\U0001f600" * length)
+    assert (report.message and len(report.message), report.message_truncated) == (kept, truncated)
+    assert MAX_MESSAGE_CHARACTERS == 1024
+
+
+VARIATIONS: Final[list[dict[str, Any]]] = [
+    {},
+    {"attempt": 1},
+    {"attempt": 2},
+    {"failure_reason": FailureReason.RATE_LIMITED},
+    {"message": "a"},
+    {"output": "{}"},
+    {"retry_after_seconds": 1.0},
+    {"label": "a"},
+]
+
+
+def test_fingerprint_is_the_same_for_the_same_report_and_for_no_other() -> None:
+    prints = [a_report(TaskStatus.FAILED, **said).fingerprint for said in VARIATIONS]
+    assert prints == [make_report("another", TaskStatus.FAILED, **said).fingerprint for said in VARIATIONS]
+    assert len(set(prints)) == len(VARIATIONS)
+    assert a_report(TaskStatus.COMPLETED).fingerprint not in prints
+    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in prints)
+
+
+names = st.text(min_size=1, max_size=20)
+attempts = st.integers(1, MAX_ATTEMPT)
+
+
+@given(names, names, names, attempts)
+def test_task_execution_id_tells_its_attempt(tenant: str, execution_id: str, task_id: str, attempt: int) -> None:
+    issued = task_execution_id(tenant, execution_id, task_id, attempt)
+    assert attempt_of(issued, tenant, execution_id, task_id) == attempt
+    assert attempt_of(issued.upper(), tenant, execution_id, task_id) == attempt
+    parsed = uuid.UUID(issued)
+    assert (str(parsed), parsed.version, parsed.variant) == (issued, 8, uuid.RFC_4122)
+
+
+@pytest.mark.parametrize("other", [("b", "run", "task"), ("a", "other", "task"), ("a", "run", "other")])
+def test_id_of_another_task_is_refused(other: tuple[str, str, str]) -> None:
+    issued = task_execution_id("a", "run", "task", 1)
+    with pytest.raises(AttemptNeverOpenedError):
+        attempt_of(issued, *other)
+
+
+def test_id_with_another_attempt_written_into_it_is_refused() -> None:
+    issued = task_execution_id("a", "run", "task", 1)
+    with pytest.raises(AttemptNeverOpenedError):
+        attempt_of("000002" + issued[6:], "a", "run", "task")
+
+
+def test_attempt_zero_is_never_taken_for_one() -> None:
+    with pytest.raises(AttemptNeverOpenedError):
+        attempt_of(task_execution_id("a", "run", "task", 0), "a", "run", "task")
+
+
+@pytest.mark.parametrize(
+    "foreign", ["", "run-7", "0b9d7a5e-52c6-4f0e-9a35-2f9f4f1f6a11", str(uuid.uuid5(uuid.NAMESPACE_DNS, "a")), "x" * 255]
+)
+def test_id_that_this_service_never_issues_names_no_attempt(foreign: str) -> None:
+    assert attempt_of(foreign, "a", "run", "task") is None
+
+
+def test_ids_of_all_attempts_differ() -> None:
+    ids = {task_execution_id("a", "run", "task", attempt) for attempt in range(1, 2000)}
+    assert len(ids) == 1999

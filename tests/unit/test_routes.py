@@ -1,0 +1,170 @@
+"""How a request becomes an answer; what each error is to an HTTP client."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, Final
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from local.handlers import load_handler
+from tasklatch.domain import errors
+from tasklatch.domain.errors import BusyError, InvalidRequestError, TasklatchError
+from tasklatch.http.access import Scope
+from tasklatch.http.problem import STATUS, problem_of
+from tasklatch.http.routes import Answer, Call, Operation, Routes
+from tests.description import check_answer
+from tests.factories import Context, Reply, api_event, call_api
+
+READ: Final = "POST /v1/things/{taskId}"
+OPEN: Final = "GET /v1/open"
+
+
+class Thing(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    size: int
+
+
+def every_error() -> Iterator[type[TasklatchError]]:
+    waiting = TasklatchError.__subclasses__()
+    while waiting:
+        error = waiting.pop()
+        waiting += error.__subclasses__()
+        yield error
+
+
+def made(error: type[TasklatchError]) -> TasklatchError:
+    if error in (errors.NotFoundError, errors.AttemptNeverOpenedError):
+        return error("task", "name")
+    return error("what is wrong")
+
+
+@pytest.fixture
+def seen() -> list[Call]:
+    return []
+
+
+@pytest.fixture
+def routes(seen: list[Call]) -> Routes:
+    routes = Routes()
+    answers = {HTTPStatus.OK: dict[str, Any]}
+
+    @routes.serves(Operation(name="read", key=READ, summary="Read", scope=Scope.READ, request=Thing, answers=answers))
+    def read(call: Call) -> Answer:
+        seen.append(call)
+        return Answer({"size": call.checked_body(Thing).size, "tenant": call.tenant})
+
+    @routes.serves(Operation(name="open", key=OPEN, summary="Open", scope=None, answers=answers))
+    def open_to_all(call: Call) -> Answer:
+        seen.append(call)
+        if "fail" in call.query:
+            raise made(getattr(errors, call.query["fail"]))
+        return Answer("text", HTTPStatus.ACCEPTED, {"location": "/x"}, "text/plain", {"counted": 1})
+
+    return routes
+
+
+def answer(routes: Routes, route: str, **request: Any) -> Reply:
+    return call_api(routes.serve, api_event(route, **request))
+
+
+def test_request_is_answered_in_json_by_its_route(routes: Routes, seen: list[Call]) -> None:
+    reply = answer(routes, READ, path={"taskId": "a/b"}, body={"size": 3}, request_id="own")
+    assert (reply.status, reply.body) == (200, {"size": 3, "tenant": "default"})
+    assert reply.headers["content-type"] == "application/json"
+    assert seen[0].path == {"taskId": "a/b"}
+    assert (seen[0].request_id, seen[0].receipt) == ("own", "own")
+
+
+def test_answer_can_be_text_with_headers_of_its_own(routes: Routes) -> None:
+    reply = answer(routes, OPEN)
+    assert (reply.status, reply.text) == (202, "text")
+    assert (reply.headers["content-type"], reply.headers["location"]) == ("text/plain", "/x")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("caller-7", "caller-7"), ("x" * 128, "x" * 128), ("", "own"), ("x" * 129, "own"), ("a\nb", "own"), ("ä", "own")],
+)
+def test_request_id_is_the_callers_where_it_can_be(routes: Routes, seen: list[Call], given: str, expected: str) -> None:
+    reply = answer(routes, OPEN, headers={"x-request-id": given}, request_id="own")
+    assert reply.headers["x-request-id"] == expected
+    assert seen[0].receipt == "own", "callers may repeat theirs, so no write is recognised by it"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ({"claims": {"scope": "tasklatch/report"}}, 403),
+        ({"path": {"taskId": "a\nb"}}, 422),
+        ({"body": "{"}, 422),
+        ({"body": {"size": "3"}}, 422),
+        ({"headers": {"content-encoding": "br"}}, 415),
+        ({"body": "x" * 6_000_000}, 413),
+    ],
+)
+def test_fault_is_answered_with_its_problem(routes: Routes, request_: dict[str, Any], status: int) -> None:
+    request = {"path": {"taskId": "a"}, "body": {"size": 3}, "request_id": "own"} | request_
+    reply = answer(routes, READ, **request)
+    assert (reply.status, reply.body["status"]) == (status, status)
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.body["request_id"] == reply.headers["x-request-id"] == "own"
+
+
+def test_scope_is_checked_before_anything_is_read(routes: Routes) -> None:
+    reply = answer(routes, READ, path={"taskId": "a\nb"}, body="{", claims={"scope": ""})
+    assert reply.status == 403
+
+
+@pytest.mark.parametrize("error", list(every_error()))
+def test_every_error_has_a_problem_of_its_own(routes: Routes, error: type[TasklatchError]) -> None:
+    reply = answer(routes, OPEN, query={"fail": error.__name__})
+    assert reply.status == STATUS[error]
+    assert reply.body["type"].startswith("urn:tasklatch:problem:")
+    assert reply.body["title"] == STATUS[error].phrase
+    assert reply.body["detail"] == str(made(error))
+    assert ("retry-after" in reply.headers) is (error is BusyError)
+    types = [problem_of(made(other), "id")["type"] for other in every_error()]
+    assert types.count(reply.body["type"]) == 1
+
+
+def test_problem_names_each_fault() -> None:
+    fault: dict[str, object] = {"loc": ["body", "a"], "msg": "bad", "type": "bad"}
+    assert problem_of(InvalidRequestError("x", [fault]), "id").get("errors") == [fault]
+    assert "errors" not in problem_of(InvalidRequestError("x"), "id")
+
+
+def test_bug_is_not_hidden(routes: Routes) -> None:
+    with pytest.raises(AttributeError):
+        answer(routes, OPEN, query={"fail": "NoSuchError"})
+
+
+def test_each_answer_leaves_one_line_in_the_log_without_payload(
+    routes: Routes, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given
+    secret = {"authorization": "s3cr3t"}
+
+    # when
+    answer(routes, READ, path={"taskId": "a"}, body={"size": 31337}, request_id="own", headers=secret)
+    answer(routes, OPEN, request_id="other")
+
+    # then
+    lines = [vars(record) for record in caplog.records]
+    assert [(line["route"], line["status"], line["request_id"]) for line in lines] == [
+        (READ, 200, "own"),
+        (OPEN, 202, "other"),
+    ]
+    assert lines[1]["counted"] == 1
+    assert "31337" not in str(lines)
+    assert "s3cr3t" not in str(lines)
+
+
+@pytest.mark.parametrize("route", ["GET /v1/health", "GET /v1/openapi.json"])
+def test_what_anyone_may_ask_needs_no_token(route: str) -> None:
+    event = api_event(route)
+    del event["requestContext"]["authorizer"]
+    reply = call_api(load_handler("api_description").handler, event, Context())
+    assert reply.status == 200
+    check_answer(route, reply)
