@@ -22,6 +22,8 @@ TRACE ?=
 SPEED ?=
 CHAOS ?=
 SEED ?=
+PYTHON ?= 3.13
+ARCH ?= arm64
 PYTEST_ARGS ?=
 
 .PHONY: help
@@ -72,6 +74,7 @@ check: $(READY) ## formatting, lint, types and the template's rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@for handler in functions/*/handler.py; do $(BIN)/mypy --no-error-summary $$handler; done
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(RUN) $(BIN)/sam validate --lint
 	@$(RUN) $(BIN)/python -m pytest -q tests/template
 
@@ -80,10 +83,14 @@ format: $(READY) ## format the code and mend what lint can mend
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
 
+.PHONY: describe
+describe: $(READY) ## write the API description from the code
+	@$(RUN) PYTHONPATH=layers/tasklatch $(BIN)/python -c 'from local.describe import write_description; write_description()'
+
 .PHONY: deploy
-deploy: $(READY) ## build, then deploy into your own AWS account, asking what is needed
-	@$(RUN) $(BIN)/sam build
-	@$(RUN) $(BIN)/sam deploy --guided
+deploy: $(READY) ## build, then deploy into your own AWS account, asking what is needed (PYTHON=3.13 ARCH=arm64)
+	@TASKLATCH_PYTHON=$(PYTHON) TASKLATCH_ARCH=$(ARCH) $(RUN) $(BIN)/sam build
+	@$(RUN) $(BIN)/sam deploy --guided --parameter-overrides PythonVersion=python$(PYTHON) Architecture=$(ARCH)
 
 .PHONY: lock
 lock: $(VENV)/.bootstrapped ## take the newest fitting versions into the lock files

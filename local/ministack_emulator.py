@@ -1,9 +1,10 @@
-"""Runs the AWS emulator with two things mended, so that a table's stream does what it does on AWS.
+"""Runs the AWS emulator with three things mended, so that streams and packed bodies are what they are on AWS.
 
 ministack 1.5 puts a record on the stream for every write but those of PartiQL statements, by which this service
 creates tasks and takes batches. Over a restart it keeps how far a function has read a stream, but not the stream: the
 function then waits for as many records as it had read before. Without this, a task's history would lack just these
-changes on a local cloud. Run it as a program of its own, where ``python -m ministack`` would be run.
+changes on a local cloud. And it takes a body that is called JSON for text even where it is gzip, and spoils its bytes; on
+AWS an encoded body arrives as base64. Run it as a program of its own, where ``python -m ministack`` would be run.
 """
 
 import copy
@@ -12,14 +13,18 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from ministack.app import main
-from ministack.services import dynamodb
+from ministack.services import apigateway, dynamodb
 
 _STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
+
+# The place of the request's headers among the arguments of the function that calls a Lambda.
+_HEADERS: Final = 5
 
 _STREAMS: Final = ("_stream_records", "_stream_trimmed")
 _SEQUENCE: Final = "_stream_seq_counter"
 
 _in_statement: Final = ContextVar("_in_statement", default=False)
+_is_encoded: Final = ContextVar("_is_encoded", default=False)
 
 
 def announce_partiql_writes() -> None:
@@ -61,6 +66,22 @@ def keep_streams() -> None:
     dynamodb.load_persisted_state = load_state_with_streams
 
 
+def keep_encoded_bodies() -> None:
+    """Let the emulator hand over as base64 what has a Content-Encoding."""
+    invoke, is_text = apigateway._invoke_lambda_proxy, apigateway._v2_request_body_is_text  # noqa: SLF001
+
+    async def invoke_with_bytes(*arguments: Any, **named: Any) -> Any:
+        headers = arguments[_HEADERS]
+        token = _is_encoded.set("content-encoding" in headers)
+        try:
+            return await invoke(*arguments, **named)
+        finally:
+            _is_encoded.reset(token)
+
+    apigateway._invoke_lambda_proxy = invoke_with_bytes  # noqa: SLF001
+    apigateway._v2_request_body_is_text = lambda kind: not _is_encoded.get() and is_text(kind)  # noqa: SLF001
+
+
 def _announcing(statement: Callable[..., Any]) -> Callable[..., Any]:
     def run(*arguments: Any, **named: Any) -> Any:
         token = _in_statement.set(True)
@@ -81,4 +102,5 @@ def _announce(table: dict[str, Any], event: str, before: dict[str, Any] | None, 
 if __name__ == "__main__":
     announce_partiql_writes()
     keep_streams()
+    keep_encoded_bodies()
     main()

@@ -123,7 +123,8 @@ def test_attempt_zero_is_never_taken_for_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign", ["", "run-7", "0b9d7a5e-52c6-4f0e-9a35-2f9f4f1f6a11", str(uuid.uuid5(uuid.NAMESPACE_DNS, "a")), "x" * 255]
+    "foreign",
+    ["", "run-7", "0b9d7a5e-52c6-4f0e-9a35-2f9f4f1f6a11", str(uuid.uuid5(uuid.NAMESPACE_DNS, "a")), "x" * 255],
 )
 def test_id_that_this_service_never_issues_names_no_attempt(foreign: str) -> None:
     assert attempt_of(foreign, "a", "run", "task") is None

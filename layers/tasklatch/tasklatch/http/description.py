@@ -62,9 +62,8 @@ class _Schemas:
     def __init__(self, operations: Iterable[Operation], extra: Iterable[type[BaseModel]]) -> None:
         adapters: dict[tuple[Any, JsonSchemaMode], TypeAdapter[Any]] = {}
         for operation in operations:
-            for request in (operation.request, operation.query):
-                if request is not None:
-                    adapters[request, "validation"] = TypeAdapter(request)
+            if operation.request is not None:
+                adapters[operation.request, "validation"] = TypeAdapter(operation.request)
             for answer in operation.answers.values():
                 adapters[_hashable(answer), "serialization"] = TypeAdapter(answer)
         for model in extra:
