@@ -3,8 +3,8 @@
 ministack 1.5 puts a record on the stream for every write but those of PartiQL statements, by which this service
 creates tasks and takes batches. Over a restart it keeps how far a function has read a stream, but not the stream: the
 function then waits for as many records as it had read before. Without this, a task's history would lack just these
-changes on a local cloud. And it takes a body that is called JSON for text even where it is gzip, and spoils its bytes; on
-AWS an encoded body arrives as base64. Run it as a program of its own, where ``python -m ministack`` would be run.
+changes on a local cloud. And it takes a body that is called JSON for text even where it is gzip, and spoils its bytes;
+on AWS an encoded body arrives as base64. Run it as a program of its own, where ``python -m ministack`` would be run.
 """
 
 import copy

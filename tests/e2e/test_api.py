@@ -155,11 +155,10 @@ def test_request_id_of_the_caller_comes_back(worker: httpx.Client, execution_id:
 
 
 def test_gzipped_report_is_taken(worker: httpx.Client, execution_id: str) -> None:
-    # Without a Content-Type: the emulator takes what is called JSON for text, and would spoil the bytes.
     answer = worker.post(
         status_path(execution_id),
         content=gzip.compress(b'{"status":"IN_PROGRESS"}'),
-        headers={"Content-Encoding": "gzip"},
+        headers={"Content-Encoding": "gzip", "Content-Type": "application/json"},
     )
     assert (answer.status_code, answer.json()["task"]["status"]) == (httpx.codes.OK, "IN_PROGRESS")
 
