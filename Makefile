@@ -22,6 +22,9 @@ TRACE ?=
 SPEED ?=
 CHAOS ?=
 SEED ?=
+EXPECT ?=
+EXECUTION ?=
+STACK ?=
 PYTHON ?= 3.13
 ARCH ?= arm64
 PYTEST_ARGS ?=
@@ -57,9 +60,22 @@ invoke: $(READY) ## run one function on one event in Lambda's own protocol (FUNC
 	@$(RUN) $(BIN)/python -m local invoke $(FUNCTION) $(EVENT)
 
 .PHONY: replay
-replay: $(READY) ## replay a recorded run against the local cloud (TRACE= SPEED= CHAOS= SEED=)
+replay: $(READY) ## replay a recorded run against the local cloud (TRACE= SPEED= CHAOS= SEED= EXPECT=)
 	@$(RUN) $(BIN)/python -m local replay $(if $(TRACE),--trace "$(TRACE)") $(if $(SPEED),--speed "$(SPEED)") \
-		$(if $(CHAOS),--chaos "$(CHAOS)") $(if $(SEED),--seed "$(SEED)")
+		$(if $(CHAOS),--chaos "$(CHAOS)") $(if $(SEED),--seed "$(SEED)") \
+		$(if $(EXPECT),--expect "$(EXPECT)")
+
+.PHONY: worker
+worker: $(READY) ## run a few sample workers against the local cloud until Ctrl-C
+	@exec env $(RUN) $(BIN)/python -m local worker
+
+.PHONY: watch
+watch: $(READY) ## show the tasks of an execution as they move (EXECUTION=)
+	@$(RUN) $(BIN)/python -m local watch "$(EXECUTION)"
+
+.PHONY: redrive
+redrive: $(READY) ## send on what lies in the dead-letter queues (STACK=name: of a stack on AWS)
+	@$(RUN) $(BIN)/python -m local redrive $(if $(STACK),--stack "$(STACK)")
 
 # The local cloud's tests share one cloud, and it keeps the cores busy by itself: they run after the others, one by one
 .PHONY: test

@@ -23,6 +23,7 @@ def main() -> int:
     arguments = _parse()
     home = Home(arguments.home.resolve()) if arguments.home else Home()
     commands = {"up": _up, "down": _down, "token": _token, "run": _run, "invoke": _invoke, "replay": _replay}
+    commands |= {"worker": _worker, "watch": _watch, "redrive": _redrive}
     try:
         return commands[arguments.command](arguments, home)
     except LocalCloudError as error:
@@ -122,7 +123,25 @@ def _invoke(arguments: argparse.Namespace, home: Home) -> int:
 def _replay(arguments: argparse.Namespace, home: Home) -> int:
     from local.replay import run_replay  # noqa: PLC0415 - only this command needs it
 
-    return run_replay(home.stack_file, arguments.trace, arguments.speed, arguments.chaos, arguments.seed)
+    return run_replay(home.stack_file, arguments.trace, arguments.speed, arguments.chaos, arguments.seed, arguments.expect)
+
+
+def _worker(arguments: argparse.Namespace, home: Home) -> int:
+    from local.worker import run_workers  # noqa: PLC0415 - only this command needs it
+
+    return run_workers(home, arguments.threads)
+
+
+def _watch(arguments: argparse.Namespace, home: Home) -> int:
+    from local.watch import run_watch  # noqa: PLC0415 - only this command needs it
+
+    return run_watch(home, arguments.execution)
+
+
+def _redrive(arguments: argparse.Namespace, home: Home) -> int:
+    from local.redrive import run_redrive  # noqa: PLC0415 - only this command needs it
+
+    return run_redrive(home, arguments.stack)
 
 
 def _take_terminal() -> None:
@@ -155,10 +174,23 @@ def _parse() -> argparse.Namespace:
     invoke.add_argument("function")
     invoke.add_argument("event", nargs="?", type=Path)
     replay = commands.add_parser("replay", help="replay a recorded run")
-    replay.add_argument("--trace", type=Path)
-    replay.add_argument("--speed", type=float)
-    replay.add_argument("--chaos", type=float, default=0.0)
-    replay.add_argument("--seed", type=int, default=0)
+    replay.add_argument("--trace", type=Path, help="an instance in WfFormat 1.5 (default: a small one of our own)")
+    replay.add_argument("--speed", type=float, help="seconds of the trace in one second (default: work takes no time)")
+    replay.add_argument(
+        "--chaos", type=float, default=0.0, help="share of tasks, starts and successes that go wrong, 0 to 1"
+    )
+    replay.add_argument("--seed", type=int, default=0, help="decides what goes wrong, and how")
+    replay.add_argument(
+        "--expect",
+        type=str.upper,
+        choices=("COMPLETED", "FAILED"),
+        help="how the execution is to end (default: the seed decides; where there is chaos, one in five ends FAILED)",
+    )
+    worker = commands.add_parser("worker", help="run the sample worker")
+    worker.add_argument("--threads", type=int, default=3)
+    commands.add_parser("watch", help="show an execution's tasks as they move").add_argument("execution")
+    redrive = commands.add_parser("redrive", help="send on what was set aside in the dead-letter queues")
+    redrive.add_argument("--stack", help="a stack in your AWS account (default: the local cloud)")
     return parser.parse_args()
 
 

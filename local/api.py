@@ -48,6 +48,11 @@ class ApiError(Exception):
         self.status = status
         self.problem = problem
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the request itself was refused: sent again, it would be refused again."""
+        return HTTPStatus.BAD_REQUEST <= self.status < HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in _BUSY
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -11,15 +11,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from local.delivery_plan import End, Plan, count_kinds
-from local.outcome_check import Answered
+from local.outcome_check import Answered, Ledger, changes_of, lateness
 
 _WIDEST: Final = 100
 _LONGEST_NAME: Final = 44
+_FAILURES: Final = frozenset({"FAILED", "FAILED_WITH_TERMINAL_ERROR", "TIMED_OUT"})
+_NO_REASON: Final = "no reason given"
 
 MEANING: Final[Mapping[End, str]] = {
     End.APPLIED: "it changed the task",
     End.DUPLICATE: "the ledger knew as much already",
     End.IGNORED_AFTER_SUCCESS: "it came after a success, which stands",
+    End.STALE_ATTEMPT: "it spoke of an attempt that another has followed",
+    End.SEALED: "the service had given the task up or cancelled it",
     End.REFUSED: "it spoke of an attempt the task never had",
     End.GO_ON: "a heartbeat in time: the worker goes on",
     End.STOP: "a heartbeat too late: the worker stops",
@@ -43,20 +47,55 @@ def verdicts_table(answers: Iterable[Answered]) -> Table:
     return table
 
 
-def disturbances_table(plan: Plan) -> Table:
-    """What went wrong on the way, and how many deliveries it made."""
-    table = _table("What went wrong on the way", "Deliveries", right=("Deliveries",))
+def troubles_table(plan: Plan) -> Table:
+    """What was planned to go wrong: with how many tasks, and in how many deliveries."""
+    table = _table("What went wrong", "Count", right=("Count",))
     for kind, count in count_kinds(plan).items():
         table.add_row(kind, f"{count:,}")
     return table
 
 
-def rates_line(answers: Sequence[Answered], took: Sequence[float], seconds: float) -> str:
-    """How many deliveries a second, and how long an answer took; times in seconds."""
-    return (
-        f"{len(answers):,} deliveries in {len(took):,} requests in {seconds:.1f} s: {len(answers) / seconds:,.0f} a "
-        f"second; an answer took {median(took) * 1000:,.0f} ms in the middle, {max(took) * 1000:,.0f} ms at most"
+def failures_table(ledger: Ledger) -> Table:
+    """The failures that changed a task, by reason, and whether another attempt was opened after them."""
+    failed: Counter[str] = Counter()
+    retried: Counter[str] = Counter()
+    for history in ledger.histories.values():
+        changes = changes_of(history)
+        for place, change in enumerate(changes):
+            if change["status"] not in _FAILURES:
+                continue
+            reason = change["status"] if change["status"] == "TIMED_OUT" else change.get("failureReason", _NO_REASON)
+            failed[reason] += 1
+            retried[reason] += any(later["status"] == "SCHEDULED" for later in changes[place + 1 : place + 2])
+    table = _table("Failures", "Count", "Retried", right=("Count", "Retried"))
+    for reason, count in sorted(failed.items()):
+        table.add_row(reason, f"{count:,}", f"{retried[reason]:,}")
+    return table
+
+
+def reactions_table(answers: Sequence[Answered], ledger: Ledger) -> Table:
+    """What the service did by itself."""
+    counts = Counter(change["status"] for history in ledger.histories.values() for change in changes_of(history))
+    retries = sum(
+        change["status"] == "SCHEDULED" and change["attempt"] > 1
+        for history in ledger.histories.values()
+        for change in changes_of(history)
     )
+    late = lateness(answers, ledger)
+    table = _table("What the service did", "Count", "", right=("Count",))
+    table.add_row("attempts opened", f"{counts['SCHEDULED']:,}", "")
+    punctual = f"{median(late):.1f} s after notBefore in the middle, {max(late):.1f} s at most" if late else ""
+    table.add_row("of them retries", f"{retries:,}", punctual)
+    table.add_row("attempts timed out", f"{counts['TIMED_OUT']:,}", "their workers were silent")
+    table.add_row("tasks given up", f"{counts['COMPLETED_WITH_ERRORS']:,}", "the execution went on")
+    table.add_row("tasks cancelled", f"{counts['CANCELED']:,}", "the execution was over")
+    return table
+
+
+def rates_line(answers: Sequence[Answered], took: Sequence[float], seconds: float) -> str:
+    """How many deliveries, and how long an answer took; times in seconds."""
+    quick = f"; an answer took {median(took) * 1000:,.0f} ms in the middle, {max(took) * 1000:,.0f} ms at most"
+    return f"{len(answers):,} deliveries in {len(took):,} requests in {seconds:.1f} s{quick if took else ''}"
 
 
 def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> Table:

@@ -8,7 +8,6 @@ import json
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -27,13 +26,6 @@ _FAULTS_NAMED: Final = 5
 
 class TraceError(Exception):
     """A file that is no trace that can be replayed; the message says why, and where in it."""
-
-
-class Moment(IntEnum):
-    """What of a task a moment is."""
-
-    START = 0
-    FINISH = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +56,6 @@ class TraceTask:
         return self.starts_at + self.runtime_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class TraceMoment:
-    """A task's start or finish."""
-
-    at: float
-    moment: Moment
-    task: TraceTask
-
-
 @dataclass(frozen=True)
 class Trace:
     """A run: its tasks, none before the tasks that it waited for."""
@@ -84,14 +67,6 @@ class Trace:
     def seconds(self) -> float:
         """How long the run takes when nothing but its dependencies holds a task back."""
         return max(task.ends_at for task in self.tasks)
-
-    @cached_property
-    def moments(self) -> tuple[TraceMoment, ...]:
-        """Starts and finishes in order of time; of those at the same time, what others wait for comes first."""
-        order = {task.task_id: place for place, task in enumerate(self.tasks)}
-        moments = [TraceMoment(task.starts_at, Moment.START, task) for task in self.tasks]
-        moments += [TraceMoment(task.ends_at, Moment.FINISH, task) for task in self.tasks]
-        return tuple(sorted(moments, key=lambda one: (one.at, order[one.task.task_id], one.moment)))
 
 
 def read_trace(path: Path) -> Trace:

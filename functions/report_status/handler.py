@@ -1,17 +1,10 @@
 """What workers call: a report on an attempt, a batch of them, a heartbeat."""
 
-from collections import Counter
-from collections.abc import Iterable
-from typing import Any
-
-from aws_lambda_powertools.metrics import MetricUnit
-
 from tasklatch.aws.clients import dynamodb
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.patience import Patience
 from tasklatch.clock import system_clock
 from tasklatch.domain.errors import BusyError
-from tasklatch.domain.latch import prevented_overwrite
 from tasklatch.domain.outcome import Recorded
 from tasklatch.domain.report import Report
 from tasklatch.http.names import to_thousandths
@@ -28,7 +21,7 @@ from tasklatch.http.report_contract import (
     report_answer,
 )
 from tasklatch.http.routes import Answer, Call, Routes
-from tasklatch.observability import PREVENTED_METRIC, VERDICT_METRIC, metrics
+from tasklatch.observability import count_verdicts
 from tasklatch.settings import settings
 
 routes = Routes()
@@ -40,7 +33,7 @@ def report_status(call: Call) -> Answer:
     execution_id, task_id = call.path["executionId"], call.path["taskId"]
     report = call.checked_body(ReportBody).report(call.tenant, execution_id, task_id)
     recorded = _ledger(call).record(call.tenant, execution_id, report, call.receipt)
-    return Answer(report_answer(recorded), noted=_count([(report, recorded)]))
+    return Answer(report_answer(recorded), noted=count_verdicts([(report, recorded)]))
 
 
 @routes.serves(REPORT_STATUSES)
@@ -61,7 +54,9 @@ def report_statuses(call: Call) -> Answer:
     return Answer(
         {"results": answers},
         headers={"retry-after": str(max(waits))} if waits else {},
-        noted=_count((reports[index], result) for index, result in results.items() if isinstance(result, Recorded)),
+        noted=count_verdicts(
+            (reports[index], result) for index, result in results.items() if isinstance(result, Recorded)
+        ),
     )
 
 
@@ -76,14 +71,3 @@ def send_heartbeat(call: Call) -> Answer:
 
 def _ledger(call: Call) -> Ledger:
     return Ledger(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
-
-
-def _count(recorded: Iterable[tuple[Report, Recorded]]) -> dict[str, Any]:
-    """Count the verdicts, for the metrics and for the log."""
-    verdicts: Counter[str] = Counter()
-    for report, result in recorded:
-        verdicts[result.verdict] += 1
-        metrics().add_metric(VERDICT_METRIC[result.verdict], MetricUnit.Count, 1)
-        if prevented_overwrite(report.status, result.verdict):
-            metrics().add_metric(PREVENTED_METRIC, MetricUnit.Count, 1)
-    return {"verdicts": dict(verdicts)}

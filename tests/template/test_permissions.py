@@ -43,6 +43,16 @@ MAY: Final[dict[str, set[tuple[str, str]]]] = {
         ("dynamodb:Query", TABLE),
         ("dynamodb:UpdateItem", TABLE),
     },
+    "ForgeContractFunction": {
+        ("dynamodb:BatchGetItem", TABLE),
+        ("dynamodb:BatchWriteItem", TABLE),
+        ("dynamodb:GetItem", TABLE),
+        ("dynamodb:PartiQLInsert", TABLE),
+        ("dynamodb:PartiQLUpdate", TABLE),
+        ("dynamodb:PutItem", TABLE),
+        ("dynamodb:Query", TABLE),
+        ("dynamodb:UpdateItem", TABLE),
+    },
     "ApiDescriptionFunction": set(),
     "NotifierFunction": {
         ("events:PutEvents", BUS),

@@ -1,10 +1,15 @@
 """The logger and the metrics: one line for each answer, one count for each verdict. No payload, no token."""
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 
-from tasklatch.domain.report import Verdict
+from tasklatch.domain.latch import prevented_overwrite
+from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.report import Report, Verdict
 
 VERDICT_METRIC = {
     Verdict.APPLIED: "ReportsApplied",
@@ -26,3 +31,14 @@ def logger() -> Logger:
 def metrics() -> Metrics:
     """The function's metrics; namespace and service come from Powertools' environment variables."""
     return Metrics()
+
+
+def count_verdicts(recorded: Iterable[tuple[Report, Recorded]]) -> dict[str, object]:
+    """Count what became of reports in the metrics, and say it for the log line of the request."""
+    verdicts: Counter[str] = Counter()
+    for report, result in recorded:
+        verdicts[result.verdict] += 1
+        metrics().add_metric(VERDICT_METRIC[result.verdict], MetricUnit.Count, 1)
+        if prevented_overwrite(report.status, result.verdict):
+            metrics().add_metric(PREVENTED_METRIC, MetricUnit.Count, 1)
+    return {"verdicts": dict(verdicts)}

@@ -15,7 +15,7 @@ from tasklatch.aws.execution_item import execution_item, execution_key, executio
 from tasklatch.aws.insertion import insert_absent
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.patience import Patience
-from tasklatch.aws.payloads import DEPENDS_ON, PAYLOAD, Payloads, input_text
+from tasklatch.aws.payloads import DEPENDS_ON, NAMES_ATTEMPT, PAYLOAD, Payloads, input_text
 from tasklatch.aws.task_item import Item, item_of, task_of
 from tasklatch.aws.workflow import Workflow
 from tasklatch.clock import Clock
@@ -292,7 +292,7 @@ class Executions:
         task = task_of(item)
         return TaskDetail(
             task=task,
-            input=input_text(given),
+            input=input_text(given, task),
             output=self._payloads.output_of(task),
             depends_on=tuple(name["S"] for name in given[DEPENDS_ON]["L"]) if DEPENDS_ON in given else (),
         )
@@ -328,11 +328,13 @@ class Executions:
     ) -> Sequence[Task]:
         """Put what is not there yet: who waits for whom, the tasks, and what they are given.
 
-        A task can be reported on as soon as it is there, so who waits for it must be known before. Nobody works on it
-        before it is scheduled, so what it is given can come after.
+        A task can be reported on as soon as it is there, so who waits for it must be known before; and what is counted
+        down must be there before anyone can find that it is to be. Nobody works on a task before it is scheduled, so
+        what it is given can come after.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        self._insert_absent(self._dependency_items(pk, definitions, now))
+        self._insert_absent(self._counter_items(pk, definitions, now))
+        self._insert_absent(self._pair_items(pk, definitions, now))
         tasks = [new_task(definition, tenant, execution_id, now) for definition in definitions]
         present = self._insert_absent([self._new_item(task) for task in tasks])
         were_there = [task.task_id for task in tasks if keys.task_sk(task.task_id) in present]
@@ -350,28 +352,33 @@ class Executions:
         self._let_expire(item, task.created_at)
         return item
 
-    def _dependency_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
-        """An item for each pair of which one waits for the other, and one that counts what each waits for."""
-        items: list[Item] = []
-        for definition in definitions:
-            if not definition.depends_on:
-                continue
-            items.append(
-                {
-                    keys.PK: {"S": pk},
-                    keys.SK: {"S": keys.waits_sk(definition.task_id)},
-                    "taskId": {"S": definition.task_id},
-                    "remaining": {"N": str(len(definition.depends_on))},
-                },
-            )
-            items += [
-                {
-                    keys.PK: {"S": pk},
-                    keys.SK: {"S": keys.dependent_sk(name, definition.task_id)},
-                    "taskId": {"S": definition.task_id},
-                }
-                for name in definition.depends_on
-            ]
+    def _counter_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
+        """For each task that waits, an item that counts what it waits for."""
+        items: list[Item] = [
+            {
+                keys.PK: {"S": pk},
+                keys.SK: {"S": keys.waits_sk(definition.task_id)},
+                "taskId": {"S": definition.task_id},
+                "remaining": {"N": str(len(definition.depends_on))},
+            }
+            for definition in definitions
+            if definition.depends_on
+        ]
+        for item in items:
+            self._let_expire(item, now)
+        return items
+
+    def _pair_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
+        """An item for each pair of tasks of which one waits for the other."""
+        items: list[Item] = [
+            {
+                keys.PK: {"S": pk},
+                keys.SK: {"S": keys.dependent_sk(name, definition.task_id)},
+                "taskId": {"S": definition.task_id},
+            }
+            for definition in definitions
+            for name in definition.depends_on
+        ]
         for item in items:
             self._let_expire(item, now)
         return items
@@ -382,6 +389,8 @@ class Executions:
             item: Item = {keys.PK: {"S": pk}, keys.SK: {"S": keys.input_sk(definition.task_id)}}
             if definition.input is not None:
                 item[PAYLOAD] = {"S": definition.input}
+            if definition.names_attempt:
+                item[NAMES_ATTEMPT] = {"BOOL": True}
             if definition.depends_on:
                 item[DEPENDS_ON] = {"L": [{"S": name} for name in definition.depends_on]}
             if len(item) > len((keys.PK, keys.SK)):

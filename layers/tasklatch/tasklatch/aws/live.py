@@ -27,6 +27,9 @@ TICKET_SECONDS: Final = 60
 _CONNECTION_SECONDS: Final = 2 * 3600
 """A WebSocket API closes every connection after two hours."""
 
+_LONGEST_TICKET: Final = 64
+"""What is longer was never issued, and might not even fit into a key."""
+
 _GONE: Final = frozenset({"GoneException", "ForbiddenException"})
 
 
@@ -83,6 +86,8 @@ class Live:
         ForbiddenError
             If the ticket was never issued, was used before, or is stale.
         """
+        if len(ticket) > _LONGEST_TICKET:
+            raise ForbiddenError("this is no ticket")
         now = self._clock()
         request: dict[str, Any] = {
             "TableName": self._table,
@@ -133,6 +138,8 @@ class Live:
         for connection_id in self._watchers(pk):
             if not self._tell(connection_id, messages):
                 self.disconnect(connection_id)
+                # Also where its beginning was cut short, and nothing tells what it watches.
+                self._forget(pk, connection_id)
 
     def _watchers(self, pk: str) -> Iterable[str]:
         query: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """Inputs and outputs: kept beside the task, off the hot item, as the JSON text that was sent."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -18,11 +19,21 @@ if TYPE_CHECKING:
 PAYLOAD: Final = "payload"
 RESOLVED: Final = "resolved"
 DEPENDS_ON: Final = "dependsOn"
+NAMES_ATTEMPT: Final = "namesAttempt"
 
 
-def input_text(item: Item) -> str | None:
-    """What an input's item holds: the input with its references resolved, or as it was given."""
-    return next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
+def input_text(item: Item, task: Task | None = None) -> str | None:
+    """What an input's item holds: the input with its references resolved, or as it was given.
+
+    Parameters
+    ----------
+    task
+        Whose input it is, where it is handed to a worker: one that names the attempt then does.
+    """
+    text = next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
+    if text is None or task is None or NAMES_ATTEMPT not in item:
+        return text
+    return json.dumps({**json.loads(text), "taskExecutionId": task.task_execution_id}, ensure_ascii=False)
 
 
 class Payloads:
@@ -60,13 +71,15 @@ class Payloads:
 
     def inputs_of(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Read what tasks are given, as JSON text by the id of their attempt, with references in it resolved."""
-        named = {
-            (keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)): task.task_execution_id
-            for task in tasks
-        }
-        wanted: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in named]
+        places = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
+        wanted: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in dict.fromkeys(places)]
         read = get_all(self._client, self._settings.table_name, wanted, self._patience)
-        found = {named[item[keys.PK]["S"], item[keys.SK]["S"]]: input_text(item) for item in read}
+        items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in read}
+        found = {
+            task.task_execution_id: input_text(items[place], task)
+            for task, place in zip(tasks, places, strict=True)
+            if place in items
+        }
         return {name: text for name, text in found.items() if text is not None}
 
     def output_of(self, task: Task) -> str | None:

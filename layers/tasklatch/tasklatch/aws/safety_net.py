@@ -7,6 +7,7 @@ through in several runs.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,7 @@ from tasklatch.aws.patience import Patience
 from tasklatch.aws.task_item import Item, task_of
 from tasklatch.aws.workflow import Workflow
 from tasklatch.clock import Clock
+from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.overdue import OVERDUE_MS, is_overdue
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
@@ -117,7 +119,9 @@ class SafetyNet:
         self._follow_up.follow(overdue)
         found.overdue_tasks += len(overdue)
         for settled in (task for task in tasks if is_settled(task) and now - task.updated_at > OVERDUE_MS):
-            self._workflow.advance(settled.tenant, settled.execution_id, settled.task_id)
+            # Of an execution that was never committed, nothing follows.
+            with suppress(NotFoundError):
+                self._workflow.advance(settled.tenant, settled.execution_id, settled.task_id)
         self._start_waiting(tasks, now, found)
         self._close(executions, now, found)
 
@@ -128,6 +132,8 @@ class SafetyNet:
             if task.status is TaskStatus.PENDING and now - task.updated_at > OVERDUE_MS:
                 waiting[task.tenant, task.execution_id].append(task.task_id)
         for (tenant, execution_id), task_ids in waiting.items():
+            awaited = self._workflow.awaited_by(tenant, execution_id, task_ids)
+            self._follow_up.follow(task for task in awaited if not is_settled(task) and is_overdue(task, now))
             found.overdue_tasks += self._workflow.catch_up(tenant, execution_id, task_ids)
 
     def _close(self, executions: Iterable[Execution], now: int, found: Found) -> None:

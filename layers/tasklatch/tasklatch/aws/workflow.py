@@ -7,7 +7,7 @@ there are.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
@@ -36,6 +36,18 @@ _PAIRS_A_TRANSACTION: Final = 25
 _STRAGGLERS_A_LOOK: Final = 5
 _PASSES: Final = 5
 
+MAX_REFERRED_BYTES: Final = 200_000
+"""What an input refers to, as JSON, all taken together."""
+
+_MAX_INPUT_ITEM_BYTES: Final = 390_000
+"""An item takes 400 KB: the input as it was given, what it waits for, and the input as it is handed out."""
+
+_TOO_LARGE: Final = "its input is too large with all that it refers to"
+
+
+class _InputTooLargeError(Exception):
+    """An input refers to more than it can hold."""
+
 
 class Workflow:
     """The executions of the table, as they move on.
@@ -54,9 +66,28 @@ class Workflow:
         self._patience = patience
         self._ledger = Ledger(client, settings, clock, patience)
         self._payloads = Payloads(client, settings, patience)
+        self._seen: dict[tuple[str, str], Execution] = {}
 
     def advance(self, tenant: str, execution_id: str, task_id: str) -> None:
-        """Do what follows from a task, if it is settled.
+        """Do what follows from a task, if it is settled, and end its execution if it was the last.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such task, or its execution is not committed yet.
+        BusyError
+            If the table would not take it all in time; do it again.
+        """
+        if self.let_dependents_go_on(tenant, execution_id, task_id):
+            self.close_if_done(tenant, execution_id)
+
+    def let_dependents_go_on(self, tenant: str, execution_id: str, task_id: str) -> bool:
+        """Do what follows from a task, if it is settled, all but ending its execution.
+
+        Returns
+        -------
+        bool
+            Whether the execution may be done now: ask once for many tasks.
 
         Raises
         ------
@@ -67,15 +98,15 @@ class Workflow:
         """
         task = self._ledger.read(tenant, execution_id, task_id)
         if not is_settled(task):
-            return
-        execution = self.read(tenant, execution_id)
+            return False
+        execution = self._known(tenant, execution_id)
         if execution.status is not ExecutionStatus.RUNNING:
-            return
+            return False
         if aborts(task):
             self._change(execution, ExecutionStatus.FAILED, f"task {task_id!r} ended {task.status}")
-            return
+            return False
         self.schedule(tenant, execution_id, self._count_down(task))
-        self.close_if_done(tenant, execution_id)
+        return True
 
     def has_open_tasks(self, execution: Execution) -> bool:
         """Whether something is still awaited of one of the tasks that the index calls open."""
@@ -100,16 +131,24 @@ class Workflow:
             return 0
         if execution.status is not ExecutionStatus.RUNNING:
             return 0
+        awaited = [task for task in self.awaited_by(tenant, execution_id, task_ids) if is_settled(task)]
+        if self._abort(execution, awaited):
+            return 0
+        for task in awaited:
+            self._count_down(task)
+        return self.schedule(tenant, execution_id, task_ids)
+
+    def awaited_by(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[Task]:
+        """Read the tasks that these were created to wait for."""
         pk = keys.execution_pk(tenant, execution_id)
         inputs = self._get_all(pk, map(keys.input_sk, task_ids)).values()
         named = {name["S"] for item in inputs if DEPENDS_ON in item for name in item[DEPENDS_ON]["L"]}
-        for task in map(task_of, self._get_all(pk, map(keys.task_sk, named)).values()):
-            if is_settled(task) and not aborts(task):
-                self._count_down(task)
-        return self.schedule(tenant, execution_id, task_ids)
+        return [task_of(item) for item in self._get_all(pk, map(keys.task_sk, named)).values()]
 
     def schedule(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> int:
         """Let those of these tasks be worked on that are pending and wait for nothing.
+
+        One whose input would grow too large by what it refers to fails instead, for good.
 
         Returns
         -------
@@ -128,10 +167,14 @@ class Workflow:
         found = self._get_all(pk, (keys.task_sk(task_id) for task_id in named if task_id not in held))
         ready = [task for task in map(task_of, found.values()) if task.status is TaskStatus.PENDING]
         inputs = self._get_all(pk, (keys.input_sk(task.task_id) for task in ready))
-        for item in inputs.values():
-            self._resolve(tenant, execution_id, item)
+        unfit = {sk for sk, item in inputs.items() if not self._resolve(tenant, execution_id, item)}
         now = self._clock()
-        latches = [service_latch(task, TaskStatus.SCHEDULED, now=now) for task in ready]
+        latches = [
+            service_latch(task, TaskStatus.FAILED_WITH_TERMINAL_ERROR, now=now, message=_TOO_LARGE)
+            if keys.input_sk(task.task_id) in unfit
+            else service_latch(task, TaskStatus.SCHEDULED, now=now)
+            for task in ready
+        ]
         self._ledger.apply_all(tenant, execution_id, latches)
         return len(latches)
 
@@ -179,19 +222,15 @@ class Workflow:
         BusyError
             If the table would not take it all in time, or tasks kept moving; do it again.
         """
-        execution = self.read(tenant, execution_id)
-        if execution.status in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
-            return
-        why = execution.reason or f"the execution is {execution.status}"
         for _ in range(_PASSES):
-            now = self._clock()
-            latches = [
-                service_latch(task, TaskStatus.CANCELED, now=now, message=why)
-                for task in self.tasks(tenant, execution_id)
-                if not is_settled(task)
-            ]
-            if not latches:
+            still_open = [task for task in self.tasks(tenant, execution_id) if not is_settled(task)]
+            # Read after its tasks: if it is retried from here on, they have moved and are not cancelled.
+            execution = self.read(tenant, execution_id)
+            if not still_open or execution.status in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
                 return
+            why = execution.reason or f"the execution is {execution.status}"
+            now = self._clock()
+            latches = [service_latch(task, TaskStatus.CANCELED, now=now, message=why) for task in still_open]
             self._ledger.apply_all(tenant, execution_id, latches)
         raise BusyError(f"tasks of execution {execution_id!r} moved while they were cancelled")
 
@@ -216,7 +255,9 @@ class Workflow:
         self._ledger.apply_all(tenant, execution_id, latches)
         self._change(execution, ExecutionStatus.RUNNING, None)
         pending = [task.task_id for task in self.tasks(tenant, execution_id) if task.status is TaskStatus.PENDING]
-        self.schedule(tenant, execution_id, pending)
+        # What completed late, while the execution was over, has been counted by nobody.
+        self.catch_up(tenant, execution_id, pending)
+        self.close_if_done(tenant, execution_id)
         return self.read(tenant, execution_id)
 
     def read(self, tenant: str, execution_id: str) -> Execution:
@@ -235,21 +276,36 @@ class Workflow:
             raise NotFoundError("execution", execution_id)
         return execution_of(answer["Item"])
 
+    def _abort(self, execution: Execution, tasks: Iterable[Task]) -> bool:
+        """Fail an execution if one of its tasks is to end it; tell whether."""
+        cause = next(filter(aborts, tasks), None)
+        if cause is not None:
+            self._change(execution, ExecutionStatus.FAILED, f"task {cause.task_id!r} ended {cause.status}")
+        return cause is not None
+
+    def _known(self, tenant: str, execution_id: str) -> Execution:
+        """Read an execution, once for all tasks that are looked at together.
+
+        One that has ended since does no harm: its open tasks are sealed, and nothing schedules a sealed task.
+        """
+        name = (tenant, execution_id)
+        if name not in self._seen:
+            self._seen[name] = self.read(tenant, execution_id)
+        return self._seen[name]
+
     def _count_down(self, task: Task) -> list[str]:
         """Note that those that wait for a task wait for one less; name them all, also those that knew already."""
         pk = keys.execution_pk(task.tenant, task.execution_id)
-        dependents: list[str] = []
         for _ in self._patience.tries():
             pairs = list(self._query(pk, keys.dependent_prefix(task.task_id)))
-            dependents = [pair["taskId"]["S"] for pair in pairs]
             waiting = [pair for pair in pairs if "done" not in pair]
-            if not waiting:
-                break
-            for chunk in chunks(waiting, _PAIRS_A_TRANSACTION):
-                self._count_down_pairs(pk, chunk)
-        return dependents
+            counted = [self._count_down_pairs(pk, chunk) for chunk in chunks(waiting, _PAIRS_A_TRANSACTION)]
+            if all(counted):
+                return [pair["taskId"]["S"] for pair in pairs]
+        raise AssertionError("tries end by raising")
 
-    def _count_down_pairs(self, pk: str, pairs: Sequence[Item]) -> None:
+    def _count_down_pairs(self, pk: str, pairs: Sequence[Item]) -> bool:
+        """Count some, all or none; False where another was quicker or under way: then look at them again."""
         actions: list[Any] = []
         for pair in pairs:
             actions += [
@@ -277,41 +333,66 @@ class Workflow:
         try:
             self._patience.call(partial(self._client.transact_write_items, TransactItems=actions))
         except ClientError as error:
-            # Some pair was counted by another, or another transaction was under way: what is left is looked at again.
             if error.response["Error"]["Code"] != "TransactionCanceledException":
                 raise
+            return False
+        return True
 
-    def _resolve(self, tenant: str, execution_id: str, item: Item) -> None:
-        """Put what an input refers to into it, once, before its task is worked on."""
+    def _resolve(self, tenant: str, execution_id: str, item: Item) -> bool:
+        """Put what an input refers to into it, once, before its task is worked on; tell whether it fits."""
         text = item[PAYLOAD]["S"] if PAYLOAD in item else ""
         if "${" not in text or RESOLVED in item:
-            return
-        resolved = resolve(json.loads(text), self._look_up(tenant, execution_id))
+            return True
+        try:
+            value = resolve(json.loads(text), self._look_up(tenant, execution_id))
+        except _InputTooLargeError:
+            return False
+        resolved = json.dumps(value, ensure_ascii=False)
+        awaited = item[DEPENDS_ON]["L"] if DEPENDS_ON in item else []
+        if (
+            sum(len(part.encode()) for part in (text, resolved, *(name["S"] for name in awaited)))
+            > _MAX_INPUT_ITEM_BYTES
+        ):
+            return False
         request: dict[str, Any] = {
             "TableName": self._table,
             "Key": {keys.PK: item[keys.PK], keys.SK: item[keys.SK]},
             "UpdateExpression": "SET #resolved = if_not_exists(#resolved, :resolved)",
             "ExpressionAttributeNames": {"#resolved": RESOLVED},
-            "ExpressionAttributeValues": {":resolved": {"S": json.dumps(resolved, ensure_ascii=False)}},
+            "ExpressionAttributeValues": {":resolved": {"S": resolved}},
         }
         self._patience.call(lambda: self._client.update_item(**request))
+        return True
 
     def _look_up(self, tenant: str, execution_id: str) -> Callable[[Reference], Any]:
-        pk = keys.execution_pk(tenant, execution_id)
+        """Give what looks references up: each payload is read once, and all that is found together is bounded."""
+        left = MAX_REFERRED_BYTES
+
+        @cache
+        def payload(name: str, part: str) -> Any:
+            text = self._payload_text(tenant, execution_id, name, part)
+            return json.loads(text) if text is not None else None
 
         def look_up(reference: Reference) -> Any:
-            try:
-                task = self._ledger.read(tenant, execution_id, reference.name)
-            except NotFoundError as error:
-                raise LookupError(reference.name) from error
-            if reference.part == "output":
-                text = self._payloads.output_of(task)
-            else:
-                found = self._get_all(pk, [keys.input_sk(reference.name)])
-                text = input_text(found.get(keys.input_sk(reference.name), {}))
-            return follow(json.loads(text) if text is not None else None, reference.path)
+            nonlocal left
+            value = follow(payload(reference.name, reference.part), reference.path)
+            left -= len(json.dumps(value, ensure_ascii=False).encode())
+            if left < 0:
+                raise _InputTooLargeError
+            return value
 
         return look_up
+
+    def _payload_text(self, tenant: str, execution_id: str, name: str, part: str) -> str | None:
+        """The JSON text of a task's input or output; `LookupError` where there is no such task."""
+        try:
+            task = self._ledger.read(tenant, execution_id, name)
+        except NotFoundError as error:
+            raise LookupError(name) from error
+        if part == "output":
+            return self._payloads.output_of(task)
+        sk = keys.input_sk(name)
+        return input_text(self._get_all(keys.execution_pk(tenant, execution_id), [sk]).get(sk, {}))
 
     def _stragglers(self, tenant: str, execution_id: str) -> Iterator[Task]:
         """The tasks that the index calls open, as they stand now, a few at a time."""

@@ -28,10 +28,17 @@ class UnsupportedEncodingError(TasklatchError):
 
 
 class NotFoundError(TasklatchError):
-    """No such task or execution for this tenant."""
+    """No such task or execution for this tenant.
+
+    Parameters
+    ----------
+    kind
+        What it is that is not there: ``task`` or ``execution``.
+    """
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"no {kind} {name!r}")
+        self.kind = kind
 
 
 class AttemptNeverOpenedError(TasklatchError):

@@ -55,6 +55,9 @@ class TaskDefinition:
         How long an attempt may take.
     heartbeat_timeout_seconds
         How long an attempt may be silent.
+    names_attempt
+        Whether the input is handed out with the attempt's ``taskExecutionId`` in it, so that it is all that a worker
+        needs.
     """
 
     task_id: str
@@ -64,6 +67,7 @@ class TaskDefinition:
     timeout_seconds: int | None = None
     heartbeat_timeout_seconds: int | None = None
     on_failure: OnFailure = OnFailure.ABORT
+    names_attempt: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
@@ -76,6 +80,7 @@ class TaskDefinition:
             self.timeout_seconds,
             self.heartbeat_timeout_seconds,
             self.on_failure.value,
+            *(("names_attempt",) if self.names_attempt else ()),
         )
         return sha256(repr(said).encode()).hexdigest()[:12]
 

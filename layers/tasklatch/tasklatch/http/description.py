@@ -9,7 +9,6 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from tasklatch.http.names import ExecutionId, TaskId
-from tasklatch.http.problem import MEDIA_TYPE, Problem
 from tasklatch.http.routes import JSON, Operation
 
 _REF: Final = "#/components/schemas/{model}"
@@ -64,11 +63,10 @@ class _Schemas:
         for operation in operations:
             if operation.request is not None:
                 adapters[operation.request, "validation"] = TypeAdapter(operation.request)
-            for answer in operation.answers.values():
+            for answer in (*operation.answers.values(), operation.wording.body):
                 adapters[_hashable(answer), "serialization"] = TypeAdapter(answer)
         for model in extra:
             adapters[model, "validation"] = TypeAdapter(model)
-        adapters[Problem, "serialization"] = TypeAdapter(Problem)
         self._made, definitions = TypeAdapter.json_schemas(
             [(key, key[1], adapter) for key, adapter in adapters.items()],
             ref_template=_REF,
@@ -139,10 +137,13 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         problems.update(_WITH_BODY)
     if operation.query is not None or "{" in operation.key:
         problems.add(HTTPStatus.UNPROCESSABLE_ENTITY)
-    for status in sorted(problems):
-        content: dict[str, Any] = {MEDIA_TYPE: {"schema": schemas.of(Problem, "serialization")}}
+    wording = operation.wording
+    for status in sorted(map(wording.status, problems)):
+        schema = schemas.of(wording.body, "serialization")
+        content: dict[str, Any] = {wording.media_type: {"schema": schema}}
         if status in _ALWAYS:
             # API Gateway's authorizer answers these itself, before any function runs.
-            content[JSON] = {"schema": {"type": "object", "properties": {"message": {"type": "string"}}}}
+            theirs = {"type": "object", "properties": {"message": {"type": "string"}}}
+            content[JSON] = {"schema": {"anyOf": [schema, theirs]} if wording.media_type == JSON else theirs}
         responses[str(status.value)] = {"description": status.phrase, "content": content}
     return responses

@@ -12,7 +12,7 @@ MAX_ID_BYTES: Final = 900
 """A DynamoDB sort key holds 1,024 bytes, and the id is not all of it."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_EXECUTION_ID: Final = r"^[A-Za-z0-9._~:-]{1,128}$"
+EXECUTION_ID: Final = r"^[A-Za-z0-9._~:-]{1,128}$"
 _LONGEST_ID: Final = 255
 
 
@@ -34,9 +34,9 @@ def _check_id(value: str) -> str:
 
 
 TaskId = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID), AfterValidator(_check_id)]
-ExecutionId = Annotated[str, Field(pattern=_EXECUTION_ID)]
+ExecutionId = Annotated[str, Field(pattern=EXECUTION_ID)]
 
-_PATH_EXECUTION_ID: Final = re.compile(_EXECUTION_ID)
+_PATH_EXECUTION_ID: Final = re.compile(EXECUTION_ID)
 
 
 def to_thousandths(value: float | None) -> float | None:
@@ -54,7 +54,7 @@ def check_path_ids(ids: Mapping[str, str]) -> None:
     """
     for name, value in ids.items():
         if name == "executionId":
-            fault = None if _PATH_EXECUTION_ID.fullmatch(value) else f"must match {_EXECUTION_ID}"
+            fault = None if _PATH_EXECUTION_ID.fullmatch(value) else f"must match {EXECUTION_ID}"
         else:
             fault = _fault_in_id(value)
         if fault:

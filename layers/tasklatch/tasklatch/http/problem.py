@@ -1,7 +1,9 @@
-"""The one place where what went wrong becomes HTTP: problem details as in RFC 9457."""
+"""The one place where what went wrong becomes HTTP: problem details as in RFC 9457, or a contract's own words."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, NotRequired
+from typing import Any, Final, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -65,9 +67,15 @@ class Problem(TypedDict):
     request_id: str
 
 
-def problem_of(error: TasklatchError, request_id: str) -> Problem:
-    """Word an error as problem details."""
-    status = STATUS[type(error)]
+def problem_of(error: TasklatchError, request_id: str, status: HTTPStatus | None = None) -> Problem:
+    """Word an error as problem details.
+
+    Parameters
+    ----------
+    status
+        What it is to this client, where that is not what it is to others.
+    """
+    status = status or STATUS[type(error)]
     problem: Problem = {
         "type": f"urn:tasklatch:problem:{_NAME[type(error)]}",
         "title": status.phrase,
@@ -78,3 +86,31 @@ def problem_of(error: TasklatchError, request_id: str) -> Problem:
     if isinstance(error, InvalidRequestError) and error.errors:
         problem["errors"] = error.errors  # type: ignore[typeddict-item]
     return problem
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How one contract tells its clients what went wrong. What can go wrong is the same in all of them.
+
+    Attributes
+    ----------
+    media_type, body
+        Of an answer; the body's type is for the API description.
+    word
+        Makes the body of an error and its problem details.
+    instead
+        The statuses that this contract knows by another.
+    """
+
+    media_type: str
+    body: Any
+    word: Callable[[TasklatchError, Problem], Any]
+    instead: Mapping[HTTPStatus, HTTPStatus] = field(default_factory=dict)
+
+    def status(self, usual: HTTPStatus) -> HTTPStatus:
+        """What a status is in this contract."""
+        return self.instead.get(usual, usual)
+
+
+PROBLEM_DETAILS: Final = Wording(MEDIA_TYPE, Problem, lambda _error, problem: problem)
+"""The native contract's own."""

@@ -19,7 +19,7 @@ from tasklatch.domain.errors import BusyError, InvalidRequestError, TasklatchErr
 from tasklatch.http.access import Scope, tenant_of
 from tasklatch.http.body import faults, parse_json, read_body, validated
 from tasklatch.http.names import check_path_ids
-from tasklatch.http.problem import MEDIA_TYPE, problem_of
+from tasklatch.http.problem import PROBLEM_DETAILS, STATUS, Wording, problem_of
 from tasklatch.observability import logger, metrics
 from tasklatch.settings import settings
 
@@ -112,9 +112,11 @@ class Operation:
     answers
         Status codes and what their bodies are made of.
     problems
-        Further status codes, answered with problem details, besides those that scope and models bring with them.
+        Further status codes of what can go wrong, besides those that scope and models bring with them.
     headers
         Request headers that mean something here.
+    wording
+        How the contract tells what went wrong.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Operation:
     query: type[BaseModel] | None = None
     problems: tuple[HTTPStatus, ...] = ()
     headers: tuple[str, ...] = ()
+    wording: Wording = PROBLEM_DETAILS
 
 
 Serve = Callable[[Call], Answer]
@@ -157,14 +160,15 @@ class Routes:
             Lambda's context: tells the time that is left.
         """
         started = time.perf_counter()
+        operation = self.operations[event["routeKey"]]
         headers: Mapping[str, str] = event.get("headers") or {}
         receipt: str = event["requestContext"]["requestId"]
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else receipt
         try:
-            answer = self._answer(event, headers, request_id, receipt, context.get_remaining_time_in_millis)
+            answer = self._answer(operation, event, headers, request_id, receipt, context.get_remaining_time_in_millis)
         except TasklatchError as error:
-            answer = _refusal(error, request_id)
+            answer = _refusal(error, operation.wording, request_id)
         logger().info(
             "answered",
             extra={
@@ -186,13 +190,13 @@ class Routes:
 
     def _answer(
         self,
+        operation: Operation,
         event: Event,
         headers: Mapping[str, str],
         request_id: str,
         receipt: str,
         remaining_ms: Callable[[], int],
     ) -> Answer:
-        operation = self.operations[event["routeKey"]]
         tenant = tenant_of(event, operation.scope, settings().tenant_claim) if operation.scope else ""
         path: Mapping[str, str] = event.get("pathParameters") or {}
         check_path_ids(path)
@@ -214,8 +218,9 @@ def _json(body: Any) -> str:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
-def _refusal(error: TasklatchError, request_id: str) -> Answer:
-    problem = problem_of(error, request_id)
+def _refusal(error: TasklatchError, wording: Wording, request_id: str) -> Answer:
+    status = wording.status(STATUS[type(error)])
+    problem = problem_of(error, request_id, status)
     headers = {"retry-after": str(error.retry_after_seconds)} if isinstance(error, BusyError) else {}
     noted = {"problem": problem["type"], "detail": problem["detail"]}
-    return Answer(problem, HTTPStatus(problem["status"]), headers, MEDIA_TYPE, noted)
+    return Answer(wording.word(error, problem), status, headers, wording.media_type, noted)

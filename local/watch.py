@@ -1,0 +1,232 @@
+"""Shows the tasks of an execution in the terminal as they move, over the live socket.
+
+The socket tells each change at least once. What it told before is known by its version and dropped; whatever may have
+been missed, before the connection or while it was lost, is read from the list of tasks.
+"""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import ClientConnection, connect
+
+from local.api import Api, ApiError
+from local.stack import Home, LocalCloudError, Stack
+from local.tables import clock, result_console, status
+
+_QUIET_SECONDS: Final = 15.0
+_LAST_SECONDS: Final = 15.0
+_POLL_SECONDS: Final = 0.5
+_CONNECTS: Final = 5
+_RUNNING: Final = "RUNNING"
+_OPEN: Final = frozenset({"PENDING", "SCHEDULED", "IN_PROGRESS"})
+_WRONG_USE: Final = 2
+_INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A task, or where `task_id` is None the execution itself, as it stands since its last change.
+
+    Attributes
+    ----------
+    at
+        When it changed, RFC 3339.
+    is_listed
+        Whether it was read, not told.
+    """
+
+    task_id: str | None
+    status: str
+    version: int
+    at: str
+    attempt: int = 1
+    reason: str = ""
+    is_listed: bool = False
+
+
+class Feed:
+    """What changes in one execution, each change once and in the order of its versions.
+
+    Attributes
+    ----------
+    connections
+        How often the socket was connected.
+    """
+
+    def __init__(self, api: Api, execution_id: str) -> None:
+        self._api = api
+        self._path = ("executions", execution_id)
+        self._seen: dict[str | None, int] = {}
+        self.connections = 0
+
+    def updates(self) -> Iterator[Update]:
+        """Yield how everything stands, then each change until the execution is over.
+
+        Raises
+        ------
+        ApiError, LocalCloudError
+            If there is no such execution, or the service does not take part.
+        """
+        is_over = False
+        while not is_over:
+            with self._connect() as socket:
+                # Listed only now: what changes from here on, the socket tells
+                yield from self._listed()
+                try:
+                    while not (is_over := self._is_over()):
+                        yield from self._told(socket)
+                        yield from self._listed()
+                except ConnectionClosed:
+                    continue
+        ends = time.monotonic() + _LAST_SECONDS
+        while self._has_open_tasks() and time.monotonic() < ends:
+            time.sleep(_POLL_SECONDS)
+        yield from self._listed()
+
+    def _connect(self) -> ClientConnection:
+        """Get a ticket, which is good for one connection, and connect with it."""
+        for left in reversed(range(_CONNECTS)):
+            url = self._api.call("reader", "POST", *self._path, "watch").body["url"]
+            try:
+                socket = connect(url, proxy=None)
+            except (OSError, InvalidHandshake) as error:
+                if not left:
+                    raise LocalCloudError(f"The live socket does not take the connection: {error}") from error
+                time.sleep(_POLL_SECONDS)
+            else:
+                self.connections += 1
+                return socket
+        raise AssertionError("the last try returns or raises")
+
+    def _told(self, socket: ClientConnection) -> Iterator[Update]:
+        """Yield what is told until the execution is, or seems, over."""
+        while True:
+            try:
+                message: dict[str, Any] = json.loads(socket.recv(timeout=_QUIET_SECONDS))
+            except TimeoutError:
+                return
+            update = _update_of(message)
+            if self._is_news(update):
+                yield update
+                if update.task_id is None and update.status != _RUNNING:
+                    return
+
+    def _listed(self) -> Iterator[Update]:
+        for task in self._api.pages("reader", *self._path, "tasks"):
+            update = Update(
+                task_id=task["taskId"],
+                status=task["status"],
+                version=task["version"],
+                at=task["updatedAt"],
+                attempt=task["attempt"],
+                reason=task.get("failureReason", ""),
+                is_listed=True,
+            )
+            if self._is_news(update):
+                yield update
+        execution = self._execution()
+        update = Update(
+            task_id=None,
+            status=execution["status"],
+            version=execution["version"],
+            at=execution["updatedAt"],
+            reason=execution.get("reason", ""),
+            is_listed=True,
+        )
+        if self._is_news(update):
+            yield update
+
+    def _is_news(self, update: Update) -> bool:
+        if update.version <= self._seen.get(update.task_id, 0):
+            return False
+        self._seen[update.task_id] = update.version
+        return True
+
+    def _is_over(self) -> bool:
+        return bool(self._execution()["status"] != _RUNNING)
+
+    def _has_open_tasks(self) -> bool:
+        counts = self._execution()["counts"]
+        return any(counts.get(name) for name in _OPEN)
+
+    def _execution(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._api.call("reader", "GET", *self._path).body
+        return found
+
+
+def run_watch(home: Home, execution_id: str) -> int:
+    """Show an execution until it is over.
+
+    Returns
+    -------
+    int
+        0 when it is over, 1 if the service did not go on, 2 if there is nothing to watch.
+    """
+    if not execution_id:
+        print("EXECUTION= names the execution to watch.", file=sys.stderr)
+        return _WRONG_USE
+    try:
+        with Api(Stack.load(home)) as api:
+            _show(Feed(api, execution_id), execution_id)
+    except ApiError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            print(f"There is no execution {execution_id!r}.", file=sys.stderr)
+            return _WRONG_USE
+        print(f"The watch broke off: {error}", file=sys.stderr)
+        return 1
+    except LocalCloudError as error:
+        print(error, file=sys.stderr)
+        return _WRONG_USE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return 0
+
+
+def line_of(update: Update) -> str:
+    """A change in a line: when, what, what it is now, and why."""
+    name = "[bold]execution[/bold]" if update.task_id is None else escape(update.task_id)
+    attempt = f" #{update.attempt}" if update.attempt > 1 else ""
+    why = f" {escape(update.reason)}" if update.reason else ""
+    return f"{clock(update.at)}  {name}{attempt} {status(update.status)}{why}"
+
+
+def _show(feed: Feed, execution_id: str) -> None:
+    console = result_console()
+    console.print(f"execution {execution_id}", style="dim", markup=False)
+    tasks: dict[str, str] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+        for update in feed.updates():
+            if update.task_id is not None:
+                tasks[update.task_id] = update.status
+            if not (update.is_listed and feed.connections == 1 and update.status == "PENDING"):
+                progress.console.print(line_of(update))
+            counts = Counter(tasks.values())
+            over = sum(count for name, count in counts.items() if name not in _OPEN)
+            told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+            progress.update(bar, description=told, completed=over, total=len(tasks))
+    counts = Counter(tasks.values())
+    console.print(", ".join(f"{count} {status(name)}" for name, count in sorted(counts.items())))
+
+
+def _update_of(message: dict[str, Any]) -> Update:
+    if message["type"] == "execution.status":
+        return Update(None, message["status"], message["version"], message["at"], reason=message.get("reason", ""))
+    return Update(
+        task_id=message["taskId"],
+        status=message["status"],
+        version=message["version"],
+        at=message["at"],
+        attempt=message["attempt"],
+        reason=message.get("failureReason", ""),
+    )

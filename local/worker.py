@@ -1,0 +1,323 @@
+"""A worker, as an example of how to write one: it takes what is scheduled from a queue, works, and reports.
+
+The queue is fed by a rule on the event bus and delivers at least once, in any order. So a worker asks with its first
+report whether the attempt that it was handed is still wanted, and gives the message back to nobody, by deleting it,
+only when the outcome is recorded. One that dies on the way is timed out by the service, or its message comes again.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.markup import escape
+
+from local.api import Api, ApiError
+from local.stack import Home, LocalCloudError, Stack
+from local.tables import result_console, status
+
+_WAIT_SECONDS: Final = 1
+_MESSAGES: Final = 10
+_HEARTBEAT_SECONDS: Final = 2.0
+_HIDDEN_SECONDS: Final = 30
+_SAMPLE_SECONDS: Final = 0.5
+_LONGEST_MESSAGE: Final = 1000
+_THREADS: Final = 3
+_WRONG_USE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One attempt at a task, as the event "Task Scheduled" hands it out.
+
+    Attributes
+    ----------
+    task_execution_id
+        Names the attempt; every report on it passes it back.
+    input
+        What the task was created with, what it refers to put in.
+    receipt
+        By which its message is deleted.
+    """
+
+    execution_id: str
+    task_id: str
+    attempt: int
+    task_execution_id: str
+    input: Mapping[str, Any]
+    receipt: str
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Where the task is found in the API."""
+        return ("executions", self.execution_id, "tasks", self.task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Work that succeeded."""
+
+    output: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What is reported of it."""
+        return {"status": "COMPLETED", "output": dict(self.output)}
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Work that failed.
+
+    Attributes
+    ----------
+    reason
+        One of the service's eight; whether it is tried again depends on it.
+    retry_after_seconds
+        How long the next attempt should be held back at least; None leaves it to the policy.
+    """
+
+    reason: str
+    message: str = ""
+    retry_after_seconds: float | None = None
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What is reported of it."""
+        said: dict[str, Any] = {"status": "FAILED", "failureReason": self.reason}
+        if self.message:
+            said["message"] = self.message
+        if self.retry_after_seconds is not None:
+            said["retryAfterSeconds"] = self.retry_after_seconds
+        return said
+
+
+Work = Callable[[Assignment, Event], Done | Failed]
+"""What is done with an assignment. It should end soon after the event is set: nobody waits for it any more."""
+
+
+class WorkQueue:
+    """The queue that a rule on "Task Scheduled" feeds.
+
+    Parameters
+    ----------
+    sqs
+        A boto3 client.
+    api
+        Asked, as a reader, for inputs that are too large for an event.
+    """
+
+    def __init__(self, sqs: Any, url: str, api: Api) -> None:
+        self._sqs = sqs
+        self._url = url
+        self._api = api
+
+    def take(self, wait_seconds: int = _WAIT_SECONDS, at_most: int = 1) -> Iterator[Assignment]:
+        """Wait for assignments, at most so long, and give those that came; each is hidden from others for a while.
+
+        Raises
+        ------
+        ApiError, LocalCloudError
+            If an input cannot be read.
+        """
+        answer = self._sqs.receive_message(
+            QueueUrl=self._url,
+            WaitTimeSeconds=wait_seconds,
+            MaxNumberOfMessages=min(at_most, _MESSAGES),
+            VisibilityTimeout=_HIDDEN_SECONDS,
+        )
+        for message in answer.get("Messages", []):
+            yield self._read(json.loads(message["Body"])["detail"], message["ReceiptHandle"])
+
+    def hide(self, assignment: Assignment) -> None:
+        """Keep an assignment from others for another while: it is still worked on."""
+        self._sqs.change_message_visibility(
+            QueueUrl=self._url, ReceiptHandle=assignment.receipt, VisibilityTimeout=_HIDDEN_SECONDS
+        )
+
+    def delete(self, assignment: Assignment) -> None:
+        """Be done with an assignment."""
+        self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=assignment.receipt)
+
+    def _read(self, detail: Mapping[str, Any], receipt: str) -> Assignment:
+        execution_id, task_id = detail["executionId"], detail["taskId"]
+        given = detail.get("input")
+        if given is None:  # it is too large for an event, which says where it is
+            given = self._api.call("reader", "GET", "executions", execution_id, "tasks", task_id).body.get("input")
+        return Assignment(
+            execution_id=execution_id,
+            task_id=task_id,
+            attempt=detail["attempt"],
+            task_execution_id=detail["taskExecutionId"],
+            input=given or {},
+            receipt=receipt,
+        )
+
+
+class Worker:
+    """Works on one assignment at a time.
+
+    Parameters
+    ----------
+    work
+        Does the work; an exception that it raises is reported as a failure that may be retried.
+    heartbeat_seconds
+        How often the service is told that the work is going on. Keep it well below `heartbeatTimeoutSeconds`.
+    tell
+        Is told in a sentence what happens.
+    """
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        api: Api,
+        work: Work,
+        *,
+        heartbeat_seconds: float = _HEARTBEAT_SECONDS,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._queue = queue
+        self._api = api
+        self._work = work
+        self._heartbeat_seconds = heartbeat_seconds
+        self._tell = tell
+
+    def run(self, stop: Event) -> None:
+        """Work until the event is set; what is under way is brought to its end."""
+        while not stop.is_set():
+            try:
+                self.work_once()
+            except (ApiError, LocalCloudError, BotoCoreError, ClientError) as error:
+                # Not deleted, so the message comes again when it is no longer hidden
+                self._tell(f"[red]put off:[/red] {escape(str(error))}")
+                stop.wait(_WAIT_SECONDS)
+
+    def work_once(self) -> bool:
+        """Wait for an assignment and serve it; tell whether there was one.
+
+        Raises
+        ------
+        ApiError, LocalCloudError, BotoCoreError, ClientError
+            If the service or the queue does not take part; the assignment then comes again.
+        """
+        served = False
+        for assignment in self._queue.take():
+            self._serve(assignment)
+            self._queue.delete(assignment)
+            served = True
+        return served
+
+    def _serve(self, assignment: Assignment) -> None:
+        name = f"{escape(assignment.task_id)} [dim]#{assignment.attempt}[/dim]"
+        begun = self._report(assignment, {"status": "IN_PROGRESS"})
+        if not _is_wanted(begun, assignment):
+            self._tell(f"{name} is not wanted any more: {_verdict(begun)}")
+            return
+        self._tell(f"{name} begun")
+        outcome = self._do(assignment)
+        if outcome is None:
+            self._tell(f"{name} was called off")
+            return
+        answer = self._report(assignment, outcome.report)
+        words = f"{name} {_verdict(answer)}"
+        if answer is not None and "retry" in answer:
+            words += f"; {escape(answer['retry']['reason'])}"
+        self._tell(words)
+
+    def _do(self, assignment: Assignment) -> Done | Failed | None:
+        """Do the work and say meanwhile that it goes on; None if the service no longer wants it."""
+        called_off = Event()
+        with ThreadPoolExecutor(1, "work") as pool:
+            under_way = pool.submit(self._work, assignment, called_off)
+            try:
+                while wait((under_way,), timeout=self._heartbeat_seconds).not_done and not called_off.is_set():
+                    self._queue.hide(assignment)
+                    if not self._is_to_go_on(assignment):
+                        called_off.set()
+            except BaseException:
+                called_off.set()
+                raise
+        return None if called_off.is_set() else _outcome_of(under_way)
+
+    def _is_to_go_on(self, assignment: Assignment) -> bool:
+        body = {"taskExecutionId": assignment.task_execution_id}
+        answer = self._api.call("worker", "POST", *assignment.path, "heartbeat", body=body).body
+        return bool(answer["continue"])
+
+    def _report(self, assignment: Assignment, said: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Report, and give the answer; None where the service does not know the task or the attempt."""
+        body = {**said, "taskExecutionId": assignment.task_execution_id}
+        try:
+            answer: dict[str, Any] = self._api.call("worker", "POST", *assignment.path, "status", body=body).body
+        except ApiError as error:
+            if not error.is_final:
+                raise
+            self._tell(f"[red]refused:[/red] {escape(str(error))}")
+            return None
+        return answer
+
+
+def sample_work(assignment: Assignment, called_off: Event) -> Done | Failed:
+    """Wait as long as the input's `seconds` says, then end as it says: the work of the sample worker.
+
+    `failureReason` makes the first `failAttempts` attempts (1) fail, with `retryAfterSeconds` where it is there;
+    otherwise `output` is the output.
+    """
+    asked = assignment.input
+    called_off.wait(float(asked.get("seconds", _SAMPLE_SECONDS)))
+    if "failureReason" in asked and assignment.attempt <= int(asked.get("failAttempts", 1)):
+        return Failed(str(asked["failureReason"]), "as the input asked", asked.get("retryAfterSeconds"))
+    return Done(asked.get("output", {"attempt": assignment.attempt}))
+
+
+def run_workers(home: Home, threads: int = _THREADS, stop: Event | None = None) -> int:
+    """Run the sample worker against the local cloud, in a few threads, until it is interrupted.
+
+    Returns
+    -------
+    int
+        0, or 2 if the local cloud is not up.
+    """
+    try:
+        stack = Stack.load(home)
+    except LocalCloudError as error:
+        print(error, file=sys.stderr)
+        return _WRONG_USE
+    console = result_console()
+    stop = stop or Event()
+    console.print(f"{threads} workers wait for tasks. Ctrl-C stops.")
+    with Api(stack) as api, ThreadPoolExecutor(threads, "worker") as pool:
+        queue = WorkQueue(stack.aws("sqs"), stack.work_queue_url, api)
+        worker = Worker(queue, api, sample_work, tell=console.print)
+        running = [pool.submit(worker.run, stop) for _ in range(threads)]
+        try:
+            for one in running:
+                one.result()
+        except KeyboardInterrupt:
+            console.print("Stopping when what was begun is done.")
+        finally:
+            stop.set()
+    return 0
+
+
+def _is_wanted(begun: Mapping[str, Any] | None, assignment: Assignment) -> bool:
+    """Whether this very attempt is under way: begun now, or by one who was handed the same message before."""
+    if begun is None:
+        return False
+    task = begun["task"]
+    return bool(task["status"] == "IN_PROGRESS" and task["taskExecutionId"] == assignment.task_execution_id)
+
+
+def _outcome_of(work: "Future[Done | Failed]") -> Done | Failed:
+    error = work.exception()
+    return Failed("RETRYABLE_ERROR", f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE]) if error else work.result()
+
+
+def _verdict(answer: Mapping[str, Any] | None) -> str:
+    if answer is None:
+        return "it is not known"
+    return f"{answer['verdict']}, the task is {status(answer['task']['status'])}"

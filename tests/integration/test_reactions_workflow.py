@@ -1,0 +1,602 @@
+"""What follows when tasks are settled: dependents go on, executions end. Needs PartiQL, so it runs on one emulator."""
+
+import itertools
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+
+from tasklatch.aws import keys
+from tasklatch.aws.workflow import MAX_REFERRED_BYTES
+from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError
+from tasklatch.domain.execution import TaskDefinition
+from tasklatch.domain.report import Verdict
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task import OnFailure, RetryPolicy
+from tests.factories import FakeTime, some_tasks
+from tests.integration.emulators import Table, counted_calls, intercepted
+from tests.reactions import ONCE, World, diamond
+
+Nights: Final = "nightly"
+
+
+@pytest.fixture
+def world(statements_table: Table) -> World:
+    return World(statements_table)
+
+
+def input_of(world: World, task_id: str) -> Any:
+    item = world.table.item(keys.execution_pk(world.tenant, "nightly"), keys.input_sk(task_id))
+    return json.loads(item["resolved"]["S"]) if item and "resolved" in item else None
+
+
+class DyingClientError(Exception):
+    """The function's end, in the middle of its work."""
+
+
+def dying_at(call: int) -> Callable[[str, Callable[[], Any], dict[str, Any]], Any]:
+    """Let a client die at its n-th call, before it is made."""
+    made = itertools.count(1)
+
+    def around(_operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
+        if next(made) >= call:
+            raise DyingClientError
+        return send()
+
+    return around
+
+
+def test_chain_runs_in_order_and_its_execution_completes(world: World) -> None:
+    # given
+    names = [f"step{number}" for number in range(5)]
+    world.create(
+        *(
+            TaskDefinition(name, depends_on=(before,) if before else ())
+            for before, name in zip(["", *names], names, strict=False)
+        )
+    )
+
+    # when
+    order = world.run_to_end()
+
+    # then
+    assert list(order) == names
+    assert world.status() is ExecutionStatus.COMPLETED
+    assert world.execution().ended_at == world.clock()
+
+
+def test_dependents_wait_until_the_last_of_their_parents_is_done(world: World) -> None:
+    # given
+    world.create(*diamond())
+    world.complete("top")
+    world.complete("left")
+
+    # then
+    assert world.statuses() == {
+        "top": TaskStatus.COMPLETED,
+        "left": TaskStatus.COMPLETED,
+        "right": TaskStatus.SCHEDULED,
+        "bottom": TaskStatus.PENDING,
+    }
+
+    # when
+    world.complete("right")
+
+    # then
+    assert world.task("bottom").status is TaskStatus.SCHEDULED
+    assert world.status() is ExecutionStatus.RUNNING
+    world.complete("bottom")
+    assert world.status() is ExecutionStatus.COMPLETED
+
+
+def test_fan_out_to_two_hundred_and_fan_in_of_a_hundred(world: World) -> None:
+    # given
+    leaves = [f"leaf{number}" for number in range(200)]
+    world.create(
+        TaskDefinition("root"),
+        *(TaskDefinition(name, depends_on=("root",)) for name in leaves),
+        TaskDefinition("join", depends_on=tuple(leaves[:100])),
+    )
+
+    # when
+    world.complete("root")
+
+    # then
+    assert Counter(world.statuses().values()) == {
+        TaskStatus.COMPLETED: 1,
+        TaskStatus.SCHEDULED: 200,
+        TaskStatus.PENDING: 1,
+    }
+
+    # when
+    world.complete(*leaves[:99])
+    assert world.task("join").status is TaskStatus.PENDING
+    world.complete(*leaves[99:], "join")
+
+    # then
+    assert world.status() is ExecutionStatus.COMPLETED
+    assert world.task("join").version == 3
+
+
+def cost_of_a_task(world: World, tasks: int) -> float:
+    """DynamoDB calls that follow from one task in the middle of many that each have a dependent."""
+    parents = [f"parent{number}" for number in range(tasks)]
+    execution_id = f"of-{tasks}"
+    world.create(
+        *some_tasks(*parents),
+        *(TaskDefinition(f"child-of-{name}", depends_on=(name,)) for name in parents),
+        execution_id=execution_id,
+    )
+    some = parents[:5]
+    for name in some:
+        world.report(name, execution_id=execution_id)
+    with counted_calls(world.table.client) as calls:
+        world.advance(*some, execution_id=execution_id)
+    return calls.total() / len(some)
+
+
+def test_cost_of_a_task_does_not_grow_with_their_number(world: World) -> None:
+    # when
+    few, many = cost_of_a_task(world, 10), cost_of_a_task(world, 100)
+
+    # then
+    assert few == many
+    assert many <= 16
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["left", "right", "left", "right"]))[:6])
+def test_announcements_may_come_twice_and_in_any_order(world: World, order: tuple[str, ...]) -> None:
+    # given
+    world.create(*diamond())
+    world.complete("top")
+    world.report("left")
+    world.report("right")
+
+    # when
+    world.advance("top", *order, "top")
+
+    # then
+    assert world.task("bottom").status is TaskStatus.SCHEDULED
+    assert world.task("bottom").version == 2
+    world.complete("bottom")
+    version = world.execution().version
+    world.advance("bottom", *order, "top", "bottom")
+    assert (world.status(), world.execution().version) == (ExecutionStatus.COMPLETED, version)
+
+
+def test_announcement_that_is_older_than_the_task_changes_nothing(world: World) -> None:
+    # given
+    world.create(TaskDefinition("first"), TaskDefinition("second", depends_on=("first",)))
+    world.report("first", TaskStatus.FAILED, attempt=1)
+
+    # when: somebody says that it is settled
+    world.advance("first")
+
+    # then
+    assert world.task("second").status is TaskStatus.PENDING
+    assert world.status() is ExecutionStatus.RUNNING
+
+
+def calls_of_a_diamond(world: World) -> int:
+    world.create(*diamond())
+    with counted_calls(world.table.client) as calls:
+        world.complete("top", "left", "right", "bottom")
+    return calls.total()
+
+
+def test_whatever_call_the_advancer_dies_at_redelivery_ends_right(world: World) -> None:
+    # given
+    names = ("top", "left", "right", "bottom")
+    longest = 20
+    deaths = 0
+    for call in range(1, longest):
+        execution_id = f"dies-at-{call}"
+        world.create(*diamond(), execution_id=execution_id)
+        for name in names:
+            world.report(name, execution_id=execution_id)
+
+            # when
+            dying = world.through(intercepted(world.table.client, dying_at(call)))
+            try:
+                dying.advance(name, execution_id=execution_id)
+            except DyingClientError:
+                deaths += 1
+            world.advance(name, execution_id=execution_id)
+
+        # then
+        assert set(world.statuses(execution_id).values()) == {TaskStatus.COMPLETED}
+        assert world.status(execution_id) is ExecutionStatus.COMPLETED
+        assert world.execution(execution_id).version == 2
+        waits = world.table.item(keys.execution_pk(world.tenant, execution_id), keys.waits_sk("bottom"))
+        assert waits is not None
+        assert waits["remaining"]["N"] == "0"
+    assert deaths > longest
+
+
+def test_no_task_starts_before_its_parents_whatever_call_the_advancer_dies_at(world: World) -> None:
+    for call in range(1, 12):
+        # given
+        execution_id = f"early-{call}"
+        world.create(*diamond(), execution_id=execution_id)
+        world.report("top", execution_id=execution_id)
+        world.advance("top", execution_id=execution_id)
+        world.report("left", execution_id=execution_id)
+
+        # when: its announcement comes three times, and dies each time but the last
+        dying = world.through(intercepted(world.table.client, dying_at(call)))
+        for _ in range(2):
+            with pytest.raises(DyingClientError):
+                for _ in range(2):
+                    dying.advance("left", execution_id=execution_id)
+        world.advance("left", execution_id=execution_id)
+
+        # then
+        assert world.task("bottom", execution_id).status is TaskStatus.PENDING
+
+
+def test_advancers_side_by_side_count_each_parent_once_and_end_the_execution_once(world: World) -> None:
+    # given
+    parents = [f"parent{number}" for number in range(8)]
+    world.create(*some_tasks(*parents), TaskDefinition("join", depends_on=tuple(parents)))
+    for name in parents:
+        world.report(name)
+
+    # when
+    side_by_side(*(lambda name=name: world.advance(name) for name in parents))
+
+    # then
+    world.advance(*parents)
+    assert (world.task("join").status, world.task("join").version) == (TaskStatus.SCHEDULED, 2)
+    world.report("join")
+    side_by_side(*[lambda: world.advance("join")] * 6)
+    assert (world.status(), world.execution().version) == (ExecutionStatus.COMPLETED, 2)
+
+
+def side_by_side(*actions: Callable[[], Any]) -> None:
+    """Do all at once; what is busy is left for another time, as the queue does it."""
+    failures: list[BaseException] = []
+
+    def run(action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except BusyError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - told below, in the thread that can fail the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not failures
+
+
+def test_failure_for_good_ends_the_execution_and_the_rest_is_cancelled(world: World) -> None:
+    # given
+    world.create(
+        TaskDefinition("breaks", retry_policy=ONCE),
+        TaskDefinition("runs"),
+        TaskDefinition("waits", depends_on=("breaks",)),
+    )
+    world.report("runs", TaskStatus.IN_PROGRESS, attempt=1)
+
+    # when
+    world.report("breaks", TaskStatus.FAILED, attempt=1)
+    world.advance("breaks")
+
+    # then
+    assert world.status() is ExecutionStatus.FAILED
+    assert world.execution().reason == "task 'breaks' ended FAILED"
+
+    # when: that is announced
+    world.workflow.cancel_open_tasks(world.tenant, "nightly")
+
+    # then
+    assert world.statuses() == {
+        "breaks": TaskStatus.FAILED,
+        "runs": TaskStatus.CANCELED,
+        "waits": TaskStatus.CANCELED,
+    }
+    assert world.task("waits").message == "task 'breaks' ended FAILED"
+    assert world.report("runs").verdict is Verdict.SEALED
+
+
+@pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR])
+def test_failure_of_a_task_that_may_fail_lets_its_dependents_go_on(world: World, status: TaskStatus) -> None:
+    # given
+    world.create(
+        TaskDefinition("breaks", retry_policy=ONCE, on_failure=OnFailure.CONTINUE),
+        TaskDefinition("waits", depends_on=("breaks",)),
+    )
+    failed = world.report("breaks", status, attempt=1, message="no luck").task
+    world.advance("breaks")
+    assert world.task("waits").status is TaskStatus.PENDING
+
+    # when
+    world.follow_up.follow([failed])
+    world.advance("breaks")
+
+    # then
+    sealed = world.task("breaks")
+    assert (sealed.status, sealed.message) == (TaskStatus.COMPLETED_WITH_ERRORS, "no luck")
+    assert world.task("waits").status is TaskStatus.SCHEDULED
+    world.complete("waits")
+    assert world.status() is ExecutionStatus.COMPLETED
+
+
+def test_failure_with_attempts_left_ends_nothing(world: World) -> None:
+    # given
+    world.create(TaskDefinition("tries", retry_policy=RetryPolicy(max_attempts=2)))
+    world.report("tries", TaskStatus.FAILED, attempt=1)
+
+    # when
+    world.advance("tries")
+
+    # then
+    assert world.status() is ExecutionStatus.RUNNING
+
+
+def test_advance_of_what_is_not_there_is_an_error(world: World) -> None:
+    with pytest.raises(NotFoundError):
+        world.advance("nobody")
+
+
+# ---------------------------------------------------------------- references
+
+
+def given_references(world: World, **inputs: Any) -> None:
+    world.create(
+        TaskDefinition("source", input='{"url":"here","depth":3}'),
+        *(
+            TaskDefinition(name, input=json.dumps(value, ensure_ascii=False), depends_on=("source",))
+            for name, value in inputs.items()
+        ),
+    )
+
+
+def test_references_are_resolved_when_a_task_is_scheduled(world: World) -> None:
+    # given
+    given_references(
+        world,
+        sink={
+            "whole": "${source.output}",
+            "part": "${source.output.rows.first}",
+            "given": "${source.input.depth}",
+            "text": "see ${source.input.url} and ${source.output.rows}",
+            "list": ["${source.output.n}", {"deep": "${source.output.n}"}],
+            "missing": "${source.output.nothing.at.all}",
+            "stranger": "${nobody.output.n}",
+            "plain": "$ {not.one}",
+        },
+    )
+    assert input_of(world, "sink") is None
+
+    # when
+    world.report("source", output='{"rows":{"first":"é"},"n":42}')
+    world.advance("source")
+
+    # then
+    assert input_of(world, "sink") == {
+        "whole": {"rows": {"first": "é"}, "n": 42},
+        "part": "é",
+        "given": 3,
+        "text": 'see here and {"first": "é"}',
+        "list": [42, {"deep": 42}],
+        "missing": None,
+        "stranger": "${nobody.output.n}",
+        "plain": "$ {not.one}",
+    }
+
+
+def test_reference_to_a_task_without_output_is_nothing(world: World) -> None:
+    # given
+    given_references(world, sink={"whole": "${source.output}", "part": "${source.output.n}"})
+
+    # when
+    world.complete("source")
+
+    # then
+    assert input_of(world, "sink") == {"whole": None, "part": None}
+
+
+def test_input_is_resolved_once(world: World) -> None:
+    # given
+    given_references(world, sink={"n": "${source.output.n}"})
+    world.report("source", output='{"n":1}')
+    world.advance("source")
+
+    # when: it is announced again, and the output is another by now
+    pk = keys.execution_pk(world.tenant, "nightly")
+    for item in world.table.items(pk):
+        if item["sk"]["S"].startswith("OUTPUT#"):
+            world.table.put({**item, "payload": {"S": '{"n":2}'}})
+    world.advance("source")
+
+    # then
+    assert input_of(world, "sink") == {"n": 1}
+
+
+def test_many_references_to_one_payload_cost_one_read(world: World) -> None:
+    # given
+    given_references(world, sink={f"key{number}": "${source.output.n}" for number in range(500)})
+    world.report("source", output='{"n":1}')
+
+    # when
+    with counted_calls(world.table.client) as calls:
+        world.advance("source")
+
+    # then
+    assert set(input_of(world, "sink").values()) == {1}
+    assert calls.total() < 25
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param({f"key{number}": "${source.output}" for number in range(5)}, id="more than an item holds"),
+        pytest.param({"text": "${source.output}" * 5_000}, id="more than memory holds"),
+    ],
+)
+def test_task_whose_input_would_grow_too_large_fails_and_says_so(world: World, value: Any) -> None:
+    # given
+    given_references(world, sink=value, other={"n": "${source.output.n}"})
+    world.report("source", output=json.dumps({"n": 1, "much": "x" * 90_000}))
+
+    # when
+    world.advance("source")
+
+    # then
+    failed = world.task("sink")
+    assert failed.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
+    assert failed.message == "its input is too large with all that it refers to"
+    assert world.task("other").status is TaskStatus.SCHEDULED
+    world.advance("sink")
+    assert world.status() is ExecutionStatus.FAILED
+
+
+def test_large_reference_that_fits_is_resolved(world: World) -> None:
+    # given
+    given_references(world, sink={"one": "${source.output}", "two": "${source.output.much}"})
+    much = "x" * (MAX_REFERRED_BYTES // 2 - 1_000)
+    world.report("source", output=json.dumps({"much": much}))
+
+    # when
+    world.advance("source")
+
+    # then
+    assert world.task("sink").status is TaskStatus.SCHEDULED
+    assert input_of(world, "sink") == {"one": {"much": much}, "two": much}
+
+
+# ---------------------------------------------------------------- adding tasks
+
+
+def test_tasks_added_that_wait_for_settled_tasks_are_scheduled(world: World) -> None:
+    # given
+    world.create(*some_tasks("done", "open"))
+    world.complete("done")
+
+    # when
+    added = world.executions.add_tasks(
+        world.tenant,
+        "nightly",
+        [
+            TaskDefinition("after", depends_on=("done",)),
+            TaskDefinition("later", depends_on=("done", "open")),
+            TaskDefinition("free"),
+        ],
+    )
+
+    # then
+    assert [task.status for task in added] == [TaskStatus.SCHEDULED, TaskStatus.PENDING, TaskStatus.SCHEDULED]
+    world.complete("open")
+    assert world.task("later").status is TaskStatus.SCHEDULED
+    world.complete("after", "later", "free")
+    assert world.status() is ExecutionStatus.COMPLETED
+
+
+def test_execution_does_not_end_while_tasks_are_added(world: World) -> None:
+    # given
+    world.create(*some_tasks("only"))
+    world.report("only")
+
+    # when: tasks are added between the look at all tasks and the end
+    def around(operation: str, send: Callable[[], Any], arguments: dict[str, Any]) -> Any:
+        if operation == "update_item" and arguments["Key"]["sk"] == {"S": "EXEC"}:
+            world.executions.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("only",))])
+        return send()
+
+    world.through(intercepted(world.table.client, around)).advance("only")
+
+    # then
+    assert world.status() is ExecutionStatus.RUNNING
+    assert world.task("more").status is TaskStatus.SCHEDULED
+    world.complete("more")
+    assert world.status() is ExecutionStatus.COMPLETED
+
+
+def test_tasks_that_come_too_late_are_withdrawn(world: World) -> None:
+    # given
+    world.create(*some_tasks("only"))
+    world.report("only")
+    ended = []
+
+    def around(operation: str, send: Callable[[], Any], arguments: dict[str, Any]) -> Any:
+        if operation == "batch_execute_statement" and not ended:
+            ended.append(True)
+            world.advance("only")
+        return send()
+
+    # when: the execution ends just before the tasks are there
+    late = world.through(intercepted(world.table.client, around))
+    with pytest.raises(ConflictError, match="ended"):
+        late.executions.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("only",))])
+
+    # then
+    assert world.status() is ExecutionStatus.COMPLETED
+    assert world.task("more").status is TaskStatus.CANCELED
+
+
+def test_adding_that_dies_anywhere_holds_up_nothing_and_can_be_repeated(world: World) -> None:
+    # given
+    more = [TaskDefinition("more", depends_on=("first",)), TaskDefinition("last", depends_on=("more", "first"))]
+    survived = 0
+    for call in range(1, 16):
+        execution_id = f"dies-at-{call}"
+        world.create(
+            TaskDefinition("first"), TaskDefinition("second", depends_on=("first",)), execution_id=execution_id
+        )
+        dying = world.through(intercepted(world.table.client, dying_at(call)))
+
+        # when
+        try:
+            dying.executions.add_tasks(world.tenant, execution_id, more)
+            survived += 1
+        except DyingClientError:
+            pass
+        world.report("first", execution_id=execution_id)
+        world.advance("first", execution_id=execution_id)
+
+        # then
+        assert world.task("second", execution_id).status is TaskStatus.SCHEDULED
+        world.executions.add_tasks(world.tenant, execution_id, more)
+        assert world.task("more", execution_id).status is TaskStatus.SCHEDULED
+        for name in ("more", "second", "last"):
+            world.report(name, execution_id=execution_id)
+            world.advance(name, execution_id=execution_id)
+        assert world.status(execution_id) is ExecutionStatus.COMPLETED
+    assert survived
+
+
+def test_pair_is_never_there_without_its_counter(world: World) -> None:
+    # given
+    world.create(*some_tasks("first"))
+    lost: list[Any] = []
+
+    def around(operation: str, send: Callable[[], Any], arguments: dict[str, Any]) -> Any:
+        # A busy table takes what it likes of a batch: here, everything but the counters.
+        if operation == "batch_execute_statement":
+            statements = arguments["Statements"]
+            taken = [one for one in statements if not one["Parameters"][1]["S"].startswith("WAITS#")]
+            if len(taken) < len(statements):
+                lost.append(taken)
+                if taken:
+                    world.table.client.batch_execute_statement(Statements=taken)
+                raise ReadTimeoutError(endpoint_url="http://localhost")
+        return send()
+
+    dying = world.through(intercepted(world.table.client, around), FakeTime(6_000))
+    with pytest.raises(BusyError):
+        dying.executions.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("first",))])
+
+    # when
+    assert lost
+    world.complete("first")
+
+    # then
+    assert world.status() is ExecutionStatus.COMPLETED

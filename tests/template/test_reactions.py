@@ -1,0 +1,280 @@
+"""What must hold for queues, rules, timers, live sockets and alarms: whatever fails is kept, and somebody is told."""
+
+import json
+from typing import Any, Final
+
+import pytest
+
+from tests.template.template import grants, resources, target, transformed
+
+QUEUES: Final = resources("AWS::SQS::Queue")
+FUNCTIONS: Final = resources("AWS::Lambda::Function")
+RULES: Final = resources("AWS::Events::Rule")
+ALARMS: Final = resources("AWS::CloudWatch::Alarm")
+
+
+def _dead_letter_queues() -> set[str]:
+    """Give the queues in which something is set aside: by a queue, a mapping of a stream, or a rule."""
+    aside = [queue["RedrivePolicy"]["deadLetterTargetArn"] for queue in QUEUES.values() if "RedrivePolicy" in queue]
+    aside += [
+        mapping["DestinationConfig"]["OnFailure"]["Destination"]
+        for mapping in resources("AWS::Lambda::EventSourceMapping").values()
+        if "DestinationConfig" in mapping
+    ]
+    aside += [
+        goal["DeadLetterConfig"]["Arn"] for rule in RULES.values() for goal in rule["Targets"] if _sets_aside(goal)
+    ]
+    return {target(queue) for queue in aside}
+
+
+def _sets_aside(goal: dict[str, Any]) -> bool:
+    return "DeadLetterConfig" in goal
+
+
+def _consumed() -> set[str]:
+    mapped = {target(it["EventSourceArn"]) for it in resources("AWS::Lambda::EventSourceMapping").values()}
+    return mapped & set(QUEUES)
+
+
+def _watched(namespace: str, metric: str, dimension: str) -> set[str]:
+    """Give the logical ids of what alarms look at."""
+    return {
+        target(one["Value"])
+        for alarm in ALARMS.values()
+        if (alarm["Namespace"], alarm["MetricName"]) == (namespace, metric)
+        for one in alarm.get("Dimensions", [])
+        if one["Name"] == dimension
+    }
+
+
+def _may_send_to(service: str) -> set[str]:
+    """Give the queues whose policy lets an AWS service of this account send."""
+    allowed: set[str] = set()
+    for policy in resources("AWS::SQS::QueuePolicy").values():
+        governed = {target(queue) for queue in policy["Queues"]}
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Principal"] == {"Service": service} and statement["Action"] == "sqs:SendMessage":
+                named = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+                allowed |= {target(one) for one in named} & governed
+    return allowed
+
+
+def test_every_queue_is_consumed_or_keeps_what_failed() -> None:
+    assert _consumed() == {"TimerQueue", "AdvanceQueue"}
+    assert set(QUEUES) == _consumed() | _dead_letter_queues()
+
+
+@pytest.mark.parametrize("name", sorted(_consumed()))
+def test_a_consumed_queue_has_a_dead_letter_queue_of_its_own(name: str) -> None:
+    aside = [target(QUEUES[one]["RedrivePolicy"]["deadLetterTargetArn"]) for one in _consumed()]
+
+    assert target(QUEUES[name]["RedrivePolicy"]["deadLetterTargetArn"]) not in _consumed()
+    assert len(set(aside)) == len(aside)
+
+
+def test_a_queue_is_not_bisected() -> None:
+    # CloudFormation refuses a stream's settings on a queue
+    stream_only = {
+        "BisectBatchOnFunctionError",
+        "MaximumRetryAttempts",
+        "MaximumRecordAgeInSeconds",
+        "StartingPosition",
+    }
+    mappings = [
+        it
+        for it in resources("AWS::Lambda::EventSourceMapping").values()
+        if target(it["EventSourceArn"]) in _consumed()
+    ]
+
+    assert len(mappings) == len(_consumed())
+    assert not [it for it in mappings if stream_only & it.keys()]
+
+
+def _goals() -> list[Any]:
+    return [pytest.param(goal, id=f"{name}-{goal['Id']}") for name, rule in RULES.items() for goal in rule["Targets"]]
+
+
+@pytest.mark.parametrize("goal", _goals())
+def test_what_a_rule_cannot_deliver_is_set_aside_where_the_bus_may_put_it(goal: dict[str, Any]) -> None:
+    assert target(goal["DeadLetterConfig"]["Arn"]) in _may_send_to("events.amazonaws.com")
+
+
+@pytest.mark.parametrize("goal", _goals())
+def test_a_rule_may_reach_its_target(goal: dict[str, Any]) -> None:
+    name = target(goal["Arn"])
+
+    if name in QUEUES:
+        assert name in _may_send_to("events.amazonaws.com")
+    elif name in FUNCTIONS:
+        permitted = [it for it in resources("AWS::Lambda::Permission").values() if target(it["FunctionName"]) == name]
+        assert "events.amazonaws.com" in {it["Principal"] for it in permitted}
+    elif "RoleArn" in goal:
+        role = resources("AWS::IAM::Role")[target(goal["RoleArn"])]
+        assert {json.loads(to)["Fn::GetAtt"][0] for _, to in grants(role)} == {name}
+    else:
+        policies = [
+            it for it in resources("AWS::SNS::TopicPolicy").values() if name in {target(one) for one in it["Topics"]}
+        ]
+        statements = [one for it in policies for one in it["PolicyDocument"]["Statement"]]
+        # EventBridge fulfils no condition of a topic's policy
+        of_the_bus = [one for one in statements if one["Principal"] == {"Service": "events.amazonaws.com"}]
+        assert [set(one) for one in of_the_bus] == [{"Effect", "Principal", "Action", "Resource"}]
+
+
+def test_a_topic_that_services_publish_to_is_not_under_a_key_that_they_may_not_use() -> None:
+    assert resources("AWS::SNS::Topic")
+    assert not [it for it in resources("AWS::SNS::Topic").values() if it.get("KmsMasterKeyId") == "alias/aws/sns"]
+
+
+def test_every_dead_letter_queue_has_an_alarm() -> None:
+    assert _watched("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName") == _dead_letter_queues()
+
+
+def test_every_function_has_an_alarm_for_errors() -> None:
+    assert _watched("AWS/Lambda", "Errors", "FunctionName") == set(FUNCTIONS)
+
+
+def test_every_follower_of_the_table_has_an_alarm_for_its_lag() -> None:
+    followers = {
+        target(it["FunctionName"])
+        for it in resources("AWS::Lambda::EventSourceMapping").values()
+        if target(it["EventSourceArn"]) == "LedgerTable"
+    }
+
+    assert (
+        _watched("AWS/Lambda", "IteratorAge", "FunctionName")
+        == followers
+        == {
+            "NotifierFunction",
+            "RetrySchedulerFunction",
+        }
+    )
+
+
+@pytest.mark.parametrize("alarm", ALARMS.items(), ids=lambda item: item[0])
+def test_an_alarm_tells_the_person_if_there_is_one_and_is_quiet_without_data(alarm: tuple[str, dict[str, Any]]) -> None:
+    assert alarm[1]["AlarmActions"] == {"Fn::If": ["AttentionByEmail", [{"Ref": "AttentionTopic"}], []]}
+    assert alarm[1]["TreatMissingData"] == "notBreaching"
+
+
+def test_overdue_tasks_throttles_and_server_errors_have_alarms() -> None:
+    watched = {(it["Namespace"], it["MetricName"]) for it in ALARMS.values()}
+
+    assert {("Tasklatch", "OverdueTasks"), ("AWS/Lambda", "Throttles"), ("AWS/ApiGateway", "5xx")} <= watched
+
+
+def _rule_pattern(name: str) -> dict[str, Any]:
+    pattern: dict[str, Any] = RULES[name]["EventPattern"]
+    return pattern
+
+
+def test_the_advancer_hears_of_settled_tasks_and_of_executions_that_ended_early() -> None:
+    assert _rule_pattern("SettledRule") == {"source": ["tasklatch"], "detail": {"settled": [True]}}
+    assert _rule_pattern("EndedRule") == {
+        "source": ["tasklatch"],
+        "detail-type": ["Execution Status Changed"],
+        "detail": {"status": ["FAILED", "TERMINATED", "TIMED_OUT"]},
+    }
+    assert {target(goal["Arn"]) for name in ("SettledRule", "EndedRule") for goal in RULES[name]["Targets"]} == {
+        "AdvanceQueue"
+    }
+
+
+@pytest.mark.parametrize("name", ["AttentionEmailRule", "AttentionWebhookRule"])
+def test_people_hear_only_of_what_needs_them(name: str) -> None:
+    assert _rule_pattern(name) == {"source": ["tasklatch"], "detail-type": ["Task Needs Attention"]}
+    assert transformed()["Resources"][name]["Condition"] in {"AttentionByEmail", "AttentionByWebhook"}
+
+
+def test_the_timers_role_reaches_the_timer_queue_and_only_the_scheduler_takes_it() -> None:
+    role = resources("AWS::IAM::Role")["TimerRole"]
+    statement = role["AssumeRolePolicyDocument"]["Statement"][0]
+
+    assert set(grants(role)) == {("sqs:SendMessage", '{"Fn::GetAtt":["TimerQueue","Arn"]}')}
+    assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+@pytest.mark.parametrize("role", resources("AWS::IAM::Role").items(), ids=lambda item: item[0])
+def test_a_role_that_is_handed_on_is_the_timers(role: tuple[str, dict[str, Any]]) -> None:
+    handed_on = {to for action, to in grants(role[1]) if action == "iam:PassRole"}
+
+    assert handed_on <= {'{"Fn::GetAtt":["TimerRole","Arn"]}'}
+
+
+@pytest.mark.parametrize("name", ["RetrySchedulerFunction", "RetryDispatcherFunction", "ReconcilerFunction"])
+def test_whoever_arms_timers_is_told_where(name: str) -> None:
+    variables = FUNCTIONS[name]["Environment"]["Variables"]
+
+    assert target(variables["TIMER_QUEUE_URL"]) == target(variables["TIMER_QUEUE_ARN"]) == "TimerQueue"
+    assert target(variables["SCHEDULE_GROUP"]) == "TimerGroup"
+    assert target(variables["SCHEDULE_ROLE_ARN"]) == "TimerRole"
+
+
+def _patterns(function: str) -> list[dict[str, Any]]:
+    mapping = next(
+        it
+        for it in resources("AWS::Lambda::EventSourceMapping").values()
+        if target(it["FunctionName"]) == function and target(it["EventSourceArn"]) == "LedgerTable"
+    )
+    return [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+
+
+def test_the_notifier_sees_every_change_of_tasks_and_executions() -> None:
+    assert _patterns("NotifierFunction") == [
+        {
+            "eventName": ["INSERT", "MODIFY"],
+            "dynamodb": {"Keys": {"sk": {"S": [{"prefix": "TASK#"}, "EXEC"]}}},
+        }
+    ]
+
+
+def test_the_scheduler_sees_failures_and_attempts_that_can_be_late() -> None:
+    images = [pattern["dynamodb"]["NewImage"] for pattern in _patterns("RetrySchedulerFunction")]
+
+    assert images == [
+        {"status": {"S": ["FAILED", "TIMED_OUT", "FAILED_WITH_TERMINAL_ERROR"]}},
+        {"status": {"S": ["SCHEDULED", "IN_PROGRESS"]}, "timeoutSeconds": {"N": [{"exists": True}]}},
+        {"status": {"S": ["SCHEDULED", "IN_PROGRESS"]}, "heartbeatTimeoutSeconds": {"N": [{"exists": True}]}},
+    ]
+    keys = [pattern["dynamodb"]["Keys"] for pattern in _patterns("RetrySchedulerFunction")]
+    assert keys == [{"sk": {"S": [{"prefix": "TASK#"}]}}] * len(images)
+
+
+def _live_routes() -> dict[str, dict[str, Any]]:
+    found = resources("AWS::ApiGatewayV2::Route").values()
+    return {route["RouteKey"]: dict(route) for route in found if target(route["ApiId"]) == "LiveApi"}
+
+
+def test_a_watcher_connects_with_a_ticket_and_can_say_nothing() -> None:
+    routes = _live_routes()
+
+    assert set(routes) == {"$connect", "$disconnect"}
+    # The ticket is the credential, and the function checks it
+    assert routes["$connect"]["AuthorizationType"] == "NONE"
+    assert {json.dumps(route["Target"]) for route in routes.values()} == {
+        '{"Fn::Sub": "integrations/${LiveConnectionIntegration}"}'
+    }
+
+
+def test_a_ticket_is_not_written_to_the_log() -> None:
+    stage = next(it for it in resources("AWS::ApiGatewayV2::Stage").values() if target(it["ApiId"]) == "LiveApi")
+
+    assert "query" not in stage["AccessLogSettings"]["Format"].lower()
+
+
+def test_whoever_issues_tickets_and_whoever_pushes_mean_the_same_stage() -> None:
+    stage = next(it for it in resources("AWS::ApiGatewayV2::Stage").values() if target(it["ApiId"]) == "LiveApi")
+    issued = json.dumps(FUNCTIONS["ExecutionControlFunction"]["Environment"]["Variables"]["LIVE_URL"])
+    pushed = json.dumps(FUNCTIONS["NotifierFunction"]["Environment"]["Variables"]["LIVE_CALLBACK_URL"])
+
+    assert stage["StageName"] == "live"
+    assert issued.count("/live") == pushed.count("/live") == 2
+
+
+def test_the_safety_net_runs_every_few_minutes_and_leaves_time_for_its_last_page() -> None:
+    rule = next(it for it in RULES.values() if "ScheduleExpression" in it)
+
+    assert rule["ScheduleExpression"] == "rate(5 minutes)"
+    assert target(rule["Targets"][0]["Arn"]) == "ReconcilerFunction"
+    assert 60 <= FUNCTIONS["ReconcilerFunction"]["Timeout"] < 5 * 60
