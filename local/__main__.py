@@ -123,18 +123,22 @@ def _invoke(arguments: argparse.Namespace, home: Home) -> int:
 def _replay(arguments: argparse.Namespace, home: Home) -> int:
     from local.replay import run_replay  # noqa: PLC0415 - only this command needs it
 
-    return run_replay(home.stack_file, arguments.trace, arguments.speed, arguments.chaos, arguments.seed, arguments.expect)
+    return run_replay(
+        home.stack_file, arguments.trace, arguments.speed, arguments.chaos, arguments.seed, arguments.expect
+    )
 
 
 def _worker(arguments: argparse.Namespace, home: Home) -> int:
     from local.worker import run_workers  # noqa: PLC0415 - only this command needs it
 
+    _take_terminal()
     return run_workers(home, arguments.threads)
 
 
 def _watch(arguments: argparse.Namespace, home: Home) -> int:
     from local.watch import run_watch  # noqa: PLC0415 - only this command needs it
 
+    _take_terminal()
     return run_watch(home, arguments.execution)
 
 

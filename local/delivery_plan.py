@@ -84,8 +84,8 @@ class Trouble(StrEnum):
     RETRY_LIMIT_EXCEEDED = "RETRY_LIMIT_EXCEEDED; the execution goes on"
     NON_RETRYABLE_ERROR = "NON_RETRYABLE_ERROR; the execution goes on"
     UNAUTHORIZED = "UNAUTHORIZED; the execution goes on"
-    AUTH_TOKEN_EXPIRED = "AUTH_TOKEN_EXPIRED; the execution goes on"
-    AUTH_TOKEN_REVOKED = "AUTH_TOKEN_REVOKED; the execution goes on"
+    AUTH_TOKEN_EXPIRED = "AUTH_TOKEN_EXPIRED; the execution goes on"  # noqa: S105 - a reason's name
+    AUTH_TOKEN_REVOKED = "AUTH_TOKEN_REVOKED; the execution goes on"  # noqa: S105 - a reason's name
     FATAL = "a terminal error that ends the execution"
 
 
@@ -299,7 +299,9 @@ def _success(task: TraceTask, attempt: int, share: float = 1.0) -> Delivery:
     return Delivery(task.task_id, said, End.APPLIED, share, attempt, (task.task_id, attempt))
 
 
-def _failure(of: Delivery, end: End, *, status: str = "FAILED", will_retry: bool | None = None, **said: Any) -> Delivery:
+def _failure(
+    of: Delivery, end: End, *, status: str = "FAILED", will_retry: bool | None = None, **said: Any
+) -> Delivery:
     """A failure of the attempt that another delivery speaks of, said in the same breath."""
     return replace(of, said={"status": status, **said}, end=end, will_retry=will_retry)
 
@@ -364,7 +366,7 @@ def _terminal_error_after_success(success: Delivery, _: _Scene) -> list[Delivery
 
 
 def _success_while_retry_is_pending(success: Delivery, _: _Scene) -> list[Delivery]:
-    asked = {"failureReason": "RETRYABLE_ERROR", "retryAfterSeconds": _FAR_AWAY_SECONDS}
+    asked: dict[str, Any] = {"failureReason": "RETRYABLE_ERROR", "retryAfterSeconds": _FAR_AWAY_SECONDS}
     first = _failure(success, End.APPLIED, will_retry=True, **asked)
     again = _failure(success, End.DUPLICATE, failureReason="RATE_LIMITED")
     return [first, again, success]
@@ -453,7 +455,7 @@ def _fails_without_reason(task: TraceTask, scene: _Scene) -> TaskPlan:
 
 
 def _is_limited(task: TraceTask, scene: _Scene) -> TaskPlan:
-    asked = {"failureReason": "RATE_LIMITED", "retryAfterSeconds": _ASKED_SECONDS}
+    asked: dict[str, Any] = {"failureReason": "RATE_LIMITED", "retryAfterSeconds": _ASKED_SECONDS}
     return TaskPlan(task, (_failing(task, 1, **asked), _honest(task, 2, scene)))
 
 
@@ -574,16 +576,14 @@ def _choose_troubles(trace: Trace, chaos: float, fatal: str | None, draws: rando
     kinds = [trouble for trouble in Trouble if trouble is not Trouble.FATAL]
     draws.shuffle(kinds)
     hit = draws.sample(names, round(chaos * len(names)))
-    chosen = {name: kinds[place % len(kinds)] for place, name in enumerate(hit)}
+    chosen: dict[str, Trouble] = {name: kinds[place % len(kinds)] for place, name in enumerate(hit)}
     return chosen if fatal is None else {**chosen, fatal: Trouble.FATAL}
 
 
 _Chosen = dict[tuple[str, str], Disturbance]
 
 
-def _choose_disturbances(
-    trace: Trace, chaos: float, troubles: dict[str, Trouble], draws: random.Random
-) -> _Chosen:
+def _choose_disturbances(trace: Trace, chaos: float, troubles: dict[str, Trouble], draws: random.Random) -> _Chosen:
     """Choose what is disturbed of the attempts that succeed, and how: of each kind about as many."""
     chosen: _Chosen = {}
     for moment, kinds in ((_START, list(DISTURBED_STARTS)), (_SUCCESS, list(DISTURBED_SUCCESSES))):

@@ -161,7 +161,9 @@ def _attach_workers_queue(stack: Stack, bus: str) -> str:
     sqs, events = stack.aws("sqs"), stack.aws("events")
     url: str = sqs.create_queue(QueueName=WORK_QUEUE, Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    pattern = {"source": ["tasklatch"], "detail-type": ["Task Scheduled"]}
+    # Demonstration and replay bring their own workers
+    others = [{"anything-but": {"prefix": ["demo-", "replay-"]}}]
+    pattern = {"source": ["tasklatch"], "detail-type": ["Task Scheduled"], "detail": {"executionId": others}}
     events.put_rule(Name=WORK_QUEUE, EventBusName=bus, EventPattern=json.dumps(pattern))
     events.put_targets(Rule=WORK_QUEUE, EventBusName=bus, Targets=[{"Id": "workers", "Arn": arn}])
     return url

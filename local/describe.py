@@ -9,7 +9,14 @@ from tasklatch.http.description import describe
 from tasklatch.http.report_contract import BatchedReportBody
 
 DESCRIPTION: Final = FUNCTIONS / "api_description" / "openapi.json"
-API_FUNCTIONS: Final = ("api_description", "execution_control", "executions", "forge_contract", "report_status")
+API_FUNCTIONS: Final = (
+    "api_description",
+    "execution_control",
+    "executions",
+    "forge_contract",
+    "report_status",
+    "superai_contract",
+)
 
 
 def description_text() -> str:

@@ -323,7 +323,7 @@ def _is_by_the_service(entry: Mapping[str, Any], record: _Record) -> bool:
 
 def _is_of(answered: Answered, entry: Mapping[str, Any]) -> bool:
     delivery = answered.delivery
-    said = {name: delivery.said[name] for name in ("failureReason", "message") if name in delivery.said}
+    said: dict[str, Any] = {name: delivery.said[name] for name in ("failureReason", "message") if name in delivery.said}
     # A success of any attempt stands as the task's own, under the attempt that the task was at
     is_success = answered.end is End.APPLIED and delivery.said["status"] == "COMPLETED"
     if delivery.attempt is not None and not is_success and "attempt" in entry:

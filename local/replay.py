@@ -1,4 +1,4 @@
-"""Replays a recorded run against the local cloud, with workers that fail and die, and checks that it ended as it had to.
+"""Replays a recorded run against the local cloud, with workers that fail and die, and checks how it ended.
 
 The execution is created with the run's own dependencies. The workers take tasks from a queue as the service schedules
 them and do what the plan says; the run is over when the service has closed the execution, not when they are.
@@ -287,9 +287,7 @@ class _Crew:
         """Do what is planned for an attempt; one that is not planned goes well."""
         plan = self._plans[assignment.task_id]
         is_planned = assignment.attempt <= len(plan.attempts)
-        attempt = (
-            plan.attempts[assignment.attempt - 1] if is_planned else honest_attempt(plan.task, assignment.attempt)
-        )
+        attempt = plan.attempts[assignment.attempt - 1] if is_planned else honest_attempt(plan.task, assignment.attempt)
         began = time.monotonic()
         for request in attempt.requests:
             if self.speed:
@@ -405,7 +403,6 @@ def _send_batch(
         if waiting:
             time.sleep(_POLL_SECONDS)
     return [replace(answers[index], may_have_been_taken_twice=unsure) for index in range(len(deliveries))], seconds
-
 
 
 def _post_batch(api: Api, execution_id: str, reports: Sequence[tuple[Delivery, dict[str, Any]]]) -> Reply:

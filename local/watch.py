@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -29,7 +29,6 @@ _CONNECTS: Final = 5
 _RUNNING: Final = "RUNNING"
 _OPEN: Final = frozenset({"PENDING", "SCHEDULED", "IN_PROGRESS"})
 _WRONG_USE: Final = 2
-_INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ def run_watch(home: Home, execution_id: str) -> int:
     Returns
     -------
     int
-        0 when it is over, 1 if the service did not go on, 2 if there is nothing to watch.
+        0 when it is over or nobody wants to watch any more, 1 if the service did not go on, 2 if there is nothing to watch.
     """
     if not execution_id:
         print("EXECUTION= names the execution to watch.", file=sys.stderr)
@@ -187,7 +186,7 @@ def run_watch(home: Home, execution_id: str) -> int:
         print(error, file=sys.stderr)
         return _WRONG_USE
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        print("The execution goes on unwatched.", file=sys.stderr)
     return 0
 
 
@@ -201,22 +200,27 @@ def line_of(update: Update) -> str:
 
 def _show(feed: Feed, execution_id: str) -> None:
     console = result_console()
-    console.print(f"execution {execution_id}", style="dim", markup=False)
     tasks: dict[str, str] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
+        is_first = True
         for update in feed.updates():
             if update.task_id is not None:
                 tasks[update.task_id] = update.status
-            if not (update.is_listed and feed.connections == 1 and update.status == "PENDING"):
-                progress.console.print(line_of(update))
-            counts = Counter(tasks.values())
-            over = sum(count for name, count in counts.items() if name not in _OPEN)
-            told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-            progress.update(bar, description=told, completed=over, total=len(tasks))
-    counts = Counter(tasks.values())
-    console.print(", ".join(f"{count} {status(name)}" for name, count in sorted(counts.items())))
+            if not is_first:
+                console.print(line_of(update))
+            elif update.task_id is None:
+                # The list of tasks ends with the execution; what comes now are changes
+                is_first = False
+                console.print(f"execution {execution_id} is {update.status}: {_counted(tasks)}", markup=False)
+            over = sum(name not in _OPEN for name in tasks.values())
+            progress.update(bar, description=_counted(tasks), completed=over, total=len(tasks))
+    console.print(_counted(tasks))
+
+
+def _counted(tasks: Mapping[str, str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(Counter(tasks.values()).items()))
 
 
 def _update_of(message: dict[str, Any]) -> Update:

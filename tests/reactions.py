@@ -1,12 +1,13 @@
-"""What tests of the reactions are made of: AWS clients that remember, a clock that is told the time, whole workflows."""
+"""What tests of the reactions are made of: AWS clients that remember, a clock that can be set, whole workflows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from tasklatch.aws import keys
+from tasklatch.aws.batch_put import chunks
 from tasklatch.aws.dispatcher import Dispatcher
 from tasklatch.aws.executions import Executions
 from tasklatch.aws.follow_up import FollowUp
@@ -129,25 +130,25 @@ class World:
 
     @property
     def settings(self) -> Settings:
-        return SETTINGS
+        return replace(SETTINGS, table_name=self.table.settings.table_name)
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self._client, SETTINGS, self.clock, patient(self.time_left))
+        return Ledger(self._client, self.settings, self.clock, patient(self.time_left))
 
     @property
     def workflow(self) -> Workflow:
-        return Workflow(self._client, SETTINGS, self.clock, patient(self.time_left))
+        return Workflow(self._client, self.settings, self.clock, patient(self.time_left))
 
     @property
     def executions(self) -> Executions:
-        return Executions(self._client, SETTINGS, self.clock, patient(self.time_left))
+        return Executions(self._client, self.settings, self.clock, patient(self.time_left))
 
     @property
     def timers(self) -> Timers:
         queue: Any = self.queue
         scheduler: Any = self.scheduler
-        return Timers(queue, scheduler, SETTINGS, self.clock, patient(self.time_left))
+        return Timers(queue, scheduler, self.settings, self.clock, patient(self.time_left))
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -159,11 +160,13 @@ class World:
 
     @property
     def safety_net(self) -> SafetyNet:
-        return SafetyNet(self._client, SETTINGS, self.follow_up, self.workflow, self.clock, patient(self.time_left))
+        return SafetyNet(
+            self._client, self.settings, self.follow_up, self.workflow, self.clock, patient(self.time_left)
+        )
 
     def live(self, callback: FakeClient) -> Live:
         given: Any = callback
-        return Live(self._client, lambda: given, SETTINGS, self.clock, patient(self.time_left))
+        return Live(self._client, lambda: given, self.settings, self.clock, patient(self.time_left))
 
     @property
     def _client(self) -> Any:
@@ -202,9 +205,18 @@ class World:
     ) -> Recorded:
         return self.ledger.record(self.tenant, execution_id, a_report(status, task_id, **fields), fresh_name())
 
+    def report_all(self, task_ids: Sequence[str], execution_id: str = "nightly") -> None:
+        """Let many tasks succeed, and nothing follow from it yet."""
+        for some in chunks(task_ids, 100):
+            reports = [a_report(TaskStatus.COMPLETED, task_id) for task_id in some]
+            self.ledger.record_all(self.tenant, execution_id, reports, fresh_name())
+
     def advance(self, *task_ids: str, execution_id: str = "nightly") -> None:
-        for task_id in task_ids:
-            self.workflow.advance(self.tenant, execution_id, task_id)
+        """Serve announcements as the advancer does: whether the execution is done is asked once."""
+        workflow = self.workflow
+        moved = [workflow.let_dependents_go_on(self.tenant, execution_id, task_id) for task_id in task_ids]
+        if any(moved):
+            workflow.close_if_done(self.tenant, execution_id)
 
     def complete(self, *task_ids: str) -> None:
         """Let tasks succeed, and everything follow from it."""

@@ -42,7 +42,11 @@ def register_scan(call: Call) -> Answer:
     scan_id = body.scanId or execution_id
     metadata = {"connectionId": body.connectionId, "scanId": scan_id}
     execution, created = _executions(call).create(
-        call.tenant, execution_id, body.definitions(scan_id), metadata=payload_text(metadata, "connectionId")
+        call.tenant,
+        execution_id,
+        body.definitions(scan_id),
+        metadata=payload_text(metadata, "connectionId"),
+        stays_open=True,
     )
     return Answer(
         contract.scan_answer(scan_id, execution, len(body.tasks)),

@@ -18,9 +18,12 @@ SAMPLES = sorted(path for path in EVENTS.glob("*.json") if path != SAMPLE_TRACE)
 # What the function of each sample answers, once create-execution has been run.
 ANSWERS = {
     "add-tasks": ("executions", HTTPStatus.OK),
+    "cancel-execution": ("execution_control", HTTPStatus.OK),
+    "cancel-unknown-execution": ("execution_control", HTTPStatus.NOT_FOUND),
     "create-changed": ("executions", HTTPStatus.CONFLICT),
     "create-circle": ("executions", HTTPStatus.UNPROCESSABLE_ENTITY),
     "create-execution": ("executions", HTTPStatus.OK),
+    "create-rehearsal": ("executions", HTTPStatus.OK),
     "get-docs": ("api_description", HTTPStatus.OK),
     "get-execution": ("executions", HTTPStatus.OK),
     "get-health": ("api_description", HTTPStatus.OK),
@@ -47,10 +50,34 @@ ANSWERS = {
     "report-without-scope": ("report_status", HTTPStatus.FORBIDDEN),
     "report-without-token": ("report_status", HTTPStatus.UNAUTHORIZED),
     "report-zip-bomb": ("report_status", HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    "retry-execution": ("execution_control", HTTPStatus.OK),
     "send-heartbeat": ("report_status", HTTPStatus.OK),
     "send-late-heartbeat": ("report_status", HTTPStatus.OK),
+    "watch-execution": ("execution_control", HTTPStatus.OK),
+    "watch-unknown-execution": ("execution_control", HTTPStatus.NOT_FOUND),
 }
-FAILED_RECORDS = {"notify-change": 0, "notify-malformed": 1}
+
+# How many of its records, the last ones, the function of each batch gives back.
+FAILED_RECORDS = {
+    "advance-malformed": ("workflow_advancer", 1),
+    "advance-task": ("workflow_advancer", 0),
+    "advance-unknown-task": ("workflow_advancer", 1),
+    "cancel-open-tasks": ("workflow_advancer", 0),
+    "fire-deadline": ("retry_dispatcher", 0),
+    "fire-malformed": ("retry_dispatcher", 1),
+    "fire-obsolete": ("retry_dispatcher", 0),
+    "fire-retry": ("retry_dispatcher", 0),
+    "notify-change": ("notifier", 0),
+    "notify-malformed": ("notifier", 1),
+    "schedule-malformed": ("retry_scheduler", 1),
+    "schedule-timers": ("retry_scheduler", 0),
+}
+CONNECTIONS = {
+    "connect-unknown-ticket": HTTPStatus.FORBIDDEN,
+    "connect-without-ticket": HTTPStatus.FORBIDDEN,
+    "disconnect-watcher": HTTPStatus.OK,
+}
+ON_SCHEDULE = {"reconcile-tasks": "reconciler"}
 
 
 def _event(name: str) -> Any:
@@ -59,15 +86,20 @@ def _event(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def prepared(stack: Stack, home: Home) -> Home:
-    """The execution that the samples speak about is there."""
+    """The executions that the samples speak about are there, the rehearsal cancelled."""
     assert stack.functions
-    answer = invoke("executions", _event("create-execution"), home=home).answer
-    assert answer["statusCode"] in (HTTPStatus.CREATED, HTTPStatus.OK), answer
+    for function, name in (
+        ("executions", "create-execution"),
+        ("executions", "create-rehearsal"),
+        ("execution_control", "cancel-execution"),
+    ):
+        answer = invoke(function, _event(name), home=home).answer
+        assert answer["statusCode"] in (HTTPStatus.CREATED, HTTPStatus.OK), answer
     return home
 
 
 def test_every_sample_has_an_expected_answer_and_every_answer_a_sample() -> None:
-    assert {path.stem for path in SAMPLES} == set(ANSWERS) | set(FAILED_RECORDS)
+    assert {path.stem for path in SAMPLES} == {*ANSWERS, *FAILED_RECORDS, *CONNECTIONS, *ON_SCHEDULE}
 
 
 @pytest.mark.parametrize("sample", [path for path in SAMPLES if path.stem in ANSWERS], ids=lambda path: path.stem)
@@ -88,14 +120,41 @@ def test_a_sample_batch_answers_each_report_for_itself(prepared: Home) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FAILED_RECORDS))
-def test_of_sample_changes_only_the_malformed_comes_again(name: str, prepared: Home) -> None:
+def test_of_a_sample_batch_only_what_cannot_be_served_comes_again(name: str, prepared: Home) -> None:
+    function, failing = FAILED_RECORDS[name]
     event = _event(name)
-    well_formed = len(event["Records"]) - FAILED_RECORDS[name]
-    malformed = [record["dynamodb"]["SequenceNumber"] for record in event["Records"][well_formed:]]
+    given_back = [_number(record) for record in event["Records"][len(event["Records"]) - failing :]]
 
-    answer = invoke("notifier", event, home=prepared).answer
+    answer = invoke(function, event, home=prepared).answer
 
-    assert answer == {"batchItemFailures": [{"itemIdentifier": number} for number in malformed]}
+    assert answer == {"batchItemFailures": [{"itemIdentifier": number} for number in given_back]}
+
+
+def _number(record: Any) -> str:
+    number: str = record["dynamodb"]["SequenceNumber"] if "dynamodb" in record else record["messageId"]
+    return number
+
+
+@pytest.mark.parametrize("name", sorted(CONNECTIONS))
+def test_a_sample_connection_is_let_in_only_with_a_ticket(name: str, prepared: Home) -> None:
+    assert invoke("live_connection", _event(name), home=prepared).answer == {"statusCode": CONNECTIONS[name]}
+
+
+def test_a_sample_watch_gets_a_ticket_that_is_let_in_once(prepared: Home) -> None:
+    given = invoke("execution_control", _event("watch-execution"), home=prepared).answer
+    connecting = _event("connect-unknown-ticket")
+    connecting["queryStringParameters"]["ticket"] = json.loads(given["body"])["ticket"]
+
+    answers = [invoke("live_connection", connecting, home=prepared).answer for _ in range(2)]
+
+    assert answers == [{"statusCode": 200}, {"statusCode": 403}]
+
+
+def test_the_sample_schedule_looks_at_what_is_open(prepared: Home) -> None:
+    found = invoke("reconciler", _event("reconcile-tasks"), home=prepared).answer
+
+    assert found["looked_at"] >= 1
+    assert found["stuck_executions"] == 0
 
 
 def test_sample_changes_become_history_and_heartbeats_and_expiry_do_not(prepared: Home, stack: Stack) -> None:

@@ -29,7 +29,6 @@ MAY: Final[dict[str, set[tuple[str, str]]]] = {
         ("dynamodb:BatchWriteItem", TABLE),
         ("dynamodb:GetItem", TABLE),
         ("dynamodb:PartiQLUpdate", TABLE),
-        ("dynamodb:PutItem", TABLE),
         ("dynamodb:UpdateItem", TABLE),
     },
     "ExecutionsFunction": {
@@ -44,6 +43,17 @@ MAY: Final[dict[str, set[tuple[str, str]]]] = {
         ("dynamodb:UpdateItem", TABLE),
     },
     "ForgeContractFunction": {
+        ("dynamodb:BatchGetItem", TABLE),
+        ("dynamodb:BatchWriteItem", TABLE),
+        ("dynamodb:GetItem", TABLE),
+        ("dynamodb:PartiQLInsert", TABLE),
+        ("dynamodb:PartiQLUpdate", TABLE),
+        ("dynamodb:PutItem", TABLE),
+        ("dynamodb:Query", TABLE),
+        ("dynamodb:UpdateItem", TABLE),
+    },
+    "SuperaiContractFunction": {
+        ("dynamodb:Query", INDEX),
         ("dynamodb:BatchGetItem", TABLE),
         ("dynamodb:BatchWriteItem", TABLE),
         ("dynamodb:GetItem", TABLE),
@@ -106,6 +116,7 @@ MAY: Final[dict[str, set[tuple[str, str]]]] = {
         ("dynamodb:PutItem", TABLE),
     },
     "ExecutionControlFunction": {
+        ("dynamodb:Query", INDEX),
         ("dynamodb:BatchGetItem", TABLE),
         ("dynamodb:GetItem", TABLE),
         ("dynamodb:PartiQLUpdate", TABLE),
@@ -116,7 +127,6 @@ MAY: Final[dict[str, set[tuple[str, str]]]] = {
     "ReconcilerFunction": {
         ("dynamodb:Query", INDEX),
         ("dynamodb:Scan", INDEX),
-        ("scheduler:CreateSchedule", SCHEDULES),
         ("dynamodb:BatchGetItem", TABLE),
         ("dynamodb:GetItem", TABLE),
         ("dynamodb:PartiQLUpdate", TABLE),
@@ -124,7 +134,6 @@ MAY: Final[dict[str, set[tuple[str, str]]]] = {
         ("dynamodb:Query", TABLE),
         ("dynamodb:UpdateItem", TABLE),
         ("sqs:SendMessage", TIMERS),
-        ("iam:PassRole", TIMER_ROLE),
     },
 }
 

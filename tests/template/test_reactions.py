@@ -202,13 +202,20 @@ def test_a_role_that_is_handed_on_is_the_timers(role: tuple[str, dict[str, Any]]
     assert handed_on <= {'{"Fn::GetAtt":["TimerRole","Arn"]}'}
 
 
-@pytest.mark.parametrize("name", ["RetrySchedulerFunction", "RetryDispatcherFunction", "ReconcilerFunction"])
+@pytest.mark.parametrize("name", ["RetrySchedulerFunction", "RetryDispatcherFunction"])
 def test_whoever_arms_timers_is_told_where(name: str) -> None:
     variables = FUNCTIONS[name]["Environment"]["Variables"]
 
     assert target(variables["TIMER_QUEUE_URL"]) == target(variables["TIMER_QUEUE_ARN"]) == "TimerQueue"
     assert target(variables["SCHEDULE_GROUP"]) == "TimerGroup"
     assert target(variables["SCHEDULE_ROLE_ARN"]) == "TimerRole"
+
+
+def test_the_safety_net_is_told_of_the_queue_alone_as_what_is_overdue_is_due_at_once() -> None:
+    variables = FUNCTIONS["ReconcilerFunction"]["Environment"]["Variables"]
+
+    assert target(variables["TIMER_QUEUE_URL"]) == "TimerQueue"
+    assert "SCHEDULE_GROUP" not in variables
 
 
 def _patterns(function: str) -> list[dict[str, Any]]:

@@ -1,35 +1,57 @@
 """The plan of a replay, the replay, and above all its checker: it must find whatever a service could get wrong."""
 
 import json
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from threading import RLock
 from typing import Any, cast
 
 import pytest
 
 from local.api import Api, ApiError, Reply
-from local.delivery_plan import DISTURBANCES, Disturbance, End, Plan, count_kinds, make_plan
-from local.outcome_check import Answered, Ledger, differences
+from local.delivery_plan import (
+    DISTURBED_STARTS,
+    DISTURBED_SUCCESSES,
+    TERMINAL_REASONS,
+    Disturbance,
+    End,
+    Plan,
+    Trouble,
+    count_kinds,
+    make_plan,
+)
+from local.outcome_check import Answered, Ledger, Taken, differences
 from local.replay import SAMPLE_TRACE, Outcome, replay, run_replay
-from local.trace import Moment, Trace, read_trace
+from local.trace import Trace, read_trace
+from local.worker import Assignment, WorkQueue
 from tasklatch.domain.attempt import attempt_of
 from tasklatch.domain.errors import AttemptNeverOpenedError
-from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.latch import judge, latch_of
-from tasklatch.domain.report import Report, make_report
+from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.history import change_entry, ignored_entry
+from tasklatch.domain.latch import Latch, judge, latch_of, next_attempt_latch, service_latch
+from tasklatch.domain.report import Report, Verdict, make_report
+from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
-from tasklatch.domain.task import Task
+from tasklatch.domain.task import OnFailure, RetryPolicy, Task
+from tasklatch.domain.timer import TimerKind, timer_of
+from tasklatch.domain.workflow import aborts, gave_up, is_settled, outcome_of
+from tasklatch.http.execution_contract import history_view
+from tasklatch.http.views import retry_view, task_view
 from tests.factories import NOW, a_task
 
-SEEDS = range(8)
+SEEDS = range(4)
+FAR_AWAY_MS = 10_000
+TOGETHER_MS = 1_000
+QUIET_SECONDS = 0.03
 Entry = dict[str, Any]
 
 
 def _wide_trace(folder: Path, width: int = 40) -> Trace:
-    """One task, many after it side by side, one last: with enough of all for every disturbance."""
+    """One task, many after it side by side, one last: with enough of all for everything that can go wrong."""
     middle = [f"part {number}/%#\N{SNOWMAN}" for number in range(width)]
     tasks = [
         {"id": "split", "parents": [], "children": middle},
@@ -48,116 +70,127 @@ def _wide_trace(folder: Path, width: int = 40) -> Trace:
 
 
 class Service:
-    """The service in memory: its rules are the domain's own, its shapes the native contract's."""
+    """The service and its queue in memory: its rules are the domain's own, its shapes the native contract's.
+
+    Its clock stands still until nothing is said any more, and then goes on to the next timer that is not far away.
+    """
 
     def __init__(self) -> None:
         self.tasks: dict[str, Task] = {}
-        self.inputs: dict[str, Any] = {}
+        self.parents: dict[str, list[str]] = {}
         self.outputs: dict[str, Any] = {}
         self.histories: dict[str, list[Entry]] = {}
+        self.status = "RUNNING"
+        self.queue: deque[Assignment] = deque()
         self.receipts = count()
+        self.now = NOW
+        self.heard_at = 0.0
+        self.lock = RLock()
+
+    # ------------------------------------------------------------------ the API
 
     def call(
         self, client: str, method: str, *path: str, body: Any = None, query: dict[str, str] | None = None
     ) -> Reply:
         assert query is None
-        answer = self._serve(client, method, path, body)
-        return Reply(200, answer, {}, 1, 0.01)
+        with self.lock:
+            return Reply(200, self.serve(client, method, path, body), {}, 1, 0.01)
 
     def pages(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
         assert client == "reader"
-        if path[-1] == "history":
-            yield from self.histories[path[3]]
-        else:
-            yield from (self.view(task) for task in self.tasks.values())
+        with self.lock:
+            of_task = path[-1] == "history"
+            yield from list(self.histories[path[3]]) if of_task else [self.view(task) for task in self.tasks.values()]
+
+    def serve(self, client: str, method: str, path: tuple[str, ...], body: Any) -> Any:
+        if method == "GET":
+            assert client == "reader"
+            return self.execution() if len(path) == 2 else self.view(self.tasks[path[3]])
+        if path in (("executions",), ("executions", path[1] if len(path) > 1 else "", "tasks")):
+            assert client == "operator"
+            return self.create(body.get("executionId", path[-2] if len(path) > 1 else ""), body["tasks"])
+        assert client == "worker"
+        self.heard_at = time.monotonic()
+        if path[-1] == "statuses":
+            return {"results": [self.one_of_batch(said) for said in body["statuses"]]}
+        return self.heartbeat(path[3], body) if path[-1] == "heartbeat" else self.report(path[3], body)
 
     def create(self, execution_id: str, bodies: list[dict[str, Any]]) -> dict[str, Any]:
         for body in bodies:
-            name = body["taskId"]
-            self.inputs[name] = body["input"]
-            self.tasks[name] = a_task(TaskStatus.SCHEDULED, execution_id=execution_id, task_id=name, version=2)
-            self.histories[name] = [
-                {"version": 1, "verdict": "applied", "status": "PENDING", "attempt": 1},
-                {"version": 2, "verdict": "applied", "status": "SCHEDULED", "attempt": 1},
-            ]
+            name, policy = body["taskId"], body["retryPolicy"]
+            self.parents[name] = body["dependsOn"]
+            self.tasks[name] = a_task(
+                TaskStatus.PENDING,
+                execution_id=execution_id,
+                task_id=name,
+                version=1,
+                updated_at=self.now,
+                retry_policy=RetryPolicy(
+                    max_attempts=policy["maxAttempts"],
+                    initial_seconds=policy["initialSeconds"],
+                    multiplier=policy["multiplier"],
+                    max_seconds=policy["maxSeconds"],
+                    jitter=policy["jitter"],
+                ),
+                timeout_seconds=body.get("timeoutSeconds"),
+                heartbeat_timeout_seconds=body.get("heartbeatTimeoutSeconds"),
+                on_failure=OnFailure(body["onFailure"]),
+            )
+            self.histories[name] = []
+            self.remember(name, self.shown(name, change_entry(self.tasks[name], None)))
         return {}
 
-    def report(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
-        report = self._read(name, said)
-        task = self.tasks[name]
-        latch = latch_of(report, now=NOW, receipt=str(next(self.receipts)), attempt=report.attempt or task.attempt)
-        if not latch.lets_through(task):
-            verdict = judge(latch, task)
-            self.remember(name, self.entry(report, task.version, verdict))
-            return {"verdict": verdict, "task": self.view(task)}
-        fields = dict.fromkeys(latch.clears, None) | {"message_truncated": False} | dict(latch.values)
-        changed = replace(
-            task,
-            status=latch.status,
-            precedence=latch.precedence,
-            version=task.version + 1,
-            **cast("dict[str, Any]", fields),
-        )
-        self.tasks[name] = changed
-        if report.output is not None:
-            self.outputs[name] = json.loads(report.output)
-        self.remember(name, self.entry(report, changed.version, "applied"))
-        return {"verdict": "applied", "task": self.view(changed)}
+    def execution(self) -> dict[str, Any]:
+        self.react()
+        counts = Counter(str(task.status) for task in self.tasks.values())
+        return {"status": self.status, "counts": counts, "taskCount": len(self.tasks)}
 
-    def entry(self, report: Report, version: int, verdict: str) -> Entry:
-        said = {
-            "attempt": report.attempt,
-            "failureReason": report.failure_reason,
-            "message": report.message,
-        }
-        return {
-            "version": version,
-            "verdict": str(verdict),
-            "status": str(report.status),
-            **{field: value for field, value in said.items() if value is not None},
-        }
-
-    def remember(self, name: str, entry: Entry) -> None:
-        self.histories[name].append(entry)
-
-    def view(self, task: Task) -> dict[str, Any]:
-        return {
-            "taskId": task.task_id,
-            "taskExecutionId": task.task_execution_id,
-            "status": str(task.status),
-            "attempt": task.attempt,
-            "version": task.version,
-            **({"failureReason": task.failure_reason} if task.failure_reason else {}),
-        }
-
-    def _serve(self, client: str, method: str, path: tuple[str, ...], body: Any) -> Any:
-        match (client, method, *path):
-            case ("operator", "POST", *_):
-                return self.create(body["executionId"], body["tasks"])
-            case ("worker", "POST", _, _, "statuses"):
-                return {"results": [self._one_of_batch(report) for report in body["statuses"]]}
-            case ("worker", "POST", _, _, _, name, "status"):
-                return self.report(name, body)
-            case ("worker", "POST", _, _, _, name, "heartbeat"):
-                task = self.tasks[name]
-                return {"continue": task.status is not TaskStatus.COMPLETED, "task": self.view(task)}
-            case ("reader", "GET", _, _):
-                counts = Counter(str(task.status) for task in self.tasks.values())
-                return {"counts": dict(counts), "taskCount": len(self.tasks)}
-            case ("reader", "GET", _, _, _, name):
-                return self.view(self.tasks[name]) | {"output": self.outputs.get(name)}
-        raise AssertionError(f"no route {client} {method} {path}")
-
-    def _one_of_batch(self, said: dict[str, Any]) -> dict[str, Any]:
-        name = said.pop("taskId")
+    def one_of_batch(self, said: dict[str, Any]) -> dict[str, Any]:
+        name = said["taskId"]
         try:
             return {"status": 200, "taskId": name, **self.report(name, said)}
         except ApiError as error:
             return {"status": error.status, "problem": error.problem}
 
-    def _read(self, name: str, said: dict[str, Any]) -> Report:
+    def report(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
+        report = self.read(name, said)
         task = self.tasks[name]
-        attempt = said.get("attempt")
+        latch = latch_of(report, now=self.now, receipt=str(next(self.receipts)), attempt=report.attempt or task.attempt)
+        if latch.lets_through(task):
+            self.change(name, latch)
+            if report.output is not None:
+                self.outputs[name] = json.loads(report.output)
+            return self.answer(name, Verdict.APPLIED)
+        verdict = judge(latch, task)
+        entry = self.shown(name, ignored_entry(report, verdict, task, now=self.now, receipt=""))
+        if entry not in self.histories[name]:
+            self.remember(name, entry)
+        return self.answer(name, verdict)
+
+    def answer(self, name: str, verdict: Verdict) -> dict[str, Any]:
+        decision = decide_retry(self.tasks[name])
+        answer = {"verdict": str(verdict), "task": self.view(self.tasks[name])}
+        return answer | ({"retry": dict(retry_view(decision))} if decision else {})
+
+    def heartbeat(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
+        attempt = self.attempt_in(name, said)
+        task = self.tasks[name]
+        goes_on = task.status in (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS) and attempt == task.attempt
+        return {"continue": goes_on, "task": self.view(task)}
+
+    def view(self, task: Task) -> dict[str, Any]:
+        return {**task_view(task), "output": self.outputs.get(task.task_id)}
+
+    def shown(self, name: str, entry: Any) -> Entry:
+        task = self.tasks[name]
+        return dict(history_view(entry, task.tenant, task.execution_id, name))
+
+    def remember(self, name: str, entry: Entry) -> None:
+        self.histories[name].append(entry)
+
+    def attempt_in(self, name: str, said: dict[str, Any]) -> int | None:
+        task = self.tasks[name]
+        attempt: int | None = said.get("attempt")
         if "taskExecutionId" in said:
             try:
                 attempt = attempt_of(said["taskExecutionId"], task.tenant, task.execution_id, name)
@@ -165,19 +198,107 @@ class Service:
                 raise ApiError("POST", 409, {"detail": str(error)}) from error
         if attempt is not None and attempt > task.attempt:
             raise ApiError("POST", 409, {"detail": "never opened"})
+        return attempt
+
+    def read(self, name: str, said: dict[str, Any]) -> Report:
         reason = said.get("failureReason")
         return make_report(
             name,
             TaskStatus(said["status"]),
-            attempt=attempt,
+            attempt=self.attempt_in(name, said),
             failure_reason=FailureReason(reason) if reason else None,
             message=said.get("message"),
             output=json.dumps(said["output"]) if "output" in said else None,
+            retry_after_seconds=said.get("retryAfterSeconds"),
         )
+
+    # ------------------------------------------------------------------ the queue
+
+    def take(self, wait_seconds: int = 1, at_most: int = 1) -> Iterator[Assignment]:
+        assert wait_seconds
+        with self.lock:
+            self.react()
+            if not self.queue and time.monotonic() - self.heard_at > QUIET_SECONDS:
+                self.fire()
+            found = [self.queue.popleft() for _ in range(min(len(self.queue), at_most))]
+        if not found:
+            time.sleep(0.002)  # as the real one waits
+        yield from found
+
+    def delete(self, _: Assignment) -> None:
+        self.heard_at = time.monotonic()
+
+    # ------------------------------------------------------------------ what it does by itself
+
+    def change(self, name: str, latch: Latch) -> None:
+        before = self.tasks[name]
+        fields = dict.fromkeys(latch.clears, None) | {"message_truncated": False} | dict(latch.values)
+        task = replace(
+            before,
+            status=latch.status,
+            precedence=latch.precedence,
+            version=before.version + 1,
+            **cast("dict[str, Any]", fields),
+        )
+        self.tasks[name] = task
+        self.remember(name, self.shown(name, change_entry(task, before)))
+        if task.status is TaskStatus.SCHEDULED:
+            self.hand_out(task)
+
+    def hand_out(self, task: Task) -> None:
+        self.heard_at = time.monotonic()
+        named = (task.execution_id, task.task_id, task.attempt, task.task_execution_id)
+        self.queue.append(Assignment(*named, input={}, receipt=""))
+
+    def react(self) -> None:
+        for name, task in list(self.tasks.items()):
+            if self.status != "RUNNING":
+                if not is_settled(task):
+                    self.cancel(name)
+            elif gave_up(task) and task.on_failure is OnFailure.CONTINUE:
+                self.change(name, service_latch(task, TaskStatus.COMPLETED_WITH_ERRORS, now=self.now))
+        if self.status == "RUNNING":
+            for name, task in list(self.tasks.items()):
+                if task.status is TaskStatus.PENDING and self.may_begin(name):
+                    self.change(name, service_latch(task, TaskStatus.SCHEDULED, now=self.now))
+            self.end()
+
+    def may_begin(self, name: str) -> bool:
+        parents = [self.tasks[parent] for parent in self.parents[name]]
+        return all(is_settled(parent) and not aborts(parent) for parent in parents)
+
+    def end(self) -> None:
+        self.status = outcome_of(self.tasks.values()) or self.status
+
+    def cancel(self, name: str) -> None:
+        self.change(name, service_latch(self.tasks[name], TaskStatus.CANCELED, now=self.now))
+
+    def fire(self) -> None:
+        timers = [timer for task in self.tasks.values() if (timer := timer_of(task))]
+        timers = [timer for timer in timers if timer.due - self.now < FAR_AWAY_MS and self.status == "RUNNING"]
+        first = min((timer.due for timer in timers), default=0)
+        for timer in sorted(timers, key=lambda timer: timer.due):
+            if timer.due <= first + TOGETHER_MS:
+                self.now = max(self.now, timer.due)
+                do = self.open_next if timer.kind is TimerKind.RETRY else self.time_out
+                do(self.tasks[timer.task_id])
+
+    def open_next(self, task: Task) -> None:
+        self.change(task.task_id, next_attempt_latch(task, now=self.now))
+
+    def time_out(self, task: Task) -> None:
+        self.change(task.task_id, service_latch(task, TaskStatus.TIMED_OUT, now=self.now))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local.replay._POLL_SECONDS", 0.005)
+    monkeypatch.setattr("local.replay._HISTORY_SECONDS", 0.0)
+    monkeypatch.setattr("local.replay._STALL_SECONDS", 2.0)
 
 
 def _replayed(service: Service, plan: Plan) -> Outcome:
-    return replay(cast("Api", service), plan)
+    return replay(cast("Api", service), plan, cast("WorkQueue", service), "nightly")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -185,7 +306,7 @@ def test_a_plan_is_the_same_each_time_and_another_for_another_seed(seed: int) ->
     trace = read_trace(SAMPLE_TRACE)
 
     assert make_plan(trace, chaos=0.5, seed=seed) == make_plan(trace, chaos=0.5, seed=seed)
-    assert make_plan(trace, chaos=0.5, seed=seed).sendings != make_plan(trace, chaos=0.5, seed=seed + 1).sendings
+    assert make_plan(trace, chaos=0.5, seed=seed).tasks != make_plan(trace, chaos=0.5, seed=seed + 1).tasks
 
 
 def test_without_chaos_each_task_starts_once_and_succeeds_once(tmp_path: Path) -> None:
@@ -197,13 +318,15 @@ def test_without_chaos_each_task_starts_once_and_succeeds_once(tmp_path: Path) -
     assert said == Counter(
         {(task.task_id, name): 1 for task in plan.trace.tasks for name in ("IN_PROGRESS", "COMPLETED")}
     )
+    assert not any(one.may_be_timed_out for one in plan.tasks)
 
 
-@pytest.mark.parametrize(("chaos", "disturbed"), [(0.0, 0), (0.25, 21), (0.5, 42), (1.0, 84)])
-def test_chaos_is_the_share_of_deliveries_that_are_disturbed(chaos: float, disturbed: int, tmp_path: Path) -> None:
-    plan = make_plan(_wide_trace(tmp_path), chaos=chaos, seed=5)
+@pytest.mark.parametrize(("chaos", "troubled"), [(0.0, 0), (0.25, 10), (0.5, 21), (1.0, 42)])
+def test_chaos_is_the_share_of_tasks_that_get_into_trouble(chaos: float, troubled: int, tmp_path: Path) -> None:
+    plan = make_plan(_wide_trace(tmp_path), chaos=chaos, seed=5, ends="COMPLETED")
 
-    assert plan.disturbed == disturbed
+    assert plan.troubled == troubled
+    assert bool(plan.disturbed) is bool(chaos)
 
 
 @pytest.mark.parametrize("chaos", [-0.01, 1.01, float("nan")])
@@ -212,11 +335,37 @@ def test_a_share_that_is_none_is_refused(chaos: float) -> None:
         make_plan(read_trace(SAMPLE_TRACE), chaos=chaos)
 
 
-def test_every_kind_of_disturbance_is_there(tmp_path: Path) -> None:
-    kinds = count_kinds(make_plan(_wide_trace(tmp_path), chaos=0.5, seed=1))
+def test_an_end_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="EXPECT"):
+        make_plan(read_trace(SAMPLE_TRACE), ends="SOMEHOW")
 
-    assert set(kinds) | {Disturbance.START_WITHOUT_ATTEMPT} == set(Disturbance)
-    assert set(DISTURBANCES[Moment.START]) | set(DISTURBANCES[Moment.FINISH]) == set(Disturbance)
+
+def test_one_seed_in_five_ends_in_failure_and_none_without_chaos() -> None:
+    trace = read_trace(SAMPLE_TRACE)
+
+    ends = Counter(make_plan(trace, chaos=0.1, seed=seed).ends for seed in range(200))
+
+    assert 25 <= ends["FAILED"] <= 55
+    assert {make_plan(trace, seed=seed).ends for seed in range(50)} == {"COMPLETED"}
+
+
+@pytest.mark.parametrize("ends", ["COMPLETED", "FAILED"])
+@pytest.mark.parametrize("chaos", [0.0, 0.5])
+def test_the_end_can_be_asked_for(ends: str, chaos: float) -> None:
+    assert {make_plan(read_trace(SAMPLE_TRACE), chaos=chaos, seed=seed, ends=ends).ends for seed in SEEDS} == {ends}
+
+
+def test_everything_that_can_go_wrong_does(tmp_path: Path) -> None:
+    trace = _wide_trace(tmp_path, width=120)
+    kinds = count_kinds(make_plan(trace, chaos=0.7, seed=1, ends="FAILED"))
+
+    # A start that is left out, or comes without a word on its attempt, makes no second one
+    assert set(kinds) == {*Trouble, *Disturbance}
+    assert {*DISTURBED_STARTS, *DISTURBED_SUCCESSES} == set(Disturbance)
+
+
+def test_terminal_reasons_are_those_that_the_service_does_not_retry() -> None:
+    assert set(TERMINAL_REASONS) == {reason.value for reason, how in TREATMENT.items() if not how.retryable}
 
 
 def test_a_lone_task_has_no_other_whose_id_it_could_be_given(tmp_path: Path) -> None:
@@ -236,43 +385,55 @@ def test_a_lone_task_has_no_other_whose_id_it_could_be_given(tmp_path: Path) -> 
         assert outcome.differences == []
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_sent_before_what_it_must_follow(seed: int, tmp_path: Path) -> None:
-    plan = make_plan(_wide_trace(tmp_path), chaos=0.7, seed=seed)
+def test_some_is_sent_alone_and_some_in_batches_of_what_is_due_together(tmp_path: Path) -> None:
+    plan = make_plan(_wide_trace(tmp_path), chaos=0.7, seed=2)
 
-    parents = {task.task_id: set(task.parents) for task in plan.trace.tasks}
-    last: dict[str, int] = {}
-    for sending in plan.sendings:
-        names = {delivery.task_id for delivery in sending.deliveries}
-        needed = {last[name] for task in names for name in ({task} | parents[task]) & set(last)}
-        assert needed <= sending.after
-        assert all(number < sending.number for number in sending.after)
-        assert not any(parents[name] & names for name in names)
-        last.update(dict.fromkeys(names, sending.number))
+    requests = [request for one in plan.tasks for attempt in one.attempts for request in attempt.requests]
+    assert {len(request) for request in requests} > {1}
+    assert all(len({delivery.share for delivery in request}) == 1 for request in requests)
+    assert all(len(request) == 1 for request in requests if any(delivery.is_heartbeat for delivery in request))
 
 
-def test_some_is_sent_alone_and_some_in_batches_of_at_most_100(tmp_path: Path) -> None:
-    plan = make_plan(_wide_trace(tmp_path, width=300), chaos=0.5, seed=2)
-
-    sizes = {len(sending.deliveries) for sending in plan.sendings}
-    assert {1} < sizes
-    assert max(sizes) <= 100
-    assert all(
-        len(sending.deliveries) == 1
-        for sending in plan.sendings
-        if any(delivery.is_heartbeat for delivery in sending.deliveries)
-    )
-
-
+@pytest.mark.parametrize("ends", ["COMPLETED", "FAILED"])
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("chaos", [0.0, 0.5, 1.0])
-def test_what_the_plan_expects_is_what_the_rules_say(seed: int, chaos: float, tmp_path: Path) -> None:
-    plan = make_plan(_wide_trace(tmp_path), chaos=chaos, seed=seed)
+def test_what_the_plan_expects_is_what_the_rules_say(seed: int, chaos: float, ends: str, tmp_path: Path) -> None:
+    plan = make_plan(_wide_trace(tmp_path), chaos=chaos, seed=seed, ends=ends)
 
     outcome = _replayed(Service(), plan)
 
     assert outcome.differences == []
-    assert len(outcome.answers) == sum(1 for _ in plan.deliveries)
+    assert outcome.ledger.execution["status"] == ends
+
+
+def test_what_comes_out_of_the_queue_twice_is_done_once(tmp_path: Path) -> None:
+    class DeliversTwice(Service):
+        def hand_out(self, task: Task) -> None:
+            super().hand_out(task)
+            self.queue.append(self.queue[-1])
+
+    plan = make_plan(_wide_trace(tmp_path), chaos=0.5, seed=3, ends="COMPLETED")
+
+    outcome = _replayed(DeliversTwice(), plan)
+
+    assert outcome.differences == []
+    assert sum(one.again for one in outcome.taken) == len(outcome.taken) / 2
+
+
+def test_an_honest_worker_that_was_given_up_for_slow_is_no_difference(tmp_path: Path) -> None:
+    class Impatient(Service):
+        def hand_out(self, task: Task) -> None:
+            if task.attempt == 2 and task.timeout_seconds:
+                self.time_out(self.tasks[task.task_id])  # before anybody could take it
+            else:
+                super().hand_out(task)
+
+    plan = make_plan(_wide_trace(tmp_path), chaos=1, seed=1, ends="COMPLETED")
+    assert any(one.trouble is Trouble.IS_KILLED_BEFORE_ITS_START for one in plan.tasks)
+
+    outcome = _replayed(Impatient(), plan)
+
+    assert outcome.differences == []
 
 
 class OverwritesSuccess(Service):
@@ -282,7 +443,7 @@ class OverwritesSuccess(Service):
         answer = super().report(name, said)
         if answer["verdict"] == "ignored_after_success" and said["status"] == "FAILED":
             task = self.tasks[name]
-            self.tasks[name] = replace(task, status=TaskStatus.FAILED, version=task.version + 1)
+            self.tasks[name] = replace(task, status=TaskStatus.FAILED_WITH_TERMINAL_ERROR, version=task.version + 1)
             self.histories[name][-1] |= {"verdict": "applied", "version": task.version + 1}
         return answer
 
@@ -293,12 +454,19 @@ class LosesIgnoredReports(Service):
             super().remember(name, entry)
 
 
-class SkipsAVersion(Service):
+class LosesStaleReports(Service):
     def remember(self, name: str, entry: Entry) -> None:
-        if entry["status"] == "COMPLETED" and entry["verdict"] == "applied":
-            entry["version"] += 1
-            self.tasks[name] = replace(self.tasks[name], version=entry["version"])
-        super().remember(name, entry)
+        if entry["verdict"] != "stale_attempt":
+            super().remember(name, entry)
+
+
+class SkipsAVersion(Service):
+    def change(self, name: str, latch: Latch) -> None:
+        super().change(name, latch)
+        if latch.status is TaskStatus.COMPLETED:
+            task = self.tasks[name]
+            self.tasks[name] = replace(task, version=task.version + 1)
+            self.histories[name][-1]["version"] += 1
 
 
 class InventsAChange(Service):
@@ -321,27 +489,29 @@ class ForgetsOutputs(Service):
 
 
 class TakesUnknownAttempts(Service):
-    def _read(self, name: str, said: dict[str, Any]) -> Report:
-        return super()._read(name, {"status": said["status"], **({"attempt": 1} if "attempt" in said else {})})
+    def attempt_in(self, name: str, said: dict[str, Any]) -> int | None:
+        try:
+            return super().attempt_in(name, said)
+        except ApiError:
+            return self.tasks[name].attempt
 
 
 class NeverStopsAWorker(Service):
-    def _serve(self, client: str, method: str, path: tuple[str, ...], body: Any) -> Any:
-        answer = super()._serve(client, method, path, body)
-        return answer | {"continue": True} if path[-1] == "heartbeat" else answer
+    def heartbeat(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
+        return super().heartbeat(name, said) | {"continue": True}
 
 
 class LosesATask(Service):
     def pages(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
         pages = super().pages(client, *path)
-        finished = any(task.status is TaskStatus.COMPLETED for task in self.tasks.values())
-        yield from (item for item in pages if path[-1] != "tasks" or not finished or item["taskId"] != "join")
+        yield from (
+            item for item in pages if path[-1] != "tasks" or self.status == "RUNNING" or item["taskId"] != "join"
+        )
 
 
 class MiscountsTasks(Service):
-    def _serve(self, client: str, method: str, path: tuple[str, ...], body: Any) -> Any:
-        answer = super()._serve(client, method, path, body)
-        return answer | {"taskCount": 1} if "taskCount" in answer else answer
+    def execution(self) -> dict[str, Any]:
+        return super().execution() | {"taskCount": 1}
 
 
 class KeepsAFailuresReason(Service):
@@ -349,12 +519,65 @@ class KeepsAFailuresReason(Service):
         return super().view(task) | {"failureReason": "RATE_LIMITED"}
 
 
+class IgnoresDependencies(Service):
+    def may_begin(self, name: str) -> bool:
+        return name == "join" or super().may_begin(name)
+
+
+class OpensARetryTwice(Service):
+    def open_next(self, task: Task) -> None:
+        super().open_next(task)
+        opened = self.tasks[task.task_id]
+        self.tasks[task.task_id] = replace(opened, version=opened.version + 1)
+        self.histories[task.task_id].append(self.histories[task.task_id][-1] | {"version": opened.version + 1})
+
+
+class OpensARetryTooEarly(Service):
+    def open_next(self, task: Task) -> None:
+        super().open_next(replace(task, updated_at=self.now))
+        entry = self.histories[task.task_id][-1]
+        entry["at"] = self.histories[task.task_id][-2]["at"]
+
+
+class RetriesWhatSucceeded(Service):
+    def change(self, name: str, latch: Latch) -> None:
+        was_failed = self.tasks[name].status is TaskStatus.FAILED
+        super().change(name, latch)
+        if was_failed and latch.status is TaskStatus.COMPLETED:
+            task = self.tasks[name]
+            self.tasks[name] = replace(task, version=task.version + 1)
+            again = {"version": task.version + 1, "verdict": "applied", "status": "SCHEDULED", "attempt": 2}
+            self.histories[name].append({**self.histories[name][-1], **again})
+
+
+class SaysThatNothingFollows(Service):
+    def answer(self, name: str, verdict: Verdict) -> dict[str, Any]:
+        answer = super().answer(name, verdict)
+        return answer | {"retry": {**answer["retry"], "willRetry": False}} if "retry" in answer else answer
+
+
+class NeverRetries(Service):
+    def open_next(self, task: Task) -> None:
+        pass
+
+
+class MissesTheDead(Service):
+    def time_out(self, task: Task) -> None:
+        pass
+
+
+class FailsInTheEnd(Service):
+    def end(self) -> None:
+        super().end()
+        self.status = "FAILED" if self.status == "COMPLETED" else self.status
+
+
 @pytest.mark.parametrize(
     ("service", "words"),
     [
         (OverwritesSuccess, "was COMPLETED at version"),
-        (OverwritesSuccess, "is FAILED, not COMPLETED"),
         (LosesIgnoredReports, "is not in its history"),
+        (LosesStaleReports, "is not in its history"),
         (SkipsAVersion, "and its history has the changes"),
         (InventsAChange, "which nobody sent"),
         (AppliesARepeat, "ended in applied, not in duplicate"),
@@ -364,13 +587,52 @@ class KeepsAFailuresReason(Service):
         (LosesATask, "task join is missing"),
         (MiscountsTasks, "the execution counts 1 tasks"),
         (KeepsAFailuresReason, "still shows the failureReason"),
+        (IgnoresDependencies, "task join: was scheduled at"),
+        (IgnoresDependencies, "task join: was handed out before the last word on"),
+        (OpensARetryTwice, "its attempts were opened as [1, 2, 2"),
+        (OpensARetryTooEarly, "was opened at"),
+        (RetriesWhatSucceeded, "then became SCHEDULED"),
+        (SaysThatNothingFollows, "was told willRetry False, not True"),
+        (NeverRetries, "the execution is RUNNING, not COMPLETED"),
+        (MissesTheDead, "the execution is RUNNING, not COMPLETED"),
+        (FailsInTheEnd, "the execution is FAILED, not COMPLETED"),
     ],
 )
 def test_the_checker_finds_what_a_service_gets_wrong(
-    service: Callable[[], Service], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: Callable[[], Service], words: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("local.replay._HISTORY_SECONDS", 0.0)
-    plan = make_plan(_wide_trace(tmp_path), chaos=1, seed=1)
+    plan = make_plan(_wide_trace(tmp_path), chaos=1, seed=1, ends="COMPLETED")
+
+    found = _replayed(service(), plan).differences
+
+    assert any(words in difference for difference in found), found
+
+
+class GoesOnAfterAFailure(Service):
+    def end(self) -> None:
+        tasks = (replace(task, on_failure=OnFailure.CONTINUE) if aborts(task) else task for task in self.tasks.values())
+        self.status = "COMPLETED" if all(gave_up(task) or is_settled(task) for task in tasks) else "RUNNING"
+
+    def may_begin(self, name: str) -> bool:
+        return all(is_settled(self.tasks[parent]) for parent in self.parents[name])
+
+
+class LeavesTasksOpen(Service):
+    def cancel(self, name: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        (GoesOnAfterAFailure, "the execution is COMPLETED, not FAILED"),
+        (LeavesTasksOpen, "task join: is PENDING, not"),
+    ],
+)
+def test_the_checker_finds_what_a_service_gets_wrong_after_a_fatal_failure(
+    service: Callable[[], Service], words: str, tmp_path: Path
+) -> None:
+    plan = make_plan(_wide_trace(tmp_path), chaos=0.2, seed=4, ends="FAILED")
 
     found = _replayed(service(), plan).differences
 
@@ -378,18 +640,18 @@ def test_the_checker_finds_what_a_service_gets_wrong(
 
 
 def test_the_checker_finds_a_delivery_that_was_never_answered(tmp_path: Path) -> None:
-    plan = make_plan(_wide_trace(tmp_path), chaos=0.5, seed=1)
+    plan = make_plan(_wide_trace(tmp_path), chaos=0.5, seed=1, ends="COMPLETED")
     outcome = _replayed(Service(), plan)
 
-    found = differences(plan, outcome.answers[1:], outcome.ledger)
+    found = differences(plan, outcome.answers[1:], outcome.taken, outcome.ledger)
 
-    assert "1 deliveries were never answered" in found
+    assert any("1 of its deliveries were never answered" in difference for difference in found)
 
 
 def test_a_report_that_may_have_been_taken_twice_may_be_called_a_duplicate(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path))
     outcome = _replayed(Service(), plan)
-    first = outcome.answers[0]
+    first, *others = outcome.answers
     name = first.delivery.task_id
     repeated = replace(first, end=End.DUPLICATE, may_have_been_taken_twice=True)
     entry = {"version": first.version, "verdict": "duplicate", "status": "IN_PROGRESS", "attempt": 1}
@@ -397,20 +659,32 @@ def test_a_report_that_may_have_been_taken_twice_may_be_called_a_duplicate(tmp_p
     histories[name] = [*histories[name], entry]
     ledger = Ledger(outcome.ledger.execution, outcome.ledger.tasks, histories)
 
-    assert differences(plan, [repeated, *outcome.answers[1:]], ledger) == []
-    strict: list[Answered] = [replace(repeated, may_have_been_taken_twice=False), *outcome.answers[1:]]
-    assert differences(plan, strict, ledger) != []
+    assert differences(plan, [repeated, *others], outcome.taken, ledger) == []
+    strict: list[Answered] = [replace(repeated, may_have_been_taken_twice=False), *others]
+    assert differences(plan, strict, outcome.taken, ledger) != []
 
 
-def test_what_the_service_was_too_busy_for_is_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_was_handed_out_too_early_is_found_on_the_queue(tmp_path: Path) -> None:
+    plan = make_plan(_wide_trace(tmp_path))
+    outcome = _replayed(Service(), plan)
+    taken = [Taken("join", 1, 0.0), *outcome.taken]
+
+    found = differences(plan, outcome.answers, taken, outcome.ledger)
+
+    assert any("task join: was handed out before the last word on" in difference for difference in found)
+
+
+def test_what_the_service_was_too_busy_for_is_sent_again(tmp_path: Path) -> None:
     class Busy(Service):
-        def _one_of_batch(self, said: dict[str, Any]) -> dict[str, Any]:
-            self.turn = getattr(self, "turn", 0) + 1
-            if self.turn % 3 == 0:
-                return {"status": 503, "problem": {"detail": "busy"}}
-            return super()._one_of_batch(said)
+        turns = 0
 
-    monkeypatch.setattr("local.replay._POLL_SECONDS", 0.0)
+        def one_of_batch(self, said: dict[str, Any]) -> dict[str, Any]:
+            self.turns += 1
+            if self.turns % 3 == 0:
+                return {"status": 503, "problem": {"detail": "busy"}}
+            return super().one_of_batch(said)
+
+    # Of several reports on one task a busy service takes none before the others: here all are of different kinds
     plan = make_plan(_wide_trace(tmp_path), seed=4)
 
     assert _replayed(Busy(), plan).differences == []

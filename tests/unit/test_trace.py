@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from local.replay import SAMPLE_TRACE
-from local.trace import Moment, TraceError, read_trace
+from local.trace import TraceError, read_trace
 
 Document = dict[str, Any]
 
@@ -47,19 +47,6 @@ def test_a_task_starts_when_the_last_of_its_parents_is_done(tmp_path: Path) -> N
     trace = read_trace(_written(document, tmp_path))
 
     assert {task.task_id: task.starts_at for task in trace.tasks} == {"short": 0, "long": 0, "last": 7}
-
-
-def test_moments_are_in_order_also_where_nothing_takes_time(tmp_path: Path) -> None:
-    document = _document(_task("b", parents=("a",)), _task("a", children=("b",)), seconds=0)
-
-    trace = read_trace(_written(document, tmp_path))
-
-    assert [(one.task.task_id, one.moment) for one in trace.moments] == [
-        ("a", Moment.START),
-        ("a", Moment.FINISH),
-        ("b", Moment.START),
-        ("b", Moment.FINISH),
-    ]
 
 
 def test_a_dependency_counts_whichever_side_names_it(tmp_path: Path) -> None:

@@ -35,7 +35,21 @@ def execution_item(execution: Execution) -> Item:
         item["name"] = {"S": execution.name}
     if execution.metadata is not None:
         item["metadata"] = {"S": execution.metadata}
+    if execution.group is not None:
+        item["group"] = {"S": execution.group}
+    if execution.stays_open:
+        item["staysOpen"] = {"BOOL": True}
     return item
+
+
+def group_item(execution: Execution, group: str) -> Item:
+    """The item by which an execution is in the list of its group."""
+    return {
+        keys.PK: {"S": keys.execution_pk(execution.tenant, execution.execution_id)},
+        keys.SK: {"S": keys.GROUP_SK},
+        keys.LIST_KEY: {"S": keys.group_list(execution.tenant, group)},
+        keys.LIST_SORT: {"S": keys.execution_list_sort(execution.created_at, execution.execution_id)},
+    }
 
 
 def execution_of(item: "Mapping[str, AttributeValueTypeDef]") -> Execution:
@@ -53,4 +67,7 @@ def execution_of(item: "Mapping[str, AttributeValueTypeDef]") -> Execution:
         ended_at=int(item["endedAt"]["N"]) if "endedAt" in item else None,
         reason=item["reason"]["S"] if "reason" in item else None,
         additions=int(item["additions"]["N"]) if "additions" in item else 0,
+        group=item["group"]["S"] if "group" in item else None,
+        stays_open="staysOpen" in item,
+        deleted_at=int(item["deletedAt"]["N"]) if "deletedAt" in item else None,
     )

@@ -11,7 +11,7 @@ from tasklatch.aws import keys
 from tasklatch.aws.batch_get import get_all
 from tasklatch.aws.batch_put import put_all
 from tasklatch.aws.cursor import decode_cursor, encode_cursor, foreign_cursor
-from tasklatch.aws.execution_item import execution_item, execution_key, execution_of
+from tasklatch.aws.execution_item import execution_item, execution_key, execution_of, group_item
 from tasklatch.aws.insertion import insert_absent
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.patience import Patience
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 _PAGES_A_REQUEST: Final = 10
+_GROUP_PAGE: Final = 100
 
 
 class Executions:
@@ -67,6 +68,8 @@ class Executions:
         *,
         name: str | None = None,
         metadata: str | None = None,
+        group: str | None = None,
+        stays_open: bool = False,
     ) -> tuple[Execution, bool]:
         """Create an execution with its tasks.
 
@@ -88,7 +91,7 @@ class Executions:
             If the table would not take it all in time; send it again.
         """
         check_definitions(definitions)
-        fingerprint = creation_fingerprint(name, metadata, definitions)
+        fingerprint = creation_fingerprint(name, metadata, definitions, group=group, stays_open=stays_open)
         found = self._find(tenant, execution_id)
         if found is None:
             now = self._clock()
@@ -105,6 +108,8 @@ class Executions:
                 definition=fingerprint,
                 name=name,
                 metadata=metadata,
+                group=group,
+                stays_open=stays_open,
             )
             found = self._commit(execution)
         else:
@@ -172,6 +177,7 @@ class Executions:
         status: ExecutionStatus | None = None,
         created_after: int | None = None,
         created_before: int | None = None,
+        group: str | None = None,
     ) -> tuple[Sequence[Execution], str | None]:
         """List a tenant's executions, newest first, and say where to go on.
 
@@ -183,7 +189,7 @@ class Executions:
         InvalidRequestError
             If the cursor is not one of this list's.
         """
-        list_key = keys.execution_list(tenant)
+        list_key = keys.execution_list(tenant) if group is None else keys.group_list(tenant, group)
         first = keys.execution_list_sort(created_after or 0, "")
         last = keys.execution_list_sort(keys.LONGEST_TIME if created_before is None else created_before, "\U0010ffff")
         scope = f"{list_key} {status} {first} {last}"
@@ -205,7 +211,7 @@ class Executions:
                 raise foreign_cursor()
             query["ExclusiveStartKey"] = {
                 keys.PK: {"S": keys.execution_pk(tenant, position.partition("#")[2])},
-                keys.SK: {"S": keys.EXECUTION_SK},
+                keys.SK: {"S": keys.EXECUTION_SK if group is None else keys.GROUP_SK},
                 keys.LIST_KEY: {"S": list_key},
                 keys.LIST_SORT: {"S": position},
             }
@@ -213,7 +219,9 @@ class Executions:
         for _ in range(_PAGES_A_REQUEST):
             query["Limit"] = limit - len(items)
             answer = self._patience.call(partial(self._client.query, **query))
-            read = self._read_items([{keys.PK: item[keys.PK], keys.SK: item[keys.SK]} for item in answer["Items"]])
+            read = self._read_items(
+                [{keys.PK: item[keys.PK], keys.SK: {"S": keys.EXECUTION_SK}} for item in answer["Items"]]
+            )
             page = sorted(map(execution_of, read), key=lambda one: (one.created_at, one.execution_id), reverse=True)
             items += [one for one in page if status in (None, one.status)]
             if "LastEvaluatedKey" not in answer:
@@ -222,6 +230,27 @@ class Executions:
             if len(items) >= limit:
                 break
         return items, encode_cursor(scope, query["ExclusiveStartKey"][keys.LIST_SORT]["S"])
+
+    def of_group(
+        self, tenant: str, group: str, *, created_after: int | None = None, created_before: int | None = None
+    ) -> Iterator[Execution]:
+        """All executions of a group, newest first, read as they are asked for.
+
+        Times are milliseconds since the epoch.
+        """
+        cursor = None
+        while True:
+            found, cursor = self.list_executions(
+                tenant,
+                limit=_GROUP_PAGE,
+                cursor=cursor,
+                created_after=created_after,
+                created_before=created_before,
+                group=group,
+            )
+            yield from found
+            if cursor is None:
+                return
 
     def list_tasks(
         self,
@@ -409,6 +438,10 @@ class Executions:
 
     def _commit(self, execution: Execution) -> Execution | None:
         """Put the execution's item; if another request was first, return what that one put."""
+        if execution.group is not None:
+            listed = group_item(execution, execution.group)
+            self._let_expire(listed, execution.created_at)
+            put_all(self._client, self._table, [listed], self._patience)
         item = execution_item(execution)
         self._let_expire(item, execution.created_at)
         try:

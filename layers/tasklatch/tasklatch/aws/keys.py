@@ -5,6 +5,7 @@ from typing import Final
 PK: Final = "pk"
 SK: Final = "sk"
 EXECUTION_SK: Final = "EXEC"
+GROUP_SK: Final = "GROUP"
 TASK_PREFIX: Final = "TASK#"
 LISTS_INDEX: Final = "lists"
 LIST_KEY: Final = "listKey"
@@ -60,6 +61,11 @@ def open_list_of(pk: str) -> str:
 def execution_list(tenant: str) -> str:
     """The index partition of a tenant's executions, by time."""
     return f"EXECS#{_part(tenant)}"
+
+
+def group_list(tenant: str, group: str) -> str:
+    """The index partition of the executions of one group, by time."""
+    return f"GROUP#{_part(tenant)}#{_part(group)}"
 
 
 def execution_list_sort(created_at: int, execution_id: str) -> str:

@@ -40,7 +40,7 @@ def _parts(
         ("attempt", _COMPARISON[latch.compare], {"N": str(latch.attempt)}),
     ]
     if not latch.reopens:
-        conditions.append(("precedence", "<", {"N": str(latch.precedence)}))
+        conditions.append(("precedence", "<", {"N": str(latch.ceiling)}))
     if latch.version is not None:
         conditions.append(("version", "=", {"N": str(latch.version)}))
     return assigned, removed, conditions

@@ -111,7 +111,7 @@ class SafetyNet:
         for item in get_all(self._client, self._table, wanted, self._patience):
             if item[keys.SK]["S"] == keys.EXECUTION_SK:
                 executions.append(execution_of(item))
-            else:
+            elif item[keys.SK]["S"].startswith(keys.TASK_PREFIX):
                 tasks.append(task_of(item))
         found.looked_at += len(tasks) + len(executions)
         now = self._clock()
@@ -147,7 +147,7 @@ class SafetyNet:
                 if has_open_tasks:
                     self._workflow.cancel_open_tasks(tenant, execution_id)
                     found.stuck_executions += 1
-            elif not has_open_tasks:
+            elif not has_open_tasks and not execution.stays_open:
                 # Nothing of it is open and it is not over: what gave up was not sealed, or nobody counted.
                 tasks = self._workflow.tasks(tenant, execution_id)
                 self._follow_up.follow(task for task in tasks if gave_up(task) and not is_settled(task))

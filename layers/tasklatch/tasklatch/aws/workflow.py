@@ -103,7 +103,7 @@ class Workflow:
         if execution.status is not ExecutionStatus.RUNNING:
             return False
         if aborts(task):
-            self._change(execution, ExecutionStatus.FAILED, f"task {task_id!r} ended {task.status}")
+            self._abort(execution, [task])
             return False
         self.schedule(tenant, execution_id, self._count_down(task))
         return True
@@ -135,7 +135,8 @@ class Workflow:
         if self._abort(execution, awaited):
             return 0
         for task in awaited:
-            self._count_down(task)
+            if not aborts(task):
+                self._count_down(task)
         return self.schedule(tenant, execution_id, task_ids)
 
     def awaited_by(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[Task]:
@@ -190,7 +191,7 @@ class Workflow:
             If the table would not answer in time.
         """
         execution = self.read(tenant, execution_id)
-        if execution.status is not ExecutionStatus.RUNNING or self.has_open_tasks(execution):
+        if execution.status is not ExecutionStatus.RUNNING or execution.stays_open or self.has_open_tasks(execution):
             return
         outcome = outcome_of(self.tasks(tenant, execution_id))
         if outcome is not None:
@@ -213,6 +214,29 @@ class Workflow:
         if execution.status is not ExecutionStatus.TERMINATED:
             raise ConflictError(f"execution {execution_id!r} is {execution.status} already")
         return execution
+
+    def delete(self, tenant: str, execution_id: str) -> None:
+        """Cancel an execution if it is running, and note that it is deleted; it stays, and so does its history.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none, or it is deleted already.
+        """
+        execution = self.read(tenant, execution_id)
+        if execution.deleted_at is not None:
+            raise NotFoundError("execution", execution_id)
+        if execution.status is ExecutionStatus.RUNNING:
+            self._change(execution, ExecutionStatus.TERMINATED, "deleted")
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": execution_key(tenant, execution_id),
+            "UpdateExpression": "SET #deleted = :now",
+            "ConditionExpression": "attribute_exists(#pk)",
+            "ExpressionAttributeNames": {"#deleted": "deletedAt", "#pk": keys.PK},
+            "ExpressionAttributeValues": {":now": {"N": str(self._clock())}},
+        }
+        self._patience.call(lambda: self._client.update_item(**request))
 
     def cancel_open_tasks(self, tenant: str, execution_id: str) -> None:
         """Cancel what is still open in an execution that is over.
@@ -242,18 +266,20 @@ class Workflow:
         NotFoundError
             If there is no such execution.
         ConflictError
-            If it is running, or completed.
+            If it is completed, or is running and ends by itself.
         BusyError
             If the table would not take it all in time; send it again.
         """
         execution = self.read(tenant, execution_id)
-        if execution.status in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
+        runs = execution.status is ExecutionStatus.RUNNING
+        if execution.status is ExecutionStatus.COMPLETED or (runs and not execution.stays_open):
             raise ConflictError(f"execution {execution_id!r} is {execution.status}: there is nothing to retry")
         self.cancel_open_tasks(tenant, execution_id)
         now = self._clock()
         latches = [reopen_latch(task, now=now) for task in self.tasks(tenant, execution_id) if can_be_retried(task)]
         self._ledger.apply_all(tenant, execution_id, latches)
-        self._change(execution, ExecutionStatus.RUNNING, None)
+        if not runs:
+            self._change(execution, ExecutionStatus.RUNNING, None)
         pending = [task.task_id for task in self.tasks(tenant, execution_id) if task.status is TaskStatus.PENDING]
         # What completed late, while the execution was over, has been counted by nobody.
         self.catch_up(tenant, execution_id, pending)
@@ -278,7 +304,7 @@ class Workflow:
 
     def _abort(self, execution: Execution, tasks: Iterable[Task]) -> bool:
         """Fail an execution if one of its tasks is to end it; tell whether."""
-        cause = next(filter(aborts, tasks), None)
+        cause = None if execution.stays_open else next(filter(aborts, tasks), None)
         if cause is not None:
             self._change(execution, ExecutionStatus.FAILED, f"task {cause.task_id!r} ended {cause.status}")
         return cause is not None

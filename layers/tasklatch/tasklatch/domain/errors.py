@@ -1,5 +1,7 @@
 """What can be wrong with a request. `tasklatch.http.problem` is the one place that turns these into HTTP."""
 
+from collections.abc import Sequence
+
 
 class TasklatchError(Exception):
     """The root of all that this service raises on purpose."""
@@ -39,6 +41,20 @@ class NotFoundError(TasklatchError):
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"no {kind} {name!r}")
         self.kind = kind
+
+
+class UnknownTasksError(TasklatchError):
+    """A batch that is taken as a whole or not at all names tasks that are not there.
+
+    Parameters
+    ----------
+    names
+        Which.
+    """
+
+    def __init__(self, detail: str, names: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.names = names
 
 
 class AttemptNeverOpenedError(TasklatchError):

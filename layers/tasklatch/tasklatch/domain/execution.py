@@ -25,6 +25,13 @@ class Execution:
         Why it ended as it did, where there is something to say.
     definition
         Fingerprint of the request that created it.
+    group
+        What it is a run of, where such runs are listed together.
+    stays_open
+        Whether it goes on whatever becomes of its tasks, until somebody ends it: no failure ends the others' work,
+        and tasks can always be added.
+    deleted_at
+        When it was deleted, for those contracts in which that can be; it and its history stay.
     """
 
     tenant: str
@@ -39,6 +46,9 @@ class Execution:
     ended_at: int | None = None
     reason: str | None = None
     additions: int = 0
+    group: str | None = None
+    stays_open: bool = False
+    deleted_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,9 +115,17 @@ def new_task(definition: TaskDefinition, tenant: str, execution_id: str, now: in
     )
 
 
-def creation_fingerprint(name: str | None, metadata: str | None, definitions: Sequence[TaskDefinition]) -> str:
+def creation_fingerprint(
+    name: str | None,
+    metadata: str | None,
+    definitions: Sequence[TaskDefinition],
+    *,
+    group: str | None = None,
+    stays_open: bool = False,
+) -> str:
     """Sixteen hexadecimal digits: the same for the same request."""
-    said = (name, metadata, [definition.fingerprint for definition in definitions])
+    more = (group, stays_open) if group is not None or stays_open else ()
+    said = (name, metadata, [definition.fingerprint for definition in definitions], *more)
     return sha256(repr(said).encode()).hexdigest()[:16]
 
 

@@ -22,6 +22,8 @@ class HistoryEntry:
         The attempt it speaks about; None where an ignored report named none.
     at
         Milliseconds since the epoch.
+    fingerprint
+        Of an ignored report: of those that met the same version, only one of the same fingerprint is kept.
     """
 
     version: int
@@ -63,14 +65,14 @@ def ignored_entry(report: Report, verdict: Verdict, met: Task, *, now: int, rece
     return HistoryEntry(
         version=met.version,
         verdict=verdict,
-        status=report.status,
+        status=met.status if report.is_remark else report.status,
         attempt=report.attempt,
         at=now,
         failure_reason=report.failure_reason,
         message=report.message,
         label=report.label,
         receipt=receipt,
-        fingerprint=report.fingerprint,
+        fingerprint=report.record or report.fingerprint,
         output_attempt=(report.attempt or 0) if has_output else None,
         output_fingerprint=report.fingerprint if has_output else None,
     )

@@ -12,7 +12,15 @@ from typing import Final
 
 from tasklatch.domain.errors import AttemptNeverOpenedError
 from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, Report, Verdict
-from tasklatch.domain.status import CLOSING, FAILURES, SEALED_PRECEDENCE, TaskStatus, precedence_of
+from tasklatch.domain.status import (
+    CLOSING,
+    COMPLETED_PRECEDENCE,
+    FAILURES,
+    SEALED,
+    SEALED_PRECEDENCE,
+    TaskStatus,
+    precedence_of,
+)
 from tasklatch.domain.task import Task
 
 Value = str | int | float | bool
@@ -85,6 +93,8 @@ class Latch:
         The fields that are removed.
     closes
         Whether the task leaves the list of open ones.
+    below
+        What the task's precedence must be below, where that is less than what it is raised to.
     reopens
         Whether it comes back to it, whatever the precedence that was read.
     fingerprint
@@ -101,13 +111,19 @@ class Latch:
     clears: tuple[str, ...]
     closes: bool
     fingerprint: str | None
+    below: int | None = None
     reopens: bool = False
+
+    @property
+    def ceiling(self) -> int:
+        """What the task's precedence must be below."""
+        return self.precedence if self.below is None else self.below
 
     def lets_through(self, task: Task) -> bool:
         """Whether the condition holds on this task."""
         attempt_fits = self.attempt == task.attempt if self.compare is Attempt.EXACTLY else self.attempt <= task.attempt
         version_fits = self.version is None or self.version == task.version
-        return attempt_fits and version_fits and (self.reopens or task.precedence < self.precedence)
+        return attempt_fits and version_fits and (self.reopens or task.precedence < self.ceiling)
 
 
 def latch_of(
@@ -157,6 +173,8 @@ def latch_of(
         clears=tuple(field for field in transition.clears if field not in values),
         closes=report.status in CLOSING,
         fingerprint=report.fingerprint,
+        # A seal is for a task that is still open: it must never cover a success.
+        below=COMPLETED_PRECEDENCE if report.status in SEALED else None,
     )
 
 

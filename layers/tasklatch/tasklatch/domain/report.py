@@ -38,6 +38,9 @@ class Report:
         How long the worker asks to wait before another attempt.
     label
         A status in the words of the worker's own platform, kept beside ours.
+    record
+        Names the record that the report makes, where each is to have one of its own in the history, also of those
+        that say the same; such names sort in the order in which they were given.
     """
 
     task_id: str
@@ -49,6 +52,12 @@ class Report:
     output: str | None = None
     retry_after_seconds: float | None = None
     label: str | None = None
+    record: str | None = None
+
+    @property
+    def is_remark(self) -> bool:
+        """Whether it says no more than that there is such a task: it can change nothing, and is kept."""
+        return self.status is TaskStatus.PENDING
 
     @cached_property
     def fingerprint(self) -> str:

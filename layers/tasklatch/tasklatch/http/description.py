@@ -18,7 +18,11 @@ _WITH_BODY: Final = (
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
-_PATH_TYPES: Final[Mapping[str, Any]] = {"executionId": ExecutionId, "taskId": TaskId}
+_PATH_TYPES: Final[Mapping[str, Any]] = {
+    "executionId": ExecutionId,
+    "taskId": TaskId,
+    "flow_execution_id": ExecutionId,
+}
 _HEADER_NOTES: Final = {
     "Idempotency-Key": "Names this request: sent again with the same key, it returns the same execution.",
 }
@@ -64,7 +68,8 @@ class _Schemas:
             if operation.request is not None:
                 adapters[operation.request, "validation"] = TypeAdapter(operation.request)
             for answer in (*operation.answers.values(), operation.wording.body):
-                adapters[_hashable(answer), "serialization"] = TypeAdapter(answer)
+                if answer is not None:
+                    adapters[_hashable(answer), "serialization"] = TypeAdapter(answer)
         for model in extra:
             adapters[model, "validation"] = TypeAdapter(model)
         self._made, definitions = TypeAdapter.json_schemas(
@@ -103,8 +108,9 @@ def _parameters(operation: Operation, path: str) -> list[dict[str, Any]]:
     ]
     if operation.query is not None:
         schema = operation.query.model_json_schema(ref_template=_REF)
+        needed = schema.get("required", [])
         parameters += [
-            {"name": name, "in": "query", "required": False, "schema": one}
+            {"name": name, "in": "query", "required": name in needed, "schema": one}
             for name, one in schema["properties"].items()
         ]
     parameters += [
@@ -124,6 +130,9 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     request_id = {"X-Request-ID": {"schema": {"type": "string"}, "description": "Names this request in the logs."}}
     responses: dict[str, Any] = {}
     for status, kind in operation.answers.items():
+        if kind is None:
+            responses[str(status.value)] = {"description": status.phrase, "headers": request_id}
+            continue
         media_type = JSON if kind is not str else "text/html"
         responses[str(status.value)] = {
             "description": status.phrase,

@@ -168,6 +168,8 @@ class ExecutionView(TypedDict):
     updatedAt: str
     endedAt: NotRequired[str]
     reason: NotRequired[str]
+    staysOpen: NotRequired[bool]
+    deletedAt: NotRequired[str]
     name: NotRequired[str]
     metadata: NotRequired[dict[str, Any]]
 
@@ -234,6 +236,10 @@ def execution_view(execution: Execution) -> ExecutionView:
         view["endedAt"] = moment(execution.ended_at)
     if execution.reason is not None:
         view["reason"] = execution.reason
+    if execution.stays_open:
+        view["staysOpen"] = True
+    if execution.deleted_at is not None:
+        view["deletedAt"] = moment(execution.deleted_at)
     if execution.name is not None:
         view["name"] = execution.name
     metadata = payload_view(execution.metadata)

@@ -22,7 +22,6 @@ from tasklatch.domain.outcome import Recorded
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
-from tasklatch.domain.task import OnFailure
 from tasklatch.http.access import Scope
 from tasklatch.http.body import payload_text, validated
 from tasklatch.http.names import EXECUTION_ID
@@ -97,7 +96,7 @@ class ScanTask(BaseModel):
     def definition(self, index: int, connection_id: str, scan_id: str) -> TaskDefinition:
         """The definition that the domain knows; `index` is its place in the request.
 
-        Its input is what a taskRunner is called with. That one task failed for good does not end the scan.
+        Its input is what a taskRunner is called with.
 
         Raises
         ------
@@ -115,7 +114,6 @@ class ScanTask(BaseModel):
         return TaskDefinition(
             task_id=self.taskId,
             input=payload_text(known, "tasks", index, "taskMetadata"),
-            on_failure=OnFailure.CONTINUE,
             names_attempt=True,
         )
 

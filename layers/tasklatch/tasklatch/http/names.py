@@ -39,6 +39,11 @@ ExecutionId = Annotated[str, Field(pattern=EXECUTION_ID)]
 _PATH_EXECUTION_ID: Final = re.compile(EXECUTION_ID)
 
 
+def can_be_task_id(value: str) -> bool:
+    """Whether there can be a task of this name."""
+    return _fault_in_id(value) is None
+
+
 def to_thousandths(value: float | None) -> float | None:
     """Round what a caller gives as seconds or as a share: DynamoDB cannot hold the smallest floats."""
     return None if value is None else round(value, 3)

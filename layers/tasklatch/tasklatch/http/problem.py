@@ -17,6 +17,7 @@ from tasklatch.domain.errors import (
     PayloadTooLargeError,
     TasklatchError,
     UnauthorizedError,
+    UnknownTasksError,
     UnsupportedEncodingError,
 )
 
@@ -26,6 +27,7 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     UnauthorizedError: HTTPStatus.UNAUTHORIZED,
     ForbiddenError: HTTPStatus.FORBIDDEN,
     NotFoundError: HTTPStatus.NOT_FOUND,
+    UnknownTasksError: HTTPStatus.BAD_REQUEST,
     AttemptNeverOpenedError: HTTPStatus.CONFLICT,
     ConflictError: HTTPStatus.CONFLICT,
     PayloadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -39,6 +41,7 @@ _NAME: Final[dict[type[TasklatchError], str]] = {
     UnauthorizedError: "unauthorized",
     ForbiddenError: "forbidden",
     NotFoundError: "not-found",
+    UnknownTasksError: "unknown-tasks",
     AttemptNeverOpenedError: "attempt-never-opened",
     ConflictError: "conflict",
     PayloadTooLargeError: "too-large",

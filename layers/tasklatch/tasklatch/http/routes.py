@@ -110,7 +110,7 @@ class Operation:
     request, query
         The models of body and query string.
     answers
-        Status codes and what their bodies are made of.
+        Status codes and what their bodies are made of; None where there is no body.
     problems
         Further status codes of what can go wrong, besides those that scope and models bring with them.
     headers

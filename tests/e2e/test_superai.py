@@ -1,0 +1,123 @@
+"""SuperAI's contract over HTTP: what its workers send, and how fast a batch is."""
+
+import statistics
+import time
+from collections import Counter
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.e2e.test_api import until
+
+ROUNDS: Final = 15
+
+
+@pytest.fixture
+def execution_id(operator: httpx.Client) -> str:
+    """A flow execution with the tasks `extract` and `send`."""
+    body = {"flow_id": str(uuid4()), "input": {"file_key": "a.pdf"}, "task_names": ["extract", "send"]}
+    created = operator.post("/api/flow-executions", json=body)
+    assert created.status_code == httpx.codes.CREATED, created.text
+    return str(created.json()["id"])
+
+
+def report(worker: httpx.Client, execution_id: str, *said: tuple[str, str]) -> httpx.Response:
+    statuses = [{"task_name": name, "status": status} for name, status in said]
+    return worker.post(f"/api/flow-executions/{execution_id}/task-status", json={"statuses": statuses})
+
+
+def test_batch_of_a_hundred_is_recorded_in_order(worker: httpx.Client, reader: httpx.Client, execution_id: str) -> None:
+    # given
+    words = ["queued", "running", "checking", "completed", "failed"]
+    said = [(name, word) for word in words for name in ("extract", "send")] * 10
+
+    # when
+    answer = report(worker, execution_id, *said)
+
+    # then
+    assert answer.status_code == httpx.codes.OK, answer.text
+    assert [(one["task_name"], one["status"]) for one in answer.json()] == said
+    for name in ("extract", "send"):
+        path = f"/v1/executions/{execution_id}/tasks/{name}"
+        assert reader.get(path).json()["status"] == "COMPLETED"
+
+        # and each of the fifty is in the history, once the table's stream has told
+        def whole_history(path: str = path) -> Counter[str] | None:
+            items = reader.get(f"{path}/history", params={"limit": 400}).json()["items"]
+            labels = Counter(one["label"] for one in items if "label" in one)
+            return labels if labels.total() == len(said) // 2 else None
+
+        assert until(whole_history) == dict.fromkeys(words, 10)
+
+
+def test_unknown_name_is_told_and_nothing_is_applied(
+    worker: httpx.Client, reader: httpx.Client, execution_id: str
+) -> None:
+    answer = report(worker, execution_id, ("extract", "completed"), ("nowhere", "completed"))
+    assert answer.status_code == httpx.codes.BAD_REQUEST
+    assert answer.json()["error"]["details"] == {"unknown_task_names": ["nowhere"]}
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert reader.get(f"/v1/executions/{execution_id}/tasks/extract").json()["status"] == "SCHEDULED"
+
+
+def test_execution_lives_until_it_is_deleted(
+    worker: httpx.Client, operator: httpx.Client, reader: httpx.Client, execution_id: str
+) -> None:
+    # given an execution all of whose tasks are done
+    path = f"/api/flow-executions/{execution_id}"
+    assert report(worker, execution_id, ("extract", "completed"), ("send", "skipped")).is_success
+    shown: dict[str, Any] = reader.get(path).json()
+    assert shown["status"] == "running"
+    tasks = reader.get("/api/task-executions", params={"flow_execution_id": execution_id}).json()["task_executions"]
+    assert {one["task_name"]: one["processing_status"] for one in tasks} == {
+        "extract": "completed",
+        "send": "cancelled",
+    }
+    listed = until(lambda: reader.get("/api/flow-executions", params={"flow_id": shown["flow_id"]}).json())
+    assert listed == [shown]
+
+    # when
+    deleted = operator.delete(path)
+
+    # then
+    assert (deleted.status_code, deleted.content) == (httpx.codes.NO_CONTENT, b"")
+    assert reader.get(path).status_code == httpx.codes.NOT_FOUND
+    assert report(worker, execution_id, ("extract", "failed")).status_code == httpx.codes.NOT_FOUND
+
+
+def test_reader_may_not_report(reader: httpx.Client, execution_id: str) -> None:
+    assert report(reader, execution_id, ("extract", "running")).status_code == httpx.codes.FORBIDDEN
+
+
+def test_batch_of_ten_takes_less_than_twice_the_time_of_one(
+    operator: httpx.Client, worker: httpx.Client, reader: httpx.Client
+) -> None:
+    # given tasks that no round has touched before
+    names = [f"task-{number:03d}" for number in range(11 * (ROUNDS + 1))]
+    body = {"flow_id": str(uuid4()), "input": {}, "task_names": names}
+    execution_id = operator.post("/api/flow-executions", json=body).json()["id"]
+    seconds: dict[int, list[float]] = {1: [], 10: []}
+
+    def is_announced(name: str) -> bool:
+        history = reader.get(f"/v1/executions/{execution_id}/tasks/{name}/history").json()["items"]
+        return any(one["status"] == "COMPLETED" for one in history)
+
+    # when both are measured in turn, after a first round that does not count, each once all is quiet again: what
+    # follows from a batch shares the machine with the next here
+    for number in range(ROUNDS + 1):
+        for size, taken in seconds.items():
+            batch = [(names.pop(), "completed") for _ in range(size)]
+            began = time.perf_counter()
+            assert report(worker, execution_id, *batch).is_success
+            ended = time.perf_counter()
+            if number:
+                taken.append(ended - began)
+            for name, _ in batch:
+                until(partial(is_announced, name))
+
+    # then
+    one, ten = (statistics.median(seconds[size]) for size in (1, 10))
+    assert ten < 2 * one, f"one: {one * 1000:.1f} ms, ten: {ten * 1000:.1f} ms"

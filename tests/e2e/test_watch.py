@@ -1,0 +1,154 @@
+"""Live sockets against the local cloud: who may watch, and what they are told."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from local.api import Api
+from local.stack import Home, Stack
+from local.watch import run_watch
+from local.worker import Worker, WorkQueue, sample_work
+
+PATIENCE_SECONDS = 60.0
+
+
+@pytest.fixture
+def api(stack: Stack) -> Iterator[Api]:
+    with Api(stack) as api:
+        yield api
+
+
+def _create(api: Api, prefix: str = "demo") -> str:
+    """One task that two wait for, whose end nobody has reported yet."""
+    name = f"{prefix}-{uuid4()}"
+    tasks = [{"taskId": "first"}, *({"taskId": task, "dependsOn": ["first"]} for task in ("second", "third"))]
+    api.call("operator", "POST", "executions", body={"executionId": name, "tasks": tasks})
+    return name
+
+
+def _report(api: Api, execution: str, task: str, **said: Any) -> None:
+    api.call("worker", "POST", "executions", execution, "tasks", task, "status", body=said)
+
+
+def _url(api: Api, execution: str) -> str:
+    url: str = api.call("reader", "POST", "executions", execution, "watch").body["url"]
+    return url
+
+
+def _messages(socket: ClientConnection) -> Iterator[dict[str, Any]]:
+    """What is told, to the end of the execution."""
+    while True:
+        message: dict[str, Any] = json.loads(socket.recv(timeout=PATIENCE_SECONDS))
+        yield message
+        if message["type"] == "execution.status" and message["status"] != "RUNNING":
+            return
+
+
+def test_a_watcher_sees_every_change_of_its_execution_in_order_and_none_of_another(api: Api) -> None:
+    watched, other = _create(api), _create(api)
+
+    with connect(_url(api, watched), proxy=None) as socket:
+        seen_at = {task["taskId"]: task["version"] for task in api.pages("reader", "executions", watched, "tasks")}
+        for task in ("first", "second", "third"):
+            for execution in (other, watched):
+                _report(api, execution, task, status="IN_PROGRESS", attempt=1)
+                if task == "second":
+                    _report(api, execution, task, status="FAILED", failureReason="RATE_LIMITED", attempt=1)
+                _report(api, execution, task, status="COMPLETED", attempt=1)
+        messages = list(_messages(socket))
+
+    told: dict[str, dict[int, str]] = defaultdict(dict)
+    for message in messages:
+        assert message["executionId"] == watched
+        if message["type"] == "task.status":
+            versions = told[message["taskId"]]
+            assert message["version"] in versions or message["version"] > max(versions, default=0)
+            versions[message["version"]] = message["status"]
+    for task in ("first", "second", "third"):
+        path = ("executions", watched, "tasks", task, "history")
+        changes = {
+            entry["version"]: entry["status"]
+            for entry in api.pages("reader", *path)
+            if entry["verdict"] == "applied" and entry["version"] > seen_at[task]
+        }
+        assert changes.items() <= told[task].items()
+        assert told[task][max(told[task])] == "COMPLETED"
+    assert messages[-1]["type"] == "execution.status"
+    assert messages[-1]["status"] == "COMPLETED"
+
+
+def test_a_ticket_is_good_for_one_connection(api: Api) -> None:
+    url = _url(api, _create(api))
+
+    with connect(url, proxy=None), pytest.raises(InvalidStatus) as refused:
+        connect(url, proxy=None)
+
+    assert refused.value.response.status_code in (401, 403)
+
+
+def test_a_ticket_that_has_run_out_is_refused(stack: Stack, api: Api) -> None:
+    url = _url(api, _create(api))
+    ticket = url.partition("ticket=")[2]
+    key = {"S": f"TICKET#{ticket}"}
+    stack.aws("dynamodb").update_item(
+        TableName=stack.table_name,
+        Key={"pk": key, "sk": key},
+        UpdateExpression="SET validUntil = :past",
+        ConditionExpression="attribute_exists(pk)",
+        ExpressionAttributeValues={":past": {"N": "1"}},
+    )
+
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, proxy=None)
+
+    assert refused.value.response.status_code in (401, 403)
+
+
+@pytest.mark.parametrize("query", ["", "?ticket=bm90LWEtdGlja2V0"])
+def test_nobody_watches_without_a_ticket(query: str, stack: Stack) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(stack.live_url + query, proxy=None)
+
+    assert refused.value.response.status_code in (401, 403)
+
+
+def test_make_watch_shows_tasks_as_they_move_and_ends_with_the_execution(
+    stack: Stack, home: Home, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execution = _create(api, "night")
+    stop = Event()
+    worker = Worker(WorkQueue(stack.aws("sqs"), stack.work_queue_url, api), api, sample_work)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(worker.run, stop)
+        try:
+            status = run_watch(home, execution)
+        finally:
+            stop.set()
+        working.result()
+
+    shown = capsys.readouterr().out
+    assert status == 0
+    assert f"execution {execution} is RUNNING" in shown
+    assert "third COMPLETED" in shown
+    assert "execution COMPLETED" in shown
+    assert shown.splitlines()[-1] == "3 COMPLETED"
+
+
+def test_watching_what_is_not_there_is_told_in_one_line(
+    stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stack.live_url
+
+    status = run_watch(home, "never-created")
+
+    assert status == 2
+    assert capsys.readouterr().err == "There is no execution 'never-created'.\n"

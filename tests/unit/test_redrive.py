@@ -1,0 +1,238 @@
+"""What a redrive sends on, what it leaves, and what it says of it."""
+
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.redrive import GOES_BACK_TO, IS_READ_AGAIN_BY, STAYS, Place, Redriven, place_on_aws, redrive
+
+STREAM = "arn:aws:dynamodb:eu-north-1:123456789012:table/t/stream/2026-01-10T08:00:00.000"
+
+
+class Queues:
+    """An SQS client."""
+
+    def __init__(self, **messages: list[str]) -> None:
+        self.messages = {name: list(bodies) for name, bodies in messages.items()}
+        self.hidden: dict[str, list[str]] = {}
+        self.refused: set[str] = set()
+
+    def get_queue_attributes(self, **asked: Any) -> dict[str, Any]:
+        return {"Attributes": {"ApproximateNumberOfMessages": str(len(self.messages.get(asked["QueueUrl"], [])))}}
+
+    def receive_message(self, **asked: Any) -> dict[str, Any]:
+        waiting = self.messages.get(asked["QueueUrl"], [])
+        given, waiting[:] = waiting[: asked["MaxNumberOfMessages"]], waiting[asked["MaxNumberOfMessages"] :]
+        self.hidden.setdefault(asked["QueueUrl"], []).extend(given)
+        return {"Messages": [{"Body": body, "ReceiptHandle": body} for body in given]} if given else {}
+
+    def send_message_batch(self, **asked: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = {"Successful": [], "Failed": []}
+        for entry in asked["Entries"]:
+            if entry["MessageBody"] in self.refused:
+                answer["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "Message": "later"})
+            else:
+                self.messages.setdefault(asked["QueueUrl"], []).append(entry["MessageBody"])
+                answer["Successful"].append({"Id": entry["Id"]})
+        return answer
+
+    def delete_message(self, **asked: Any) -> None:
+        self.hidden[asked["QueueUrl"]].remove(asked["ReceiptHandle"])
+
+
+class Stream:
+    """A DynamoDB streams client with one shard, whose pages hold two records; every other page is empty."""
+
+    def __init__(self, *records: dict[str, Any], error: str | None = None) -> None:
+        self.records = records
+        self.error = error
+
+    def get_shard_iterator(self, **asked: Any) -> dict[str, Any]:
+        if self.error:
+            raise ClientError({"Error": {"Code": self.error, "Message": ""}}, "GetShardIterator")
+        numbers = [record["dynamodb"]["SequenceNumber"] for record in self.records]
+        assert asked["ShardIteratorType"] == "AT_SEQUENCE_NUMBER"
+        return {"ShardIterator": f"{numbers.index(asked['SequenceNumber'])}/empty"}
+
+    def get_records(self, **asked: Any) -> dict[str, Any]:
+        place, _, kind = asked["ShardIterator"].partition("/")
+        if kind == "empty":
+            return {"Records": [], "NextShardIterator": f"{place}/full"}
+        start = int(place)
+        return {"Records": list(self.records[start : start + 2]), "NextShardIterator": f"{start + 2}/empty"}
+
+
+class Functions:
+    """A Lambda client."""
+
+    def __init__(self, answer: Any = None, *, error: str | None = None) -> None:
+        self.answer = answer
+        self.error = error
+        self.invoked: list[tuple[str, list[Any]]] = []
+
+    def invoke(self, **asked: Any) -> dict[str, Any]:
+        self.invoked.append((asked["FunctionName"], json.loads(asked["Payload"])["Records"]))
+        said = {"Payload": io.BytesIO(json.dumps(self.answer or {"batchItemFailures": []}).encode())}
+        return {**said, "FunctionError": self.error} if self.error else said
+
+
+def _record(number: int, sk: str = "TASK#expose", event: str = "MODIFY") -> dict[str, Any]:
+    change = {
+        "ApproximateCreationDateTime": datetime(2026, 1, 17, 22, 58, tzinfo=UTC),
+        "Keys": {"pk": {"S": "EXEC#default#night"}, "sk": {"S": sk}},
+        "SequenceNumber": f"{number:021d}",
+    }
+    return {"eventID": str(number), "eventName": event, "dynamodb": change}
+
+
+def _set_aside(first: int, last: int) -> str:
+    batch = {"streamArn": STREAM, "shardId": "shardId-1"}
+    batch |= {"startSequenceNumber": f"{first:021d}", "endSequenceNumber": f"{last:021d}"}
+    return json.dumps({"DDBStreamBatchInfo": batch})
+
+
+def _redriven(queues: Queues, stream: Stream | None = None, functions: Functions | None = None) -> dict[str, Redriven]:
+    names = [*GOES_BACK_TO, *GOES_BACK_TO.values(), *IS_READ_AGAIN_BY, *STAYS]
+    place = Place(
+        sqs=queues,
+        streams=stream or Stream(),
+        functions=functions or Functions(),
+        queue_urls={name: name for name in names},
+        function_names={"notifier": "Notifier", "retry_scheduler": "RetryScheduler"},
+    )
+    return {one.queue: one for one in redrive(place)}
+
+
+@pytest.mark.parametrize(("source", "target"), GOES_BACK_TO.items())
+def test_messages_go_back_to_the_queue_that_they_came_from(source: str, target: str) -> None:
+    bodies = [f"timer {number}" for number in range(23)]
+    queues = Queues(**{source: bodies})
+
+    done = _redriven(queues)[source]
+
+    assert done == Redriven(source, 23, 23, [])
+    assert sorted(queues.messages[target]) == sorted(bodies)
+    assert queues.messages[source] == queues.hidden[source] == []
+
+
+def test_a_message_that_was_not_sent_is_not_deleted() -> None:
+    queues = Queues(TimerFailures=["one", "two"])
+    queues.refused = {"one"}
+
+    done = _redriven(queues)["TimerFailures"]
+
+    assert (done.found, done.sent_on) == (2, 1)
+    assert "InternalError" in done.notes[0]
+    assert queues.hidden["TimerFailures"] == ["one"]
+
+
+def test_what_fails_again_meanwhile_is_not_taken_a_second_time() -> None:
+    class Again(Queues):
+        def send_message_batch(self, **asked: Any) -> dict[str, Any]:
+            self.messages["TimerFailures"] += [entry["MessageBody"] for entry in asked["Entries"]]
+            return super().send_message_batch(**asked)
+
+    queues = Again(TimerFailures=["one", "two", "three"])
+
+    assert _redriven(queues)["TimerFailures"].sent_on == 3
+    assert len(queues.messages["TimerFailures"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "function"), [("NotifierFailures", "Notifier"), ("RetrySchedulerFailures", "RetryScheduler")]
+)
+def test_the_changes_of_a_batch_are_read_and_handed_to_the_function(source: str, function: str) -> None:
+    queues = Queues(**{source: [_set_aside(2, 6)]})
+    others = [_record(3, "INPUT#expose"), _record(5, event="REMOVE")]
+    stream = Stream(_record(1), _record(2), others[0], _record(4, "EXEC"), others[1], _record(6), _record(7))
+    functions = Functions()
+
+    done = _redriven(queues, stream, functions)[source]
+
+    assert done == Redriven(source, 1, 1, [])
+    ((called, records),) = functions.invoked
+    assert called == function
+    assert [record["eventID"] for record in records] == ["2", "4", "6"]
+    assert {record["eventSourceARN"] for record in records} == {STREAM}
+    assert records[0]["dynamodb"]["ApproximateCreationDateTime"] == 1768690680.0
+    assert queues.hidden[source] == []
+
+
+def test_many_changes_are_handed_over_a_hundred_at_a_time() -> None:
+    functions = Functions()
+    stream = Stream(*(_record(number) for number in range(1, 251)))
+
+    _redriven(Queues(NotifierFailures=[_set_aside(1, 250)]), stream, functions)
+
+    assert [len(records) for _, records in functions.invoked] == [100, 100, 50]
+
+
+@pytest.mark.parametrize(
+    ("body", "stream", "functions", "words"),
+    [
+        (_set_aside(1, 1), Stream(error="TrimmedDataAccessException"), Functions(), "they are gone"),
+        (_set_aside(1, 1), Stream(error="ResourceNotFoundException"), Functions(), "they are gone"),
+        ("no message of Lambda's", Stream(), Functions(), "does not say where"),
+        (_set_aside(1, 9), Stream(_record(1)), Functions(), "did not come to the last"),
+        (_set_aside(1, 1), Stream(_record(1)), Functions({"errorMessage": "boom"}, error="Unhandled"), "failed: boom"),
+        (
+            _set_aside(1, 1),
+            Stream(_record(1)),
+            Functions({"batchItemFailures": [{"itemIdentifier": "1"}]}),
+            "gave 1 of 1 changes back",
+        ),
+    ],
+)
+def test_what_cannot_be_sent_on_stays_and_is_told(body: str, stream: Stream, functions: Functions, words: str) -> None:
+    queues = Queues(NotifierFailures=[body])
+
+    done = _redriven(queues, stream, functions)["NotifierFailures"]
+
+    assert (done.found, done.sent_on) == (1, 0)
+    assert words in done.notes[0]
+    assert queues.hidden["NotifierFailures"] == [body]
+
+
+def test_another_error_of_a_service_breaks_the_redrive_off() -> None:
+    with pytest.raises(ClientError):
+        _redriven(Queues(NotifierFailures=[_set_aside(1, 1)]), Stream(error="AccessDeniedException"))
+
+
+@pytest.mark.parametrize("name", STAYS)
+def test_what_nothing_can_be_done_about_is_counted(name: str) -> None:
+    assert _redriven(Queues(**{name: ["one"]}))[name] == Redriven(name, 1, 0, [STAYS[name]])
+
+
+def test_on_aws_queues_and_functions_are_those_of_the_stack() -> None:
+    class CloudFormation:
+        def describe_stacks(self, **asked: Any) -> dict[str, Any]:
+            assert asked == {"StackName": "night"}
+            outputs = [("TimerFailuresUrl", "https://timers"), ("TableName", "t")]
+            return {"Stacks": [{"Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs]}]}
+
+        def get_paginator(self, operation: str) -> Any:
+            assert operation == "list_stack_resources"
+            return self
+
+        def paginate(self, **_: Any) -> list[dict[str, Any]]:
+            functions = [("RetrySchedulerFunction", "night-rs"), ("NotifierFunction", "night-n")]
+            kinds = [
+                {"ResourceType": "AWS::Lambda::Function", "LogicalResourceId": a, "PhysicalResourceId": b}
+                for a, b in functions
+            ]
+            table = {"ResourceType": "AWS::DynamoDB::Table", "LogicalResourceId": "T", "PhysicalResourceId": "t"}
+            return [{"StackResourceSummaries": [kinds[0], table]}, {"StackResourceSummaries": [kinds[1]]}]
+
+    class Session:
+        def client(self, service: str) -> Any:
+            return CloudFormation() if service == "cloudformation" else service
+
+    place = place_on_aws("night", Session())
+
+    assert place.queue_urls == {"TimerFailures": "https://timers"}
+    assert place.function_names == {"retry_scheduler": "night-rs", "notifier": "night-n"}
+    assert (place.sqs, place.streams, place.functions) == ("sqs", "dynamodbstreams", "lambda")

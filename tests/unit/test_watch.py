@@ -1,0 +1,176 @@
+"""What a watcher makes of a socket that repeats itself, misses something and breaks."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Self, cast
+
+import pytest
+from websockets.exceptions import ConnectionClosedError, InvalidHandshake
+
+from local import watch
+from local.api import Api, Reply
+from local.stack import LocalCloudError
+from local.watch import Feed, Update, line_of
+
+AT = "2026-01-17T22:58:44.456Z"
+
+
+class Service:
+    """An execution whose tasks are as the last message on them, or what was missed, says."""
+
+    def __init__(self) -> None:
+        self.tasks = {"a": ("PENDING", 1), "b": ("PENDING", 1)}
+        self.status = "RUNNING"
+        self.tickets = 0
+
+    def call(self, client: str, method: str, *path: str, body: Any = None, query: Any = None) -> Reply:
+        assert (client, path[:2], body, query) == ("reader", ("executions", "night"), None, None)
+        if method == "POST":
+            self.tickets += 1
+            return Reply(200, {"url": f"ws://live?ticket={self.tickets}"}, {}, 1, 0.0)
+        version = 1 if self.status == "RUNNING" else 2
+        counts = {"PENDING": sum(status == "PENDING" for status, _ in self.tasks.values())}
+        return Reply(200, {"status": self.status, "version": version, "updatedAt": AT, "counts": counts}, {}, 1, 0.0)
+
+    def pages(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
+        assert (client, path[-1]) == ("reader", "tasks")
+        for name, (status, version) in self.tasks.items():
+            yield {"taskId": name, "status": status, "version": version, "updatedAt": AT, "attempt": 1}
+
+
+class Socket:
+    """Plays a script: messages, and what happens to the service meanwhile."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script = list(script)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def recv(self, timeout: float) -> str:
+        assert timeout > 0
+        step = self.script.pop(0) if self.script else ConnectionClosedError(None, None)
+        if callable(step):
+            step()
+            return self.recv(timeout)
+        if isinstance(step, BaseException):
+            raise step
+        return json.dumps(step)
+
+
+def _task(name: str, status: str, version: int) -> dict[str, Any]:
+    told = {"executionId": "night", "taskId": name, "status": status, "version": version, "attempt": 1, "at": AT}
+    return {"type": "task.status", **told}
+
+
+def _end(status: str) -> dict[str, Any]:
+    return {"type": "execution.status", "executionId": "night", "status": status, "version": 2, "at": AT}
+
+
+def _updates(service: Service, sockets: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str, int]]:
+    def connect(url: str, **_: Any) -> Socket:
+        assert url == f"ws://live?ticket={service.tickets}"
+        socket = sockets.pop(0)
+        if isinstance(socket, BaseException):
+            raise socket
+        return cast("Socket", socket)
+
+    monkeypatch.setattr(watch, "connect", connect)
+    monkeypatch.setattr(watch, "_POLL_SECONDS", 0.0)
+    found = list(Feed(cast("Api", service), "night").updates())
+    return [(one.task_id, one.status, one.version) for one in found]
+
+
+def _set(service: Service, **tasks: tuple[str, int]) -> Any:
+    return lambda: service.tasks.update(tasks)
+
+
+def _over(service: Service, status: str = "COMPLETED") -> Any:
+    return lambda: setattr(service, "status", status)
+
+
+FIRST = [("a", "PENDING", 1), ("b", "PENDING", 1), (None, "RUNNING", 1)]
+DONE = {"a": ("COMPLETED", 3), "b": ("COMPLETED", 2)}
+
+
+def test_what_was_seen_before_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service()
+    told = [
+        _task("a", "SCHEDULED", 2),
+        _task("a", "SCHEDULED", 2),
+        _task("a", "PENDING", 1),
+        _task("a", "COMPLETED", 3),
+    ]
+    socket = Socket(*told, _task("b", "COMPLETED", 2), _set(service, **DONE), _over(service), _end("COMPLETED"))
+
+    found = _updates(service, [socket], monkeypatch)
+
+    assert found == [
+        *FIRST,
+        *(("a", "SCHEDULED", 2), ("a", "COMPLETED", 3), ("b", "COMPLETED", 2), (None, "COMPLETED", 2)),
+    ]
+
+
+def test_what_was_missed_while_the_connection_was_lost_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service()
+    broken = Socket(_task("a", "SCHEDULED", 2), _set(service, **DONE))
+    second = Socket(_over(service), _end("COMPLETED"))
+
+    found = _updates(service, [broken, second], monkeypatch)
+
+    assert found == [
+        *FIRST,
+        *(("a", "SCHEDULED", 2), ("a", "COMPLETED", 3), ("b", "COMPLETED", 2), (None, "COMPLETED", 2)),
+    ]
+    assert service.tickets == 2
+
+
+def test_when_nothing_is_told_for_long_it_looks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service()
+    silent = Socket(_set(service, **DONE), _over(service), TimeoutError())
+
+    found = _updates(service, [silent], monkeypatch)
+
+    assert found == [*FIRST, ("a", "COMPLETED", 3), ("b", "COMPLETED", 2), (None, "COMPLETED", 2)]
+
+
+def test_what_is_cancelled_after_the_end_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service()
+    looks: list[None] = []
+    call = service.call
+
+    def calling(*arguments: Any, **named: Any) -> Reply:
+        looks.append(None)
+        if service.status == "FAILED" and len(looks) > 5:
+            service.tasks["b"] = ("CANCELED", 2)
+        return call(*arguments, **named)
+
+    service.call = calling  # type: ignore[method-assign]
+    socket = Socket(_set(service, a=("FAILED_WITH_TERMINAL_ERROR", 2)), _over(service, "FAILED"), _end("FAILED"))
+
+    found = _updates(service, [socket], monkeypatch)
+
+    assert found[-1] == ("b", "CANCELED", 2)
+
+
+def test_a_connection_that_is_refused_is_tried_again_with_another_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service()
+    socket = Socket(_set(service, **DONE), _over(service), _end("COMPLETED"))
+
+    found = _updates(service, [InvalidHandshake(), OSError("away"), socket], monkeypatch)
+
+    assert found[-1] == ("b", "COMPLETED", 2)
+    assert service.tickets == 3
+
+
+def test_a_socket_that_takes_no_connection_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LocalCloudError, match="does not take the connection"):
+        _updates(Service(), [OSError("away")] * 5, monkeypatch)
+
+
+def test_a_line_tells_when_what_and_why() -> None:
+    update = Update("expose [east]", "FAILED", 4, AT, attempt=2, reason="RATE_LIMITED")
+
+    assert line_of(update) == r"22:58:44.456  expose \[east] #2 [red]FAILED[/red] RATE_LIMITED"

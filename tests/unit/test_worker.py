@@ -1,0 +1,223 @@
+"""The sample worker, its queue and the service made up: what it says, when it stops, when it deletes a message."""
+
+import json
+from threading import Event
+from typing import Any, cast
+
+import pytest
+
+from local.api import Api, ApiError, Reply
+from local.worker import Assignment, Done, Failed, Worker, WorkQueue, sample_work
+
+ID = "00000101-0000-8000-8000-000000000000"
+
+
+class Queue:
+    """An SQS client with one queue."""
+
+    def __init__(self, *details: dict[str, Any]) -> None:
+        self.waiting = [
+            {"Body": json.dumps({"detail": detail}), "ReceiptHandle": str(n)} for n, detail in enumerate(details)
+        ]
+        self.deleted: list[str] = []
+        self.hidden = 0
+
+    def receive_message(self, **asked: Any) -> dict[str, Any]:
+        given, self.waiting = self.waiting[: asked["MaxNumberOfMessages"]], self.waiting[asked["MaxNumberOfMessages"] :]
+        return {"Messages": given} if given else {}
+
+    def change_message_visibility(self, **_: Any) -> None:
+        self.hidden += 1
+
+    def delete_message(self, **asked: Any) -> None:
+        self.deleted.append(asked["ReceiptHandle"])
+
+
+class Service:
+    """Answers each report as it is told to, and notes what was said, and what had been deleted by then."""
+
+    def __init__(self, queue: Queue, *, begun: str = "IN_PROGRESS", goes_on: bool = True) -> None:
+        self.queue = queue
+        self.begun = begun
+        self.goes_on = goes_on
+        self.said: list[dict[str, Any]] = []
+        self.refuses: ApiError | None = None
+
+    def call(self, client: str, method: str, *path: str, body: Any = None, query: Any = None) -> Reply:
+        assert query is None
+        if method == "GET":
+            assert client == "reader"
+            return Reply(200, {"input": {"large": True}}, {}, 1, 0.0)
+        assert (client, path[:4]) == ("worker", ("executions", "night", "tasks", "expose"))
+        assert not self.queue.deleted, "deleted before the last word was said"
+        if self.refuses:
+            raise self.refuses
+        self.said.append({"route": path[-1], **body})
+        status = self.begun if body.get("status") == "IN_PROGRESS" else body.get("status")
+        task = {"status": status, "taskExecutionId": ID}
+        return Reply(200, {"verdict": "applied", "continue": self.goes_on, "task": task}, {}, 1, 0.0)
+
+
+def _detail(**more: Any) -> dict[str, Any]:
+    return {"executionId": "night", "taskId": "expose", "attempt": 1, "taskExecutionId": ID, "input": {}, **more}
+
+
+def _worker(queue: Queue, service: Service, work: Any, **more: Any) -> Worker:
+    api = cast("Api", service)
+    return Worker(WorkQueue(queue, "url", api), api, work, **more)
+
+
+def test_it_says_that_it_begins_then_how_it_ended_and_deletes_the_message_last() -> None:
+    queue = Queue(_detail())
+    service = Service(queue)
+
+    assert _worker(queue, service, lambda *_: Done({"stars": 42})).work_once()
+
+    assert service.said == [
+        {"route": "status", "status": "IN_PROGRESS", "taskExecutionId": ID},
+        {"route": "status", "status": "COMPLETED", "output": {"stars": 42}, "taskExecutionId": ID},
+    ]
+    assert queue.deleted == ["0"]
+
+
+def test_without_a_message_there_is_nothing_to_do() -> None:
+    queue = Queue()
+
+    assert not _worker(queue, Service(queue), lambda *_: Done()).work_once()
+
+
+def test_a_failure_is_reported_with_reason_message_and_patience() -> None:
+    queue = Queue(_detail())
+    service = Service(queue)
+
+    _worker(queue, service, lambda *_: Failed("RATE_LIMITED", "slow down", 3)).work_once()
+
+    told = {"status": "FAILED", "failureReason": "RATE_LIMITED", "message": "slow down", "retryAfterSeconds": 3}
+    assert service.said[-1] == {"route": "status", **told, "taskExecutionId": ID}
+
+
+def test_an_exception_of_the_work_is_a_failure_that_may_be_retried() -> None:
+    def work(*_: Any) -> Done:
+        raise ZeroDivisionError("no stars")
+
+    queue = Queue(_detail())
+    service = Service(queue)
+
+    _worker(queue, service, work).work_once()
+
+    assert service.said[-1]["failureReason"] == "RETRYABLE_ERROR"
+    assert service.said[-1]["message"] == "ZeroDivisionError: no stars"
+    assert queue.deleted == ["0"]
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "CANCELED", "FAILED"])
+def test_what_is_not_wanted_any_more_is_not_done(status: str) -> None:
+    queue = Queue(_detail())
+    service = Service(queue, begun=status)
+
+    _worker(queue, service, lambda *_: pytest.fail("it worked")).work_once()
+
+    assert [said["status"] for said in service.said] == ["IN_PROGRESS"]
+    assert queue.deleted == ["0"]
+
+
+def test_an_attempt_that_another_has_followed_is_not_done() -> None:
+    queue = Queue(_detail(taskExecutionId="00000202-0000-8000-8000-000000000000"))
+
+    _worker(queue, Service(queue), lambda *_: pytest.fail("it worked")).work_once()
+
+    assert queue.deleted == ["0"]
+
+
+def test_while_it_works_it_sends_heartbeats_and_keeps_the_message_hidden() -> None:
+    queue = Queue(_detail())
+    service = Service(queue)
+    beaten = Event()
+
+    def work(_: Assignment, called_off: Event) -> Done:
+        assert beaten.wait(10)
+        assert not called_off.is_set()
+        return Done()
+
+    def call(*arguments: Any, **named: Any) -> Reply:
+        if arguments[-1] == "heartbeat":
+            beaten.set()
+        return Service.call(service, *arguments, **named)
+
+    service.call = call  # type: ignore[method-assign]
+    _worker(queue, service, work, heartbeat_seconds=0.01).work_once()
+
+    assert {"route": "heartbeat", "taskExecutionId": ID} in service.said
+    assert queue.hidden >= 1
+    assert service.said[-1]["status"] == "COMPLETED"
+
+
+def test_work_that_is_called_off_ends_without_a_report() -> None:
+    queue = Queue(_detail())
+    service = Service(queue, goes_on=False)
+
+    def work(_: Assignment, called_off: Event) -> Done:
+        assert called_off.wait(10)
+        return Done()
+
+    _worker(queue, service, work, heartbeat_seconds=0.01).work_once()
+
+    assert [said["route"] for said in service.said] == ["status", "heartbeat"]
+    assert queue.deleted == ["0"]
+
+
+def test_an_input_that_is_too_large_for_an_event_is_read() -> None:
+    queue = Queue({name: value for name, value in _detail(inputPath="/v1/x").items() if name != "input"})
+    seen: list[Any] = []
+
+    def work(assignment: Assignment, _: Event) -> Done:
+        seen.append(assignment.input)
+        return Done()
+
+    _worker(queue, Service(queue), work).work_once()
+
+    assert seen == [{"large": True}]
+
+
+def test_a_refused_report_ends_the_assignment() -> None:
+    queue = Queue(_detail())
+    service = Service(queue)
+    service.refuses = ApiError("POST", 404, {"detail": "no such task"})
+
+    _worker(queue, service, lambda *_: pytest.fail("it worked")).work_once()
+
+    assert queue.deleted == ["0"]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_while_the_service_is_busy_the_message_stays(status: int) -> None:
+    queue = Queue(_detail())
+    service = Service(queue)
+    service.refuses = ApiError("POST", status, {"detail": "busy"})
+    told: list[str] = []
+    stop = Event()
+
+    def tell(words: str) -> None:
+        told.append(words)
+        stop.set()
+
+    _worker(queue, service, lambda *_: Done(), tell=tell).run(stop)
+
+    assert queue.deleted == []
+    assert "busy" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "attempt", "outcome"),
+    [
+        ({}, 3, Done({"attempt": 3})),
+        ({"output": {"a": 1}}, 1, Done({"a": 1})),
+        ({"failureReason": "RATE_LIMITED", "retryAfterSeconds": 2}, 1, Failed("RATE_LIMITED", "as the input asked", 2)),
+        ({"failureReason": "RATE_LIMITED"}, 2, Done({"attempt": 2})),
+        ({"failureReason": "RATE_LIMITED", "failAttempts": 2}, 2, Failed("RATE_LIMITED", "as the input asked")),
+    ],
+)
+def test_the_sample_work_ends_as_its_input_says(asked: dict[str, Any], attempt: int, outcome: Done | Failed) -> None:
+    assignment = Assignment("night", "expose", attempt, ID, {"seconds": 0, **asked}, "")
+
+    assert sample_work(assignment, Event()) == outcome
