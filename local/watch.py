@@ -168,7 +168,7 @@ def run_watch(home: Home, execution_id: str) -> int:
     Returns
     -------
     int
-        0 when it is over or nobody wants to watch any more, 1 if the service did not go on, 2 if there is nothing to watch.
+        0 when it is over or the user stops watching, 1 if the service did not go on, 2 if there is nothing to see.
     """
     if not execution_id:
         print("EXECUTION= names the execution to watch.", file=sys.stderr)

@@ -24,6 +24,12 @@ ANSWERS = {
     "create-circle": ("executions", HTTPStatus.UNPROCESSABLE_ENTITY),
     "create-execution": ("executions", HTTPStatus.OK),
     "create-rehearsal": ("executions", HTTPStatus.OK),
+    "forge-add-children": ("forge_contract", HTTPStatus.OK),
+    "forge-register-scan": ("forge_contract", HTTPStatus.OK),
+    "forge-report-duplicate-failure": ("forge_contract", HTTPStatus.OK),
+    "forge-report-success": ("forge_contract", HTTPStatus.OK),
+    "forge-report-unknown-scan": ("forge_contract", HTTPStatus.NOT_FOUND),
+    "forge-report-without-connection": ("forge_contract", HTTPStatus.BAD_REQUEST),
     "get-docs": ("api_description", HTTPStatus.OK),
     "get-execution": ("executions", HTTPStatus.OK),
     "get-health": ("api_description", HTTPStatus.OK),
@@ -53,6 +59,16 @@ ANSWERS = {
     "retry-execution": ("execution_control", HTTPStatus.OK),
     "send-heartbeat": ("report_status", HTTPStatus.OK),
     "send-late-heartbeat": ("report_status", HTTPStatus.OK),
+    "superai-add-late-failure": ("superai_contract", HTTPStatus.OK),
+    "superai-add-nothing": ("superai_contract", HTTPStatus.UNPROCESSABLE_ENTITY),
+    "superai-add-task-statuses": ("superai_contract", HTTPStatus.OK),
+    "superai-add-unknown-names": ("superai_contract", HTTPStatus.BAD_REQUEST),
+    "superai-cancel-unknown-flow-execution": ("superai_contract", HTTPStatus.NOT_FOUND),
+    "superai-create-flow-execution": ("superai_contract", HTTPStatus.CREATED),
+    "superai-delete-unknown-flow-execution": ("superai_contract", HTTPStatus.NOT_FOUND),
+    "superai-get-flow-execution": ("superai_contract", HTTPStatus.OK),
+    "superai-list-flow-executions": ("superai_contract", HTTPStatus.OK),
+    "superai-list-task-executions": ("superai_contract", HTTPStatus.OK),
     "watch-execution": ("execution_control", HTTPStatus.OK),
     "watch-unknown-execution": ("execution_control", HTTPStatus.NOT_FOUND),
 }
@@ -92,6 +108,8 @@ def prepared(stack: Stack, home: Home) -> Home:
         ("executions", "create-execution"),
         ("executions", "create-rehearsal"),
         ("execution_control", "cancel-execution"),
+        ("forge_contract", "forge-register-scan"),
+        ("superai_contract", "superai-create-flow-execution"),
     ):
         answer = invoke(function, _event(name), home=home).answer
         assert answer["statusCode"] in (HTTPStatus.CREATED, HTTPStatus.OK), answer

@@ -162,6 +162,23 @@ def test_success_in_the_very_moment_of_the_retry_stays(world: World) -> None:
     assert now_is(world, task).status is TaskStatus.COMPLETED
 
 
+def test_terminal_error_in_the_very_moment_of_the_retry_stays(world: World) -> None:
+    # given
+    task, timer = given_failure(world)
+
+    def around(operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
+        if operation == "update_item":
+            world.report(task.task_id, TaskStatus.FAILED_WITH_TERMINAL_ERROR, attempt=1)
+        return send()
+
+    # when
+    did = world.through(intercepted(world.table.client, around)).dispatcher.fire(timer)
+
+    # then
+    assert did == "obsolete"
+    assert (now_is(world, task).status, now_is(world, task).attempt) == (TaskStatus.FAILED_WITH_TERMINAL_ERROR, 1)
+
+
 @pytest.mark.parametrize(
     ("status", "fields"),
     [
@@ -349,7 +366,7 @@ def test_attempt_that_was_timed_out_can_still_succeed(world: World) -> None:
 
 
 @pytest.mark.parametrize("reason", list(FailureReason))
-@pytest.mark.parametrize("attempt", [1, 2, 3])
+@pytest.mark.parametrize("attempt", [1, 3])
 @pytest.mark.parametrize("asked", [None, 120])
 def test_worker_is_told_what_the_scheduler_arms(
     world: World,

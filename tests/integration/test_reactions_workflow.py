@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -238,6 +239,28 @@ def test_no_task_starts_before_its_parents_whatever_call_the_advancer_dies_at(wo
     assert call > 1
 
 
+def test_two_advancers_with_the_same_announcement_count_it_once(world: World) -> None:
+    # given: between one's reading and its counting, the other does all of it
+    world.create(*some_tasks("one", "two"), TaskDefinition("join", depends_on=("one", "two")))
+    world.report("one")
+    counted: list[bool] = []
+
+    def around(operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
+        if operation == "transact_write_items" and not counted:
+            counted.append(True)
+            world.advance("one")
+        return send()
+
+    # when
+    world.through(intercepted(world.table.client, around)).advance("one")
+
+    # then
+    assert counted
+    assert world.task("join").status is TaskStatus.PENDING
+    world.complete("two")
+    assert world.task("join").status is TaskStatus.SCHEDULED
+
+
 def test_advancers_side_by_side_count_each_parent_once_and_end_the_execution_once(world: World) -> None:
     # given
     parents = [f"parent{number}" for number in range(8)]
@@ -457,6 +480,22 @@ def test_task_whose_input_would_grow_too_large_fails_and_says_so(world: World, v
     assert world.task("other").status is TaskStatus.SCHEDULED
     world.advance("sink")
     assert world.status() is ExecutionStatus.FAILED
+
+
+def test_input_that_would_grow_too_large_is_given_up_before_it_has_grown(world: World) -> None:
+    # given: references that would make it 450 MB
+    given_references(world, sink={"text": "${source.output}" * 5_000})
+    world.report("source", output=json.dumps({"much": "x" * 90_000}))
+
+    # when
+    tracemalloc.start()
+    world.advance("source")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    # then
+    assert world.task("sink").status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
+    assert peak < 50_000_000
 
 
 def test_large_reference_that_fits_is_resolved(world: World) -> None:

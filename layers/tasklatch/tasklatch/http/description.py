@@ -23,6 +23,7 @@ _PATH_TYPES: Final[Mapping[str, Any]] = {
     "taskId": TaskId,
     "flow_execution_id": ExecutionId,
 }
+_CONTRACTS: Final = {"/forge/": "Forge", "/api/": "SuperAI"}
 _HEADER_NOTES: Final = {
     "Idempotency-Key": "Names this request: sent again with the same key, it returns the same execution.",
 }
@@ -51,6 +52,8 @@ def describe(operations: Iterable[Operation], *, version: str, extra: Iterable[t
             "version": version,
             "summary": "A task-status service in which a success, once recorded, is final.",
         },
+        # Relative to where the document and its page are served: the base of the routes, whatever host and stage.
+        "servers": [{"url": ".."}],
         "paths": paths,
         "components": {
             "schemas": schemas.components,
@@ -86,9 +89,16 @@ def _hashable(kind: Any) -> Any:
     return kind if isinstance(kind, type) else str(kind)
 
 
+def _tag(operation: Operation) -> str:
+    """The group that an operation is shown in: its contract, and for the native one what its token must allow."""
+    contract = next((name for prefix, name in _CONTRACTS.items() if f" {prefix}" in operation.key), None)
+    return contract or (operation.scope.value.removeprefix("tasklatch/") if operation.scope else "open")
+
+
 def _described(operation: Operation, path: str, schemas: _Schemas) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
+        "tags": [_tag(operation)],
         "summary": operation.summary,
         "parameters": _parameters(operation, path),
         "responses": _responses(operation, schemas),
