@@ -1,20 +1,13 @@
-"""SuperAI's contract over HTTP: what its workers send, and how fast a batch is."""
+"""SuperAI's contract over HTTP, as its workers and clients call it."""
 
-import statistics
-import time
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.e2e.test_api import until
-
-ROUNDS: Final = 9
-MEASURES: Final = 4
 
 
 @pytest.fixture
@@ -92,41 +85,3 @@ def test_execution_lives_until_it_is_deleted(
 
 def test_reader_may_not_report(reader: httpx.Client, execution_id: str) -> None:
     assert report(reader, execution_id, ("extract", "running")).status_code == httpx.codes.FORBIDDEN
-
-
-@pytest.fixture
-def medians(operator: httpx.Client, worker: httpx.Client, reader: httpx.Client) -> Callable[[], tuple[float, float]]:
-    """Measure how long a batch of one takes and a batch of ten, in seconds, on tasks that nothing has touched."""
-
-    def measure() -> tuple[float, float]:
-        names = [f"task-{number:03d}" for number in range(11 * (ROUNDS + 1))]
-        body = {"flow_id": str(uuid4()), "input": {}, "task_names": names}
-        execution_id = operator.post("/api/flow-executions", json=body).json()["id"]
-
-        def is_announced(name: str) -> bool:
-            history = reader.get(f"/v1/executions/{execution_id}/tasks/{name}/history").json()["items"]
-            return any(one["status"] == "COMPLETED" for one in history)
-
-        seconds: dict[int, list[float]] = {1: [], 10: []}
-        for number in range(ROUNDS + 1):
-            for size, taken in seconds.items():
-                batch = [(names.pop(), "completed") for _ in range(size)]
-                began = time.perf_counter()
-                assert report(worker, execution_id, *batch).is_success
-                ended = time.perf_counter()
-                if number:
-                    taken.append(ended - began)
-                # What follows from a batch shares this machine with the next: it comes once all is quiet again
-                for name, _ in batch:
-                    until(partial(is_announced, name))
-        return statistics.median(seconds[1]), statistics.median(seconds[10])
-
-    return measure
-
-
-def test_batch_of_ten_takes_less_than_twice_the_time_of_one(medians: Callable[[], tuple[float, float]]) -> None:
-    # The emulator and whatever else runs share the processor: a measure that was disturbed is taken again
-    measured: list[tuple[float, float]] = []
-    while not any(ten < 2 * one for one, ten in measured):
-        assert len(measured) < MEASURES, f"one and ten, in seconds: {measured}"
-        measured.append(medians())
