@@ -126,8 +126,10 @@ $(VENV)/.bootstrapped: requirements/bootstrap.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@touch $@
 
+# A second time with the machine's own certificates: some networks put theirs in front of everything
 $(READY): $(VENV)/.bootstrapped requirements/dev.txt
 	@echo "Installing the pinned tools into $(VENV)"; began=$$SECONDS; \
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt; \
+	sync="pip sync --quiet --python $(BIN)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt"; \
+	$(BIN)/uv $$sync 2>/dev/null || $(BIN)/uv --system-certs $$sync; \
 	echo "Installed in $$((SECONDS - began)) s"
 	@touch $@
