@@ -246,7 +246,7 @@ def test_only_the_reports_that_the_table_never_took_are_busy(statements_table: T
     # given
     table = statements_table
     task_ids = given_tasks(table, 30)
-    time_left = FakeTime(left_ms=4_000)
+    time_left = FakeTime(left_ms=8_000)
     client = intercepted(table.client, Statements(task_ids[7], "ThrottlingError", None))
 
     # when
@@ -268,11 +268,11 @@ def test_busy_item_is_503_within_the_answer_and_says_when_to_come_again(statemen
         table.put(stored_item(a_task(execution_id=table.tenant, task_id=task_id)))
     statuses = [{"taskId": task_id, "status": "COMPLETED"} for task_id in ("stuck", "free")]
 
-    # when: with hardly any time left, so that nothing is waited for
+    # when: with hardly any time left, so that next to nothing is waited for
     reply = call_api(
         module.handler,
         api_event(ROUTE, path={"executionId": table.tenant}, body={"statuses": statuses}),
-        Context(remaining_ms=900),
+        Context(remaining_ms=4_501),
     )
 
     # then

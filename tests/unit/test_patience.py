@@ -80,9 +80,17 @@ def test_it_gives_up_while_there_is_time_to_answer(left_ms: int) -> None:
     assert sum(time.slept) * 1000 <= left_ms
 
 
-def test_first_try_is_made_however_little_time_is_left() -> None:
-    time = FakeTime(left_ms=1)
-    assert Patience(time.remaining_ms, time.sleep).call(failing(0, refused("x"))) == "done"
+def test_no_call_is_begun_that_might_not_end_in_time() -> None:
+    # given
+    time = FakeTime(left_ms=4_000)
+    made: list[str] = []
+
+    # when
+    with pytest.raises(BusyError):
+        Patience(time.remaining_ms, time.sleep).call(lambda: made.append("call"))
+
+    # then
+    assert not made
 
 
 @pytest.mark.parametrize("draw", [0.0, 1.0])

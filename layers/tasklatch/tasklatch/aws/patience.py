@@ -53,19 +53,23 @@ class Patience:
     def tries(self) -> Iterator[int]:
         """Yield a number for each try, and wait between them.
 
+        Where there is no time even for a first, none is made: many calls one after the other, each of them quick, must
+        not run into the end of the function's time either.
+
         Raises
         ------
         BusyError
             When there is no time for another.
         """
-        number = 0
+        number, wait = 0, 0.0
         while True:
+            if self._remaining_ms() - wait * 1000 < _RESERVE_MS:
+                raise BusyError("the table is busy; nothing was acknowledged, send it again")
+            if number:
+                self._sleep(wait)
             yield number
             ceiling = min(_FIRST_WAIT * 2**number, _LONGEST_WAIT)
             wait = random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
-            if self._remaining_ms() - wait * 1000 < _RESERVE_MS:
-                raise BusyError("the table is busy; nothing was acknowledged, send it again")
-            self._sleep(wait)
             number += 1
 
     def call(self, request: Callable[[], T]) -> T:
