@@ -159,10 +159,7 @@ class Executions:
         NotFoundError
             If there is none.
         """
-        found = self._find(tenant, execution_id)
-        if found is None:
-            raise NotFoundError("execution", execution_id)
-        return found
+        return self._workflow.read(tenant, execution_id)
 
     def counts(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
         """Count an execution's tasks by status, as they stand now."""
@@ -461,11 +458,10 @@ class Executions:
         return None
 
     def _find(self, tenant: str, execution_id: str) -> Execution | None:
-        key = execution_key(tenant, execution_id)
-        answer = self._patience.call(
-            lambda: self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True),
-        )
-        return execution_of(answer["Item"]) if "Item" in answer else None
+        try:
+            return self.get(tenant, execution_id)
+        except NotFoundError:
+            return None
 
     def read_tasks(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
         """Read some of an execution's tasks; those that are not there do not come.
