@@ -85,6 +85,16 @@ test: $(READY) ## every test (PYTEST_ARGS="-k name" for some)
 		case $$status in 5) ;; 0) [ $$outcome != 5 ] || outcome=0 ;; *) outcome=$$status ;; esac; \
 	done; exit $$outcome
 
+.PHONY: prove
+prove: $(READY) ## the promises under every order, fault and kill, for longer than `make test` does it
+	@outcome=0; for part in "-n auto --maxprocesses 4 tests/proof" "tests/e2e/test_killing.py"; do \
+		TASKLATCH_PROVE=1 $(RUN) $(BIN)/python -m pytest $$part $(PYTEST_ARGS) || outcome=$$?; \
+	done; exit $$outcome
+
+.PHONY: bench
+bench: $(READY) ## speed and cost, as ratios in one run; a table, and JSON in .local/bench.json
+	@$(RUN) PYTHONPATH=layers/tasklatch $(BIN)/python -m tests.benchmarks
+
 .PHONY: check
 check: $(READY) ## formatting, lint, types and the template's rules
 	@$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""The environment that the functions are deployed with, the same for every test that does not start a cloud."""
+"""What all tests share: the environment that the functions are deployed with, and the figures that tests print."""
 
 import pytest
 
@@ -29,3 +29,18 @@ def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     settings.cache_clear()
     clients.dynamodb.cache_clear()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have counted or measured (`record_property`), whichever process they ran in."""
+    figures = [
+        (report.nodeid, name, value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, value in report.user_properties
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        for nodeid, name, value in sorted(figures, key=lambda figure: figure[:2]):
+            terminalreporter.line(f"{nodeid.rpartition('/')[2]}: {name}: {value}")
