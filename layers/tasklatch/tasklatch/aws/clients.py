@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
 
-# Trying again is up to `tasklatch.aws.patience`, which knows the time that is left.
+# Trying again is up to `tasklatch.aws.patience`, which knows the time that is left; and requests are checked by AWS, so
+# that botocore need not do it first, for each parameter of each statement of a batch.
 _CONFIG = Config(
     connect_timeout=1,
     read_timeout=3,
     retries={"mode": "standard", "total_max_attempts": 1},
     max_pool_connections=10,
+    parameter_validation=False,
 )
 
 
