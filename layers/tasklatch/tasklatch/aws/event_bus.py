@@ -1,12 +1,11 @@
 """The event bus: ten announcements a call, and none of them lost on the way."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from tasklatch.aws.batch_put import chunks
 from tasklatch.aws.patience import Patience
 from tasklatch.domain.announcement import Topic
 from tasklatch.settings import Settings
@@ -44,14 +43,14 @@ class EventBus:
         self._patience = patience
 
     def publish(self, published: Sequence[BusEvent]) -> None:
-        """Publish announcements; those that the bus did not take are sent again.
+        """Publish announcements, those about one thing in order; those that the bus did not take are sent again.
 
         Raises
         ------
         BusyError
             When the bus would not take them all in time.
         """
-        for chunk in chunks(published, _ENTRIES_A_CALL):
+        for chunk in _calls(published):
             entries: list[Any] = [
                 {
                     "Source": SOURCE,
@@ -68,3 +67,18 @@ class EventBus:
                 ]
                 if not answer["FailedEntryCount"]:
                     break
+
+
+def _calls(published: Sequence[BusEvent]) -> Iterator[list[BusEvent]]:
+    """Cut into calls that each speak once about one thing: of two words, the bus might refuse the first alone."""
+    call: list[BusEvent] = []
+    named: set[tuple[str, str | None]] = set()
+    for one in published:
+        about = (one.detail["executionId"], one.detail.get("taskId"))
+        if len(call) == _ENTRIES_A_CALL or about in named:
+            yield call
+            call, named = [], set()
+        call.append(one)
+        named.add(about)
+    if call:
+        yield call
