@@ -1,7 +1,7 @@
 """The event bus: ten announcements a call, and none of them lost on the way."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -69,16 +69,21 @@ class EventBus:
                     break
 
 
-def _calls(published: Sequence[BusEvent]) -> Iterator[list[BusEvent]]:
-    """Cut into calls that each speak once about one thing: of two words, the bus might refuse the first alone."""
-    call: list[BusEvent] = []
-    named: set[tuple[str, str | None]] = set()
+def _calls(published: Sequence[BusEvent]) -> list[list[BusEvent]]:
+    """Cut into calls that each speak once about one thing: of two words, the bus might refuse the first alone.
+
+    Between tasks there is no order to keep; what is said of an execution does not overtake what was said before.
+    """
+    calls: list[list[BusEvent]] = []
+    latest: dict[tuple[str, str | None], int] = {}
     for one in published:
-        about = (one.detail["executionId"], one.detail.get("taskId"))
-        if len(call) == _ENTRIES_A_CALL or about in named:
-            yield call
-            call, named = [], set()
-        call.append(one)
-        named.add(about)
-    if call:
-        yield call
+        task = one.detail.get("taskId")
+        about = (one.detail["executionId"], task)
+        place = max(latest.get(about, -1) + 1, 0 if task else len(calls) - 1)
+        while place < len(calls) and len(calls[place]) == _ENTRIES_A_CALL:
+            place += 1
+        if place == len(calls):
+            calls.append([])
+        calls[place].append(one)
+        latest[about] = place
+    return calls
