@@ -10,7 +10,7 @@ from typing import Final
 from tests.proof.emulated_aws import Call, Served
 from tests.proof.fault_check import Outcome, broken_promises, differences, outcome_of
 from tests.proof.fault_scenarios import SCENARIOS
-from tests.proof.faults import LASTING, LATENCY_MS, Fault, faults_of, inflict
+from tests.proof.faults import ALIKE, LASTING, LATENCY_MS, Fault, faults_of, inflict
 from tests.proof.whole_service import PromiseBrokenError, WholeService, whole_service
 
 _MOST_ALIKE: Final = 3
@@ -129,11 +129,22 @@ def each_place_once(cases: Iterable[Case]) -> list[Case]:
 
 
 def each_kind_once(cases: Iterable[Case]) -> list[Case]:
-    """One case for each fault at each kind of call of each function."""
-    first: dict[tuple[Fault, str, str], Case] = {}
+    """One case for each kind of fault at each kind of call of each function.
+
+    Of faults that are one to whoever calls, because nothing was done or because it was and nobody said so, the calls
+    take turns.
+    """
+    first: dict[tuple[str, str, Fault], Case] = {}
     for case in cases:
-        first.setdefault((case.fault, case.function, case.place[1]), case)
-    return list(first.values())
+        first.setdefault((case.function, case.place[1], case.fault), case)
+    turns: dict[tuple[str, str], int] = {}
+    for function, operation, _ in first:
+        turns.setdefault((function, operation), len(turns))
+    return [
+        case
+        for (function, operation, fault), case in first.items()
+        if all(alike[turns[function, operation] % len(alike)] is fault for alike in ALIKE if fault in alike)
+    ]
 
 
 def faults_found(case: Case) -> list[str]:

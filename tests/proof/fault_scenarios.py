@@ -176,5 +176,5 @@ def create(service: WholeService, execution_id: str, *tasks: Mapping[str, Any], 
 
 
 SCENARIOS: Final[Mapping[str, Callable[[WholeService], None]]] = {
-    scenario.__name__: scenario for scenario in (reporting, workflows, forge, superai, losses)
+    scenario.__name__: scenario for scenario in (forge, superai, losses, workflows, reporting)
 }

@@ -39,6 +39,12 @@ class Fault(StrEnum):
 LASTING: Final = frozenset({Fault.OUTAGE, Fault.OUTAGE_AFTER})
 """Those that last until the invocation gives up."""
 
+ALIKE: Final = (
+    (Fault.THROTTLED, Fault.SERVER_ERROR, Fault.UNREACHABLE, Fault.TIMED_OUT_BEFORE),
+    (Fault.SERVER_ERROR_AFTER, Fault.TIMED_OUT_AFTER, Fault.ANSWER_LOST),
+)
+"""Those that whoever calls cannot tell apart by what was done."""
+
 LATENCY_MS: Final[Mapping[Fault, int]] = {
     Fault.TIMED_OUT_BEFORE: 3_000,
     Fault.TIMED_OUT_AFTER: 3_000,
