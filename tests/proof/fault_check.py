@@ -16,6 +16,8 @@ _TIMES: Final = frozenset(
 _NOT_COMPARED: Final = _TIMES | {"additions", "receipt"}
 _OF_WATCHERS: Final = ("TICKET#", "LIVE#", "CONNECTION#", "RECONCILER")
 _HISTORY: Final = "HIST#"
+_KEPT_AS: Final = {"FAILED": ("FAILED", "FAILED_WITH_TERMINAL_ERROR")}
+"""A failure for a reason that is not retried is kept as a terminal error."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def broken_promises(service: WholeService) -> Iterator[str]:
     yield from success_is_final(service.aws.stream)
     yield from each_attempt_is_opened_once(service.aws.stream)
     yield from what_was_acknowledged_is_kept(service.acknowledged, service.items())
+    yield from no_change_is_claimed_twice(service.acknowledged)
     yield from changes_are_announced_in_order(service.aws.events)
 
 
@@ -120,19 +123,21 @@ def each_attempt_is_opened_once(stream: Iterable[Mapping[str, Any]]) -> Iterator
 
 
 def what_was_acknowledged_is_kept(told: Iterable[Acknowledged], items: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Each report that was answered is in its task's history, with the verdict and the version that were told.
-
-    A failure for a reason that is not retried is kept as a terminal error.
-    """
-    kept = {
-        (item[keys.PK]["S"], item["verdict"]["S"], item["version"]["N"])
-        for item in items
-        if item[keys.PK]["S"].startswith(_HISTORY)
-    }
+    """Each report that was answered is in its task's history, with the verdict and the version that were told."""
+    kept: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for item in items:
+        if item[keys.PK]["S"].startswith(_HISTORY):
+            kept[item[keys.PK]["S"], item["verdict"]["S"], item["version"]["N"]].add(item["status"]["S"])
     for one in told:
         pk = keys.history_pk("default", one.execution_id, one.task_id)
-        if (pk, one.verdict, str(one.version)) not in kept:
+        if kept[pk, one.verdict, str(one.version)].isdisjoint(_KEPT_AS.get(one.status, (one.status,))):
             yield f"{one} was acknowledged and is missing"
+
+
+def no_change_is_claimed_twice(told: Iterable[Acknowledged]) -> Iterator[str]:
+    """No two reports were told that the same version is their doing."""
+    claims = Counter((one.execution_id, one.task_id, one.version) for one in told if one.verdict == "applied")
+    yield from (f"{claim} was told to {count} reports as theirs" for claim, count in claims.items() if count > 1)
 
 
 def changes_are_announced_in_order(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -142,7 +142,7 @@ def take_refused_statements_for_done(parsed: Parsed) -> None:
             response.pop("Error", None)
 
 
-_announce, _record, _heartbeat = Announcer.announce, Ledger.record, Ledger.heartbeat
+_announce, _record = Announcer.announce, Ledger.record
 
 
 def announce_and_hide_that_it_was_busy(self: Announcer, changes: Any) -> None:
@@ -173,56 +173,71 @@ def report_no_failed_message(seed: str) -> Callable[[Patch], Iterator[None]]:
 
 
 SEEDED: Final[dict[str, tuple[Callable[[Patch], Iterator[None]], str, str]]] = {
-    "FailedEntryCount is not looked at": (in_answers("PutEvents", swallow_failed_entries), "notifier", "PutEvents"),
+    "FailedEntryCount is not looked at": (
+        in_answers("PutEvents", swallow_failed_entries),
+        "notifier",
+        "PutEvents",
+        Fault.FIRST_PART_REFUSED,
+    ),
     "UnprocessedItems are not put again": (
         in_answers("BatchWriteItem", lambda parsed: parsed.update(UnprocessedItems={})),
         "notifier",
         "BatchWriteItem",
+        Fault.FIRST_PART_REFUSED,
     ),
     "UnprocessedKeys are not asked for again": (
         in_answers("BatchGetItem", lambda parsed: parsed.update(UnprocessedKeys={})),
-        "reconciler",
+        "notifier",
         "BatchGetItem",
+        Fault.FIRST_PART_REFUSED,
     ),
     "Failed messages are not sent again": (
         in_answers("SendMessageBatch", lambda parsed: parsed.update(Failed=[])),
         "retry_scheduler",
         "SendMessageBatch",
+        Fault.FIRST_PART_REFUSED,
     ),
     "a refused statement of a batch is taken for done": (
         in_answers("BatchExecuteStatement", take_refused_statements_for_done),
         "report_status",
         "BatchExecuteStatement",
+        Fault.FIRST_PART_REFUSED,
     ),
     "a server error is not tried again": (
         in_code("tasklatch.aws.patience._is_busy", lambda _: False),
         "report_status",
         "UpdateItem",
+        Fault.SERVER_ERROR,
     ),
     "a batch of changes that was not announced is not reported": (
         in_code("tasklatch.aws.announcer.Announcer.announce", announce_and_hide_that_it_was_busy),
         "notifier",
         "BatchWriteItem",
+        Fault.OUTAGE,
     ),
     "a timer that could not be served is not reported": (
         report_no_failed_message("retry_dispatcher"),
         "retry_dispatcher",
         "UpdateItem",
+        Fault.OUTAGE,
     ),
     "an announcement that could not be served is not reported": (
         report_no_failed_message("workflow_advancer"),
         "workflow_advancer",
         "GetItem",
+        Fault.OUTAGE,
     ),
     "a report is acknowledged before it is written": (
         in_code("tasklatch.aws.ledger.Ledger.record", acknowledge_before_the_write),
         "report_status",
         "UpdateItem",
+        Fault.OUTAGE,
     ),
     "a request does not recognise its own write": (
         in_code("tasklatch.aws.ledger.judge", lambda _latch, _found: Verdict.DUPLICATE),
         "report_status",
         "UpdateItem",
+        Fault.ANSWER_LOST,
     ),
 }
 
@@ -231,9 +246,14 @@ SEEDED: Final[dict[str, tuple[Callable[[Patch], Iterator[None]], str, str]]] = {
 def test_seeded_bug_is_found(
     bug: str, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
-    # given: what a run without faults ends in, recorded before the bug is there
-    seed, function, operation = SEEDED[bug]
-    cases = [case for case in all_cases() if (case.function, case.place[1]) == (function, operation)]
+    # given: what runs without faults end in, recorded before the bug is there
+    seed, *where = SEEDED[bug]
+    cases = [
+        case
+        for scenario in SCENARIOS
+        for case in recording_of(scenario).cases
+        if [case.function, case.place[1], case.fault] == where
+    ]
     assert cases
 
     # when

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
-from itertools import count
+from itertools import count, islice
+from threading import Lock
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -52,7 +53,6 @@ FUNCTIONS: Final = (
     "superai_contract",
     "workflow_advancer",
 )
-_SENDS: Final = 6
 _STREAM_BATCH: Final = 100
 _QUEUE_BATCH: Final = 10
 
@@ -107,6 +107,8 @@ class WholeService:
         The one under way.
     redelivered
         How often each function was called again.
+    most_sends
+        How often a caller sends a request before it gives up.
     """
 
     aws: EmulatedAws
@@ -115,12 +117,14 @@ class WholeService:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     redelivered: Counter[str] = field(default_factory=Counter)
     resent: set[str] = field(default_factory=set)
+    most_sends: int = 6
     _advance_queue: list["_Message"] = field(default_factory=list)
     _timer_queue: list["_Message"] = field(default_factory=list)
     _read: Counter[str] = field(default_factory=Counter)
     _tries: Counter[tuple[str, str]] = field(default_factory=Counter)
     answers: list["Answered"] = field(default_factory=list)
     _routed: int = 0
+    _lock: Lock = field(default_factory=Lock)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     # ------------------------------------------------------------ what callers do
@@ -156,7 +160,7 @@ class WholeService:
         sent = 0
         waiting = list(range(len(statuses)))
         while waiting:
-            _check(sent < _SENDS, "a batch was not taken")
+            _check(sent < self.most_sends, "a batch was not taken")
             body = {"statuses": [statuses[index] for index in waiting]}
             reply, sends = self._send("report_status", route, (execution_id,), (), {"body": body}, was_sent=sent > 0)
             sent += sends
@@ -173,7 +177,7 @@ class WholeService:
 
     def watch(self, execution_id: str) -> str:
         """Connect a watcher: with a new ticket each time that it is not let in."""
-        for number in range(_SENDS):
+        for number in range(self.most_sends):
             answer = self.call("execution_control", "POST /v1/executions/{executionId}/watch", execution_id)
             connection_id = f"watcher-{number}"
             told = {"routeKey": "$connect", "connectionId": connection_id}
@@ -214,7 +218,7 @@ class WholeService:
     def reconcile(self) -> None:
         """Run the safety net until it ends well, a while after all else has come to rest."""
         self.clock.now += OVERDUE_MS + 1_000
-        for _ in range(_SENDS):
+        for _ in range(self.most_sends):
             try:
                 self._invoke("reconciler", "rate", lambda handler, context: handler({}, context))
             except (KilledError, Exception) as failed:  # noqa: BLE001 - a run that fails is followed by the next
@@ -254,10 +258,10 @@ class WholeService:
         """Send a request until it is answered other than 503; tell how often it was sent."""
         number = next(self._numbers)
         names = [part[1:-1] for part in route.split("/") if part.startswith("{")]
-        for sends in range(1, _SENDS + 1):
+        for sends in range(1, self.most_sends + 1):
             request_id = f"request-{number}-{sends}"
             if was_sent or sends > 1:
-                self.redelivered[function] += 1
+                self._note_redelivery(function)
                 self.resent.add(request_id)
             event = api_event(route, path=dict(zip(names, path, strict=True)), request_id=request_id, **request)
             try:
@@ -270,7 +274,7 @@ class WholeService:
             right = {*range(200, 300), *(again if sends > 1 else ())}
             _check(reply.status in right, f"{route} answered {reply.status}: {reply.text}")
             return reply, sends
-        raise PromiseBrokenError(f"{route} was not answered in {_SENDS} tries")
+        raise PromiseBrokenError(f"{route} was not answered in {self.most_sends} tries")
 
     def _invoke(self, function: str, trigger: str, call: Callable[[Handler, Invocation], T]) -> T:
         before = self.invocation
@@ -289,13 +293,11 @@ class WholeService:
         start = self._read[function]
         if start == len(records):
             return False
-        fitting = [
-            (place, record)
-            for place, record in enumerate(records[start:], start)
-            if any(_match_esm_filter(record, pattern) for pattern in _filters()[function])
-        ][:_STREAM_BATCH]
+        end = len(records)
+        fits = (place for place in range(start, end) if _fits(records[place], function))
+        fitting = [(place, records[place]) for place in islice(fits, _STREAM_BATCH)]
         if not fitting:
-            self._read[function] = len(records)
+            self._read[function] = end
             return False
         batch = [record for _, record in fitting]
         failed = self._hand_over(function, "stream", batch)
@@ -329,13 +331,18 @@ class WholeService:
             return set(names)
         failures = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         _check(failures <= set(names), f"{function} reported what it was not given: {failures}")
-        self.redelivered[function] += bool(failures)
+        if failures:
+            self._note_redelivery(function)
         return failures
 
     def _note_failure(self, function: str, failed: BaseException) -> None:
-        self.redelivered[function] += 1
+        self._note_redelivery(function)
         if not isinstance(failed, KilledError):
-            self.redelivered[f"{function} raised {type(failed).__name__}"] += 1
+            self._note_redelivery(f"{function} raised {type(failed).__name__}")
+
+    def _note_redelivery(self, name: str) -> None:
+        with self._lock:
+            self.redelivered[name] += 1
 
     def _count_try(self, function: str, name: str) -> None:
         self._tries[function, name] += 1
@@ -386,6 +393,10 @@ def whole_service() -> Iterator[WholeService]:
             yield WholeService(aws, clock)
         finally:
             settings.cache_clear()
+
+
+def _fits(record: dict[str, Any], function: str) -> bool:
+    return any(_match_esm_filter(record, pattern) for pattern in _filters()[function])
 
 
 def _answer(event: dict[str, Any], handler: Handler, context: Invocation) -> Reply:
