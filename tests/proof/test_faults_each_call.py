@@ -172,7 +172,10 @@ def report_no_failed_message(seed: str) -> Callable[[Patch], Iterator[None]]:
     return apply
 
 
-SEEDED: Final[dict[str, tuple[Callable[[Patch], Iterator[None]], str, str]]] = {
+Seed = Callable[[Patch], Iterator[None]]
+
+# What the bug is; and where it shows: at which calls of which function, under which fault
+SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
     "FailedEntryCount is not looked at": (
         in_answers("PutEvents", swallow_failed_entries),
         "notifier",
