@@ -53,12 +53,21 @@ def retries() -> Request:
 RECONCILES: Final = (Request("reconciler", wait_ms=OVERDUE_MS + 1), Request("reconciler"))
 
 ONE_ATTEMPT = Case(
-    "every report on one attempt, twice",
+    "every report on one attempt",
     [a_task(attempts=1)],
     {
         "first": [says("IN_PROGRESS", attempt=1), says("FAILED", attempt=1)],
         "second": [says("COMPLETED", attempt=1, output={"rows": 3})],
         "third": [says("FAILED_WITH_TERMINAL_ERROR", attempt=1)],
+    },
+    one_attempt=True,
+)
+SAID_TWICE = Case(
+    "a success and a failure, each said twice",
+    [a_task(attempts=1)],
+    {
+        "first": [says("FAILED", attempt=1), says("FAILED", attempt=1)],
+        "second": [says("COMPLETED", attempt=1, output={"rows": 3})],
         "again": [says("COMPLETED", attempt=1, output={"rows": 3})],
     },
     one_attempt=True,
@@ -82,6 +91,24 @@ STALE_FAILURE = Case(
         "last": [says("COMPLETED", when=handed_out(3), attempt=3)],
     },
 )
+OLD_FAILURE = Case(
+    "a duplicate of the first attempt's worker, after the second was handed out",
+    [a_task()],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "duplicate": [says("FAILED", when=handed_out(2), attempt=1, message="late")],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+UNOPENED = Case(
+    "reports on an attempt that may not be open yet",
+    [a_task()],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "early": [says("FAILED", attempt=2)],
+        "hasty": [says("COMPLETED", attempt=2)],
+    },
+)
 UNNAMED = Case(
     "reports that name no attempt",
     [a_task()],
@@ -91,12 +118,22 @@ UNNAMED = Case(
     },
 )
 DEADLINE = Case(
-    "a worker that is silent, late and back again",
-    [a_task(timeoutSeconds=30, heartbeatTimeoutSeconds=10)],
+    "a worker that is late, and the one that is given its task",
+    [a_task(timeoutSeconds=30)],
     {
-        "first": [says("IN_PROGRESS", attempt=1), beats(), says("COMPLETED", attempt=1)],
+        "first": [says("IN_PROGRESS", attempt=1), says("COMPLETED", attempt=1)],
         "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
     },
+)
+HEARTBEAT = Case(
+    "a worker that is silent, and heard of again",
+    [a_task(attempts=1, heartbeatTimeoutSeconds=10)],
+    {"first": [says("IN_PROGRESS", attempt=1), beats(), says("COMPLETED", attempt=1)]},
+)
+SILENT = Case(
+    "a worker that is silent for good after a heartbeat",
+    [a_task(attempts=1, heartbeatTimeoutSeconds=10)],
+    {"first": [says("IN_PROGRESS", attempt=1), beats()]},
 )
 CANCEL = Case(
     "a cancellation against a success, a failure and a retry",
@@ -109,12 +146,22 @@ CANCEL = Case(
 )
 CANCEL_AND_RETRY = Case(
     "a cancellation, a person's retry, and a worker that knows of neither",
-    [a_task()],
+    [a_task(attempts=1)],
+    {"first": [says("COMPLETED", attempt=1)], "operator": [cancels(), retries()]},
+)
+FAILURE_AND_RETRY = Case(
+    "a failure for good, and a person's retry",
+    [a_task(attempts=1)],
     {
-        "first": [says("IN_PROGRESS", attempt=1), says("COMPLETED", attempt=1)],
-        "operator": [cancels(), retries()],
+        "first": [says("FAILED", attempt=1)],
+        "operator": [retries()],
         "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
     },
+)
+RESCUE_AND_RETRY = Case(
+    "a failure for good, a person's retry, and a late success",
+    FAILURE_AND_RETRY.tasks,
+    {**FAILURE_AND_RETRY.clients, "rescue": [says("COMPLETED", attempt=1)]},
 )
 CHAIN = Case(
     "a task that waits for another",
@@ -152,6 +199,11 @@ CONTINUE = Case(
         "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
     },
 )
+GONE_ON = Case(
+    "a failure that the execution goes on after",
+    CONTINUE.tasks,
+    {name: requests for name, requests in CONTINUE.clients.items() if name != "rescue"},
+)
 LOST_TIMER = Case(
     "a message that is set aside, and the reconciler",
     [a_task()],
@@ -173,15 +225,23 @@ def with_faults(case: Case, **faults: int) -> Case:
 
 ALL: Final[Sequence[Case]] = (
     ONE_ATTEMPT,
+    SAID_TWICE,
     LATE_SUCCESS,
     STALE_FAILURE,
+    OLD_FAILURE,
+    UNOPENED,
     UNNAMED,
     DEADLINE,
+    HEARTBEAT,
+    SILENT,
     CANCEL,
     CANCEL_AND_RETRY,
+    FAILURE_AND_RETRY,
+    RESCUE_AND_RETRY,
     CHAIN,
     JOIN,
     ABORT,
     CONTINUE,
+    GONE_ON,
     LOST_TIMER,
 )

@@ -6,9 +6,11 @@ What it does after the same answers is worked out once.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from functools import partial
 from typing import Any, Final
 from unittest.mock import patch
@@ -87,6 +89,10 @@ class Invocations:
         given["system_clock"] = lambda: self._clock()
         given["Patience"] = partial(Patience, sleep=lambda _seconds: None)
         with ExitStack() as stack:
+            # What they log and count is not looked at, and there are thousands of runs.
+            stack.enter_context(redirect_stdout(StringIO()))
+            stack.callback(logging.disable, logging.root.manager.disable)
+            logging.disable(logging.CRITICAL)
             for function in FUNCTIONS:
                 module = load_handler(function)
                 for name, value in given.items():

@@ -182,12 +182,12 @@ Part = tuple[str, Request]
 def parts(operation: str, request: Request) -> list[Part]:
     """What of a call happens each in a moment of its own: a batch is not one moment, whatever it costs."""
     if operation == "batch_get_item":
-        return [
-            ("get_item", {"Key": key}) for wanted in request["RequestItems"].values() for key in wanted["Keys"]
-        ]
+        return [("get_item", {"Key": key}) for wanted in request["RequestItems"].values() for key in wanted["Keys"]]
     if operation == "batch_write_item":
         return [
-            ("put_item", {"Item": one["PutRequest"]["Item"]}) for puts in request["RequestItems"].values() for one in puts
+            ("put_item", {"Item": one["PutRequest"]["Item"]})
+            for puts in request["RequestItems"].values()
+            for one in puts
         ]
     if operation == "batch_execute_statement":
         return [("execute_statement", one) for one in request["Statements"]]

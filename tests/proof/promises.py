@@ -142,10 +142,13 @@ OF_A_TASK: Final[Sequence[TaskPredicate]] = (
 
 
 def an_execution_is_completed_when_all_its_tasks_are(before: Execution, after: Execution, table: Table) -> bool:
-    """It is completed when nothing more is awaited of any of its tasks, and none ended it."""
+    """It is completed when nothing more is awaited of any of its tasks, none ended it and none was cancelled."""
     if before.version == after.version or after.status is not ExecutionStatus.COMPLETED:
         return True
-    return all(is_settled(task) and not aborts(task) for task in tasks_in(table).values())
+    return all(
+        is_settled(task) and not aborts(task) and task.status is not TaskStatus.CANCELED
+        for task in tasks_in(table).values()
+    )
 
 
 def a_completed_execution_stays_so(before: Execution, after: Execution, _table: Table) -> bool:
@@ -261,9 +264,10 @@ def counters_fit_what_they_count(view: View) -> bool:
 
 
 def an_execution_fails_by_a_task_alone(executions: Sequence[Execution], streams: Iterable[Sequence[Task]]) -> bool:
-    """It is failed only if one of its tasks failed for good; that a late success rescued the task may be too late."""
+    """It is failed only if one of its tasks failed for good or was cancelled; a late success may rescue only the task."""
     failed = any(execution.status is ExecutionStatus.FAILED for execution in executions)
-    return not failed or any(aborts(task) for stream in streams for task in stream)
+    ending = any(aborts(task) or task.status is TaskStatus.CANCELED for stream in streams for task in stream)
+    return not failed or ending
 
 
 def an_execution_runs_again_only_if_a_person_asked(executions: Sequence[Execution], *, asked: bool) -> bool:
@@ -299,16 +303,16 @@ class EveryPromise(Promises):
                     )
             return
         before, after = task_of(change.before), task_of(change.after)
+        if not self.an_attempt_is_only_spoken_for_while_it_is_the_current_one(before, after):
+            raise BrokenPromiseError(
+                "an_attempt_is_only_spoken_for_while_it_is_the_current_one",
+                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.receipt}",
+            )
         for of_task in OF_A_TASK:
             if not of_task(before, after, table):
                 raise BrokenPromiseError(of_task.__name__, f"{_as_it_stands(before)} became {_as_it_stands(after)}")
-        if not self.an_old_attempt_does_not_change_a_newer_one(before, after):
-            raise BrokenPromiseError(
-                "an_old_attempt_does_not_change_a_newer_one",
-                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.receipt}",
-            )
 
-    def an_old_attempt_does_not_change_a_newer_one(self, before: Task, after: Task) -> bool:
+    def an_attempt_is_only_spoken_for_while_it_is_the_current_one(self, before: Task, after: Task) -> bool:
         """Promise 3: all but a success holds only for the attempt that it names."""
         if after.receipt is None or after.receipt == before.receipt or after.status is TaskStatus.COMPLETED:
             return True
@@ -328,10 +332,11 @@ class EveryPromise(Promises):
             return
         stream = _stream(changes, report.task_id)
         for name, holds in (
-            ("a_report_is_refused_only_for_an_attempt_that_was_never_opened",
-             a_report_is_refused_only_for_an_attempt_that_was_never_opened(told, report, view)),
-            ("what_is_acknowledged_is_in_the_table",
-             what_is_acknowledged_is_in_the_table(told, report, view, stream)),
+            (
+                "a_report_is_refused_only_for_an_attempt_that_was_never_opened",
+                a_report_is_refused_only_for_an_attempt_that_was_never_opened(told, report, view),
+            ),
+            ("what_is_acknowledged_is_in_the_table", what_is_acknowledged_is_in_the_table(told, report, view, stream)),
             ("a_verdict_is_true", a_verdict_is_true(told, report, view, stream)),
             ("an_identical_report_is_applied_once", self.an_identical_report_is_applied_once(stream)),
         ):

@@ -247,7 +247,9 @@ class Cloud:
 
     def _table_number(self, table: memory_table.Table) -> int:
         numbered = {key: self._item_number(item) for key, item in table.items()}
-        return self.tables.number({key: self.items[item] for key, item in numbered.items()}, frozenset(numbered.items()))
+        return self.tables.number(
+            {key: self.items[item] for key, item in numbered.items()}, frozenset(numbered.items())
+        )
 
     def _item_number(self, item: Item) -> int:
         """An item's number; of those that are kept, found without looking inside."""
