@@ -313,11 +313,12 @@ class EveryPromise(Promises):
                 raise BrokenPromiseError(of_task.__name__, f"{_as_it_stands(before)} became {_as_it_stands(after)}")
 
     def an_attempt_is_only_spoken_for_while_it_is_the_current_one(self, before: Task, after: Task) -> bool:
-        """Promise 3: all but a success holds only for the attempt that it names."""
-        if after.receipt is None or after.receipt == before.receipt or after.status is TaskStatus.COMPLETED:
+        """Promise 3: a report holds only for the attempt that it names; a success for any that was opened."""
+        report = self._report_of(after.receipt) if after.receipt and after.receipt != before.receipt else None
+        if report is None or report.attempt is None:
             return True
-        report = self._report_of(after.receipt)
-        return report is None or report.attempt in (None, before.attempt)
+        late_success = report.status is TaskStatus.COMPLETED and report.attempt <= before.attempt
+        return late_success or report.attempt == before.attempt
 
     def an_identical_report_is_applied_once(self, stream: Sequence[Task]) -> bool:
         """Promise 4: what is said again, by whomever, in whatever order, changes nothing more."""
