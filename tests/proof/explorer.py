@@ -21,10 +21,9 @@ from typing import Any, Final, NamedTuple
 
 from tasklatch.aws import keys
 from tasklatch.aws.task_item import task_of
-from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
 from tests.factories import NOW, api_event
-from tests.proof.invocations import FUNCTIONS, Invocations
+from tests.proof.invocations import Invocations
 from tests.proof.memory_table import Key, Table
 from tests.proof.simulated_cloud import (
     ADVANCE,
@@ -132,7 +131,7 @@ class Case:
     name: str
     tasks: Sequence[Mapping[str, Any]]
     clients: Mapping[str, Sequence[Request]]
-    faults: Faults = Faults()
+    faults: Faults = field(default_factory=Faults)
     index_lags: bool = False
     one_attempt: bool = False
 
@@ -332,7 +331,7 @@ class Explorer:
         body = {"executionId": EXECUTION, "tasks": self._case.tasks}
         event = api_event("POST /v1/executions", body=body, request_id="creation")
         answer = self._runs.straight("executions", event, NOW, serve)
-        if answer["statusCode"] != 201:  # noqa: PLR2004 - HTTP's own number
+        if answer["statusCode"] != 201:
             raise RuntimeError(f"the case could not be set up: {answer}")
         cursors = (0,) * (len(self._cloud.followed) * len(_CONSUMERS))
         clients = ((0, 0),) * len(self._clients)
@@ -386,9 +385,9 @@ class Explorer:
         for number, (step, attempt) in enumerate(state.clients):
             requests = self._case.clients[self._clients[number]]
             source = ("client", number, step, attempt)
-            if step < len(requests) and source not in busy and not requests[step].wait_ms:
-                if requests[step].when(self._view(state.moment)):
-                    yield state, self._begin(source, requests[step].function, step, state.now)
+            sends = step < len(requests) and source not in busy and not requests[step].wait_ms
+            if sends and requests[step].when(self._view(state.moment)):
+                yield state, self._begin(source, requests[step].function, step, state.now)
 
     def _begin(self, source: tuple[Any, ...], function: str, of: int, now: int) -> Run:
         known = (*source, function, of) if source[0] == "client" else (source[0], function, of)
@@ -429,11 +428,13 @@ class Explorer:
         if call.operation == "put_item":
             return str(arguments["Item"][keys.PK]["S"]).startswith("HIST#")
         if call.operation == "get_item":
-            return str(arguments["Key"][keys.SK]["S"]).startswith(self._never_written)
+            place: str = arguments["Key"][keys.SK]["S"]
+            return place.startswith(self._never_written)
         if call.operation == "query":
             values = arguments["ExpressionAttributeValues"]
-            where = (values.get(":pk", {}).get("S", ""), values.get(":prefix", {}).get("S", ""))
-            return where[0].startswith("LIVE#") or where[1].startswith(self._never_written)
+            pk: str = values.get(":pk", {}).get("S", "")
+            prefix: str = values.get(":prefix", {}).get("S", "")
+            return pk.startswith("LIVE#") or prefix.startswith(self._never_written)
         return False
 
     def _go_on(self, state: State, run: Run) -> Iterator[tuple[Step, State]]:
@@ -539,6 +540,16 @@ class Explorer:
                     moment=outcome.moment, late=_less(state.late, call), queued=state.queued + outcome.sent
                 )
                 yield Step("lands", (), call, outcome.answer), self._settled(after)
+        yield from self._deliver_again(state)
+        if state.faults.lost_messages and self._before_reconciler(state):
+            left = state.faults._replace(lost_messages=state.faults.lost_messages - 1)
+            for message in dict.fromkeys(state.queued):
+                lost = state._replace(faults=left, queued=_less(state.queued, message))
+                yield Step("is lost", ("queue", message)), self._settled(lost)
+        yield from self._wait(state)
+
+    def _deliver_again(self, state: State) -> Iterator[tuple[Step, State]]:
+        """The stream goes back."""
         busy = {run.source for run in state.runs}
         if state.faults.redelivered:
             left = state.faults._replace(redelivered=state.faults.redelivered - 1)
@@ -548,11 +559,9 @@ class Explorer:
                     settled = self._settled(again)
                     if settled.cursors != state.cursors:
                         yield Step("delivers again", ("stream", place)), settled
-        if state.faults.lost_messages and self._before_reconciler(state):
-            left = state.faults._replace(lost_messages=state.faults.lost_messages - 1)
-            for message in dict.fromkeys(state.queued):
-                lost = state._replace(faults=left, queued=_less(state.queued, message))
-                yield Step("is lost", ("queue", message)), self._settled(lost)
+
+    def _wait(self, state: State) -> Iterator[tuple[Step, State]]:
+        """Time passes: until the next message can be taken, or as long as a client waits."""
         moments = [message.visible_at for message in state.queued if message.visible_at > state.now]
         if moments:
             yield Step("time passes"), state._replace(now=min(moments))

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Final
 
 Value = Mapping[str, Any]
-Item = Mapping[str, Value]
+Item = Mapping[str, Any]
 Names = Mapping[str, str]
 Values = Mapping[str, Value]
 
@@ -128,15 +128,19 @@ class _Parser:
             self.take(")")
             return inner
         word = self.take()
-        if word == "attribute_exists":
-            (name,) = self.arguments(1)
-            return lambda item, bound: bound.attribute(name) in item
-        if word == "attribute_not_exists":
-            (name,) = self.arguments(1)
-            return lambda item, bound: bound.attribute(name) not in item
-        if word == "begins_with":
+        return self.called(word) if self.ahead == "(" else self.compared(word)
+
+    def called(self, function: str) -> Condition:
+        if function == "begins_with":
             name, prefix = self.arguments(2)
             return lambda item, bound: _begins(bound.operand(name, item), bound.operand(prefix, item))
+        if function not in ("attribute_exists", "attribute_not_exists"):
+            raise ValueError(f"not understood: {function!r}")
+        (name,) = self.arguments(1)
+        wanted = function == "attribute_exists"
+        return lambda item, bound: (bound.attribute(name) in item) is wanted
+
+    def compared(self, word: str) -> Condition:
         if self.take_if("BETWEEN"):
             low = self.take()
             self.take("AND")
@@ -277,52 +281,65 @@ class Statement:
     returns_new: bool
 
 
-def statement(text: str, parameters: list[Value]) -> Statement:
-    """Parse a statement of the forms that the service renders."""
-    given = iter(parameters)
-    inserted = _INSERT_STATEMENT.fullmatch(text)
-    if inserted is not None:
-        item = {field.partition(":")[0].strip().strip("'"): next(given) for field in inserted["fields"].split(", ")}
-        return Statement({}, item, "", "", {}, {}, returns_new=False)
-    found = _UPDATE_STATEMENT.fullmatch(text)
-    if found is None:
-        raise ValueError(f"not understood: {text!r}")
-    names: dict[str, str] = {}
-    values: dict[str, Value] = {}
+class _Said:
+    """What a statement says, with placeholders in the order in which its parameters are given."""
 
-    def name(attribute: str) -> str:
-        names[f"#{attribute}"] = attribute
+    def __init__(self, given: Iterator[Value]) -> None:
+        self._given = given
+        self.names: dict[str, str] = {}
+        self.values: dict[str, Value] = {":one": {"N": "1"}}
+
+    def name(self, attribute: str) -> str:
+        self.names[f"#{attribute}"] = attribute
         return f"#{attribute}"
 
-    def value() -> str:
-        placeholder = f":p{len(values)}"
-        values[placeholder] = next(given)
+    def _value(self) -> str:
+        placeholder = f":p{len(self.values)}"
+        self.values[placeholder] = next(self._given)
         return placeholder
 
-    sets: list[str] = []
-    removes: list[str] = []
-    rest = _CLAUSE.sub("", found["clauses"]).strip()
-    if rest:
-        raise ValueError(f"not understood: {rest!r}")
-    for clause in _CLAUSE.finditer(found["clauses"]):
-        if clause["kind"] == "REMOVE":
-            removes.append(name(clause["name"]))
-        elif clause["same"] is not None:
-            values[":one"] = {"N": "1"}
-            sets.append(f"{name(clause['name'])} = {name(clause['same'])} + :one")
-        else:
-            sets.append(f"{name(clause['name'])} = {value()}")
-    key: dict[str, Value] = {}
-    terms: list[str] = []
-    for part in found["where"].split(" AND "):
-        term = _TERM.fullmatch(part)
-        if term is None:
-            raise ValueError(f"not understood: {part!r}")
-        if term["name"] in ("pk", "sk"):
-            key[term["name"]] = next(given)
-        else:
-            terms.append(f"{name(term['name'])} {term['sign']} {value()}")
+    def clauses(self, text: str) -> tuple[list[str], list[str]]:
+        """What is set, and what is removed."""
+        sets: list[str] = []
+        removes: list[str] = []
+        for clause in _CLAUSE.finditer(text):
+            target = self.name(clause["name"])
+            if clause["kind"] == "REMOVE":
+                removes.append(target)
+            elif clause["same"] is not None:
+                sets.append(f"{target} = {self.name(clause['same'])} + :one")
+            else:
+                sets.append(f"{target} = {self._value()}")
+        return sets, removes
+
+    def terms(self, text: str) -> tuple[dict[str, Value], list[str]]:
+        """The key, and what must hold."""
+        key: dict[str, Value] = {}
+        terms: list[str] = []
+        for part in text.split(" AND "):
+            term = _TERM.fullmatch(part)
+            if term is None:
+                raise ValueError(f"not understood: {part!r}")
+            if term["name"] in ("pk", "sk"):
+                key[term["name"]] = next(self._given)
+            else:
+                terms.append(f"{self.name(term['name'])} {term['sign']} {self._value()}")
+        return key, terms
+
+
+def statement(text: str, parameters: list[Value]) -> Statement:
+    """Parse a statement of the forms that the service renders."""
+    inserted = _INSERT_STATEMENT.fullmatch(text)
+    if inserted is not None:
+        fields = [field.partition(":")[0].strip().strip("'") for field in inserted["fields"].split(", ")]
+        return Statement({}, dict(zip(fields, parameters, strict=True)), "", "", {}, {}, returns_new=False)
+    found = _UPDATE_STATEMENT.fullmatch(text)
+    if found is None or _CLAUSE.sub("", found["clauses"]).strip():
+        raise ValueError(f"not understood: {text!r}")
+    said = _Said(iter(parameters))
+    sets, removes = said.clauses(found["clauses"])
+    key, terms = said.terms(found["where"])
     updated = ("SET " + ", ".join(sets) if sets else "") + (" REMOVE " + ", ".join(removes) if removes else "")
-    condition_text = " AND ".join(["attribute_exists(#pk)", *terms])
-    names["#pk"] = "pk"
+    condition_text = " AND ".join([f"attribute_exists({said.name('pk')})", *terms])
+    names, values = said.names, said.values
     return Statement(key, None, updated, condition_text, names, values, returns_new=found["returning"] is not None)

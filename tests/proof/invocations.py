@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from functools import partial
+from io import StringIO
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -86,7 +86,7 @@ class Invocations:
         given: dict[str, Any] = {
             name: lambda *_, service=service: _Client(service, self._called) for name, service in _CLIENTS.items()
         }
-        given["system_clock"] = lambda: self._clock()
+        given["system_clock"] = self._now
         given["Patience"] = partial(Patience, sleep=lambda _seconds: None)
         with ExitStack() as stack:
             # What they log and count is not looked at, and there are thousands of runs.
@@ -153,6 +153,9 @@ class Invocations:
             return None, load_handler(run.function).handler(json.loads(run.event), Context(_TIME_LEFT_MS))
         except _Paused:
             return made[-1], None
+
+    def _now(self) -> int:
+        return self._clock()
 
     def _called(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
         return self._call(service, operation, arguments)

@@ -178,7 +178,7 @@ def what_was_said(request: Request) -> Report | None:
     return ReportBody.model_validate(request.body).report(TENANT, EXECUTION, request.path["taskId"])
 
 
-def a_report_is_refused_only_for_an_attempt_that_was_never_opened(told: Told, report: Report, view: View) -> bool:
+def a_report_is_refused_only_for_an_attempt_that_was_never_opened(told: Told, report: Report) -> bool:
     """Promise 4: whatever is said of an attempt that was opened is taken."""
     if told.status == _OK:
         return True
@@ -198,7 +198,7 @@ def what_is_acknowledged_is_in_the_table(told: Told, report: Report, view: View,
     return entry is not None and entry["verdict"]["S"] == verdict
 
 
-def a_verdict_is_true(told: Told, report: Report, view: View, stream: Sequence[Task]) -> bool:
+def a_verdict_is_true(told: Told, report: Report, view: View) -> bool:
     """What a worker is told fits how the task stood, and a success is never told that it came to nothing."""
     if told.status != _OK:
         return True
@@ -264,7 +264,7 @@ def counters_fit_what_they_count(view: View) -> bool:
 
 
 def an_execution_fails_by_a_task_alone(executions: Sequence[Execution], streams: Iterable[Sequence[Task]]) -> bool:
-    """It is failed only if one of its tasks failed for good or was cancelled; a late success may rescue only the task."""
+    """It is failed only if one of its tasks failed for good or was cancelled; a success may come too late."""
     failed = any(execution.status is ExecutionStatus.FAILED for execution in executions)
     ending = any(aborts(task) or task.status is TaskStatus.CANCELED for stream in streams for task in stream)
     return not failed or ending
@@ -335,10 +335,10 @@ class EveryPromise(Promises):
         for name, holds in (
             (
                 "a_report_is_refused_only_for_an_attempt_that_was_never_opened",
-                a_report_is_refused_only_for_an_attempt_that_was_never_opened(told, report, view),
+                a_report_is_refused_only_for_an_attempt_that_was_never_opened(told, report),
             ),
             ("what_is_acknowledged_is_in_the_table", what_is_acknowledged_is_in_the_table(told, report, view, stream)),
-            ("a_verdict_is_true", a_verdict_is_true(told, report, view, stream)),
+            ("a_verdict_is_true", a_verdict_is_true(told, report, view)),
             ("an_identical_report_is_applied_once", self.an_identical_report_is_applied_once(stream)),
         ):
             if not holds:

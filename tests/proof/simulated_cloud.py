@@ -218,7 +218,7 @@ class Cloud:
         """Whether a function's stream mapping lets a record through."""
         known = (change, function)
         if known not in self._wanted:
-            record = stream_record(self.changes[change], "1")
+            record: Any = stream_record(self.changes[change], "1")
             self._wanted[known] = any(pattern.matches_event(record) for pattern in self._filters[function])
         return self._wanted[known]
 
@@ -308,7 +308,7 @@ class Cloud:
         for entry in call.arguments["Entries"]:
             event = Event(entry["DetailType"], json.loads(entry["Detail"]))
             announced.add(self.events.number(event, as_text([event.topic, event.detail])))
-            told = {"source": entry["Source"], "detail-type": event.topic, "detail": event.detail}
+            told: Any = {"source": entry["Source"], "detail-type": event.topic, "detail": event.detail}
             text = self.texts.number(as_text(told))
             sent += [Message(ADVANCE, text, 0) for rule in self._rules if rule.matches_event(told)]
         answer = {"FailedEntryCount": 0, "Entries": [{"EventId": "event"} for _ in call.arguments["Entries"]]}

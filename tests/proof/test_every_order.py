@@ -4,7 +4,7 @@ What is explored, what is not, and how to read a schedule that breaks a promise:
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -18,11 +18,11 @@ from tests.proof.promises import EveryPromise
 PROVES: Final = "TASKLATCH_PROVE" in os.environ
 MOST_STATES: Final = 1_500_000 if PROVES else 150_000
 
-IN_EVERY_RUN: Final[Sequence[Case]] = (
+IN_EVERY_RUN: Final[tuple[Case, ...]] = (
     *cases.ALL,
     with_faults(cases.LATE_SUCCESS, crashes=1, redelivered=1),
 )
-ONLY_TO_PROVE: Final[Sequence[Case]] = ()
+ONLY_TO_PROVE: Final[tuple[Case, ...]] = ()
 
 
 def explored(case: Case, *, private_at_once: bool = True) -> Explored:

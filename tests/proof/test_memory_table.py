@@ -62,7 +62,9 @@ def latches(draw: st.DrawFn) -> Latch:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(stand=st.tuples(statuses, attempts), writes=st.lists(st.tuples(latches(), st.booleans()), min_size=1, max_size=6))
+@given(
+    stand=st.tuples(statuses, attempts), writes=st.lists(st.tuples(latches(), st.booleans()), min_size=1, max_size=6)
+)
 def test_every_write_of_the_service_is_answered_alike(
     ministack: "DynamoDBClient", stand: tuple[TaskStatus, int], writes: list[tuple[Latch, bool]]
 ) -> None:
@@ -101,7 +103,9 @@ def _write(mirror: Mirror, latch: Latch, pk: str) -> None:
 
 def test_batch_is_not_one_moment() -> None:
     # given
-    puts = {"RequestItems": {"ledger": [{"PutRequest": {"Item": {"pk": {"S": "p"}, "sk": {"S": name}}}} for name in "ab"]}}
+    puts = {
+        "RequestItems": {"ledger": [{"PutRequest": {"Item": {"pk": {"S": "p"}, "sk": {"S": name}}}} for name in "ab"]}
+    }
 
     # then
     assert [part[1]["Item"]["sk"]["S"] for part in memory_table.parts("batch_write_item", puts)] == ["a", "b"]
@@ -123,7 +127,11 @@ def test_update_that_is_not_understood_is_refused_and_never_guessed(text: str) -
 
 @pytest.mark.parametrize(
     "text",
-    ['SELECT * FROM "ledger"', 'UPDATE "ledger" SET "a" = size(?) WHERE "pk" = ?', 'UPDATE "t" SET "a" = ? WHERE "b" IN ?'],
+    [
+        'SELECT * FROM "ledger"',
+        'UPDATE "ledger" SET "a" = size(?) WHERE "pk" = ?',
+        'UPDATE "t" SET "a" = ? WHERE "b" IN ?',
+    ],
 )
 def test_statement_that_is_not_understood_is_refused_and_never_guessed(text: str) -> None:
     with pytest.raises(ValueError, match="not understood"):

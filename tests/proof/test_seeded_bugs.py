@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import HTTPClientError
 
 from local.handlers import load_handler
-from tasklatch.aws import dispatcher, latch_expression, ledger, task_stream, workflow
+from tasklatch.aws import dispatcher, latch_expression, task_stream, workflow
 from tasklatch.aws.dispatcher import Dispatcher
 from tasklatch.aws.follow_up import FollowUp
 from tasklatch.aws.history import History
@@ -19,12 +19,15 @@ from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.patience import Patience
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.safety_net import SafetyNet
+from tasklatch.aws.task_item import task_of
 from tasklatch.aws.workflow import Workflow
-from tasklatch.domain.latch import Latch, next_attempt_latch
+from tasklatch.domain.latch import Latch, judge, next_attempt_latch, service_latch
+from tasklatch.domain.outcome import Recorded
 from tasklatch.domain.report import Report, Verdict
-from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.domain.timer import Timer
+from tasklatch.domain.workflow import outcome_of
 from tests.proof import cases
 from tests.proof.cases import with_faults
 from tests.proof.explorer import Case, Explorer
@@ -49,7 +52,7 @@ def _without_condition(*dropped: str) -> Seed:
 
 
 def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
-    made = workflow.service_latch
+    made = service_latch
 
     def versionless(*arguments: Any, **named: Any) -> Latch:
         return replace(made(*arguments, **named), version=None)
@@ -86,19 +89,17 @@ def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
 
         return call(self, hopeful)
 
-    def write(self: Ledger, tenant: str, execution_id: str, latch: Latch, now: int) -> Task:
+    def write(self: Ledger, tenant: str, execution_id: str, latch: Latch, _now: int) -> Task:
         task = self.read(tenant, execution_id, latch.task_id)
         request = latch_expression.update_item(latch, "ledger", f"EXEC#{tenant}#{execution_id}", None)
         answer = once(self._patience, lambda: self._client.update_item(**request))
-        return ledger.task_of(answer["Attributes"]) if answer else task
+        return task_of(answer["Attributes"]) if answer else task
 
     patch.setattr(Ledger, "_write", write)
 
 
 def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Ledger, "_settle", lambda _self, _report, latch, found, _now: ledger.Recorded(
-        ledger.judge(latch, found), found
-    ))
+    patch.setattr(Ledger, "_settle", lambda _self, _report, latch, found, _now: Recorded(judge(latch, found), found))
 
 
 def _the_stream_is_acknowledged_before_the_history_is_written(patch: pytest.MonkeyPatch) -> None:
@@ -106,7 +107,10 @@ def _the_stream_is_acknowledged_before_the_history_is_written(patch: pytest.Monk
     put = History.put
 
     def late(self: History, entries: Any) -> None:
-        put(self, [(task, entry) for task, entry in entries if entry.verdict is not Verdict.APPLIED or entry.version < 3])
+        put(
+            self,
+            [(task, entry) for task, entry in entries if entry.verdict is not Verdict.APPLIED or entry.version < 3],
+        )
 
     patch.setattr(History, "put", late)
 
@@ -189,14 +193,14 @@ def _the_index_is_believed(patch: pytest.MonkeyPatch) -> None:
     def close(self: Workflow, tenant: str, execution_id: str) -> None:
         execution = self.read(tenant, execution_id)
         if execution.status == "RUNNING" and not self.has_open_tasks(execution):
-            self._change(execution, workflow.ExecutionStatus.COMPLETED, None)
+            self._change(execution, ExecutionStatus.COMPLETED, None)
 
     patch.setattr(Workflow, "close_if_done", close)
 
 
 def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
     """How an execution ended before its retried and cancelled task was taken note of."""
-    outcome = workflow.outcome_of
+    outcome = outcome_of
     patch.setattr(
         workflow,
         "outcome_of",

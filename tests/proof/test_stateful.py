@@ -5,17 +5,16 @@ late and out of order. After each step the tasks must stand as the model says, a
 Every call to the emulator is made on the explorer's table too, and must be answered alike.
 """
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from tasklatch.aws import keys
 from tasklatch.aws.announcer import Announcer
 from tasklatch.aws.event_bus import EventBus
 from tasklatch.aws.history import History
@@ -204,7 +203,7 @@ class Life(RuleBasedStateMachine):
         self._announce(self.stream[max(self.told - back, 0) :])
         self.told = len(self.stream)
 
-    @precondition(lambda self: sent_timers(self.world.queue))
+    @precondition(lambda self: bool(sent_timers(self.world.queue)))
     @rule(data=st.data())
     def a_timer_fires(self, data: st.DataObject) -> None:
         """Any that was ever armed, however often it fired before."""
@@ -382,14 +381,12 @@ class Life(RuleBasedStateMachine):
 
 
 def _detail(entry: dict[str, Any]) -> dict[str, Any]:
-    import json  # noqa: PLC0415
-
     read: dict[str, Any] = json.loads(entry["Detail"])
     return read
 
 
 def test_tasks_stand_as_the_promises_say_whatever_happens(
-    ministack: "DynamoDBClient", record_property: Any, request: pytest.FixtureRequest
+    ministack: "DynamoDBClient", record_property: Callable[[str, object], None]
 ) -> None:
     # given
     totals: dict[str, int] = {}
