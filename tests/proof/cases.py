@@ -51,6 +51,7 @@ def retries() -> Request:
 
 
 RECONCILES: Final = (Request("reconciler", wait_ms=OVERDUE_MS + 1), Request("reconciler"))
+RECONCILES_AT_LAST: Final = (Request("reconciler", wait_ms=OVERDUE_MS + 1, at_last=True), Request("reconciler")) * 2
 
 ONE_ATTEMPT = Case(
     "every report on one attempt",
@@ -115,6 +116,14 @@ UNNAMED = Case(
     {
         "first": [says("IN_PROGRESS"), says("FAILED")],
         "second": [says("COMPLETED")],
+    },
+)
+LATE = Case(
+    "a worker that is late, and another",
+    [a_task(timeoutSeconds=30)],
+    {
+        "first": [says("COMPLETED", attempt=1)],
+        "next": [says("FAILED", when=handed_out(2), attempt=2)],
     },
 )
 DEADLINE = Case(
@@ -216,6 +225,12 @@ LOST_TIMER = Case(
 )
 
 
+def reconciled(case: Case) -> Case:
+    """The same, and the reconciler runs when nothing more happens by itself, as it does every few minutes."""
+    clients = {**case.clients, "reconciler": RECONCILES_AT_LAST}
+    return replace(case, name=f"{case.name}, and the reconciler", clients=clients)
+
+
 def with_faults(case: Case, **faults: int) -> Case:
     """The same, with more that may go wrong."""
     given = case.faults._replace(**faults)
@@ -231,6 +246,7 @@ ALL: Final[Sequence[Case]] = (
     OLD_FAILURE,
     UNOPENED,
     UNNAMED,
+    LATE,
     DEADLINE,
     HEARTBEAT,
     SILENT,

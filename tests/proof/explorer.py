@@ -86,6 +86,8 @@ class Request:
         From when on it is sent.
     wait_ms
         If given, nothing is sent: the client lets this much time pass.
+    at_last
+        Whether it waits only when nothing more happens by itself; what is still under way then never lands.
     """
 
     function: str
@@ -94,6 +96,7 @@ class Request:
     body: Any = None
     when: Callable[[View], bool] = at_once
     wait_ms: int = 0
+    at_last: bool = False
 
     @property
     def says(self) -> str:
@@ -362,9 +365,15 @@ class Explorer:
                 if self._is_private(run):
                     yield from self._go_on(taken, run)
                     return
+        goes_on = False
         for taken, run in standing:
+            goes_on = True
             yield from self._go_on(taken, run)
-        yield from self._around(state)
+        for step, after in self._around(state):
+            goes_on = goes_on or step.what not in _LEAVE_AT_REST
+            yield step, after
+        if not goes_on:
+            yield from self._wait_for_a_client(state._replace(late=()), at_last=True)
 
     def _can_begin(self, state: State) -> Iterator[tuple[State, Run]]:
         """What could be started: each with the state that it leaves behind."""
@@ -536,6 +545,9 @@ class Explorer:
         for call in dict.fromkeys(state.late):
             self._doing = Step("lands", (), call)
             for outcome in self._cloud.serve(state.moment, call, state.now):
+                if outcome.moment == state.moment:
+                    # It would change nothing now: as good as not landing, which is among the orders anyway.
+                    continue
                 after = state._replace(
                     moment=outcome.moment, late=_less(state.late, call), queued=state.queued + outcome.sent
                 )
@@ -565,9 +577,12 @@ class Explorer:
         moments = [message.visible_at for message in state.queued if message.visible_at > state.now]
         if moments:
             yield Step("time passes"), state._replace(now=min(moments))
+        yield from self._wait_for_a_client(state, at_last=False)
+
+    def _wait_for_a_client(self, state: State, *, at_last: bool) -> Iterator[tuple[Step, State]]:
         for number, (step, _) in enumerate(state.clients):
             requests = self._case.clients[self._clients[number]]
-            if step < len(requests) and requests[step].wait_ms and requests[step].when(self._view(state.moment)):
+            if step < len(requests) and requests[step].wait_ms and requests[step].at_last is at_last:
                 later = state._replace(
                     now=state.now + requests[step].wait_ms, clients=_with(state.clients, number, (step + 1, 0))
                 )

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from hypothesis import HealthCheck, note, settings
+import pytest
+from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from tasklatch.aws import latch_expression
 from tasklatch.aws.announcer import Announcer
 from tasklatch.aws.event_bus import EventBus
 from tasklatch.aws.history import History
@@ -23,6 +25,7 @@ from tasklatch.aws.task_stream import read_changes
 from tasklatch.domain.announcement import Change
 from tasklatch.domain.errors import AttemptNeverOpenedError, ConflictError, TasklatchError
 from tasklatch.domain.execution import TaskDefinition
+from tasklatch.domain.latch import Latch
 from tasklatch.domain.outcome import Recorded
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, RANK, REPORTABLE, SEALED, ExecutionStatus, TaskStatus
@@ -385,27 +388,50 @@ def _detail(entry: dict[str, Any]) -> dict[str, Any]:
     return read
 
 
+def live(ministack: "DynamoDBClient", totals: dict[str, int], **given: Any) -> None:
+    """Let executions live. What is drawn is the same in each run, but where the promises are proved."""
+    run_state_machine_as_test(
+        type("AnyLife", (Life,), {"emulator": ministack, "totals": totals}),
+        settings=settings(
+            stateful_step_count=STEPS,
+            derandomize=not PROVES,
+            print_blob=True,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            **given,
+        ),
+    )
+
+
 def test_tasks_stand_as_the_promises_say_whatever_happens(
     ministack: "DynamoDBClient", record_property: Callable[[str, object], None]
 ) -> None:
     # given
     totals: dict[str, int] = {}
-    kind = type("AnyLife", (Life,), {"emulator": ministack, "totals": totals})
 
     # when
-    run_state_machine_as_test(
-        kind,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            derandomize=not PROVES,
-            print_blob=True,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    live(ministack, totals, max_examples=EXAMPLES)
 
     # then
     for name, count in totals.items():
         record_property(name, count)
     assert totals["lives"] >= EXAMPLES
+
+
+@pytest.mark.parametrize("dropped", ["precedence", "attempt"])
+def test_a_latch_that_lets_too_much_through_is_noticed(
+    ministack: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch, dropped: str
+) -> None:
+    # given
+    parts = latch_expression._parts
+
+    def fewer(latch: Latch, pk: str, expires_at: int | None) -> Any:
+        assigned, removed, conditions = parts(latch, pk, expires_at)
+        return assigned, removed, [term for term in conditions if term[0] != dropped]
+
+    monkeypatch.setattr(latch_expression, "_parts", fewer)
+
+    # then
+    with pytest.raises((AssertionError, KeyError)):
+        live(ministack, {}, max_examples=100, phases=[Phase.generate])
