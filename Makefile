@@ -103,7 +103,6 @@ check: $(READY) $(SCANNER_READY) ## formatting, lint, types, the template's rule
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@for handler in functions/*/handler.py; do $(BIN)/mypy --no-error-summary $$handler; done
-	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(RUN) $(BIN)/sam validate --lint
 	@$(RUN) $(BIN)/python -m pytest -q tests/template
 
 .PHONY: format
