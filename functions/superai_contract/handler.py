@@ -54,7 +54,7 @@ def create_flow_execution(call: Call) -> Answer:
         execution_id_for(call.tenant, None, call.headers.get("idempotency-key")),
         body.definitions(),
         metadata=payload_text({"input": body.input}, "input", limit=MAX_METADATA_BYTES),
-        group=str(body.flow_id),
+        group=contract.group_of(body.flow_id),
         stays_open=True,
     )
     noted = {"execution_id": execution.execution_id}
@@ -67,7 +67,7 @@ def list_flow_executions(call: Call) -> Answer:
     first = (query.page - 1) * query.page_size
     found = _executions(call).of_group(
         call.tenant,
-        str(query.flow_id),
+        contract.group_of(query.flow_id),
         created_after=milliseconds(query.created_after),
         created_before=milliseconds(query.created_before),
     )

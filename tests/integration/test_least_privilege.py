@@ -294,6 +294,7 @@ def play(story: Story) -> None:
     intervene(story)
     scan(story)
     flow(story)
+    define_and_run(story)
     story.call("api_description", "GET /v1/health")
     world.clock.now += 30 * 86_400_000
     story.run("reconciler", {})
@@ -375,6 +376,60 @@ def flow(story: Story) -> None:
         call("GET /api/task-executions", query={"flow_execution_id": one, **name})
     call(f"POST {path}/{{flow_execution_id}}/cancel")
     call(f"DELETE {path}/{{flow_execution_id}}")
+
+
+def define_and_run(story: Story) -> None:
+    """Let a Cognite client define a workflow and run, cancel and retry it, and a worker update a task, late once."""
+    base = "/api/v1/projects/{project}/workflows"
+    names = {"project": "any", "workflowExternalId": "drill", "version": "1"}
+    named = {"workflowExternalId": "drill", "version": "1"}
+    tasks = [
+        {
+            "externalId": name,
+            "type": "function",
+            "parameters": {"function": {"externalId": "fn", "data": data}},
+            "dependsOn": [{"externalId": before} for before in after],
+        }
+        for name, data, after in (("first", {}, []), ("second", "${first.output}", ["first"]))
+    ]
+    define, run, update = "cognite_definitions", "cognite_executions", "cognite_contract"
+    workflows, versions = {"items": [{"externalId": "drill"}]}, {"items": [named]}
+    version = {"items": [{**named, "workflowDefinition": {"tasks": tasks}}]}
+    for route, body in (
+        (f"POST {base}", workflows),
+        (f"GET {base}", None),
+        (f"GET {base}/{{workflowExternalId}}", None),
+        (f"POST {base}/versions", version),
+        (f"POST {base}/versions/list", {}),
+        (f"POST {base}/versions/list", {"filter": {"workflowFilters": [{"externalId": "drill"}]}}),
+        (f"GET {base}/{{workflowExternalId}}/versions/{{version}}", None),
+    ):
+        story.call(define, route, body=body, query={}, **names)
+    start = {"authentication": {"nonce": "once"}, "input": {"n": 1}}
+    session = {"items": [{"tokenExchange": True}]}
+    story.call(run, "POST /api/v1/projects/{project}/sessions", body=session, **names)
+    story.call(run, f"POST {base}/executions/list", body={}, **names)
+    one = story.call(run, f"POST {base}/{{workflowExternalId}}/versions/{{version}}/run", body=start, **names).body[
+        "id"
+    ]
+    path = names | {"executionId": one}
+
+    def attempts() -> dict[str, str]:
+        shown = story.call(run, f"GET {base}/executions/{{executionId}}", **path).body
+        return {task["externalId"]: task["id"] for task in shown["executedTasks"]}
+
+    def report(task_id: str, **said: Any) -> None:
+        story.call(update, f"POST {base}/tasks/{{taskId}}/update", body=said, **names, taskId=task_id)
+
+    first = attempts()["first"]
+    for change in ("cancel", "retry"):
+        story.call(run, f"POST {base}/executions/{{executionId}}/{change}", body={}, **path)
+        story.run("workflow_advancer", messages({"detail": {"tenant": "default", "executionId": one}}))
+    report(first, status="FAILED", output={"late": True})
+    report(attempts()["first"], status="COMPLETED", output={"n": 1})
+    report(attempts()["first"], status="FAILED")
+    for route, body in ((f"POST {base}/versions/delete", versions), (f"POST {base}/delete", workflows)):
+        story.call(define, route, body=body, query={}, **names)
 
 
 def permissions(function: str) -> list[tuple[int, str, str]]:

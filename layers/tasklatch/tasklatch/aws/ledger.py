@@ -21,7 +21,7 @@ from tasklatch.domain.errors import BusyError, NotFoundError, TasklatchError
 from tasklatch.domain.history import ignored_entry
 from tasklatch.domain.latch import Latch, judge, latch_of
 from tasklatch.domain.outcome import Pulse, Recorded
-from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.report import Report, Verdict, added_to
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.settings import Settings
@@ -69,23 +69,35 @@ class Ledger:
             If there is no such task.
         AttemptNeverOpenedError
             If the report speaks about an attempt that was not opened.
+        PayloadTooLargeError
+            If its output is too large with the earlier one that it is put over.
         BusyError
             If the table would not take it in time; nothing was acknowledged.
         """
         now = self._clock()
-        if report.output is not None:
-            self._payloads.put_outputs(tenant, execution_id, [report], now)
-        current = None if _names_its_attempt(report) else self.read(tenant, execution_id, report.task_id)
+        adds = report.adds_to_output and report.output is not None
+        current = None if _names_its_attempt(report) and not adds else self.read(tenant, execution_id, report.task_id)
+        kept: Report | None = None
         for _ in self._patience.tries():
-            latch = _latch(report, current, now, receipt)
+            said = self._added_to_earlier_output(report, current) if adds and current else report
+            if said.output is not None and said != kept:
+                self._payloads.put_outputs(tenant, execution_id, [said], now)
+                kept = said
+            latch = _latch(said, current, now, receipt)
             try:
                 return Recorded(Verdict.APPLIED, self._write(tenant, execution_id, latch, now))
             except ClientError as error:
                 found = _in_the_way(report.task_id, error)
             if not _overtaken(latch, found):
-                return self._settle(report, latch, found, now)
+                return self._settle(said, latch, found, now)
             current = found
         raise AssertionError("tries end by raising")
+
+    def _added_to_earlier_output(self, report: Report, current: Task) -> Report:
+        """Put a report's output over what was said of its attempt before; on the version that was read alone."""
+        if current.output_attempt != report.attempt:
+            return report
+        return added_to(report, self._payloads.output_of(current))
 
     def record_all(
         self, tenant: str, execution_id: str, reports: Sequence[Report], receipt: str
@@ -403,11 +415,12 @@ def _names_its_attempt(report: Report) -> bool:
 def _latch(report: Report, current: Task | None, now: int, receipt: str) -> Latch:
     if current is None:
         return latch_of(report, now=now, receipt=receipt)
-    return latch_of(report, now=now, receipt=receipt, attempt=current.attempt, version=current.version)
+    attempt = report.attempt or current.attempt
+    return latch_of(report, now=now, receipt=receipt, attempt=attempt, version=current.version)
 
 
 def _overtaken(latch: Latch, found: Task) -> bool:
-    """Whether the task moved on between the read and the write of a report that names no attempt."""
+    """Whether the task moved on between the read and the write of a report that rests on what was read."""
     return latch.version is not None and latch.version != found.version
 
 
