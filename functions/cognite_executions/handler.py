@@ -36,7 +36,7 @@ def run_workflow(call: Call) -> Answer:
     )
     execution, _ = Executions(dynamodb(), settings(), system_clock, patience).create(
         call.tenant,
-        contract.run_id(call.tenant, version, body.authentication.nonce),
+        contract.run_id(call.tenant, version.external_id, version.version, body.authentication.nonce),
         definitions_of(version),
         metadata=payload_text(body.metadata, "metadata"),
         group=contract.group_of(version.external_id),

@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from tasklatch.domain.attempt import task_execution_id
-from tasklatch.domain.definition import WorkflowVersion
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution, ExecutionFilter
 from tasklatch.domain.history import HistoryEntry
@@ -257,9 +256,9 @@ def group_of(workflow_external_id: str) -> str:
     return f"{_GROUP}{workflow_external_id}"
 
 
-def run_id(tenant: str, version: WorkflowVersion, nonce: str) -> str:
+def run_id(tenant: str, workflow_external_id: str, version: str, nonce: str) -> str:
     """The id of the execution that a run starts: the same for the same nonce."""
-    return str(uuid5(_NAMESPACE, f"{tenant}\0{version.external_id}\0{version.version}\0{nonce}"))
+    return str(uuid5(_NAMESPACE, f"{tenant}\0{workflow_external_id}\0{version}\0{nonce}"))
 
 
 def check_is_run(execution: Execution) -> Execution:
