@@ -130,6 +130,9 @@ def _gunzip(data: bytes) -> bytes:
         raise _too_large()
     if not unpacker.eof:
         raise _invalid("body", "gzip ends too early", "gzip_invalid")
+    if unpacker.unused_data:
+        # Be it rubbish or a second member: to leave it out would be to take half of what was sent.
+        raise _invalid("body", "there is more behind the gzip's end", "gzip_invalid")
     return unpacked
 
 
