@@ -264,7 +264,7 @@ def _refused(error: TasklatchError, problem: Problem) -> Refusal:
 
 
 _WORDING: Final = Wording(JSON, Refusal, _refused, {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST})
-_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 UPDATE_TASK_STATUS: Final = Operation(
     name="forge_update_task_status",
@@ -283,7 +283,7 @@ REGISTER_SCAN: Final = Operation(
     scope=Scope.MANAGE,
     request=ScanBody,
     answers={HTTPStatus.CREATED: ScanAnswer, HTTPStatus.OK: ScanAnswer},
-    problems=(HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+    problems=(HTTPStatus.CONFLICT,),
     headers=("Idempotency-Key",),
     wording=_WORDING,
 )

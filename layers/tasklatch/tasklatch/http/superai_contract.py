@@ -346,7 +346,7 @@ def _refused(error: TasklatchError, problem: Problem) -> ErrorEnvelope:
 _WORDING: Final = Wording(JSON, ErrorEnvelope, _refused)
 _FLOWS: Final = "/api/flow-executions"
 _FLOW: Final = f"{_FLOWS}/{{flow_execution_id}}"
-_MISSING: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+_MISSING: Final = (HTTPStatus.NOT_FOUND,)
 
 ADD_TASK_STATUSES: Final = Operation(
     name="superai_add_task_statuses",
@@ -365,7 +365,7 @@ CREATE_FLOW_EXECUTION: Final = Operation(
     scope=Scope.MANAGE,
     request=FlowExecutionCreate,
     answers={HTTPStatus.CREATED: FlowExecutionView},
-    problems=(HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+    problems=(HTTPStatus.CONFLICT,),
     headers=("Idempotency-Key",),
     wording=_WORDING,
 )
