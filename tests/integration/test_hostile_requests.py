@@ -11,6 +11,9 @@ from uuid import uuid4
 import pytest
 import requests
 
+from tasklatch.aws import keys
+from tasklatch.aws.clients import dynamodb
+from tasklatch.aws.cursor import encode_cursor
 from tasklatch.observability import logger
 from tests.api_gateway import URL, HttpApi, operations
 from tests.description import check_answer, description
@@ -157,6 +160,62 @@ def test_refusal_does_not_repeat_what_was_sent(
     assert http_api.crash() is None
     assert len(reply.text) < 2 * MEGABYTE
     assert all(len(line) < 2_000 for line in log.lines)
+
+
+# ---------------------------------------------------------------- queries
+
+
+@pytest.mark.parametrize(
+    ("key", "query"),
+    [
+        ("GET /v1/executions", {"createdAfter": "2027-01-01T00:00:00Z", "createdBefore": "2026-01-01T00:00:00Z"}),
+        (
+            "GET /api/flow-executions",
+            {
+                "flow_id": "6f1c3cf6-5d0b-4a86-9d6c-5c8f3b1f2a01",
+                "created_after": "2027-01-01T00:00:00Z",
+                "created_before": "2026-01-01T00:00:00Z",
+            },
+        ),
+    ],
+)
+def test_range_of_times_that_ends_before_it_begins_is_refused(
+    session: requests.Session, key: str, query: dict[str, str]
+) -> None:
+    reply = reply_of(session.get(URL + key.partition(" ")[2], params=query))
+
+    check_reply(key, reply)
+    assert reply.status == 422
+
+
+@pytest.mark.parametrize("key", ["GET /v1/executions", "GET /v1/executions/{executionId}/tasks"])
+@pytest.mark.parametrize("position", ["{:014d}#" + "%" * 900, "TASK#" + "\U0001f600" * 255, "EXEC", "#", "\uffff"])
+def test_made_up_cursor_asks_the_table_for_no_key_that_cannot_be(
+    session: requests.Session, execution_id: str, key: str, position: str
+) -> None:
+    """Whoever knows the code can seal a cursor of his own lists; DynamoDB refuses a key that is too long or out of order."""
+    # given
+    asked: list[dict[str, Any]] = []
+    dynamodb().meta.events.register("provide-client-params.dynamodb.Query", lambda params, **_: asked.append(params))
+    lists = keys.execution_list("default")
+    first, last = keys.execution_list_sort(0, ""), keys.execution_list_sort(keys.LONGEST_TIME, "\U0010ffff")
+    scope = (
+        f"{lists} None {first} {last}" if "tasks" not in key else f"{keys.execution_pk('default', execution_id)} None"
+    )
+    path = key.partition(" ")[2].format(executionId=execution_id)
+    cursor = encode_cursor(scope, position.format(1))
+
+    # when
+    reply = reply_of(session.get(URL + path, params={"cursor": cursor}))
+
+    # then
+    check_reply(key, reply)
+    starts = [params["ExclusiveStartKey"] for params in asked if "ExclusiveStartKey" in params]
+    assert (reply.status == 422) is not bool(starts)
+    for start in starts:
+        assert len(start["pk"]["S"].encode()) <= 2048
+        assert len(start["sk"]["S"].encode()) <= 1024
+        assert len(start.get("listSort", start["sk"])["S"].encode()) <= 1024
 
 
 # ---------------------------------------------------------------- no time left

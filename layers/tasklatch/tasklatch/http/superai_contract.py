@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal, NotRequired
+from typing import Annotated, Any, Final, Literal, NotRequired, Self
 from uuid import UUID, uuid5
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
 from tasklatch.clock import moment
@@ -141,6 +141,12 @@ class FlowExecutionsQuery(BaseModel):
         if value is not None and not set(value.split(",")) <= set(EXECUTION_STATUS.values()):
             raise ValueError(f"one of {', '.join(dict.fromkeys(EXECUTION_STATUS.values()))}")
         return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.created_after and self.created_before and self.created_after > self.created_before:
+            raise ValueError("created_after is later than created_before")
+        return self
 
     def lets_through(self, execution: Execution) -> bool:
         """Whether a flow execution belongs into the list."""
