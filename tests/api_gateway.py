@@ -1,9 +1,8 @@
 """What API Gateway does between a caller and the functions, in this process: an HTTP API with a JWT authorizer.
 
-It is a transport of `requests`, so that whatever speaks HTTP can speak to the handlers: routes are matched on the decoded
-path, the token's claims are handed over, and the request becomes an event of payload format 2.0. As AWS documents it,
-repeated headers and query parameters are joined with commas, header names are lower case, and a body that is not text
-(or is encoded) comes as base64.
+Whatever speaks HTTP can speak to the handlers so: routes are matched on the decoded path, the token's claims are handed
+over, and the request becomes an event of payload format 2.0. As AWS documents it, repeated headers and query parameters
+are joined with commas, header names are lower case, and a body that is not text (or is encoded) comes as base64.
 """
 
 import base64
@@ -16,8 +15,9 @@ from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import httpx
 import requests
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
 from local.describe import API_FUNCTIONS
@@ -50,8 +50,8 @@ def operations() -> Mapping[str, tuple[str, Operation]]:
 
 
 @dataclass
-class HttpApi(BaseAdapter):
-    """The API, called as a server would be.
+class HttpApi(httpx.BaseTransport):
+    """The API, as its callers reach it.
 
     Attributes
     ----------
@@ -70,23 +70,24 @@ class HttpApi(BaseAdapter):
     crashes: list[str] = field(default_factory=list)
     answers: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def session(self) -> requests.Session:
-        """A client that reaches this API at `URL`, and nothing else."""
+    def caller(self, token: str) -> httpx.Client:
+        """A client that reaches this API, with a token."""
+        return httpx.Client(transport=self, base_url=URL, headers={"Authorization": f"Bearer {token}"})
+
+    def session(self, token: str) -> requests.Session:
+        """The same for what wants a session of `requests`."""
         session = requests.Session()
         session.trust_env = False
         session.adapters.clear()
-        session.mount(URL, self)
+        session.mount(URL, _Adapter(self))
+        session.headers["Authorization"] = f"Bearer {token}"
         return session
 
-    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
-        headers = [(name, str(_text(value))) for name, value in request.headers.items()]
-        status, answered, text = self.answer(request.method or "", request.url or "", headers, _bytes(request.body))
-        raw = HTTPResponse(io.BytesIO(text.encode()), headers=dict(answered), status=status, preload_content=False)
-        return HTTPAdapter().build_response(request, raw)
-
-    def close(self) -> None:
-        """Nothing is kept open."""
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+        status, answered, text = self.answer(request.method, str(request.url), headers, request.read())
+        return httpx.Response(status, headers=dict(answered), text=text)
 
     def crash(self) -> str | None:
         """The traceback of what a handler raised since this was last asked; None if none did."""
@@ -122,17 +123,33 @@ class HttpApi(BaseAdapter):
         try:
             # An event is JSON on its way, and so is an answer.
             answer = load_handler(function).handler(json.loads(json.dumps(event)), Context(self.remaining_ms))
-            size = len(json.dumps(answer))
-            if size > MAX_ANSWER_BYTES:
-                raise RuntimeError(f"an answer of {size:,} bytes is more than Lambda takes")
         except Exception:  # noqa: BLE001 - as Lambda does: whatever it was, the caller gets a 500
             self.crashes.append(traceback.format_exc())
+            return _own(500, "Internal Server Error")
+        size = len(json.dumps(answer))
+        if size > MAX_ANSWER_BYTES:
+            self.crashes.append(f"an answer of {size:,} bytes is more than Lambda takes")
             return _own(500, "Internal Server Error")
         return answer["statusCode"], answer["headers"], answer["body"]
 
     def _counted(self, key: str, answer: tuple[int, Mapping[str, str], str]) -> tuple[int, Mapping[str, str], str]:
         self.answers[key, answer[0]] = self.answers.get((key, answer[0]), 0) + 1
         return answer
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, api: HttpApi) -> None:
+        super().__init__()
+        self._api = api
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        headers = [(name, _text(value)) for name, value in request.headers.items()]
+        url, body = request.url or "", _bytes(request.body)
+        status, answered, text = self._api.answer(request.method or "", url, headers, body)
+        content = io.BytesIO(text.encode())
+        return self.build_response(
+            request, HTTPResponse(content, headers=dict(answered), status=status, preload_content=False)
+        )
 
 
 def _match(method: str, path: str) -> tuple[str, dict[str, str]] | None:

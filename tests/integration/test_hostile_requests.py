@@ -1,4 +1,4 @@
-"""What callers could do to the API as a whole: bodies that unpack or echo too much, forged lines in the log, no time."""
+"""What callers could do to the API as a whole: bodies that unpack or echo too much, forged lines of the log."""
 
 import gzip
 import json
@@ -8,8 +8,8 @@ from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
+import httpx
 import pytest
-import requests
 
 from tasklatch.aws import keys
 from tasklatch.aws.clients import dynamodb
@@ -27,18 +27,16 @@ CREATE: Final = "POST /v1/executions"
 
 
 @pytest.fixture
-def session(http_api: HttpApi) -> requests.Session:
+def session(http_api: HttpApi) -> httpx.Client:
     http_api.tokens = {"good": {"scope": ALL_SCOPES}}
-    session = http_api.session()
-    session.headers["Authorization"] = "Bearer good"
-    return session
+    return http_api.caller("good")
 
 
 @pytest.fixture
-def execution_id(session: requests.Session) -> str:
+def execution_id(session: httpx.Client) -> str:
     """An execution with the task `fetch`."""
     name = fresh_name()
-    created = session.post(f"{URL}/v1/executions", json={"executionId": name, "tasks": [{"taskId": "fetch"}]})
+    created = session.post("/v1/executions", json={"executionId": name, "tasks": [{"taskId": "fetch"}]})
     assert created.status_code == 201
     return name
 
@@ -48,21 +46,20 @@ def log(monkeypatch: pytest.MonkeyPatch) -> LogLines:
     return LogLines.capture(monkeypatch)
 
 
-def reply_of(response: requests.Response) -> Reply:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, headers, response.text)
+def reply_of(response: httpx.Response) -> Reply:
+    return Reply(response.status_code, response.headers, response.text)
 
 
-def send(session: requests.Session, key: str, body: bytes, names: dict[str, str], **headers: str) -> Reply:
+def send(session: httpx.Client, key: str, body: bytes, names: dict[str, str], **headers: str) -> Reply:
     """Send a request and hold its answer to the description."""
     method, _, path = key.partition(" ")
     quoted = {name: quote(value, safe="") for name, value in names.items()}
-    reply = reply_of(session.request(method, URL + path.format(**quoted), data=body, headers=headers))
+    reply = reply_of(session.request(method, path.format(**quoted), content=body, headers=headers))
     check_reply(key, reply)
     return reply
 
 
-def report(session: requests.Session, execution_id: str, body: bytes, encoding: str) -> Reply:
+def report(session: httpx.Client, execution_id: str, body: bytes, encoding: str) -> Reply:
     names = {"executionId": execution_id, "taskId": "fetch"}
     return send(session, REPORT, body, names, **{"Content-Encoding": encoding, "Content-Type": "application/json"})
 
@@ -92,11 +89,11 @@ PACKED: Final[dict[str, tuple[str, bytes, int]]] = {
 
 @pytest.mark.parametrize(("encoding", "body", "status"), PACKED.values(), ids=PACKED)
 def test_packed_body_is_taken_whole_or_refused(
-    session: requests.Session, execution_id: str, encoding: str, body: bytes, status: int
+    session: httpx.Client, execution_id: str, encoding: str, body: bytes, status: int
 ) -> None:
     # when
     reply = report(session, execution_id, body, encoding)
-    task = session.get(f"{URL}/v1/executions/{execution_id}/tasks/fetch").json()
+    task = session.get(f"/v1/executions/{execution_id}/tasks/fetch").json()
 
     # then
     assert reply.status == status
@@ -141,7 +138,7 @@ TOO_MUCH_TO_ECHO: Final[dict[str, tuple[str, Callable[[dict[str, str]], Any]]]] 
 
 @pytest.mark.parametrize(("key", "body"), TOO_MUCH_TO_ECHO.values(), ids=TOO_MUCH_TO_ECHO)
 def test_refusal_does_not_repeat_what_was_sent(
-    session: requests.Session,
+    session: httpx.Client,
     http_api: HttpApi,
     execution_id: str,
     log: LogLines,
@@ -180,9 +177,9 @@ def test_refusal_does_not_repeat_what_was_sent(
     ],
 )
 def test_range_of_times_that_ends_before_it_begins_is_refused(
-    session: requests.Session, key: str, query: dict[str, str]
+    session: httpx.Client, key: str, query: dict[str, str]
 ) -> None:
-    reply = reply_of(session.get(URL + key.partition(" ")[2], params=query))
+    reply = reply_of(session.get(key.partition(" ")[2], params=query))
 
     check_reply(key, reply)
     assert reply.status == 422
@@ -191,9 +188,9 @@ def test_range_of_times_that_ends_before_it_begins_is_refused(
 @pytest.mark.parametrize("key", ["GET /v1/executions", "GET /v1/executions/{executionId}/tasks"])
 @pytest.mark.parametrize("position", ["{:014d}#" + "%" * 900, "TASK#" + "\U0001f600" * 255, "EXEC", "#", "\uffff"])
 def test_made_up_cursor_asks_the_table_for_no_key_that_cannot_be(
-    session: requests.Session, execution_id: str, key: str, position: str
+    session: httpx.Client, execution_id: str, key: str, position: str
 ) -> None:
-    """Whoever knows the code can seal a cursor of his own lists; DynamoDB refuses a key that is too long or out of order."""
+    """Whoever knows the code can seal a cursor of his own lists; DynamoDB refuses a key that is too long."""
     # given
     asked: list[dict[str, Any]] = []
     dynamodb().meta.events.register("provide-client-params.dynamodb.Query", lambda params, **_: asked.append(params))
@@ -225,7 +222,7 @@ OPEN: Final = {key for key, (_, operation) in operations().items() if operation.
 
 @pytest.mark.parametrize("key", sorted(set(operations()) - OPEN))
 def test_busy_table_is_answered_as_described(
-    session: requests.Session, http_api: HttpApi, execution_id: str, key: str
+    session: httpx.Client, http_api: HttpApi, execution_id: str, key: str
 ) -> None:
     # given
     names = dict.fromkeys(("executionId", "flow_execution_id"), execution_id) | {"taskId": str(uuid4())}
@@ -238,7 +235,7 @@ def test_busy_table_is_answered_as_described(
     http_api.remaining_ms = 1_000
     response = session.request(
         method,
-        URL + path.format(**names),
+        path.format(**names),
         json=good_body(key, names),
         params={name: value for name, value in query.items() if name in known},
     )
@@ -268,7 +265,7 @@ REQUEST_IDS: Final = {
 
 @pytest.mark.parametrize("given", REQUEST_IDS.values(), ids=REQUEST_IDS)
 def test_request_id_that_cannot_be_one_is_replaced(http_api: HttpApi, log: LogLines, given: str) -> None:
-    status, headers, _ = http_api.answer("GET", f"{URL}/v1/health", [("X-Request-ID", given)], b"")
+    status, headers, _ = http_api.answer("GET", "/v1/health", [("X-Request-ID", given)], b"")
 
     assert status == 200
     assert headers["x-request-id"] != given
@@ -279,7 +276,7 @@ def test_request_id_that_cannot_be_one_is_replaced(http_api: HttpApi, log: LogLi
 
 @pytest.mark.parametrize("given", [["mine"], ["x" * 128], ["mine", "yours"]], ids=str)
 def test_request_id_comes_back(http_api: HttpApi, given: list[str]) -> None:
-    _, headers, _ = http_api.answer("GET", f"{URL}/v1/health", [("x-request-id", one) for one in given], b"")
+    _, headers, _ = http_api.answer("GET", "/v1/health", [("x-request-id", one) for one in given], b"")
 
     assert headers["x-request-id"] == ",".join(given)
 
@@ -303,7 +300,7 @@ FORGERIES: Final = {
 
 @pytest.mark.parametrize("text", FORGERIES.values(), ids=FORGERIES)
 def test_nothing_that_is_sent_forges_a_line_of_the_log(
-    http_api: HttpApi, session: requests.Session, execution_id: str, log: LogLines, text: str
+    http_api: HttpApi, session: httpx.Client, execution_id: str, log: LogLines, text: str
 ) -> None:
     # given
     task_id = json.dumps(text)[1:-1]
@@ -311,24 +308,22 @@ def test_nothing_that_is_sent_forges_a_line_of_the_log(
 
     # when everything that can carry text carries it
     calls = [
-        session.post(
-            f"{URL}/v1/executions", json={"tasks": [{"taskId": text}], "name": text, "metadata": {text: text}}
-        ),
-        session.post(f"{URL}/v1/executions", json={"tasks": [{"taskId": task_id, "input": {text: text}}]}),
-        session.post(f"{URL}/v1/executions/{execution_id}/tasks/fetch/status", json=say),
-        session.post(f"{URL}/v1/executions/{execution_id}/tasks/{quote(text, safe='')}/status", json=say),
-        session.post(f"{URL}/v1/executions/{execution_id}/tasks/{quote(task_id, safe='')}/status", json=say),
-        session.post(f"{URL}/v1/executions/{quote(text, safe='')}/retry"),
-        session.post(f"{URL}/v1/executions/{execution_id}/statuses", json={"statuses": [{"taskId": text}]}),
-        session.get(f"{URL}/v1/executions", params={text: text, "cursor": text}),
-        session.post(f"{URL}/v1/executions/{execution_id}/cancel", json={"reason": text}),
-        session.post(f"{URL}/api/flow-executions/{execution_id}/task-status", json={"statuses": [{"task_name": text}]}),
-        session.get(f"{URL}/api/task-executions", params={"flow_execution_id": text[:128], "task_name": text}),
-        session.get(f"{URL}/api/flow-executions/{quote(text, safe='')}"),
-        session.post(f"{URL}/forge/children", json={"connectionId": text, "scanId": text, "tasks": [{"taskId": text}]}),
+        session.post("/v1/executions", json={"tasks": [{"taskId": text}], "name": text, "metadata": {text: text}}),
+        session.post("/v1/executions", json={"tasks": [{"taskId": task_id, "input": {text: text}}]}),
+        session.post(f"/v1/executions/{execution_id}/tasks/fetch/status", json=say),
+        session.post(f"/v1/executions/{execution_id}/tasks/{quote(text, safe='')}/status", json=say),
+        session.post(f"/v1/executions/{execution_id}/tasks/{quote(task_id, safe='')}/status", json=say),
+        session.post(f"/v1/executions/{quote(text, safe='')}/retry"),
+        session.post(f"/v1/executions/{execution_id}/statuses", json={"statuses": [{"taskId": text}]}),
+        session.get("/v1/executions", params={text: text, "cursor": text}),
+        session.post(f"/v1/executions/{execution_id}/cancel", json={"reason": text}),
+        session.post(f"/api/flow-executions/{execution_id}/task-status", json={"statuses": [{"task_name": text}]}),
+        session.get("/api/task-executions", params={"flow_execution_id": text[:128], "task_name": text}),
+        session.get(f"/api/flow-executions/{quote(text, safe='')}"),
+        session.post("/forge/children", json={"connectionId": text, "scanId": text, "tasks": [{"taskId": text}]}),
     ]
     headers = [("x-request-id", text), ("content-encoding", text), ("authorization", "Bearer good")]
-    status, _, _ = http_api.answer("POST", f"{URL}/v1/executions/{execution_id}/cancel", headers, b"{}")
+    status, _, _ = http_api.answer("POST", f"/v1/executions/{execution_id}/cancel", headers, b"{}")
 
     # then there is one line for each call that reached a function, and all are ours
     assert http_api.crash() is None

@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+import httpx
 import pytest
-import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,23 +56,21 @@ def api(emulator: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> HttpApi:
 
 
 @pytest.fixture
-def session(api: HttpApi) -> requests.Session:
-    session = api.session()
-    session.headers["Authorization"] = f"Bearer {GOOD}"
-    return session
+def session(api: HttpApi) -> httpx.Client:
+    return api.caller(GOOD)
 
 
 @pytest.fixture
-def targets(session: requests.Session) -> list[Target]:
+def targets(session: httpx.Client) -> list[Target]:
     """What exists: an execution, a Forge scan and a flow execution, with tasks."""
     execution_id, scan_id = fresh_name(), fresh_name()
     names = {"executionId": execution_id, "taskId": "fetch"}
     tasks = [{"taskId": "fetch", "input": {"x": 1}}, {"taskId": "parse", "dependsOn": ["fetch"]}]
     scan = {"connectionId": "c", "scanId": scan_id, "tasks": [{"taskId": UUID}]}
     flow = good_body("POST /api/flow-executions", names) | {"task_names": ["fetch"]}
-    assert session.post(f"{URL}/v1/executions", json={"executionId": execution_id, "tasks": tasks}).status_code == 201
-    assert session.post(f"{URL}/forge/scans", json=scan).status_code == 201
-    flow_id = session.post(f"{URL}/api/flow-executions", json=flow).json()["id"]
+    assert session.post("/v1/executions", json={"executionId": execution_id, "tasks": tasks}).status_code == 201
+    assert session.post("/forge/scans", json=scan).status_code == 201
+    flow_id = session.post("/api/flow-executions", json=flow).json()["id"]
     return [
         _target(execution_id, "fetch"),
         _target(execution_id, "parse"),
@@ -87,9 +84,8 @@ def _target(execution_id: str, task_id: str) -> Target:
     return Target({**names, "taskId": task_id, "task_name": task_id})
 
 
-def reply_of(response: requests.Response) -> Reply:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, headers, response.text)
+def reply_of(response: httpx.Response) -> Reply:
+    return Reply(response.status_code, response.headers, response.text)
 
 
 def test_every_route_of_the_handlers_is_fuzzed() -> None:
@@ -98,9 +94,10 @@ def test_every_route_of_the_handlers_is_fuzzed() -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_whatever_the_description_leads_to_is_answered_as_described(
-    key: str, api: HttpApi, session: requests.Session, targets: list[Target], record_property: Any
+    key: str, api: HttpApi, targets: list[Target], record_property: Any
 ) -> None:
     run = 0
+    requests_session = api.session(GOOD)
 
     @fuzz_settings(CASES_A_ROUTE, repeatable=not PROVING)
     @given(cases(key, targets))
@@ -108,7 +105,7 @@ def test_whatever_the_description_leads_to_is_answered_as_described(
         nonlocal run
         run += 1
         case, aimed = drawn
-        response = case.call(base_url=URL, session=session)
+        response = case.call(base_url=URL, session=requests_session)
         assert api.crash() is None
         check_case(case, response, aimed=aimed)
 
@@ -119,7 +116,7 @@ def test_whatever_the_description_leads_to_is_answered_as_described(
 
 @pytest.mark.parametrize("key", KEYS)
 def test_hostile_request_is_answered_as_described(
-    key: str, api: HttpApi, session: requests.Session, targets: list[Target], record_property: Any
+    key: str, api: HttpApi, session: httpx.Client, targets: list[Target], record_property: Any
 ) -> None:
     run = 0
     method, _, path = key.partition(" ")
@@ -132,10 +129,10 @@ def test_hostile_request_is_answered_as_described(
         names = {name: quote(value, safe="") for name, value in target.names.items()}
         response = session.request(
             method,
-            URL + path.format(**names),
-            headers={name: value.encode("latin-1") for name, value in hostile.headers.items()},
+            path.format(**names),
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in hostile.headers.items()],
             params=list(hostile.query),
-            data=hostile.body,
+            content=hostile.body,
         )
         assert api.crash() is None
         check_reply(key, reply_of(response))

@@ -1,6 +1,7 @@
 """An execution, and what its tasks are made from."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -159,7 +160,9 @@ def _duplicates(definitions: Sequence[TaskDefinition], places: Mapping[str, int]
             yield _fault(index, "taskId", f"the same taskId as tasks[{first}]", "duplicate_task_id")
 
 
-def _unknown_dependencies(definitions: Sequence[TaskDefinition], known: Set[str]) -> Iterator[dict[str, object]]:
+def _unknown_dependencies(
+    definitions: Sequence[TaskDefinition], known: AbstractSet[str]
+) -> Iterator[dict[str, object]]:
     for index, definition in enumerate(definitions):
         for name in definition.depends_on:
             if name not in known:
