@@ -216,7 +216,7 @@ def execution_of_scan(scan_id: Any) -> str:
         If it is no text: no scan can have it.
     """
     if not _is_text(scan_id):
-        raise NotFoundError("execution", str(scan_id)[:40])
+        raise NotFoundError("execution", "that is no text")
     if re.fullmatch(EXECUTION_ID, scan_id) and not scan_id.startswith((_ENCODED, _DIGEST)):
         return str(scan_id)
     raw = scan_id.encode()
