@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
+from uuid import uuid4
 
+import httpx
 import hypothesis
 import schemathesis
 from hypothesis import strategies as st
@@ -18,7 +20,8 @@ from schemathesis.core.transport import Response
 from schemathesis.generation import GenerationMode
 
 from tests.description import check_answer, description
-from tests.factories import Reply
+from tests.factories import Reply, fresh_name
+from tests.hostile import marked
 
 NAMES: Final = frozenset({"executionId", "flow_execution_id", "scanId", "taskId", "task_name"})
 """By which parameters and fields things that exist are addressed, in all contracts."""
@@ -43,6 +46,31 @@ class Target:
     """Something that exists: what to put where a request names an execution or a task."""
 
     names: Mapping[str, str]
+
+
+def made_targets(caller: httpx.Client) -> list[Target]:
+    """Make an execution, a Forge scan and a flow execution, with tasks."""
+    execution_id, scan_id, task_id = fresh_name(), fresh_name(), str(uuid4())
+    tasks: list[dict[str, Any]] = [
+        {"taskId": "fetch", "input": {"x": 1}},
+        {"taskId": "parse", "dependsOn": ["fetch"]},
+    ]
+    scan = {"connectionId": "c", "scanId": scan_id, "tasks": [{"taskId": task_id}]}
+    flow = {"flow_id": str(uuid4()), "input": {"x": 1}, "task_names": ["fetch"]}
+    assert caller.post("/v1/executions", json={"executionId": execution_id, "tasks": tasks}).status_code == 201
+    assert caller.post("/forge/scans", json=scan).status_code == 201
+    flow_execution_id = caller.post("/api/flow-executions", json=flow).json()["id"]
+    return [
+        _target(execution_id, "fetch"),
+        _target(execution_id, "parse"),
+        _target(scan_id, task_id),
+        _target(flow_execution_id, "fetch"),
+    ]
+
+
+def _target(execution_id: str, task_id: str) -> Target:
+    names = dict.fromkeys(("executionId", "flow_execution_id", "scanId"), execution_id)
+    return Target({**names, "taskId": task_id, "task_name": task_id})
 
 
 def keys_of_description() -> list[str]:
@@ -74,7 +102,7 @@ def _aimed(case: Any, target: Target | None) -> tuple[Any, bool]:
         return case, False
     case.path_parameters = _renamed(case.path_parameters, target.names)
     case.query = _renamed(case.query, target.names)
-    case.body = _renamed(case.body, target.names)
+    case.body = marked(_renamed(case.body, target.names)) if isinstance(case.body, dict) else case.body
     return case, True
 
 
