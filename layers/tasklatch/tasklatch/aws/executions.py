@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _PAGES_A_REQUEST: Final = 10
 _GROUP_PAGE: Final = 100
+_LONGEST_LISTED: Final = len(keys.execution_list_sort(0, "")) + 128
+"""What names an execution in a list: a time and an id, in characters."""
 
 
 class Executions:
@@ -245,7 +247,7 @@ class Executions:
         }
         if cursor is not None:
             position = decode_cursor(cursor, scope)
-            if not first <= position <= last:
+            if not first <= position <= last or len(position) > _LONGEST_LISTED:
                 raise foreign_cursor()
             query["ExclusiveStartKey"] = {
                 keys.PK: {"S": keys.execution_pk(tenant, position.partition("#")[2])},
