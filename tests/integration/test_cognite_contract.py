@@ -13,6 +13,8 @@ import pytest
 
 from local.describe import API_FUNCTIONS
 from local.handlers import load_handler
+from tasklatch.aws import keys
+from tasklatch.aws.cursor import encode_cursor
 from tasklatch.aws.history import History
 from tasklatch.domain.attempt import task_execution_id
 from tasklatch.domain.history import change_entry
@@ -224,6 +226,26 @@ def test_cursor_of_another_list_is_refused(api: Api) -> None:
     foreign = replace(api, tenant=fresh_name())(LIST_VERSIONS, body={"cursor": cursor})
 
     assert (other.status, foreign.status) == (400, 400)
+
+
+@pytest.mark.parametrize("position", ["\U0010ffff", "a" * 1024, "0" * 32 + "#\U0010ffff"])
+def test_made_up_cursor_leads_nowhere_or_to_an_empty_page(api: Api, position: str) -> None:
+    api.define(a_task("a"))
+    workflows = encode_cursor(keys.workflow_list(api.tenant), position)
+    versions = encode_cursor(f"{keys.version_list(api.tenant)} []", position)
+
+    replies = [
+        api(LIST_WORKFLOWS, query={"cursor": workflows}),
+        api(LIST_VERSIONS, body={"cursor": versions}),
+    ]
+
+    assert all(reply.status == 200 for reply in replies)
+
+
+def test_range_of_times_the_wrong_way_round_is_refused(api: Api) -> None:
+    reply = api(EXECUTIONS, body={"filter": {"createdTimeStart": 2, "createdTimeEnd": 1}})
+
+    assert reply.status == 400
 
 
 def test_deleting_what_is_not_there_names_it_and_deletes_nothing(api: Api) -> None:

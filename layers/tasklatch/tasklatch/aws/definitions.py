@@ -238,6 +238,8 @@ class Definitions:
 
     def _listed(self, list_key: str, first: str, last: str, *, inclusive: bool = False) -> Iterator[Item]:
         """What the index lists between two places."""
+        # What comes right behind a text is that text and one more of the least there is.
+        begin = first if inclusive else first + "\x01"
         query = {
             "TableName": self._table,
             "IndexName": keys.LISTS_INDEX,
@@ -245,12 +247,11 @@ class Definitions:
             "ExpressionAttributeNames": {"#key": keys.LIST_KEY, "#sort": keys.LIST_SORT},
             "ExpressionAttributeValues": {
                 ":key": {"S": list_key},
-                # What comes right behind a text is that text and one more of the least there is.
-                ":first": {"S": first if inclusive else first + "\x01"},
+                ":first": {"S": begin},
                 ":last": {"S": last},
             },
         }
-        if first <= last:
+        if begin <= last:
             yield from pages(self._client, query, self._patience)
 
     def _page(

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal, NotRequired, cast
+from typing import Annotated, Any, Final, Literal, NotRequired, Self, cast
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from typing_extensions import TypedDict
 
 from tasklatch.domain.attempt import task_execution_id
@@ -150,6 +150,16 @@ class ExecutionsFilter(BaseModel):
     createdTimeStart: Annotated[int, Field(ge=0)] | None = None
     createdTimeEnd: Annotated[int, Field(ge=0)] | None = None
     status: list[Annotated[ExecutionStatus, Field(strict=False)]] = []
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if (
+            self.createdTimeStart is not None
+            and self.createdTimeEnd is not None
+            and self.createdTimeStart > self.createdTimeEnd
+        ):
+            raise ValueError("createdTimeStart is later than createdTimeEnd")
+        return self
 
 
 class ExecutionsListBody(BaseModel):
@@ -389,7 +399,7 @@ def _why(task: Task) -> str | None:
 
 _EXECUTIONS: Final = f"{PROJECT}/workflows/executions"
 _EXECUTION: Final = f"{_EXECUTIONS}/{{executionId}}"
-_MISSING: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+_MISSING: Final = (HTTPStatus.NOT_FOUND,)
 
 CREATE_SESSIONS: Final = Operation(
     name="cognite_create_sessions",
@@ -419,7 +429,6 @@ LIST_EXECUTIONS: Final = Operation(
     scope=Scope.READ,
     request=ExecutionsListBody,
     answers={HTTPStatus.OK: ExecutionListView},
-    problems=(HTTPStatus.SERVICE_UNAVAILABLE,),
     wording=WORDING,
     tenant_parameter=PROJECT_PARAMETER,
 )

@@ -401,8 +401,7 @@ def version_view(version: WorkflowVersion) -> VersionView:
 
 _WORKFLOWS: Final = f"{PROJECT}/workflows"
 _VERSIONS: Final = f"{_WORKFLOWS}/versions"
-_BUSY: Final = (HTTPStatus.SERVICE_UNAVAILABLE,)
-_MISSING: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+_MISSING: Final = (HTTPStatus.NOT_FOUND,)
 
 UPSERT_WORKFLOWS: Final = Operation(
     name="cognite_upsert_workflows",
@@ -411,7 +410,7 @@ UPSERT_WORKFLOWS: Final = Operation(
     scope=Scope.MANAGE,
     request=WorkflowsBody,
     answers={HTTPStatus.OK: WorkflowListView},
-    problems=(*_BUSY, HTTPStatus.CONFLICT),
+    problems=(HTTPStatus.CONFLICT,),
     wording=WORDING,
     tenant_parameter=PROJECT_PARAMETER,
 )
@@ -422,7 +421,6 @@ LIST_WORKFLOWS: Final = Operation(
     scope=Scope.READ,
     query=WorkflowsQuery,
     answers={HTTPStatus.OK: WorkflowListView},
-    problems=_BUSY,
     wording=WORDING,
     tenant_parameter=PROJECT_PARAMETER,
 )
@@ -466,7 +464,6 @@ LIST_VERSIONS: Final = Operation(
     scope=Scope.READ,
     request=VersionsListBody,
     answers={HTTPStatus.OK: VersionListView},
-    problems=_BUSY,
     wording=WORDING,
     tenant_parameter=PROJECT_PARAMETER,
 )
