@@ -122,7 +122,7 @@ def test_route_is_closed_to_broken_tokens_and_other_scopes(
     unsigned = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').decode().rstrip("=")
     broken = {
         "none": None,
-        "empty": "Bearer ",
+        "empty": "Bearer",
         "no JWT": "Bearer nonsense",
         "another scheme": f"Basic {tokens['operator']}",
         "no signature": f"Bearer {head}.{claims}.",
