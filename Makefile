@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+SCANNER := $(VENV)/checkov
+SCANNER_READY := $(SCANNER)/.installed
 # sam and the layer's Makefile take their Python from the PATH; sam reports usage unless told not to
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" SAM_CLI_TELEMETRY=0
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
@@ -79,7 +81,7 @@ redrive: $(READY) ## send on what lies in the dead-letter queues (STACK=name: of
 
 # The local cloud's tests share one cloud, and it keeps the cores busy by itself: they run after the others, one by one
 .PHONY: test
-test: $(READY) ## every test (PYTEST_ARGS="-k name" for some)
+test: $(READY) $(SCANNER_READY) ## every test (PYTEST_ARGS="-k name" for some)
 	@outcome=5; for part in "-n auto --maxprocesses 4 --ignore=tests/e2e" "tests/e2e"; do \
 		status=0; $(RUN) $(BIN)/python -m pytest $$part $(PYTEST_ARGS) || status=$$?; \
 		case $$status in 5) ;; 0) [ $$outcome != 5 ] || outcome=0 ;; *) outcome=$$status ;; esac; \
@@ -96,12 +98,11 @@ bench: $(READY) ## speed and cost, as ratios in one run; a table, and JSON in .l
 	@$(RUN) PYTHONPATH=layers/tasklatch $(BIN)/python -m tests.benchmarks
 
 .PHONY: check
-check: $(READY) ## formatting, lint, types and the template's rules
+check: $(READY) $(SCANNER_READY) ## formatting, lint, types, the template's rules and a security scan of it
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@for handler in functions/*/handler.py; do $(BIN)/mypy --no-error-summary $$handler; done
-	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(RUN) $(BIN)/sam validate --lint
 	@$(RUN) $(BIN)/python -m pytest -q tests/template
 
 .PHONY: format
@@ -122,6 +123,7 @@ deploy: $(READY) ## build, then deploy into your own AWS account, asking what is
 lock: $(VENV)/.bootstrapped ## take the newest fitting versions into the lock files
 	@$(LOCK) --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
 	@$(LOCK) --upgrade requirements/dev.in -o requirements/dev.txt
+	@$(LOCK) --upgrade requirements/checkov.in -o requirements/checkov.txt
 	@$(LOCK) --upgrade -c requirements/dev.txt layers/tasklatch/requirements.in -o layers/tasklatch/requirements.txt
 
 # The installer is itself pinned by hash; pip, being slow on a long lock, installs only that.
@@ -136,10 +138,21 @@ $(VENV)/.bootstrapped: requirements/bootstrap.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@touch $@
 
-# A second time with the machine's own certificates: some networks put theirs in front of everything
+# Installs into the environment $(1) what the locks $(2) pin; a second time with the machine's own certificates, as some
+# networks put theirs in front of everything
+define INSTALL
+began=$$SECONDS; sync="pip sync --quiet --python $(1)/bin/python --require-hashes $(2)"; \
+$(BIN)/uv $$sync 2>/dev/null || $(BIN)/uv --system-certs $$sync; echo "Installed in $$((SECONDS - began)) s"
+endef
+
 $(READY): $(VENV)/.bootstrapped requirements/dev.txt
-	@echo "Installing the pinned tools into $(VENV)"; began=$$SECONDS; \
-	sync="pip sync --quiet --python $(BIN)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt"; \
-	$(BIN)/uv $$sync 2>/dev/null || $(BIN)/uv --system-certs $$sync; \
-	echo "Installed in $$((SECONDS - began)) s"
+	@echo "Installing the pinned tools into $(VENV)"
+	@$(call INSTALL,$(VENV),requirements/bootstrap.txt requirements/dev.txt)
+	@touch $@
+
+# In an environment of its own: it pins an AWS SDK that is not the functions'
+$(SCANNER_READY): $(VENV)/.bootstrapped requirements/checkov.txt
+	@echo "Installing the security scanner into $(SCANNER)"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SCANNER)
+	@$(call INSTALL,$(SCANNER),requirements/checkov.txt)
 	@touch $@

@@ -129,6 +129,11 @@ def free_port() -> int:
         return port
 
 
+def enforces_iam() -> bool:
+    """Tell whether functions may do only what their roles allow: `TASKLATCH_ENFORCE_IAM=1` in the environment."""
+    return os.environ.get("TASKLATCH_ENFORCE_IAM", "") == "1"
+
+
 def _choose_port(home: Home) -> int:
     """Take the port of the last time, so that addresses that were written down stay right, or else a free one."""
     remembered = home.path / "port"
@@ -166,6 +171,7 @@ def _environment(home: Home, port: int, scratch: Path) -> dict[str, str]:
             # It would look for a Docker engine and clear up containers there
             "DOCKER_HOST": f"unix://{home.path / 'no-docker.sock'}",
             "LAMBDA_EXECUTOR": "local",
+            "AUTH": "true" if enforces_iam() else "false",
             "PYTHONUNBUFFERED": "1",
         }
     )

@@ -11,6 +11,9 @@ from tasklatch.http.report_contract import BatchedReportBody
 DESCRIPTION: Final = FUNCTIONS / "api_description" / "openapi.json"
 API_FUNCTIONS: Final = (
     "api_description",
+    "cognite_contract",
+    "cognite_definitions",
+    "cognite_executions",
     "execution_control",
     "executions",
     "forge_contract",

@@ -1,30 +1,56 @@
-"""Runs the AWS emulator with three things mended, so that streams and packed bodies are what they are on AWS.
+"""Runs the AWS emulator with four things mended: streams, packed bodies and permissions are then what they are on AWS.
 
 ministack 1.5 puts a record on the stream for every write but those of PartiQL statements, by which this service
 creates tasks and takes batches. Over a restart it keeps how far a function has read a stream, but not the stream: the
 function then waits for as many records as it had read before. Without this, a task's history would lack just these
-changes on a local cloud. And it takes a body that is called JSON for text even where it is gzip, and spoils its bytes;
-on AWS an encoded body arrives as base64. Run it as a program of its own, where ``python -m ministack`` would be run.
+changes on a local cloud. It takes a body that is called JSON for text even where it is gzip, and spoils its bytes;
+on AWS an encoded body arrives as base64. And where it enforces IAM, it knows batches of statements and of messages by
+names that IAM does not know, takes every schedule for one of the default group, and lets anyone hand on any role. Run
+it as a program of its own, where ``python -m ministack`` would be run.
 """
 
 import copy
+import json
+import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
 from ministack.app import main
+from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway, dynamodb
 
 _STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
 
 # The place of the request's headers among the arguments of the function that calls a Lambda.
 _HEADERS: Final = 5
+# The place of the request's body among the arguments, after the service, of the function that finds its resource.
+_BODY: Final = 3
 
 _STREAMS: Final = ("_stream_records", "_stream_trimmed")
 _SEQUENCE: Final = "_stream_seq_counter"
 
+# Service Authorization Reference: of a statement in PartiQL, IAM knows what it does, on the table that it names
+_STATEMENTS_OF: Final = {
+    "dynamodb:BatchExecuteStatement": "Statements",
+    "dynamodb:ExecuteTransaction": "TransactStatements",
+}
+_PARTIQL_ACTIONS: Final = {
+    "DELETE": "dynamodb:PartiQLDelete",
+    "INSERT": "dynamodb:PartiQLInsert",
+    "SELECT": "dynamodb:PartiQLSelect",
+    "UPDATE": "dynamodb:PartiQLUpdate",
+}
+_STATEMENTS_TABLE: Final = re.compile(
+    r'^\s*(?:UPDATE|INSERT\s+INTO|DELETE\s+FROM|SELECT\b.*?\bFROM)\s+"([^"]+)"', re.DOTALL
+)
+_CREATE_SCHEDULE: Final = "scheduler:CreateSchedule"
+_HANDING_ON: Final = "iam:PassRole"
+
 _in_statement: Final = ContextVar("_in_statement", default=False)
 _is_encoded: Final = ContextVar("_is_encoded", default=False)
+_handed_on: ContextVar[str | None] = ContextVar("_handed_on", default=None)
+_refused: ContextVar[str | None] = ContextVar("_refused", default=None)
 
 
 def announce_partiql_writes() -> None:
@@ -82,6 +108,61 @@ def keep_encoded_bodies() -> None:
     apigateway._v2_request_body_is_text = lambda kind: not _is_encoded.get() and is_text(kind)  # noqa: SLF001
 
 
+def authorize_as_iam_does() -> None:
+    """Let the emulator, where it enforces IAM, ask for the actions and resources that AWS asks for."""
+    action_of, checks = iam_actions.extract_iam_action, iam_actions.dynamodb_transaction_checks
+    resource_arn, refusal = iam_actions.extract_resource_arn, iam_actions.access_denied_response
+    enforce = iam_evaluator.enforce
+
+    def action_of_batch(service: str, *request: Any) -> str | None:
+        action: str | None = action_of(service, *request)
+        return action.removesuffix("Batch") if action and service == "sqs" else action
+
+    def checks_of_statements(action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
+        if action == "dynamodb:ExecuteStatement":
+            return [_asked_by(json.loads(body)["Statement"], region, account)]
+        if action in _STATEMENTS_OF:
+            statements = json.loads(body)[_STATEMENTS_OF[action]]
+            return list(dict.fromkeys(_asked_by(one["Statement"], region, account) for one in statements))
+        found: list[tuple[str, str]] = checks(action, body, region, account)
+        return found
+
+    def resource_in_its_group(service: str, *request: Any) -> str:
+        arn: str = resource_arn(service, *request)
+        body = request[_BODY]
+        asked = json.loads(body) if service == "scheduler" and body else {}
+        _handed_on.set(asked.get("Target", {}).get("RoleArn"))
+        _refused.set(None)
+        return arn.replace(":schedule/default/", f":schedule/{asked.get('GroupName', 'default')}/")
+
+    def enforce_with_roles(key: str, action: str, service: str, region: str, *more: Any, **named: Any) -> Any:
+        denied = enforce(key, action, service, region, *more, **named)
+        role = _handed_on.get()
+        if denied or action != _CREATE_SCHEDULE or not role:
+            return denied
+        denied = enforce(key, _HANDING_ON, service, region, resource_arn=role)
+        _refused.set(_HANDING_ON if denied else None)
+        return denied
+
+    def name_what_is_refused(service: str, action: str, *more: Any, **named: Any) -> Any:
+        return refusal(service, _refused.get() or action, *more, **named)
+
+    iam_actions.extract_iam_action = action_of_batch
+    iam_actions.dynamodb_transaction_checks = checks_of_statements
+    iam_actions.extract_resource_arn = resource_in_its_group
+    iam_actions.access_denied_response = name_what_is_refused
+    iam_evaluator.enforce = enforce_with_roles
+
+
+def _asked_by(statement: str, region: str, account: str) -> tuple[str, str]:
+    """Give the action and the table that a statement in PartiQL asks for."""
+    table = _STATEMENTS_TABLE.match(statement)
+    if table is None:
+        raise ValueError(f"no table is named by {statement!r}")
+    action = _PARTIQL_ACTIONS[statement.split(maxsplit=1)[0].upper()]
+    return action, f"arn:aws:dynamodb:{region}:{account}:table/{table[1]}"
+
+
 def _announcing(statement: Callable[..., Any]) -> Callable[..., Any]:
     def run(*arguments: Any, **named: Any) -> Any:
         token = _in_statement.set(True)
@@ -103,4 +184,5 @@ if __name__ == "__main__":
     announce_partiql_writes()
     keep_streams()
     keep_encoded_bodies()
+    authorize_as_iam_does()
     main()

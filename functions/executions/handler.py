@@ -1,7 +1,6 @@
 """What those who run work call: create executions, add tasks, look at them."""
 
 from http import HTTPStatus
-from typing import Any
 
 from tasklatch.aws.clients import dynamodb
 from tasklatch.aws.executions import Executions
@@ -11,7 +10,7 @@ from tasklatch.clock import system_clock
 from tasklatch.http import execution_contract as contract
 from tasklatch.http.body import payload_text
 from tasklatch.http.idempotency import execution_id_for
-from tasklatch.http.routes import Answer, Call, Routes
+from tasklatch.http.routes import Answer, Call, Routes, page_answer
 from tasklatch.http.views import task_view
 from tasklatch.settings import settings
 
@@ -52,11 +51,11 @@ def list_executions(call: Call) -> Answer:
         call.tenant,
         limit=query.limit,
         cursor=query.cursor,
-        status=query.status,
+        wanted=query.wanted(),
         created_after=contract.milliseconds(query.createdAfter),
         created_before=contract.milliseconds(query.createdBefore),
     )
-    return _page([contract.execution_view(execution) for execution in found], cursor)
+    return page_answer([contract.execution_view(execution) for execution in found], cursor)
 
 
 @routes.serves(contract.GET_EXECUTION)
@@ -72,7 +71,7 @@ def list_tasks(call: Call) -> Answer:
     found, cursor = _executions(call).list_tasks(
         call.tenant, call.path["executionId"], limit=query.limit, cursor=query.cursor, status=query.status
     )
-    return _page([task_view(task) for task in found], cursor)
+    return page_answer([task_view(task) for task in found], cursor)
 
 
 @routes.serves(contract.GET_TASK)
@@ -89,12 +88,8 @@ def list_history(call: Call) -> Answer:
     found, cursor = history.list_entries(call.tenant, execution_id, task_id, limit=query.limit, cursor=query.cursor)
     if not found and query.cursor is None:
         _executions(call).task_detail(call.tenant, execution_id, task_id)
-    return _page([contract.history_view(entry, call.tenant, execution_id, task_id) for entry in found], cursor)
+    return page_answer([contract.history_view(entry, call.tenant, execution_id, task_id) for entry in found], cursor)
 
 
 def _executions(call: Call) -> Executions:
     return Executions(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
-
-
-def _page(items: list[Any], cursor: str | None) -> Answer:
-    return Answer({"items": items, "nextCursor": cursor} if cursor else {"items": items})

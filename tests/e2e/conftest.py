@@ -1,5 +1,6 @@
-"""A local cloud for the tests alone: own folder, own ports, stopped at the end."""
+"""A local cloud for the tests alone: own folder, own ports, functions held to their roles, stopped at the end."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from local.stack import Home, Stack
 from local.tokens import fetch_token
 
 HERE = Path(__file__).parent
+# For the commands too that tests run
+os.environ["TASKLATCH_ENFORCE_IAM"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -106,17 +106,23 @@ def new_client(url: str | None = None) -> "DynamoDBClient":
 
 
 @contextlib.contextmanager
-def running_ministack(folder: Path) -> Iterator[str]:
-    """Run the emulator on a free port until the block ends; give its URL."""
+def running_ministack(folder: Path, *, enforce_iam: bool = False) -> Iterator[str]:
+    """Run the emulator on a free port until the block ends; give its URL.
+
+    Parameters
+    ----------
+    enforce_iam
+        Refuse what the caller's role does not allow, with what the local cloud mends in the emulator for that.
+    """
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     url = f"http://{HOST}:{port}"
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ministack"],
-            cwd=folder,
+        process = subprocess.Popen(  # noqa: S603 - our own
+            [sys.executable, "-m", "local.ministack_emulator" if enforce_iam else "ministack"],
+            cwd=ROOT,
             env=kept
             | {
                 "GATEWAY_PORT": str(port),
@@ -125,7 +131,9 @@ def running_ministack(folder: Path) -> Iterator[str]:
                 "PERSIST_STATE": "0",
                 "STATE_DIR": str(folder / "state"),
                 "TMPDIR": str(folder),
+                "S3_DATA_DIR": str(folder / "s3"),
                 "LOG_LEVEL": "WARNING",
+                "AUTH": str(enforce_iam).lower(),
             },
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -12,7 +12,7 @@ import pytest
 
 from tasklatch.aws.payloads import Payloads
 from tasklatch.domain.errors import ConflictError, NotFoundError
-from tasklatch.domain.execution import TaskDefinition
+from tasklatch.domain.execution import ExecutionFilter, TaskDefinition
 from tasklatch.domain.latch import next_attempt_latch
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.report import Report, Verdict
@@ -21,6 +21,8 @@ from tasklatch.settings import Settings
 from tests.factories import a_report, fresh_name, some_tasks
 from tests.integration.emulators import Table, create_table, patient
 from tests.reactions import ONCE, World
+
+OF_FLOW = ExecutionFilter(runs_of=(("flow", None),))
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -125,8 +127,8 @@ def test_group_lists_its_executions_and_no_others(world: World) -> None:
     open_execution(world, name="none")
 
     # when
-    first, cursor = world.executions.list_executions(world.tenant, limit=2, group="flow")
-    rest, end = world.executions.list_executions(world.tenant, limit=2, group="flow", cursor=cursor)
+    first, cursor = world.executions.list_executions(world.tenant, limit=2, wanted=OF_FLOW)
+    rest, end = world.executions.list_executions(world.tenant, limit=2, wanted=OF_FLOW, cursor=cursor)
 
     # then
     assert [one.execution_id for one in (*first, *rest)] == ["run-2", "run-1", "run-0"]

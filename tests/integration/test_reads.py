@@ -11,7 +11,7 @@ from tasklatch.aws.execution_item import execution_item
 from tasklatch.aws.executions import Executions
 from tasklatch.aws.history import History
 from tasklatch.domain.errors import InvalidRequestError, NotFoundError
-from tasklatch.domain.execution import Execution
+from tasklatch.domain.execution import Execution, ExecutionFilter
 from tasklatch.domain.history import HistoryEntry, change_entry, ignored_entry
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
@@ -58,6 +58,7 @@ def all_pages(lister: Any, *arguments: Any, limit: int, **filters: Any) -> list[
 
 
 RUNNING, DONE = ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED
+ARE_DONE = ExecutionFilter(frozenset({DONE}))
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
@@ -77,7 +78,7 @@ def test_executions_are_found_by_status_and_time(table: Table, limit: int) -> No
         executions_of(table).list_executions,
         table.tenant,
         limit=limit,
-        status=DONE,
+        wanted=ARE_DONE,
         created_after=NOW + 2 * HOUR,
         created_before=NOW + 4 * HOUR,
     )
@@ -91,8 +92,8 @@ def test_search_that_finds_little_stops_for_breath_and_can_be_gone_on_with(table
     executions = given_executions(table, DONE, *[RUNNING] * 30)
 
     # when
-    page, cursor = executions_of(table).list_executions(table.tenant, limit=2, status=DONE)
-    rest = all_pages(executions_of(table).list_executions, table.tenant, limit=2, status=DONE)
+    page, cursor = executions_of(table).list_executions(table.tenant, limit=2, wanted=ARE_DONE)
+    rest = all_pages(executions_of(table).list_executions, table.tenant, limit=2, wanted=ARE_DONE)
 
     # then
     assert page == []
@@ -157,7 +158,7 @@ def test_cursor_is_good_only_for_the_list_and_the_filter_it_came_from(table: Tab
     # when / then
     for refused in (
         lambda: executions.list_executions(table.tenant, limit=1, cursor=of_tasks),
-        lambda: executions.list_executions(table.tenant, limit=1, cursor=of_executions, status=DONE),
+        lambda: executions.list_executions(table.tenant, limit=1, cursor=of_executions, wanted=ARE_DONE),
         lambda: executions.list_executions(table.tenant, limit=1, cursor=of_executions, created_before=NOW),
         lambda: executions.list_executions(fresh_name(), limit=1, cursor=of_executions),
         lambda: executions.list_tasks(table.tenant, "run-000", limit=1, cursor=of_executions),

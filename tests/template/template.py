@@ -41,6 +41,14 @@ def resources(kind: str) -> dict[str, Resource]:
     }
 
 
+def functions() -> dict[str, Resource]:
+    """Give the properties of every function, by the name of its folder."""
+    return {
+        str(it["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]): it
+        for it in resources("AWS::Lambda::Function").values()
+    }
+
+
 def target(reference: Any) -> str:
     """Give the logical id that a Ref or a GetAtt points to."""
     if "Ref" in reference:
@@ -58,10 +66,16 @@ def grants(role: Resource) -> Iterator[tuple[str, str]]:
     """Give each action that a role allows, with the resource as compact JSON."""
     for policy in role["Policies"]:
         for statement in policy["PolicyDocument"]["Statement"]:
-            for action in _listed(statement["Action"]):
-                for resource in _listed(statement["Resource"]):
-                    yield action, resource if isinstance(resource, str) else json.dumps(resource, separators=(",", ":"))
+            for action in listed(statement["Action"]):
+                for resource in listed(statement["Resource"]):
+                    yield action, compact(resource)
 
 
-def _listed(value: Any) -> list[Any]:
+def compact(resource: Any) -> str:
+    """Write a resource of a statement, or what CloudFormation makes one of, on one line."""
+    return resource if isinstance(resource, str) else json.dumps(resource, separators=(",", ":"))
+
+
+def listed(value: Any) -> list[Any]:
+    """Give what a policy has, one or many, as a list."""
     return value if isinstance(value, list) else [value]

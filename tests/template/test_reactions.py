@@ -1,6 +1,7 @@
 """What must hold for queues, rules, timers, live sockets and alarms: whatever fails is kept, and somebody is told."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
@@ -14,7 +15,7 @@ ALARMS: Final = resources("AWS::CloudWatch::Alarm")
 
 
 def _dead_letter_queues() -> set[str]:
-    """Give the queues in which something is set aside: by a queue, a mapping of a stream, or a rule."""
+    """Give the queues in which something is set aside: by a queue, a mapping of a stream, a rule, or a function."""
     aside = [queue["RedrivePolicy"]["deadLetterTargetArn"] for queue in QUEUES.values() if "RedrivePolicy" in queue]
     aside += [
         mapping["DestinationConfig"]["OnFailure"]["Destination"]
@@ -24,11 +25,12 @@ def _dead_letter_queues() -> set[str]:
     aside += [
         goal["DeadLetterConfig"]["Arn"] for rule in RULES.values() for goal in rule["Targets"] if _sets_aside(goal)
     ]
+    aside += [it["DeadLetterConfig"]["TargetArn"] for it in FUNCTIONS.values() if _sets_aside(it)]
     return {target(queue) for queue in aside}
 
 
-def _sets_aside(goal: dict[str, Any]) -> bool:
-    return "DeadLetterConfig" in goal
+def _sets_aside(it: Mapping[str, Any]) -> bool:
+    return "DeadLetterConfig" in it
 
 
 def _consumed() -> set[str]:
@@ -119,6 +121,14 @@ def test_a_rule_may_reach_its_target(goal: dict[str, Any]) -> None:
         # EventBridge fulfils no condition of a topic's policy
         of_the_bus = [one for one in statements if one["Principal"] == {"Service": "events.amazonaws.com"}]
         assert [set(one) for one in of_the_bus] == [{"Effect", "Principal", "Action", "Resource"}]
+
+
+@pytest.mark.parametrize("goal", [one for one in _goals() if target(one.values[0]["Arn"]) in FUNCTIONS])
+def test_what_a_function_could_not_do_that_nobody_waits_for_is_set_aside(goal: dict[str, Any]) -> None:
+    # A rule is done when Lambda has taken the event; what becomes of it then, only the function's own queue keeps
+    function = FUNCTIONS[target(goal["Arn"])]
+
+    assert target(function["DeadLetterConfig"]["TargetArn"]) in QUEUES
 
 
 def test_a_topic_that_services_publish_to_is_not_under_a_key_that_they_may_not_use() -> None:

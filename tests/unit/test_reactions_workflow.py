@@ -37,7 +37,9 @@ def failed(on_failure: OnFailure = OnFailure.ABORT, *, spent: bool = True) -> Ta
         ([DONE, failed(spent=False)], None),
         ([DONE, failed(OnFailure.CONTINUE)], None),
         ([DONE, a_task(TaskStatus.COMPLETED_WITH_ERRORS)], ExecutionStatus.COMPLETED),
-        ([DONE, a_task(TaskStatus.SKIPPED), a_task(TaskStatus.CANCELED)], ExecutionStatus.COMPLETED),
+        ([DONE, a_task(TaskStatus.SKIPPED)], ExecutionStatus.COMPLETED),
+        ([DONE, a_task(TaskStatus.CANCELED)], ExecutionStatus.FAILED),
+        ([a_task(TaskStatus.CANCELED), OPEN], None),
         ([DONE, a_task(TaskStatus.PENDING)], None),
     ],
 )
@@ -88,7 +90,14 @@ def test_next_attempt_outweighs_all_of_the_last_and_holds_for_one_version(attemp
 # ---------------------------------------------------------------- references
 
 PAYLOADS: dict[tuple[str, str], Any] = {
-    ("a", "output"): {"x": 1, "deep": {"y": [1, 2]}, "text": "hé", "none": None, "yes": True},
+    ("a", "output"): {
+        "x": 1,
+        "deep": {"y": [1, 2]},
+        "text": "hé",
+        "none": None,
+        "yes": True,
+        "rows": [None, {"cells": [["a", "b"]]}],
+    },
     ("a", "input"): {"url": "here"},
     ("a.b", "output"): {"x": "dotted"},
     ("task 7/ü", "output"): {"x": "odd"},
@@ -113,6 +122,13 @@ def look_up(reference: Reference) -> Any:
         ("${a.output.yes}", True),
         ("${a.output.missing}", None),
         ("${a.output.x.deeper.still}", None),
+        ("${a.output.deep.y[1]}", 2),
+        ("${a.output.deep.y[2]}", None),
+        ("${a.output.x[0]}", None),
+        ("${a.output.rows[1].cells[0][1]}", "b"),
+        ("${a.output.rows[1]}", {"cells": [["a", "b"]]}),
+        ("${a.output.rows[x]}", None),
+        ("${a.output.deep\nkey}", None),
         ("${a.input.url}", "here"),
         ("${a.b.output.x}", "dotted"),
         ("${task 7/ü.output.x}", "odd"),

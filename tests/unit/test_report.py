@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasklatch.domain.attempt import attempt_of, task_execution_id
-from tasklatch.domain.errors import AttemptNeverOpenedError
+from tasklatch.domain.attempt import attempt_of, id_of_all_attempts, parts_of, task_execution_id
+from tasklatch.domain.errors import AttemptNeverOpenedError, PayloadTooLargeError
 from tasklatch.domain.failure import TREATMENT, FailureReason
-from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, make_report
+from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, MAX_OUTPUT_BYTES, added_to, make_report
 from tasklatch.domain.status import MAX_ATTEMPT, TaskStatus
 from tests.factories import a_report
 
@@ -111,10 +111,14 @@ def test_id_of_another_task_is_refused(other: tuple[str, str, str]) -> None:
         attempt_of(issued, *other)
 
 
-def test_id_with_another_attempt_written_into_it_is_refused() -> None:
-    issued = task_execution_id("a", "run", "task", 1)
-    with pytest.raises(AttemptNeverOpenedError):
-        attempt_of("000002" + issued[6:], "a", "run", "task")
+def test_ids_of_all_attempts_share_what_leads_to_their_task() -> None:
+    issued = {attempt: task_execution_id("a", "run", "task", attempt) for attempt in (1, 2, 77)}
+
+    parts = {attempt: parts_of(one) for attempt, one in issued.items()}
+
+    shared = id_of_all_attempts("a", "run", "task")
+    assert parts == {attempt: (attempt, shared) for attempt in issued}
+    assert shared != id_of_all_attempts("a", "run", "other")
 
 
 def test_attempt_zero_is_never_taken_for_one() -> None:
@@ -133,3 +137,34 @@ def test_id_that_this_service_never_issues_names_no_attempt(foreign: str) -> Non
 def test_ids_of_all_attempts_differ() -> None:
     ids = {task_execution_id("a", "run", "task", attempt) for attempt in range(1, 2000)}
     assert len(ids) == 1999
+
+
+@pytest.mark.parametrize(
+    ("earlier", "said", "together"),
+    [
+        (None, '{"a":1}', '{"a":1}'),
+        ('{"a":1}', None, None),
+        ('{"a":1,"b":2}', '{"b":3,"c":4}', '{"a":1,"b":3,"c":4}'),
+        ('{"a":{"deep":1}}', '{"a":{"other":2}}', '{"a":{"other":2}}'),
+    ],
+)
+def test_output_is_put_over_the_earlier_one_key_by_key(
+    earlier: str | None, said: str | None, together: str | None
+) -> None:
+    report = added_to(a_report(output=said), earlier)
+
+    assert report.output == together
+
+
+def test_output_that_says_the_same_again_is_the_same_report() -> None:
+    first = added_to(a_report(output='{"a":1,"b":2}'), None)
+
+    again = added_to(a_report(output='{"a":1,"b":2}'), first.output)
+
+    assert again.fingerprint == first.fingerprint
+
+
+def test_outputs_that_are_too_large_together_are_refused() -> None:
+    half = "x" * (MAX_OUTPUT_BYTES // 2)
+    with pytest.raises(PayloadTooLargeError):
+        added_to(a_report(output=f'{{"b":"{half}"}}'), f'{{"a":"{half}"}}')

@@ -77,6 +77,22 @@ def test_error_that_the_worker_called_terminal_is_not_retried() -> None:
     assert "worker" in decision.reason
 
 
+def test_time_out_is_not_retried_where_the_policy_says_so() -> None:
+    policy = replace(STEADY, retry_timeouts=False)
+
+    timed_out = decide_retry(a_task(TaskStatus.TIMED_OUT, retry_policy=policy, ended_at=NOW))
+    failed = decide_retry(
+        a_task(TaskStatus.FAILED, retry_policy=policy, failure_reason=FailureReason.RETRYABLE_ERROR, ended_at=NOW)
+    )
+
+    assert timed_out is not None
+    assert not timed_out.will_retry
+    assert timed_out.reason == "the policy does not retry time-outs"
+    assert timed_out.attempts_left == 9
+    assert failed is not None
+    assert failed.will_retry
+
+
 def test_time_out_is_retried() -> None:
     decision = decided(replace(failed(), status=TaskStatus.TIMED_OUT, failure_reason=None))
     assert decision.will_retry

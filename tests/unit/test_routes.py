@@ -37,6 +37,8 @@ def every_error() -> Iterator[type[TasklatchError]]:
 def made(error: type[TasklatchError]) -> TasklatchError:
     if error in (errors.NotFoundError, errors.AttemptNeverOpenedError):
         return error("task", "name")
+    if error is errors.DuplicatedError:
+        return errors.DuplicatedError("task", ["name"])
     return error("what is wrong")
 
 

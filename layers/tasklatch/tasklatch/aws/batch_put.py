@@ -1,9 +1,9 @@
-"""Putting many items at once, none of them lost: what DynamoDB leaves unprocessed is put again."""
+"""Putting or deleting many items at once, none left out: what DynamoDB leaves unprocessed is sent again."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasklatch.aws.patience import Patience
 from tasklatch.aws.task_item import Item
@@ -30,10 +30,24 @@ def put_all(client: "DynamoDBClient", table: str, items: Sequence[Item], patienc
     BusyError
         When the table would not take them all in time.
     """
-    for chunk in chunks(items, PUTS_A_CALL):
-        request = {table: [{"PutRequest": {"Item": item}} for item in chunk]}
+    _write_all(client, table, ({"PutRequest": {"Item": item}} for item in items), patience)
+
+
+def delete_all(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], patience: Patience) -> None:
+    """Delete items by key, 25 a call; one that is not there is no error.
+
+    Raises
+    ------
+    BusyError
+        When the table would not take them all in time.
+    """
+    _write_all(client, table, ({"DeleteRequest": {"Key": key}} for key in item_keys), patience)
+
+
+def _write_all(client: "DynamoDBClient", table: str, writes: Iterable[Any], patience: Patience) -> None:
+    for chunk in chunks(writes, PUTS_A_CALL):
+        request: Any = {table: chunk}
         for _ in patience.tries():
-            answer = patience.call(partial(client.batch_write_item, RequestItems=request))  # type: ignore[arg-type]
-            request = answer["UnprocessedItems"]  # type: ignore[assignment]
+            request = patience.call(partial(client.batch_write_item, RequestItems=request))["UnprocessedItems"]
             if not request:
                 break

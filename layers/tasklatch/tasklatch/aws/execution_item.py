@@ -37,6 +37,10 @@ def execution_item(execution: Execution) -> Item:
         item["metadata"] = {"S": execution.metadata}
     if execution.group is not None:
         item["group"] = {"S": execution.group}
+    if execution.group_version is not None:
+        item["groupVersion"] = {"S": execution.group_version}
+    if execution.names_tasks_by_id:
+        item["namesTasksById"] = {"BOOL": True}
     if execution.stays_open:
         item["staysOpen"] = {"BOOL": True}
     return item
@@ -68,6 +72,8 @@ def execution_of(item: "Mapping[str, AttributeValueTypeDef]") -> Execution:
         reason=item["reason"]["S"] if "reason" in item else None,
         additions=int(item["additions"]["N"]) if "additions" in item else 0,
         group=item["group"]["S"] if "group" in item else None,
+        group_version=item["groupVersion"]["S"] if "groupVersion" in item else None,
+        names_tasks_by_id="namesTasksById" in item,
         stays_open="staysOpen" in item,
         deleted_at=int(item["deletedAt"]["N"]) if "deletedAt" in item else None,
     )

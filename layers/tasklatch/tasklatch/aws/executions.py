@@ -14,15 +14,20 @@ from tasklatch.aws.cursor import decode_cursor, encode_cursor, foreign_cursor
 from tasklatch.aws.execution_item import execution_item, execution_key, execution_of, group_item
 from tasklatch.aws.insertion import insert_absent
 from tasklatch.aws.ledger import Ledger
+from tasklatch.aws.pages import pages
 from tasklatch.aws.patience import Patience
-from tasklatch.aws.payloads import DEPENDS_ON, NAMES_ATTEMPT, PAYLOAD, Payloads, input_text
+from tasklatch.aws.payloads import DEPENDS_ON, KIND, NAMES_ATTEMPT, PAYLOAD, Payloads
 from tasklatch.aws.task_item import Item, item_of, task_of
+from tasklatch.aws.task_pointers import TaskPointers
 from tasklatch.aws.workflow import Workflow
 from tasklatch.clock import Clock
 from tasklatch.domain.errors import ConflictError, NotFoundError
 from tasklatch.domain.execution import (
+    EVERY_EXECUTION,
     Execution,
+    ExecutionFilter,
     TaskDefinition,
+    WorkflowRun,
     check_definitions,
     check_unchanged,
     creation_fingerprint,
@@ -31,6 +36,7 @@ from tasklatch.domain.execution import (
 from tasklatch.domain.latch import service_latch
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task, TaskDetail
+from tasklatch.domain.workflow import REFERENCE_BEGINS
 from tasklatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,6 +66,7 @@ class Executions:
         self._patience = patience
         self._ledger = Ledger(client, settings, clock, patience)
         self._payloads = Payloads(client, settings, patience)
+        self._pointers = TaskPointers(client, settings, patience)
         self._workflow = Workflow(client, settings, clock, patience)
 
     def create(
@@ -72,8 +79,14 @@ class Executions:
         metadata: str | None = None,
         group: str | None = None,
         stays_open: bool = False,
+        run: WorkflowRun | None = None,
     ) -> tuple[Execution, bool]:
         """Create an execution with its tasks.
+
+        Parameters
+        ----------
+        run
+            What it is a run of, where that is kept with it; its tasks can then be found by their attempts' ids.
 
         The tasks are put first, then their inputs, then the item that commits them; then those that wait for nothing
         are scheduled. The same request again finishes what an earlier one left undone, and never resets a task.
@@ -93,13 +106,16 @@ class Executions:
             If the table would not take it all in time; send it again.
         """
         check_definitions(definitions)
-        fingerprint = creation_fingerprint(name, metadata, definitions, group=group, stays_open=stays_open)
+        fingerprint = creation_fingerprint(name, metadata, definitions, group=group, stays_open=stays_open, run=run)
         found = self._find(tenant, execution_id)
         if found is None:
             now = self._clock()
             if not self._task_ids(tenant, execution_id) <= {definition.task_id for definition in definitions}:
                 raise ConflictError(f"execution {execution_id!r} was begun from another request and never finished")
             tasks = self._insert(tenant, execution_id, definitions, now)
+            if run is not None:
+                self._pointers.put(tasks, now)
+                self._payloads.put_run(tenant, execution_id, run, now)
             execution = Execution(
                 tenant=tenant,
                 execution_id=execution_id,
@@ -111,6 +127,8 @@ class Executions:
                 name=name,
                 metadata=metadata,
                 group=group,
+                group_version=run.version if run is not None else None,
+                names_tasks_by_id=run is not None,
                 stays_open=stays_open,
             )
             found = self._commit(execution)
@@ -141,16 +159,19 @@ class Executions:
         if execution.status is not ExecutionStatus.RUNNING:
             raise ConflictError(f"execution {execution_id!r} is {execution.status}: no task can be added")
         named = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
-        existing = self.read_tasks(tenant, execution_id, sorted(named))
+        existing = self._read_tasks(tenant, execution_id, sorted(named))
         check_definitions(definitions, existing)
         _check_all_unchanged(definitions, existing)
         task_ids = [definition.task_id for definition in definitions]
-        self._insert(tenant, execution_id, definitions, self._clock())
+        now = self._clock()
+        tasks = self._insert(tenant, execution_id, definitions, now)
+        if execution.names_tasks_by_id:
+            self._pointers.put(tasks, now)
         if not self._note_addition(tenant, execution_id):
-            self._withdraw(self.read_tasks(tenant, execution_id, task_ids).values())
+            self._withdraw(self._read_tasks(tenant, execution_id, task_ids).values())
             raise ConflictError(f"execution {execution_id!r} ended: no task can be added")
         self._workflow.catch_up(tenant, execution_id, task_ids)
-        read = self.read_tasks(tenant, execution_id, task_ids)
+        read = self._read_tasks(tenant, execution_id, task_ids)
         return [read[task_id] for task_id in task_ids]
 
     def get(self, tenant: str, execution_id: str) -> Execution:
@@ -163,6 +184,26 @@ class Executions:
         """
         return self._workflow.read(tenant, execution_id)
 
+    def get_with_tasks(
+        self, tenant: str, execution_id: str, task_ids: Iterable[str]
+    ) -> tuple[Execution, dict[str, Task]]:
+        """Read one execution and some of its tasks together; those that are not there do not come.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such execution.
+        BusyError
+            If the table would not answer in time.
+        """
+        key = execution_key(tenant, execution_id)
+        found = self._read_items([key, *_task_keys(tenant, execution_id, task_ids)])
+        execution = next((execution_of(item) for item in found if item[keys.SK] == key[keys.SK]), None)
+        if execution is None:
+            raise NotFoundError("execution", execution_id)
+        tasks = (task_of(item) for item in found if item[keys.SK] != key[keys.SK])
+        return execution, {task.task_id: task for task in tasks}
+
     def counts(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
         """Count an execution's tasks by status, as they stand now."""
         return dict(Counter(map(TaskStatus, self._column(tenant, execution_id, "status"))))
@@ -173,10 +214,9 @@ class Executions:
         *,
         limit: int,
         cursor: str | None = None,
-        status: ExecutionStatus | None = None,
+        wanted: ExecutionFilter = EVERY_EXECUTION,
         created_after: int | None = None,
         created_before: int | None = None,
-        group: str | None = None,
     ) -> tuple[Sequence[Execution], str | None]:
         """List a tenant's executions, newest first, and say where to go on.
 
@@ -188,10 +228,11 @@ class Executions:
         InvalidRequestError
             If the cursor is not one of this list's.
         """
+        group = wanted.only_group
         list_key = keys.execution_list(tenant) if group is None else keys.group_list(tenant, group)
         first = keys.execution_list_sort(created_after or 0, "")
         last = keys.execution_list_sort(keys.LONGEST_TIME if created_before is None else created_before, "\U0010ffff")
-        scope = f"{list_key} {status} {first} {last}"
+        scope = f"{list_key} {wanted.name} {first} {last}"
         query: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": keys.LISTS_INDEX,
@@ -222,7 +263,7 @@ class Executions:
                 [{keys.PK: item[keys.PK], keys.SK: {"S": keys.EXECUTION_SK}} for item in answer["Items"]]
             )
             page = sorted(map(execution_of, read), key=lambda one: (one.created_at, one.execution_id), reverse=True)
-            items += [one for one in page if status in (None, one.status)]
+            items += filter(wanted.lets_through, page)
             if "LastEvaluatedKey" not in answer:
                 return items, None
             query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
@@ -243,9 +284,9 @@ class Executions:
                 tenant,
                 limit=_GROUP_PAGE,
                 cursor=cursor,
+                wanted=ExecutionFilter(runs_of=((group, None),)),
                 created_after=created_after,
                 created_before=created_before,
-                group=group,
             )
             yield from found
             if cursor is None:
@@ -303,27 +344,8 @@ class Executions:
         NotFoundError
             If there is none.
         """
-        pk: AttributeValueTypeDef = {"S": keys.execution_pk(tenant, execution_id)}
-        found = {
-            item[keys.SK]["S"]: item
-            for item in self._read_items(
-                [
-                    {keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}},
-                    {keys.PK: pk, keys.SK: {"S": keys.input_sk(task_id)}},
-                ],
-            )
-        }
-        item = found.get(keys.task_sk(task_id))
-        if item is None:
-            raise NotFoundError("task", task_id)
-        given = found.get(keys.input_sk(task_id), {})
-        task = task_of(item)
-        return TaskDetail(
-            task=task,
-            input=input_text(given, task),
-            output=self._payloads.output_of(task),
-            depends_on=tuple(name["S"] for name in given[DEPENDS_ON]["L"]) if DEPENDS_ON in given else (),
-        )
+        task = self._ledger.read(tenant, execution_id, task_id)
+        return self._payloads.details_of(tenant, execution_id, [task])[0]
 
     def _note_addition(self, tenant: str, execution_id: str) -> bool:
         """Tell whoever is about to end the execution that there is more to wait for; False where it has ended."""
@@ -366,7 +388,7 @@ class Executions:
         tasks = [new_task(definition, tenant, execution_id, now) for definition in definitions]
         present = self._insert_absent([self._new_item(task) for task in tasks])
         were_there = [task.task_id for task in tasks if keys.task_sk(task.task_id) in present]
-        _check_all_unchanged(definitions, self.read_tasks(tenant, execution_id, were_there))
+        _check_all_unchanged(definitions, self._read_tasks(tenant, execution_id, were_there))
         put_all(self._client, self._table, self._input_items(pk, definitions, now), self._patience)
         return tasks
 
@@ -419,6 +441,8 @@ class Executions:
                 item[PAYLOAD] = {"S": definition.input}
             if definition.names_attempt:
                 item[NAMES_ATTEMPT] = {"BOOL": True}
+            if definition.kind is not None:
+                item[KIND] = {"S": definition.kind}
             if definition.depends_on:
                 item[DEPENDS_ON] = {"L": [{"S": name} for name in definition.depends_on]}
             if len(item) > len((keys.PK, keys.SK)):
@@ -430,10 +454,14 @@ class Executions:
         self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], tasks: Sequence[Task]
     ) -> None:
         waiting = {definition.task_id for definition in definitions if definition.depends_on}
+        referring = {one.task_id for one in definitions if one.input is not None and REFERENCE_BEGINS in one.input}
         now = self._clock()
         ready = [task for task in tasks if task.task_id not in waiting]
-        latches = [service_latch(task, TaskStatus.SCHEDULED, now=now) for task in ready]
+        latches = [
+            service_latch(task, TaskStatus.SCHEDULED, now=now) for task in ready if task.task_id not in referring
+        ]
         self._ledger.apply_all(tenant, execution_id, latches)
+        self._workflow.schedule(tenant, execution_id, [task.task_id for task in ready if task.task_id in referring])
 
     def _commit(self, execution: Execution) -> Execution | None:
         """Put the execution's item; if another request was first, return what that one put."""
@@ -465,16 +493,9 @@ class Executions:
         except NotFoundError:
             return None
 
-    def read_tasks(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
-        """Read some of an execution's tasks; those that are not there do not come.
-
-        Raises
-        ------
-        BusyError
-            If the table would not answer in time.
-        """
-        pk: AttributeValueTypeDef = {"S": keys.execution_pk(tenant, execution_id)}
-        found = self._read_items([{keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}} for task_id in task_ids])
+    def _read_tasks(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
+        """Read some of an execution's tasks; those that are not there do not come."""
+        found = self._read_items(_task_keys(tenant, execution_id, task_ids))
         return {task.task_id: task for task in map(task_of, found)}
 
     def _read_items(self, wanted: "Sequence[Item]") -> list[Item]:
@@ -488,13 +509,7 @@ class Executions:
         query = self._tasks_query(tenant, execution_id)
         query["ProjectionExpression"] = "#wanted"
         query["ExpressionAttributeNames"]["#wanted"] = attribute
-        while True:
-            answer = self._patience.call(partial(self._client.query, **query))
-            for item in answer["Items"]:
-                yield item[attribute]["S"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return (item[attribute]["S"] for item in pages(self._client, query, self._patience))
 
     def _tasks_query(self, tenant: str, execution_id: str) -> dict[str, Any]:
         return {
@@ -512,6 +527,11 @@ class Executions:
         expires_at = self._settings.expires_at(now)
         if expires_at is not None:
             item["expiresAt"] = {"N": str(expires_at)}
+
+
+def _task_keys(tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[Item]:
+    pk: AttributeValueTypeDef = {"S": keys.execution_pk(tenant, execution_id)}
+    return [{keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}} for task_id in task_ids]
 
 
 def _check_all_unchanged(definitions: Sequence[TaskDefinition], found: Mapping[str, Task]) -> None:

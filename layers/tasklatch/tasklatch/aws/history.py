@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tasklatch.aws import keys
 from tasklatch.aws.batch_put import put_all
 from tasklatch.aws.cursor import decode_cursor, encode_cursor
+from tasklatch.aws.pages import pages
 from tasklatch.aws.patience import Patience
 from tasklatch.aws.task_item import Item
 from tasklatch.domain.failure import FailureReason
@@ -77,6 +78,30 @@ class History:
         last = answer.get("LastEvaluatedKey")
         following = encode_cursor(pk, last[keys.SK]["S"]) if last else None
         return [_entry_of(item) for item in answer["Items"]], following
+
+    def last_change_of(self, tenant: str, execution_id: str, task_id: str, attempt: int) -> HistoryEntry | None:
+        """The last change that was made to one attempt; None where the history does not tell of it yet.
+
+        Raises
+        ------
+        BusyError
+            When the table would not answer in time.
+        """
+        request: dict[str, Any] = {
+            "TableName": self._settings.table_name,
+            "KeyConditionExpression": "#pk = :pk",
+            "FilterExpression": "#attempt = :attempt AND #verdict = :applied",
+            "ExpressionAttributeNames": {"#pk": keys.PK, "#attempt": "attempt", "#verdict": "verdict"},
+            "ExpressionAttributeValues": {
+                ":pk": {"S": keys.history_pk(tenant, execution_id, task_id)},
+                ":attempt": {"N": str(attempt)},
+                ":applied": {"S": Verdict.APPLIED},
+            },
+            "ConsistentRead": True,
+            "ScanIndexForward": False,
+        }
+        items = pages(self._client, request, self._patience)
+        return next(map(_entry_of, items), None)
 
     def _item(self, task: Task, entry: HistoryEntry) -> Item:
         item: Item = {

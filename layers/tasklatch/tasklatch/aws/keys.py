@@ -1,11 +1,17 @@
 """The keys of the table. Parts are escaped, so that no two different names can ever make the same key."""
 
+from hashlib import sha256
 from typing import Final
 
 PK: Final = "pk"
 SK: Final = "sk"
 EXECUTION_SK: Final = "EXEC"
 GROUP_SK: Final = "GROUP"
+EXECUTION_INPUT_SK: Final = "INPUT"
+DEFINITION_SK: Final = "DEFINITION"
+WORKFLOW_SK: Final = "WORKFLOW"
+VERSION_PREFIX: Final = "VERSION#"
+TASK_ID_SK: Final = "TASKID"
 TASK_PREFIX: Final = "TASK#"
 LISTS_INDEX: Final = "lists"
 LIST_KEY: Final = "listKey"
@@ -71,6 +77,45 @@ def group_list(tenant: str, group: str) -> str:
 def execution_list_sort(created_at: int, execution_id: str) -> str:
     """By time of creation (milliseconds), then by id."""
     return f"{min(created_at, LONGEST_TIME):014d}#{execution_id}"
+
+
+def workflow_pk(tenant: str, external_id: str) -> str:
+    """The partition of a workflow and its versions."""
+    return f"WORKFLOW#{_part(tenant)}#{_part(external_id)}"
+
+
+def version_sk(version: str) -> str:
+    """One version of a workflow."""
+    return f"{VERSION_PREFIX}{_part(version)}"
+
+
+def workflow_list(tenant: str) -> str:
+    """The index partition of a tenant's workflows, by external id."""
+    return f"WORKFLOWS#{_part(tenant)}"
+
+
+def version_list(tenant: str) -> str:
+    """The index partition of the versions of a tenant's workflows."""
+    return f"VERSIONS#{_part(tenant)}"
+
+
+def version_list_prefix(external_id: str) -> str:
+    """Where the versions of one workflow stand in the list: by digest, as two ids do not fit one sort key."""
+    return f"{_digest(external_id)}#"
+
+
+def version_list_sort(external_id: str, version: str) -> str:
+    """The place of one version in the list."""
+    return f"{version_list_prefix(external_id)}{_digest(version)}"
+
+
+def task_id_pk(tenant: str, shared: str) -> str:
+    """The pointer to a task from what the ids of all its attempts share."""
+    return f"TASKID#{_part(tenant)}#{shared}"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]
 
 
 def dependent_sk(task_id: str, dependent: str) -> str:

@@ -1,7 +1,7 @@
 """The one write path: whatever reports on a task, through whichever contract, comes through here."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,7 +21,7 @@ from tasklatch.domain.errors import BusyError, NotFoundError, TasklatchError
 from tasklatch.domain.history import ignored_entry
 from tasklatch.domain.latch import Latch, judge, latch_of
 from tasklatch.domain.outcome import Pulse, Recorded
-from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.report import Report, Verdict, added_to
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.settings import Settings
@@ -69,28 +69,50 @@ class Ledger:
             If there is no such task.
         AttemptNeverOpenedError
             If the report speaks about an attempt that was not opened.
+        PayloadTooLargeError
+            If its output is too large with the earlier one that it is put over.
         BusyError
             If the table would not take it in time; nothing was acknowledged.
         """
         now = self._clock()
-        if report.output is not None:
-            self._payloads.put_outputs(tenant, execution_id, [report], now)
-        current = None if _names_its_attempt(report) else self.read(tenant, execution_id, report.task_id)
+        adds = report.adds_to_output and report.output is not None
+        current = None if _names_its_attempt(report) and not adds else self.read(tenant, execution_id, report.task_id)
+        kept: Report | None = None
         for _ in self._patience.tries():
-            latch = _latch(report, current, now, receipt)
+            said = self._added_to_earlier_output(report, current) if adds and current else report
+            if said.output is not None and said != kept:
+                self._payloads.put_outputs(tenant, execution_id, [said], now)
+                kept = said
+            latch = _latch(said, current, now, receipt)
             try:
                 return Recorded(Verdict.APPLIED, self._write(tenant, execution_id, latch, now))
             except ClientError as error:
                 found = _in_the_way(report.task_id, error)
             if not _overtaken(latch, found):
-                return self._settle(report, latch, found, now)
+                return self._settle(said, latch, found, now)
             current = found
         raise AssertionError("tries end by raising")
 
+    def _added_to_earlier_output(self, report: Report, current: Task) -> Report:
+        """Put a report's output over what was said of its attempt before; on the version that was read alone."""
+        if current.output_attempt != report.attempt:
+            return report
+        return added_to(report, self._payloads.output_of(current))
+
     def record_all(
-        self, tenant: str, execution_id: str, reports: Sequence[Report], receipt: str
+        self,
+        tenant: str,
+        execution_id: str,
+        reports: Sequence[Report],
+        receipt: str,
+        known: Mapping[str, Task] | None = None,
     ) -> list[Recorded | TasklatchError]:
         """Take up to 100 reports, 25 to a call; those on one task in the order given.
+
+        Parameters
+        ----------
+        known
+            Tasks, by their ids, that the caller has read for these reports: they are not read again.
 
         Returns
         -------
@@ -98,10 +120,13 @@ class Ledger:
             For each report, in order, what became of it, or the error that concerns it alone.
         """
         results: list[Recorded | TasklatchError | None] = [None] * len(reports)
+        seen = dict(known or {})
         with ThreadPoolExecutor(CALLS_SIDE_BY_SIDE) as pool:
             for wave in _waves(reports):
-                for index, result in self._record_wave(tenant, execution_id, wave, receipt, pool):
+                for index, result in self._record_wave(tenant, execution_id, wave, receipt, seen, pool):
                     results[index] = result
+                    if isinstance(result, Recorded):
+                        seen[result.task.task_id] = result.task
         return [result for result in results if result is not None]
 
     def heartbeat(
@@ -252,11 +277,12 @@ class Ledger:
         execution_id: str,
         wave: Sequence[tuple[int, Report]],
         receipt: str,
+        seen: Mapping[str, Task],
         pool: ThreadPoolExecutor,
     ) -> Iterator[tuple[int, Recorded | TasklatchError]]:
         """Take reports on tasks that differ; yield each one's place and what became of it."""
         now = self._clock()
-        current, failed = self._prepare(tenant, execution_id, dict(wave), now)
+        current, failed = self._prepare(tenant, execution_id, dict(wave), seen, now)
         waiting = {index: report for index, report in wave if index not in failed}
         refused: dict[int, tuple[Latch, Task]] = {}
         try:
@@ -288,9 +314,9 @@ class Ledger:
         yield from self._settle_all(dict(wave), refused, now)
 
     def _prepare(
-        self, tenant: str, execution_id: str, reports: dict[int, Report], now: int
+        self, tenant: str, execution_id: str, reports: dict[int, Report], seen: Mapping[str, Task], now: int
     ) -> tuple[dict[int, Task], dict[int, TasklatchError]]:
-        """Put the outputs, and read the tasks of reports that name no attempt; tell which of them cannot go on."""
+        """Put the outputs, and find the tasks of reports that name no attempt; tell which of them cannot go on."""
         failed: dict[int, TasklatchError] = {}
         with_output = {index: report for index, report in reports.items() if report.output is not None}
         try:
@@ -300,15 +326,16 @@ class Ledger:
         unnamed = {
             index: report for index, report in reports.items() if index not in failed and not _names_its_attempt(report)
         }
-        current: dict[int, Task] = {}
+        current = {index: seen[report.task_id] for index, report in unnamed.items() if report.task_id in seen}
+        unread = {index: report for index, report in unnamed.items() if index not in current}
         try:
-            for index, task in self._read_all(tenant, execution_id, unnamed):
+            for index, task in self._read_all(tenant, execution_id, unread):
                 if task is None:
-                    failed[index] = NotFoundError("task", unnamed[index].task_id)
+                    failed[index] = NotFoundError("task", unread[index].task_id)
                 else:
                     current[index] = task
         except BusyError as busy:
-            failed.update(dict.fromkeys(unnamed, busy))
+            failed.update(dict.fromkeys(unread, busy))
         return current, failed
 
     def _settle_all(
@@ -403,11 +430,12 @@ def _names_its_attempt(report: Report) -> bool:
 def _latch(report: Report, current: Task | None, now: int, receipt: str) -> Latch:
     if current is None:
         return latch_of(report, now=now, receipt=receipt)
-    return latch_of(report, now=now, receipt=receipt, attempt=current.attempt, version=current.version)
+    attempt = report.attempt or current.attempt
+    return latch_of(report, now=now, receipt=receipt, attempt=attempt, version=current.version)
 
 
 def _overtaken(latch: Latch, found: Task) -> bool:
-    """Whether the task moved on between the read and the write of a report that names no attempt."""
+    """Whether the task moved on between the read and the write of a report that rests on what was read."""
     return latch.version is not None and latch.version != found.version
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from tasklatch.aws import keys
+from tasklatch.aws.pages import pages
 from tasklatch.aws.patience import Patience
 from tasklatch.aws.task_item import Item
 from tasklatch.clock import Clock
@@ -150,13 +151,7 @@ class Live:
             "ExpressionAttributeValues": {":pk": {"S": pk}},
             "ConsistentRead": True,
         }
-        while True:
-            answer = self._patience.call(partial(self._client.query, **query))
-            for item in answer["Items"]:
-                yield item[keys.SK]["S"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return (item[keys.SK]["S"] for item in pages(self._client, query, self._patience))
 
     def _tell(self, connection_id: str, messages: Sequence[dict[str, Any]]) -> bool:
         client = self._callback()

@@ -1,7 +1,7 @@
 """Inputs and outputs: kept beside the task, off the hot item, as the JSON text that was sent."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tasklatch.aws import keys
@@ -9,8 +9,9 @@ from tasklatch.aws.batch_get import get_all
 from tasklatch.aws.batch_put import put_all
 from tasklatch.aws.patience import Patience
 from tasklatch.aws.task_item import Item
+from tasklatch.domain.execution import WorkflowRun
 from tasklatch.domain.report import Report
-from tasklatch.domain.task import Task
+from tasklatch.domain.task import Task, TaskDetail
 from tasklatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ PAYLOAD: Final = "payload"
 RESOLVED: Final = "resolved"
 DEPENDS_ON: Final = "dependsOn"
 NAMES_ATTEMPT: Final = "namesAttempt"
+KIND: Final = "kind"
 
 
 def input_text(item: Item, task: Task | None = None) -> str | None:
@@ -58,15 +60,32 @@ class Payloads:
         BusyError
             When the table would not take them all in time.
         """
+        texts = {
+            keys.output_sk(report.task_id, report.attempt or 0, report.fingerprint): report.output or "{}"
+            for report in reports
+        }
+        self._put(texts, keys.execution_pk(tenant, execution_id), now)
+
+    def put_run(self, tenant: str, execution_id: str, run: WorkflowRun, now: int) -> None:
+        """Keep what an execution is a run of, and its input, before it begins.
+
+        Raises
+        ------
+        BusyError
+            When the table would not take it in time.
+        """
+        texts = {keys.DEFINITION_SK: run.definition, keys.EXECUTION_INPUT_SK: run.input}
         pk = keys.execution_pk(tenant, execution_id)
-        items = []
-        for report in reports:
-            sk = keys.output_sk(report.task_id, report.attempt or 0, report.fingerprint)
-            item: Item = {keys.PK: {"S": pk}, keys.SK: {"S": sk}, PAYLOAD: {"S": report.output or "{}"}}
-            expires_at = self._settings.expires_at(now)
-            if expires_at is not None:
+        self._put({sk: text for sk, text in texts.items() if text is not None}, pk, now)
+
+    def _put(self, texts: Mapping[str, str], pk: str, now: int) -> None:
+        expires_at = self._settings.expires_at(now)
+        items: list[Item] = [
+            {keys.PK: {"S": pk}, keys.SK: {"S": sk}, PAYLOAD: {"S": text}} for sk, text in texts.items()
+        ]
+        if expires_at is not None:
+            for item in items:
                 item["expiresAt"] = {"N": str(expires_at)}
-            items.append(item)
         put_all(self._client, self._settings.table_name, items, self._patience)
 
     def inputs_of(self, tasks: Sequence[Task]) -> dict[str, str]:
@@ -84,14 +103,54 @@ class Payloads:
 
     def output_of(self, task: Task) -> str | None:
         """Read what a task's deciding report gave as its output, as JSON text."""
-        if task.output_attempt is None or task.output_fingerprint is None:
-            return None
-        key: Item = {
-            keys.PK: {"S": keys.execution_pk(task.tenant, task.execution_id)},
-            keys.SK: {"S": keys.output_sk(task.task_id, task.output_attempt, task.output_fingerprint)},
-        }
+        sk = _output_sk(task)
+        return self.text_of(task.tenant, task.execution_id, sk) if sk is not None else None
+
+    def text_of(self, tenant: str, execution_id: str, sk: str) -> str | None:
+        """Read one payload of an execution, as JSON text; None where there is none.
+
+        Parameters
+        ----------
+        sk
+            Its sort key.
+        """
+        key: Item = {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": sk}}
         answer = self._patience.call(
             lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
         )
         item = answer.get("Item")
         return item[PAYLOAD]["S"] if item else None
+
+    def details_of(self, tenant: str, execution_id: str, tasks: Sequence[Task]) -> list[TaskDetail]:
+        """Read what is kept beside tasks of one execution, all at once.
+
+        Raises
+        ------
+        BusyError
+            When the table would not answer in time.
+        """
+        pk = keys.execution_pk(tenant, execution_id)
+        named = [(keys.input_sk(task.task_id), _output_sk(task)) for task in tasks]
+        wanted: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pair in named for sk in pair if sk]
+        read = get_all(self._client, self._settings.table_name, wanted, self._patience)
+        found = {item[keys.SK]["S"]: item for item in read}
+        return [
+            _detail(task, found.get(given, {}), found.get(said or ""))
+            for task, (given, said) in zip(tasks, named, strict=True)
+        ]
+
+
+def _output_sk(task: Task) -> str | None:
+    if task.output_attempt is None or task.output_fingerprint is None:
+        return None
+    return keys.output_sk(task.task_id, task.output_attempt, task.output_fingerprint)
+
+
+def _detail(task: Task, given: Item, said: Item | None) -> TaskDetail:
+    return TaskDetail(
+        task=task,
+        input=input_text(given, task),
+        output=said[PAYLOAD]["S"] if said else None,
+        depends_on=tuple(name["S"] for name in given[DEPENDS_ON]["L"]) if DEPENDS_ON in given else (),
+        kind=given[KIND]["S"] if KIND in given else None,
+    )

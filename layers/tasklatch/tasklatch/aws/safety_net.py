@@ -105,13 +105,17 @@ class SafetyNet:
         return found
 
     def _look_at(self, entries: "Sequence[Item]", found: Found) -> None:
-        wanted = [{keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]} for entry in entries]
+        wanted = [
+            {keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]}
+            for entry in entries
+            if entry[keys.SK]["S"] == keys.EXECUTION_SK or entry[keys.SK]["S"].startswith(keys.TASK_PREFIX)
+        ]
         tasks: list[Task] = []
         executions: list[Execution] = []
         for item in get_all(self._client, self._table, wanted, self._patience):
             if item[keys.SK]["S"] == keys.EXECUTION_SK:
                 executions.append(execution_of(item))
-            elif item[keys.SK]["S"].startswith(keys.TASK_PREFIX):
+            else:
                 tasks.append(task_of(item))
         found.looked_at += len(tasks) + len(executions)
         now = self._clock()

@@ -72,7 +72,7 @@ def item_of(task: Task) -> Item:
     item: Item = {
         keys.PK: {"S": keys.execution_pk(task.tenant, task.execution_id)},
         keys.SK: {"S": keys.task_sk(task.task_id)},
-        _RETRY_POLICY: {"M": {name: {"N": str(value)} for name, value in asdict(task.retry_policy).items()}},
+        _RETRY_POLICY: {"M": _policy_item(task.retry_policy)},
     }
     for field, column in COLUMNS.items():
         value = getattr(task, field)
@@ -92,5 +92,14 @@ def task_of(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
     fields["retry_policy"] = RetryPolicy(
         max_attempts=int(policy["max_attempts"]["N"]),
         **{name: float(policy[name]["N"]) for name in ("initial_seconds", "multiplier", "max_seconds", "jitter")},
+        retry_timeouts="retry_timeouts" not in policy,
     )
     return Task(**fields)
+
+
+def _policy_item(policy: RetryPolicy) -> Item:
+    numbers = asdict(policy)
+    retries_timeouts = numbers.pop("retry_timeouts")
+    item: Item = {name: {"N": str(value)} for name, value in numbers.items()}
+    # Most policies do, and every byte of the hot item counts.
+    return item if retries_timeouts else {**item, "retry_timeouts": {"BOOL": False}}

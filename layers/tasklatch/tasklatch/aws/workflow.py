@@ -17,6 +17,7 @@ from tasklatch.aws.batch_get import get_all
 from tasklatch.aws.batch_put import chunks
 from tasklatch.aws.execution_item import execution_key, execution_of
 from tasklatch.aws.ledger import Ledger
+from tasklatch.aws.pages import pages
 from tasklatch.aws.patience import Patience
 from tasklatch.aws.payloads import DEPENDS_ON, PAYLOAD, RESOLVED, Payloads, input_text
 from tasklatch.aws.task_item import Item, task_of
@@ -26,7 +27,17 @@ from tasklatch.domain.execution import Execution
 from tasklatch.domain.latch import reopen_latch, service_latch
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.domain.workflow import Reference, aborts, can_be_retried, follow, is_settled, outcome_of, resolve
+from tasklatch.domain.workflow import (
+    REFERENCE_BEGINS,
+    WORKFLOW_NAME,
+    Reference,
+    aborts,
+    can_be_retried,
+    follow,
+    is_settled,
+    outcome_of,
+    resolve,
+)
 from tasklatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -367,7 +378,7 @@ class Workflow:
     def _resolve(self, tenant: str, execution_id: str, item: Item) -> bool:
         """Put what an input refers to into it, once, before its task is worked on; tell whether it fits."""
         text = item[PAYLOAD]["S"] if PAYLOAD in item else ""
-        if "${" not in text or RESOLVED in item:
+        if REFERENCE_BEGINS not in text or RESOLVED in item:
             return True
         try:
             value = resolve(json.loads(text), self._look_up(tenant, execution_id))
@@ -410,7 +421,11 @@ class Workflow:
         return look_up
 
     def _payload_text(self, tenant: str, execution_id: str, name: str, part: str) -> str | None:
-        """The JSON text of a task's input or output; `LookupError` where there is no such task."""
+        """The JSON text of a task's input or output, or the execution's own; `LookupError` where there is no such."""
+        if (name, part) == (WORKFLOW_NAME, "input"):
+            text = self._payloads.text_of(tenant, execution_id, keys.EXECUTION_INPUT_SK)
+            if text is not None:
+                return text
         try:
             task = self._ledger.read(tenant, execution_id, name)
         except NotFoundError as error:
@@ -451,12 +466,7 @@ class Workflow:
             "ExpressionAttributeValues": {":pk": {"S": pk}, ":prefix": {"S": prefix}},
             "ConsistentRead": True,
         }
-        while True:
-            answer = self._patience.call(partial(self._client.query, **query))
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return pages(self._client, query, self._patience)
 
     def _get_all(self, pk: str, sort_keys: Iterable[str]) -> dict[str, Item]:
         wanted: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for sk in sort_keys]

@@ -2,7 +2,8 @@
 
 A ``taskExecutionId`` is a UUID of version 8 (RFC 9562, section 5.8). Its first three bytes are the attempt, the rest
 is a digest of whose attempt it is. So it needs no storage, a worker that passes it back unchanged is fenced
-without a read, and an id that belongs to another task is told from one that is only unknown.
+without a read, and an id that belongs to another task is told from one that is only unknown. The rest is the same for
+all attempts at a task: one pointer leads from any of their ids to the task.
 """
 
 import re
@@ -11,14 +12,25 @@ from typing import Final
 
 from tasklatch.domain.errors import AttemptNeverOpenedError
 
-_UUID8: Final = re.compile(r"([0-9a-f]{6})[0-9a-f]{2}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_UUID8: Final = re.compile(r"([0-9a-f]{6})([0-9a-f]{2}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})")
 
 
 def task_execution_id(tenant: str, execution_id: str, task_id: str, attempt: int) -> str:
     """Issue the id of one attempt: always the same for the same attempt."""
-    digest = sha256("\0".join((tenant, execution_id, task_id, str(attempt))).encode()).hexdigest()
+    return f"{attempt:06x}{id_of_all_attempts(tenant, execution_id, task_id)}"
+
+
+def id_of_all_attempts(tenant: str, execution_id: str, task_id: str) -> str:
+    """What the ids of all attempts at a task have in common: their last 30 characters."""
+    digest = sha256(f"{tenant}\0{execution_id}\0{task_id}".encode()).hexdigest()
     variant = "89ab"[int(digest[8], 16) & 0b11]
-    return f"{attempt:06x}{digest[:2]}-{digest[2:6]}-8{digest[9:12]}-{variant}{digest[12:15]}-{digest[15:27]}"
+    return f"{digest[:2]}-{digest[2:6]}-8{digest[9:12]}-{variant}{digest[12:15]}-{digest[15:27]}"
+
+
+def parts_of(value: str) -> tuple[int, str] | None:
+    """Read the attempt, and what all attempts at its task share, out of an id; None where it has not that form."""
+    found = _UUID8.fullmatch(value.lower())
+    return (int(found[1], 16), found[2]) if found else None
 
 
 def attempt_of(value: str, tenant: str, execution_id: str, task_id: str) -> int | None:
@@ -35,10 +47,10 @@ def attempt_of(value: str, tenant: str, execution_id: str, task_id: str) -> int 
     AttemptNeverOpenedError
         If the id is of that form but was not issued for this task.
     """
-    found = _UUID8.fullmatch(value.lower())
-    if found is None:
+    parts = parts_of(value)
+    if parts is None:
         return None
-    attempt = int(found[1], 16)
-    if attempt == 0 or value.lower() != task_execution_id(tenant, execution_id, task_id, attempt):
+    attempt, shared = parts
+    if attempt == 0 or shared != id_of_all_attempts(tenant, execution_id, task_id):
         raise AttemptNeverOpenedError(task_id, "taskExecutionId was not issued for this task")
     return attempt

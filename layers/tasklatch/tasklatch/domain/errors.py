@@ -34,17 +34,20 @@ class UnsupportedEncodingError(TasklatchError):
 
 
 class NotFoundError(TasklatchError):
-    """No such task or execution for this tenant.
+    """No such thing for this tenant.
 
     Parameters
     ----------
     kind
-        What it is that is not there: ``task`` or ``execution``.
+        What it is that is not there: ``task``, ``execution``, ``workflow`` or ``workflow version``.
+    names
+        The one that is not there, or all of them.
     """
 
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"no {kind} {name!r}")
+    def __init__(self, kind: str, *names: str) -> None:
+        super().__init__(f"no {kind} {', '.join(map(repr, names))}")
         self.kind = kind
+        self.names = names
 
 
 class UnknownTasksError(TasklatchError):
@@ -70,6 +73,22 @@ class AttemptNeverOpenedError(TasklatchError):
 
 class ConflictError(TasklatchError):
     """The same name was used before, for something else."""
+
+
+class DuplicatedError(TasklatchError):
+    """What should be different in a request is the same.
+
+    Parameters
+    ----------
+    kind
+        What it is that is named twice.
+    names
+        Which.
+    """
+
+    def __init__(self, kind: str, names: Sequence[str]) -> None:
+        super().__init__(f"{kind} named twice: {', '.join(map(repr, names))}")
+        self.names = names
 
 
 class BusyError(TasklatchError):

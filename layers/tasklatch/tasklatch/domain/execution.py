@@ -7,6 +7,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
 from itertools import chain, islice
+from typing import Final
 
 from tasklatch.domain.errors import MAX_FAULTS, ConflictError, InvalidRequestError
 from tasklatch.domain.status import ExecutionStatus, TaskStatus, precedence_of
@@ -27,8 +28,10 @@ class Execution:
         Why it ended as it did, where there is something to say.
     definition
         Fingerprint of the request that created it.
-    group
-        What it is a run of, where such runs are listed together.
+    group, group_version
+        What it is a run of, where such runs are listed together; and which version of that.
+    names_tasks_by_id
+        Whether its tasks can be found by the ids of their attempts alone.
     stays_open
         Whether it goes on whatever becomes of its tasks, until somebody ends it: no failure ends the others' work,
         and tasks can always be added.
@@ -49,8 +52,68 @@ class Execution:
     reason: str | None = None
     additions: int = 0
     group: str | None = None
+    group_version: str | None = None
+    names_tasks_by_id: bool = False
     stays_open: bool = False
     deleted_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFilter:
+    """Which executions belong into a list.
+
+    Attributes
+    ----------
+    statuses
+        In one of which they are; empty for any.
+    runs_of
+        What they are runs of, each with a version or None for any of its versions; empty for anything.
+    group_prefix
+        What the name of their group begins with: tells the runs of one contract from all others.
+    """
+
+    statuses: frozenset[ExecutionStatus] = frozenset()
+    runs_of: tuple[tuple[str, str | None], ...] = ()
+    group_prefix: str = ""
+
+    @property
+    def only_group(self) -> str | None:
+        """The group that all of them belong to, where they do."""
+        groups = {group for group, _ in self.runs_of}
+        return groups.pop() if len(groups) == 1 else None
+
+    @property
+    def name(self) -> str:
+        """The same for the same filter."""
+        return repr((sorted(self.statuses), sorted(self.runs_of, key=repr), self.group_prefix))
+
+    def lets_through(self, execution: Execution) -> bool:
+        """Whether an execution belongs into the list."""
+        if self.statuses and execution.status not in self.statuses:
+            return False
+        if self.runs_of and not any(
+            execution.group == group and version in (None, execution.group_version) for group, version in self.runs_of
+        ):
+            return False
+        return (execution.group or "").startswith(self.group_prefix)
+
+
+EVERY_EXECUTION: Final = ExecutionFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRun:
+    """What an execution is a run of, as it was when it began; texts are JSON.
+
+    Attributes
+    ----------
+    input
+        What the tasks' inputs can refer to as ``${workflow.input}``.
+    """
+
+    version: str
+    definition: str
+    input: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +133,8 @@ class TaskDefinition:
     names_attempt
         Whether the input is handed out with the attempt's ``taskExecutionId`` in it, so that it is all that a worker
         needs.
+    kind
+        What kind of work its platform calls it.
     """
 
     task_id: str
@@ -80,6 +145,7 @@ class TaskDefinition:
     heartbeat_timeout_seconds: int | None = None
     on_failure: OnFailure = OnFailure.ABORT
     names_attempt: bool = False
+    kind: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,6 +159,7 @@ class TaskDefinition:
             self.heartbeat_timeout_seconds,
             self.on_failure.value,
             *(("names_attempt",) if self.names_attempt else ()),
+            *((self.kind,) if self.kind is not None else ()),
         )
         return sha256(repr(said).encode()).hexdigest()[:12]
 
@@ -124,10 +191,11 @@ def creation_fingerprint(
     *,
     group: str | None = None,
     stays_open: bool = False,
+    run: WorkflowRun | None = None,
 ) -> str:
     """Sixteen hexadecimal digits: the same for the same request."""
     more = (group, stays_open) if group is not None or stays_open else ()
-    said = (name, metadata, [definition.fingerprint for definition in definitions], *more)
+    said = (name, metadata, [definition.fingerprint for definition in definitions], *more, *((run,) if run else ()))
     return sha256(repr(said).encode()).hexdigest()[:16]
 
 

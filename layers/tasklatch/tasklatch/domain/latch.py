@@ -86,7 +86,7 @@ class Latch:
         What the task's precedence is raised to; the write is let through only if it was lower.
     version
         Where given, the write is let through only on this version: for a report that names no attempt and so
-        speaks about the one that was current when it was read.
+        speaks about the one that was current when it was read, or that adds to what was read.
     values
         The fields that are set besides precedence, version and status.
     clears

@@ -1,11 +1,13 @@
 """What a worker says about one attempt, and the answers it can get."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
+from tasklatch.domain.errors import PayloadTooLargeError
 from tasklatch.domain.failure import TREATMENT, FailureReason
 from tasklatch.domain.status import FAILURES, TaskStatus
 
@@ -41,6 +43,8 @@ class Report:
     record
         Names the record that the report makes, where each is to have one of its own in the history, also of those
         that say the same; such names sort in the order in which they were given.
+    adds_to_output
+        Whether the output is put over what was said of the same attempt before, key by key, rather than in its place.
     """
 
     task_id: str
@@ -53,6 +57,7 @@ class Report:
     retry_after_seconds: float | None = None
     label: str | None = None
     record: str | None = None
+    adds_to_output: bool = False
 
     @property
     def is_remark(self) -> bool:
@@ -72,6 +77,31 @@ class Report:
             self.label,
         )
         return sha256(repr(said).encode()).hexdigest()[:16]
+
+
+def added_to(report: Report, earlier: str | None) -> Report:
+    """The report with its output put over what was said of the same attempt before, key by key.
+
+    Parameters
+    ----------
+    earlier
+        JSON text of an object; None where nothing was said.
+
+    Raises
+    ------
+    PayloadTooLargeError
+        If both together are over `MAX_OUTPUT_BYTES`.
+    """
+    if earlier is None or report.output is None:
+        return report
+    both = {**json.loads(earlier), **json.loads(report.output)}
+    output = json.dumps(both, ensure_ascii=False, separators=(",", ":"))
+    size = len(output.encode())
+    if size > MAX_OUTPUT_BYTES:
+        raise PayloadTooLargeError(
+            f"the output is {size:,} bytes of JSON with what was said before, at most {MAX_OUTPUT_BYTES:,} are kept"
+        )
+    return replace(report, output=output)
 
 
 def make_report(

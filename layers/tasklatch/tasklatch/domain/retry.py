@@ -56,7 +56,10 @@ def decide_retry(task: Task) -> RetryDecision | None:
         cause = task.failure_reason or FailureReason.NON_RETRYABLE_ERROR
         why = f"{cause} is not retried" if not TREATMENT[cause].retryable else "the worker called the error terminal"
         return RetryDecision(False, None, None, why, left)
-    cause_word = "a time-out" if task.status is TaskStatus.TIMED_OUT else str(task.failure_reason)
+    timed_out = task.status is TaskStatus.TIMED_OUT
+    if timed_out and not task.retry_policy.retry_timeouts:
+        return RetryDecision(False, None, None, "the policy does not retry time-outs", left)
+    cause_word = "a time-out" if timed_out else str(task.failure_reason)
     if left == 0:
         why = f"{cause_word} is retried, but all {task.max_attempts} attempts are spent"
         return RetryDecision(False, None, None, why, 0)

@@ -32,6 +32,8 @@ class RetryPolicy:
         No wait is longer than this, in seconds, whoever asks for it.
     jitter
         The share of a wait, 0 to 1, that is drawn by chance so that many failures do not return at once.
+    retry_timeouts
+        Whether an attempt that went silent is followed by another.
     """
 
     max_attempts: int = 3
@@ -39,6 +41,7 @@ class RetryPolicy:
     multiplier: float = 2
     max_seconds: float = 900
     jitter: float = 0.2
+    retry_timeouts: bool = True
 
 
 DEFAULT_RETRY_POLICY: Final = RetryPolicy()
@@ -109,9 +112,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskDetail:
-    """A task with what is kept beside it: payloads as JSON text."""
+    """A task with what is kept beside it: payloads as JSON text, and what kind of work its platform calls it."""
 
     task: Task
     input: str | None
     output: str | None
     depends_on: tuple[str, ...]
+    kind: str | None = None

@@ -9,7 +9,14 @@ from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import FAILURES, SEALED, ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, Task
 
+REFERENCE_BEGINS: Final = "${"
+WORKFLOW_NAME: Final = "workflow"
+"""In a reference, the execution's own input: ``${workflow.input}``."""
+
 _REFERENCE: Final = re.compile(r"\$\{(?P<name>[^{}]+?)\.(?P<part>input|output)(?P<path>(?:\.[^{}.]+)*)\}")
+
+_STEP: Final = re.compile(r"\A.+?(?=(?:\[\d{1,9}\])*\Z)|\[\d{1,9}\]", re.DOTALL)
+"""A key, then the places behind it."""
 
 
 def gave_up(task: Task) -> bool:
@@ -39,13 +46,19 @@ def can_be_retried(task: Task) -> bool:
 
 
 def outcome_of(tasks: Iterable[Task]) -> ExecutionStatus | None:
-    """How an execution ends, or None while something is awaited."""
+    """How an execution ends, or None while something is awaited.
+
+    A task that is cancelled in an execution that runs was reopened by a person, and cancelled all the same for the end
+    before: that is no completion, and failed it can be retried again.
+    """
     ended = ExecutionStatus.COMPLETED
     for task in tasks:
         if aborts(task):
             return ExecutionStatus.FAILED
         if not is_settled(task):
             return None
+        if task.status is TaskStatus.CANCELED:
+            ended = ExecutionStatus.FAILED
     return ended
 
 
@@ -90,10 +103,17 @@ def resolve(value: Any, look_up: Callable[[Reference], Any]) -> Any:
 
 
 def follow(value: Any, path: Iterable[str]) -> Any:
-    """Go down into a payload; what is not there is None, as in JSON."""
-    for key in path:
+    """Go down into a payload, by keys and places in lists (``items[0]``); what is not there is None, as in JSON."""
+    for step in path:
+        key, *places = _STEP.findall(step)
         value = value.get(key) if isinstance(value, dict) else None
+        for place in places:
+            value = _at(value, int(place[1:-1]))
     return value
+
+
+def _at(value: Any, place: int) -> Any:
+    return value[place] if isinstance(value, list) and place < len(value) else None
 
 
 def _reference(found: "re.Match[str]") -> Reference:

@@ -28,8 +28,11 @@ _PATH_TYPES: Final[Mapping[str, Any]] = {
     "executionId": ExecutionId,
     "taskId": TaskId,
     "flow_execution_id": ExecutionId,
+    "project": TaskId,
+    "workflowExternalId": TaskId,
+    "version": TaskId,
 }
-_CONTRACTS: Final = {"/forge/": "Forge", "/api/": "SuperAI"}
+_CONTRACTS: Final = {"/forge/": "Forge", "/api/v1/projects/": "Cognite", "/api/": "SuperAI"}
 _HEADER_NOTES: Final = {
     "Idempotency-Key": "Names this request: sent again with the same key, it returns the same execution.",
 }

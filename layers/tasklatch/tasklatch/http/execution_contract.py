@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from tasklatch.clock import moment
 from tasklatch.domain.attempt import task_execution_id
-from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.execution import Execution, ExecutionFilter, TaskDefinition
 from tasklatch.domain.history import HistoryEntry
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.retry import decide_retry
@@ -50,6 +50,7 @@ class RetryPolicyBody(BaseModel):
     multiplier: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.multiplier
     maxSeconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.max_seconds
     jitter: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.jitter
+    retryTimeouts: bool = DEFAULT_RETRY_POLICY.retry_timeouts
 
     def policy(self) -> RetryPolicy:
         """The policy that the domain knows."""
@@ -59,6 +60,7 @@ class RetryPolicyBody(BaseModel):
             multiplier=round(self.multiplier, 3),
             max_seconds=round(self.maxSeconds, 3),
             jitter=round(self.jitter, 3),
+            retry_timeouts=self.retryTimeouts,
         )
 
 
@@ -137,6 +139,10 @@ class ExecutionsQuery(BaseModel):
         if self.createdAfter and self.createdBefore and self.createdAfter > self.createdBefore:
             raise ValueError("createdAfter is later than createdBefore")
         return self
+
+    def wanted(self) -> ExecutionFilter:
+        """What belongs into the list."""
+        return ExecutionFilter(frozenset() if self.status is None else frozenset({self.status}))
 
 
 class TasksQuery(BaseModel):

@@ -25,7 +25,7 @@ from tasklatch.domain.status import TaskStatus
 from tasklatch.http.access import Scope
 from tasklatch.http.body import payload_text, validated
 from tasklatch.http.names import EXECUTION_ID
-from tasklatch.http.problem import Problem, Wording
+from tasklatch.http.problem import Problem, Wording, told_in_a_line
 from tasklatch.http.routes import JSON, Operation
 
 MAX_TASKS_A_REQUEST: Final = 500
@@ -256,10 +256,7 @@ _MISSING: Final[Mapping[str, str]] = {"execution": "Scan not found", "task": "Ta
 
 
 def _refused(error: TasklatchError, problem: Problem) -> Refusal:
-    said = _MISSING[error.kind] if isinstance(error, NotFoundError) else str(error)
-    faults = problem.get("errors", [])
-    if faults:
-        said = "; ".join(f"{'.'.join(map(str, fault['loc'][1:] or fault['loc']))}: {fault['msg']}" for fault in faults)
+    said = _MISSING[error.kind] if isinstance(error, NotFoundError) else told_in_a_line(error, problem)
     return {"status": "REJECTED", "message": said, "error": said, "originalError": problem}
 
 

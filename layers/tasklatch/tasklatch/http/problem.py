@@ -11,6 +11,7 @@ from tasklatch.domain.errors import (
     AttemptNeverOpenedError,
     BusyError,
     ConflictError,
+    DuplicatedError,
     ForbiddenError,
     InvalidRequestError,
     NotFoundError,
@@ -30,6 +31,7 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     UnknownTasksError: HTTPStatus.BAD_REQUEST,
     AttemptNeverOpenedError: HTTPStatus.CONFLICT,
     ConflictError: HTTPStatus.CONFLICT,
+    DuplicatedError: HTTPStatus.CONFLICT,
     PayloadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedEncodingError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -44,6 +46,7 @@ _NAME: Final[dict[type[TasklatchError], str]] = {
     UnknownTasksError: "unknown-tasks",
     AttemptNeverOpenedError: "attempt-never-opened",
     ConflictError: "conflict",
+    DuplicatedError: "duplicated",
     PayloadTooLargeError: "too-large",
     UnsupportedEncodingError: "unsupported-encoding",
     InvalidRequestError: "invalid-request",
@@ -89,6 +92,12 @@ def problem_of(error: TasklatchError, request_id: str, status: HTTPStatus | None
     if isinstance(error, InvalidRequestError) and error.errors:
         problem["errors"] = error.errors  # type: ignore[typeddict-item]
     return problem
+
+
+def told_in_a_line(error: TasklatchError, problem: Problem) -> str:
+    """Word an error in one line, for contracts whose errors have no more: each fault with its place, or what it is."""
+    told = (f"{'.'.join(map(str, one['loc'][1:] or one['loc']))}: {one['msg']}" for one in problem.get("errors", []))
+    return "; ".join(told) or str(error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ reserved character. The API description is made from the same data (`tasklatch.h
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tasklatch.domain.errors import BusyError, InvalidRequestError, TasklatchError
+from tasklatch.domain.errors import BusyError, ForbiddenError, InvalidRequestError, TasklatchError
 from tasklatch.http.access import Scope, tenant_of
 from tasklatch.http.body import faults, parse_json, read_body, validated
 from tasklatch.http.names import check_path_ids
@@ -120,6 +120,8 @@ class Operation:
         Request headers that mean something here.
     wording
         How the contract tells what went wrong.
+    tenant_parameter
+        The path's parameter that names the tenant as well, for contracts whose paths do: it must be the token's.
     """
 
     name: str
@@ -132,6 +134,7 @@ class Operation:
     problems: tuple[HTTPStatus, ...] = ()
     headers: tuple[str, ...] = ()
     wording: Wording = PROBLEM_DETAILS
+    tenant_parameter: str | None = None
 
 
 Serve = Callable[[Call], Answer]
@@ -200,9 +203,12 @@ class Routes:
         receipt: str,
         remaining_ms: Callable[[], int],
     ) -> Answer:
-        tenant = tenant_of(event, operation.scope, settings().tenant_claim) if operation.scope else ""
+        tenant_claim = settings().tenant_claim
+        tenant = tenant_of(event, operation.scope, tenant_claim) if operation.scope else ""
         path: Mapping[str, str] = event.get("pathParameters") or {}
         check_path_ids(path)
+        if operation.tenant_parameter and tenant_claim and path[operation.tenant_parameter] != tenant:
+            raise ForbiddenError(f"the token is not for this {operation.tenant_parameter}")
         return self._serve[operation.key](
             Call(
                 tenant=tenant,
@@ -215,6 +221,11 @@ class Routes:
                 remaining_ms=remaining_ms,
             ),
         )
+
+
+def page_answer(items: Sequence[Any], cursor: str | None) -> Answer:
+    """One page of a list, and where to go on if there is more."""
+    return Answer({"items": items, "nextCursor": cursor} if cursor else {"items": items})
 
 
 def _json(body: Any) -> str:

@@ -35,6 +35,7 @@ _QUERY: Final = ConfigDict(extra="forbid", frozen=True)
 _NAMESPACE: Final = UUID("c3c3a2a0-6e0d-4a39-9f0e-2f6c1a1f7f55")
 _NO_FLOW: Final = str(UUID(int=0))
 _ACTOR: Final = "system"
+_FLOW_GROUP: Final = "flow:"
 _TRIED_ONCE: Final = RetryPolicy(max_attempts=1)
 _FIRST_VERSION: Final = 1
 
@@ -248,6 +249,17 @@ def organization_of(tenant: str) -> str:
     return str(uuid5(_NAMESPACE, tenant))
 
 
+def group_of(flow_id: UUID) -> str:
+    """The group that a flow's executions are listed in."""
+    return f"{_FLOW_GROUP}{flow_id}"
+
+
+def flow_of(execution: Execution) -> str | None:
+    """The flow that an execution is of; None where another contract created it."""
+    group = execution.group or ""
+    return group.removeprefix(_FLOW_GROUP) if group.startswith(_FLOW_GROUP) else None
+
+
 def check_names(statuses: TaskStatuses, known: Iterable[str]) -> None:
     """Check that all tasks are there.
 
@@ -263,16 +275,17 @@ def check_names(statuses: TaskStatuses, known: Iterable[str]) -> None:
 
 def flow_execution_view(execution: Execution) -> FlowExecutionView:
     """Show a flow execution; one that another contract created has no flow, and its metadata for input."""
+    flow = flow_of(execution)
     metadata: dict[str, Any] = json.loads(execution.metadata) if execution.metadata else {}
     return {
         "id": execution.execution_id,
         "created_at": moment(execution.created_at),
         "updated_at": moment(execution.updated_at),
         "modified_by": _ACTOR,
-        "flow_id": execution.group or _NO_FLOW,
+        "flow_id": flow or _NO_FLOW,
         "flow_version": _FIRST_VERSION,
         "status": EXECUTION_STATUS[execution.status],
-        "input": metadata["input"] if execution.group else metadata,
+        "input": metadata["input"] if flow else metadata,
         "organization_id": organization_of(execution.tenant),
     }
 

@@ -19,6 +19,7 @@ class RetryPolicyView(TypedDict):
     multiplier: float
     maxSeconds: float
     jitter: float
+    retryTimeouts: bool
 
 
 class RetryView(TypedDict):
@@ -74,6 +75,7 @@ def policy_view(policy: RetryPolicy) -> RetryPolicyView:
         "multiplier": policy.multiplier,
         "maxSeconds": policy.max_seconds,
         "jitter": policy.jitter,
+        "retryTimeouts": policy.retry_timeouts,
     }
 
 

@@ -1,0 +1,494 @@
+"""Cognite Data Fusion's workflows and their versions: what the tasks of a run are.
+
+A definition is kept as the platform shows it, with what was left out filled in; the tasks of a run are made from it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal, NotRequired, Self
+
+from pydantic import BaseModel, Field, model_validator
+from typing_extensions import TypedDict
+
+from tasklatch.domain.definition import VersionName, Workflow, WorkflowVersion, check_distinct
+from tasklatch.domain.execution import TaskDefinition, check_definitions
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure
+from tasklatch.http.access import Scope
+from tasklatch.http.body import payload_text
+from tasklatch.http.cognite_wording import (
+    LENIENT,
+    MAX_PAGE,
+    PROJECT,
+    PROJECT_PARAMETER,
+    WORDING,
+    Cursor,
+    ExternalId,
+    PathId,
+    TaskExternalId,
+)
+from tasklatch.http.routes import Operation
+
+MAX_TASKS: Final = 200
+MAX_DEFINITION_BYTES: Final = 300 * 1024
+"""A DynamoDB item holds 400 KB."""
+
+MAX_VERSIONS_A_PAGE: Final = 10
+"""An answer of Lambda's holds 6 MB."""
+
+TaskType = Literal["function", "transformation", "cdf", "simulation"]
+
+NEEDED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "function": ("function", ("externalId",)),
+    "transformation": ("transformation", ("externalId",)),
+    "cdf": ("cdfRequest", ("resourcePath", "method")),
+    "simulation": ("simulation", ("routineExternalId",)),
+}
+"""What a task's parameters hold, by its type: the platform's client cannot read an answer without."""
+
+
+class Dependency(BaseModel):
+    """A task that must be done first."""
+
+    model_config = LENIENT
+
+    externalId: ExternalId
+
+
+class TaskBody(BaseModel):
+    """One task of a definition; times are seconds."""
+
+    model_config = LENIENT
+
+    externalId: TaskExternalId
+    type: TaskType
+    parameters: dict[str, Any]
+    name: Annotated[str, Field(max_length=255)] | None = None
+    description: Annotated[str, Field(max_length=500)] | None = None
+    retries: Annotated[int, Field(ge=0, le=10)] = 3
+    timeout: Annotated[int, Field(ge=1, le=31_536_000)] = 3600
+    onFailure: Literal["abortWorkflow", "skipTask"] = "abortWorkflow"
+    dependsOn: Annotated[list[Dependency], Field(max_length=MAX_TASKS)] = []
+
+    @model_validator(mode="after")
+    def _has_what_its_type_needs(self) -> Self:
+        part, names = NEEDED[self.type]
+        inner = self.parameters.get(part)
+        if not isinstance(inner, dict) or not all(isinstance(inner.get(name), str) for name in names):
+            wanted = " and ".join(f"parameters.{part}.{name}" for name in names)
+            raise ValueError(f"a {self.type} task needs {wanted}")
+        return self
+
+    def definition(self, index: int) -> TaskDefinition:
+        """The definition that the domain knows; `index` is its place in the request.
+
+        Raises
+        ------
+        InvalidRequestError, PayloadTooLargeError
+            If its parameters cannot be kept.
+        """
+        aborts = self.onFailure == "abortWorkflow"
+        return TaskDefinition(
+            task_id=self.externalId,
+            input=payload_text(self.parameters, "tasks", index, "parameters"),
+            depends_on=tuple(dict.fromkeys(one.externalId for one in self.dependsOn)),
+            retry_policy=replace(DEFAULT_RETRY_POLICY, max_attempts=self.retries + 1, retry_timeouts=not aborts),
+            timeout_seconds=self.timeout,
+            on_failure=OnFailure.ABORT if aborts else OnFailure.CONTINUE,
+            kind=self.type,
+        )
+
+
+class DefinitionBody(BaseModel):
+    """The tasks of a workflow's version."""
+
+    model_config = LENIENT
+
+    description: Annotated[str, Field(max_length=500)] | None = None
+    tasks: Annotated[list[TaskBody], Field(min_length=1, max_length=MAX_TASKS)]
+
+    def definitions(self) -> list[TaskDefinition]:
+        """The definitions that the domain knows, in order.
+
+        Raises
+        ------
+        DuplicatedError
+            If two tasks have the same id.
+        InvalidRequestError, PayloadTooLargeError
+            If they do not fit together, or cannot be kept.
+        """
+        check_distinct("task", [task.externalId for task in self.tasks])
+        definitions = [task.definition(index) for index, task in enumerate(self.tasks)]
+        check_definitions(definitions)
+        return definitions
+
+
+class VersionBody(BaseModel):
+    """A version of a workflow to create, or to replace."""
+
+    model_config = LENIENT
+
+    workflowExternalId: PathId
+    version: PathId
+    workflowDefinition: DefinitionBody
+
+    def definition_text(self) -> str:
+        """The definition as it is kept, once it is checked.
+
+        Raises
+        ------
+        DuplicatedError, InvalidRequestError, PayloadTooLargeError
+            If it cannot be run.
+        """
+        self.workflowDefinition.definitions()
+        said = self.workflowDefinition.model_dump(exclude_none=True)
+        return payload_text(said, "workflowDefinition", limit=MAX_DEFINITION_BYTES) or "{}"
+
+
+class VersionsBody(BaseModel):
+    """Versions to create, or to replace."""
+
+    model_config = LENIENT
+
+    items: Annotated[list[VersionBody], Field(min_length=1, max_length=MAX_VERSIONS_A_PAGE)]
+
+    def checked(self) -> list[VersionBody]:
+        """The versions, none of them twice.
+
+        Raises
+        ------
+        DuplicatedError
+            If one is.
+        """
+        check_distinct("workflow version", [f"{one.workflowExternalId}:{one.version}" for one in self.items])
+        return self.items
+
+
+class WorkflowBody(BaseModel):
+    """A workflow to create, or to replace."""
+
+    model_config = LENIENT
+
+    externalId: PathId
+    description: Annotated[str, Field(max_length=500)] | None = None
+    dataSetId: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
+    maxConcurrentExecutions: Annotated[None, Field(description="Must not be set: executions are not queued here")] = (
+        None
+    )
+
+
+class WorkflowsBody(BaseModel):
+    """Workflows to create, or to replace."""
+
+    model_config = LENIENT
+
+    items: Annotated[list[WorkflowBody], Field(min_length=1, max_length=MAX_PAGE)]
+
+    def checked(self) -> list[WorkflowBody]:
+        """The workflows, none of them twice.
+
+        Raises
+        ------
+        DuplicatedError
+            If one is.
+        """
+        check_distinct("workflow", [one.externalId for one in self.items])
+        return self.items
+
+
+class WorkflowName(BaseModel):
+    """A workflow by its name."""
+
+    model_config = LENIENT
+
+    externalId: ExternalId
+
+
+class WorkflowNames(BaseModel):
+    """Workflows by their names."""
+
+    model_config = LENIENT
+
+    items: Annotated[list[WorkflowName], Field(min_length=1, max_length=MAX_PAGE)]
+
+    def names(self) -> list[str]:
+        """The names, each once."""
+        return list(dict.fromkeys(one.externalId for one in self.items))
+
+
+class NamedVersion(BaseModel):
+    """A version by its name."""
+
+    model_config = LENIENT
+
+    workflowExternalId: ExternalId
+    version: ExternalId
+
+
+class NamedVersions(BaseModel):
+    """Versions by their names."""
+
+    model_config = LENIENT
+
+    items: Annotated[list[NamedVersion], Field(min_length=1, max_length=MAX_PAGE)]
+
+    def names(self) -> list[VersionName]:
+        """The names, each once."""
+        return list(dict.fromkeys((one.workflowExternalId, one.version) for one in self.items))
+
+
+class WorkflowFilter(BaseModel):
+    """A workflow, or one version of it."""
+
+    model_config = LENIENT
+
+    externalId: ExternalId
+    version: ExternalId | None = None
+
+
+class VersionsFilter(BaseModel):
+    """Of which workflows to list versions; empty for all."""
+
+    model_config = LENIENT
+
+    workflowFilters: Annotated[list[WorkflowFilter], Field(max_length=MAX_PAGE)] = []
+
+
+class VersionsListBody(BaseModel):
+    """Which versions to list; a page can hold fewer than the limit."""
+
+    model_config = LENIENT
+
+    filter: VersionsFilter = VersionsFilter()
+    limit: Annotated[int, Field(ge=1, le=1000)] = 25
+    cursor: Cursor | None = None
+
+    @property
+    def page(self) -> int:
+        """How many versions one answer holds at most."""
+        return min(self.limit, MAX_VERSIONS_A_PAGE)
+
+    def wanted(self) -> list[tuple[str, str | None]]:
+        """The workflows that are asked for, each with one version or all."""
+        return [(one.externalId, one.version) for one in self.filter.workflowFilters]
+
+
+class WorkflowsQuery(BaseModel):
+    """How many workflows to list, and from where; a page can hold fewer than the limit."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 25
+    cursor: Cursor | None = None
+
+    @property
+    def page(self) -> int:
+        """How many workflows one answer holds at most."""
+        return min(self.limit, MAX_PAGE)
+
+
+class DeleteQuery(BaseModel):
+    """Whether what is not there is no error."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+    ignoreUnknownIds: bool = False
+
+
+class WorkflowView(TypedDict):
+    """A workflow; times are milliseconds since the epoch."""
+
+    externalId: str
+    description: NotRequired[str]
+    dataSetId: NotRequired[int]
+    createdTime: int
+    lastUpdatedTime: int
+
+
+class WorkflowListView(TypedDict):
+    """Workflows, and where to go on."""
+
+    items: list[WorkflowView]
+    nextCursor: NotRequired[str]
+
+
+class DependencyView(TypedDict):
+    """A task that must be done first."""
+
+    externalId: str
+
+
+class TaskView(TypedDict):
+    """One task of a definition; times are seconds."""
+
+    externalId: str
+    type: TaskType
+    parameters: dict[str, Any]
+    name: NotRequired[str]
+    description: NotRequired[str]
+    retries: int
+    timeout: int
+    onFailure: Literal["abortWorkflow", "skipTask"]
+    dependsOn: list[DependencyView]
+
+
+class DefinitionView(TypedDict):
+    """The tasks of a workflow's version; the hash is the same for the same definition."""
+
+    hash: str
+    description: NotRequired[str]
+    tasks: list[TaskView]
+
+
+class VersionView(TypedDict):
+    """A version of a workflow; times are milliseconds since the epoch."""
+
+    workflowExternalId: str
+    version: str
+    createdTime: int
+    lastUpdatedTime: int
+    workflowDefinition: DefinitionView
+
+
+class VersionListView(TypedDict):
+    """Versions of workflows, and where to go on."""
+
+    items: list[VersionView]
+    nextCursor: NotRequired[str]
+
+
+class Nothing(TypedDict):
+    """An empty object."""
+
+
+def definitions_of(version: WorkflowVersion) -> list[TaskDefinition]:
+    """What the tasks of a run are made from."""
+    return DefinitionBody.model_validate(json.loads(version.definition)).definitions()
+
+
+def workflow_view(workflow: Workflow) -> WorkflowView:
+    """Show a workflow."""
+    view: WorkflowView = {
+        "externalId": workflow.external_id,
+        "createdTime": workflow.created_at,
+        "lastUpdatedTime": workflow.updated_at,
+    }
+    if workflow.description is not None:
+        view["description"] = workflow.description
+    if workflow.data_set_id is not None:
+        view["dataSetId"] = workflow.data_set_id
+    return view
+
+
+def definition_view(text: str) -> DefinitionView:
+    """Show a definition that is kept as JSON text."""
+    kept: DefinitionView = json.loads(text)
+    return {**kept, "hash": sha256(text.encode()).hexdigest()[:32]}
+
+
+def version_view(version: WorkflowVersion) -> VersionView:
+    """Show a version."""
+    return {
+        "workflowExternalId": version.external_id,
+        "version": version.version,
+        "createdTime": version.created_at,
+        "lastUpdatedTime": version.updated_at,
+        "workflowDefinition": definition_view(version.definition),
+    }
+
+
+_WORKFLOWS: Final = f"{PROJECT}/workflows"
+_VERSIONS: Final = f"{_WORKFLOWS}/versions"
+_BUSY: Final = (HTTPStatus.SERVICE_UNAVAILABLE,)
+_MISSING: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+
+UPSERT_WORKFLOWS: Final = Operation(
+    name="cognite_upsert_workflows",
+    key=f"POST {_WORKFLOWS}",
+    summary="Create or replace workflows",
+    scope=Scope.MANAGE,
+    request=WorkflowsBody,
+    answers={HTTPStatus.OK: WorkflowListView},
+    problems=(*_BUSY, HTTPStatus.CONFLICT),
+    wording=WORDING,
+    tenant_parameter=PROJECT_PARAMETER,
+)
+LIST_WORKFLOWS: Final = Operation(
+    name="cognite_list_workflows",
+    key=f"GET {_WORKFLOWS}",
+    summary="List workflows",
+    scope=Scope.READ,
+    query=WorkflowsQuery,
+    answers={HTTPStatus.OK: WorkflowListView},
+    problems=_BUSY,
+    wording=WORDING,
+    tenant_parameter=PROJECT_PARAMETER,
+)
+GET_WORKFLOW: Final = Operation(
+    name="cognite_get_workflow",
+    key=f"GET {_WORKFLOWS}/{{workflowExternalId}}",
+    summary="Show a workflow",
+    scope=Scope.READ,
+    answers={HTTPStatus.OK: WorkflowView},
+    problems=_MISSING,
+    wording=WORDING,
+    tenant_parameter=PROJECT_PARAMETER,
+)
+DELETE_WORKFLOWS: Final = Operation(
+    name="cognite_delete_workflows",
+    key=f"POST {_WORKFLOWS}/delete",
+    summary="Delete workflows with their versions; their executions go on",
+    scope=Scope.MANAGE,
+    request=WorkflowNames,
+    query=DeleteQuery,
+    answers={HTTPStatus.OK: Nothing},
+    problems=_MISSING,
+    wording=WORDING,
+    tenant_parameter=PROJECT_PARAMETER,
+)
+UPSERT_VERSIONS: Final = Operation(
+    name="cognite_upsert_versions",
+    key=f"POST {_VERSIONS}",
+    summary="Create or replace versions of workflows",
+    scope=Scope.MANAGE,
+    request=VersionsBody,
+    answers={HTTPStatus.OK: VersionListView},
+    problems=(*_MISSING, HTTPStatus.CONFLICT),
+    wording=WORDING,
+    tenant_parameter=PROJECT_PARAMETER,
+)
+LIST_VERSIONS: Final = Operation(
+    name="cognite_list_versions",
+    key=f"POST {_VERSIONS}/list",
+    summary="List versions of workflows",
+    scope=Scope.READ,
+    request=VersionsListBody,
+    answers={HTTPStatus.OK: VersionListView},
+    problems=_BUSY,
+    wording=WORDING,
+    tenant_parameter=PROJECT_PARAMETER,
+)
+GET_VERSION: Final = Operation(
+    name="cognite_get_version",
+    key=f"GET {_WORKFLOWS}/{{workflowExternalId}}/versions/{{version}}",
+    summary="Show a version of a workflow",
+    scope=Scope.READ,
+    answers={HTTPStatus.OK: VersionView},
+    problems=_MISSING,
+    wording=WORDING,
+    tenant_parameter=PROJECT_PARAMETER,
+)
+DELETE_VERSIONS: Final = Operation(
+    name="cognite_delete_versions",
+    key=f"POST {_VERSIONS}/delete",
+    summary="Delete versions of workflows; their executions go on",
+    scope=Scope.MANAGE,
+    request=NamedVersions,
+    query=DeleteQuery,
+    answers={HTTPStatus.OK: Nothing},
+    problems=_MISSING,
+    wording=WORDING,
+    tenant_parameter=PROJECT_PARAMETER,
+)

@@ -1,0 +1,469 @@
+"""Cognite's own Python client, unmodified, against the deployed service."""
+
+import os
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+import httpx
+import pytest
+from cognite.client import ClientConfig, CogniteClient, global_config
+from cognite.client.credentials import Token
+from cognite.client.data_classes import (
+    FunctionTaskParameters,
+    WorkflowDefinitionUpsert,
+    WorkflowExecutionDetailed,
+    WorkflowTask,
+    WorkflowUpsert,
+    WorkflowVersionId,
+    WorkflowVersionUpsert,
+)
+from cognite.client.data_classes.iam import ClientCredentials
+from cognite.client.data_classes.workflows import CDFTaskParameters, WorkflowTaskExecution
+from cognite.client.exceptions import CogniteAPIError, CogniteDuplicatedError, CogniteNotFoundError
+
+from local.api import Api
+from local.replay import queue_of
+from local.stack import ROOT, Stack
+from local.tokens import fetch_token
+from tasklatch.http.cognite_contract import run_id
+from tests.e2e.test_api import until
+from tests.factories import fresh_name
+
+DOCUMENT: Final = ROOT.parent / "shared" / "seeds" / "cognite-update-task-status.txt"
+PROJECT: Final = "my-project"
+EXAMPLE_ID: Final = "000560bc-9080-4286-b242-a27bb4819253"
+# The least that passes as a snippet: what the document assigns from a call of the client
+_SNIPPET: Final = re.compile(r"^(res = client\.workflows\..*?\))\{?$", re.MULTILINE)
+
+
+def client_of(stack: Stack, name: str, base_url: str = "") -> CogniteClient:
+    global_config.disable_pypi_version_check = True
+    config = ClientConfig(
+        client_name="tests",
+        project=PROJECT,
+        credentials=Token(fetch_token(stack, name)),
+        base_url=base_url or stack.api_url,
+    )
+    return CogniteClient(config)
+
+
+@pytest.fixture(scope="module")
+def client(stack: Stack) -> CogniteClient:
+    return client_of(stack, "operator")
+
+
+def a_task(external_id: str, *depends_on: str, data: dict[str, Any] | None = None, **more: Any) -> WorkflowTask:
+    parameters = FunctionTaskParameters("fn", data=data, is_async_complete=True)
+    return WorkflowTask(external_id, parameters, depends_on=list(depends_on) or None, **more)
+
+
+def define(client: CogniteClient, *tasks: WorkflowTask, workflow: str = "", version: str = "1") -> str:
+    name = workflow or fresh_name()
+    client.workflows.upsert(WorkflowUpsert(name))
+    client.workflows.versions.upsert(WorkflowVersionUpsert(name, version, WorkflowDefinitionUpsert(list(tasks))))
+    return name
+
+
+def detailed(client: CogniteClient, execution_id: str) -> WorkflowExecutionDetailed:
+    found = client.workflows.executions.retrieve_detailed(execution_id)
+    assert found is not None
+    return found
+
+
+def task_of(client: CogniteClient, execution_id: str, external_id: str) -> WorkflowTaskExecution | None:
+    tasks = detailed(client, execution_id).executed_tasks
+    return next((task for task in tasks if task.external_id == external_id), None)
+
+
+def is_open(task: WorkflowTaskExecution) -> bool:
+    # The client's own list of statuses lacks this one
+    return str(task.status) == "scheduled"
+
+
+def is_canceled(task: WorkflowTaskExecution) -> bool:
+    # The client's own list of statuses spells it otherwise
+    return str(task.status) == "canceled"
+
+
+def until_task(
+    client: CogniteClient, execution_id: str, external_id: str, holds: Callable[[WorkflowTaskExecution], bool]
+) -> WorkflowTaskExecution:
+    def look() -> WorkflowTaskExecution | None:
+        found = task_of(client, execution_id, external_id)
+        return found if found is not None and holds(found) else None
+
+    task: WorkflowTaskExecution = until(look)
+    return task
+
+
+@pytest.mark.skipif(not DOCUMENT.is_file(), reason="Cognite's document is not beside this repository")
+def test_the_documents_own_snippets_run(client: CogniteClient) -> None:
+    # given the document's snippets, each once
+    snippets = list(dict.fromkeys(_SNIPPET.findall(DOCUMENT.read_text(encoding="utf-8"))))
+    assert len(snippets) == 5
+    define(client, a_task("first", retries=0), a_task("second"), workflow="my workflow")
+
+    def example_id() -> str:
+        """The id of an attempt that is open, in the place of the document's."""
+        run = client.workflows.executions.run("my workflow", "1")
+        return str(detailed(client, run.id).executed_tasks[0].id)
+
+    # when they run as they stand, with ids that exist and the attribute that the client has today
+    names: dict[str, Any] = {"client": client}
+    results = []
+    for snippet in snippets:
+        code = snippet.replace(EXAMPLE_ID, example_id()).replace("res.tasks[", "res.executed_tasks[")
+        exec(code, names)  # noqa: S102 - the document's own lines
+        results.append(names["res"])
+
+    # then
+    completed, failed, run, execution, second = results
+    assert (completed.external_id, completed.status) == ("first", "completed")
+    assert failed.status == "failed"
+    assert run.status == "running"
+    assert [task.external_id for task in execution.executed_tasks] == ["first", "second"]
+    assert (second.external_id, second.status) == ("second", "completed")
+
+
+def test_workflow_with_a_retry_runs_to_its_end(client: CogniteClient, reader: httpx.Client) -> None:
+    # given two tasks side by side and one that waits for both and refers to what was before
+    workflow = define(
+        client,
+        a_task("extract", data={"files": "${workflow.input.files}"}),
+        a_task("check"),
+        WorkflowTask(
+            "load",
+            CDFTaskParameters("/assets", "POST", body={"rows": "${extract.output.rows}"}),
+            depends_on=["extract", "check"],
+        ),
+    )
+    run = client.workflows.executions.run(workflow, "1", input={"files": ["a"]}, metadata={"by": "tests"})
+    first = task_of(client, run.id, "extract")
+    assert first is not None
+    assert first.input.dump()["function"]["data"] == {"files": ["a"]}
+
+    # when the first attempt fails, its next one succeeds
+    failed = client.workflows.tasks.update(first.id, "failed", output={"response": {"error": "busy"}})
+    second = until_task(client, run.id, "extract", lambda task: task.id != first.id)
+    done = client.workflows.tasks.update(second.id, "completed", output={"rows": 3})
+
+    # and the failure of the first comes once more
+    late = client.workflows.tasks.update(first.id, "failed", output={"response": {"error": "busy"}})
+
+    # then
+    assert failed.output.dump()["response"] == {"error": "busy"}
+    assert (second.status, done.status, late.status) == ("scheduled", "completed", "completed")
+    assert run.metadata == {"by": "tests"}
+
+    # and what waits goes on when all is there, and ends the execution
+    check = task_of(client, run.id, "check")
+    assert check is not None
+    client.workflows.tasks.update(check.id, "completed")
+    load = until_task(client, run.id, "load", is_open)
+    assert load.input.dump()["cdfRequest"]["body"] == {"rows": 3}
+    client.workflows.tasks.update(load.id, "completed")
+    assert until(lambda: detailed(client, run.id).status == "completed")
+
+    # and the native contract tells the same, with what was ignored
+    history = reader.get(f"/v1/executions/{run.id}/tasks/extract/history").json()["items"]
+    assert [entry["verdict"] for entry in history if entry["verdict"] != "applied"] == ["ignored_after_success"]
+
+
+def test_terminal_error_fails_the_workflow_and_a_retry_mends_it(client: CogniteClient) -> None:
+    # given
+    workflow = define(client, a_task("breaks"), a_task("other"))
+    run = client.workflows.executions.run(workflow, "1")
+    breaks = task_of(client, run.id, "breaks")
+    assert breaks is not None
+
+    # when
+    client.workflows.tasks.update(breaks.id, "failed_with_terminal_error", output={"response": {"code": 7}})
+
+    # then the workflow fails, and what was open is cancelled
+    assert until(lambda: detailed(client, run.id).status == "failed")
+    until_task(client, run.id, "other", is_canceled)
+    broken = task_of(client, run.id, "breaks")
+    assert broken is not None
+    assert (broken.status, broken.reason_for_incompletion) == (
+        "failed_with_terminal_error",
+        "NON_RETRYABLE_ERROR is not retried",
+    )
+
+    # when it is retried, both get a new attempt
+    client.workflows.executions.retry(run.id)
+    for external_id in ("breaks", "other"):
+        again = until_task(client, run.id, external_id, is_open)
+        client.workflows.tasks.update(again.id, "completed")
+
+    # then
+    assert until(lambda: detailed(client, run.id).status == "completed")
+
+
+def test_skipped_task_does_not_fail_the_workflow(client: CogniteClient) -> None:
+    workflow = define(client, a_task("may fail", on_failure="skipTask", retries=0), a_task("after", "may fail"))
+    run = client.workflows.executions.run(workflow, "1")
+    task = task_of(client, run.id, "may fail")
+    assert task is not None
+
+    client.workflows.tasks.update(task.id, "failed")
+
+    until_task(client, run.id, "may fail", lambda one: one.status == "completed_with_errors")
+    after = until_task(client, run.id, "after", is_open)
+    client.workflows.tasks.update(after.id, "completed")
+    assert until(lambda: detailed(client, run.id).status == "completed")
+
+
+def test_cancelled_execution_says_why(client: CogniteClient) -> None:
+    run = client.workflows.executions.run(define(client, a_task("a")), "1")
+
+    cancelled = client.workflows.executions.cancel(run.id, reason="no longer wanted")
+
+    assert (cancelled.status, cancelled.reason_for_incompletion) == ("terminated", "no longer wanted")
+    task = until_task(client, run.id, "a", is_canceled)
+    assert task.reason_for_incompletion == "no longer wanted"
+    sealed = client.workflows.tasks.update(task.id, "completed")
+    assert is_canceled(sealed)
+
+
+# ---------------------------------------------------------------- answers that are lost
+
+
+@dataclass
+class Losing:
+    """A connection that carries requests on to the service, and loses the first answer to each that it is told of."""
+
+    target: str
+    lose: list[str] = field(default_factory=list)
+    carried: list[str] = field(default_factory=list)
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        losing = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._carry()
+
+            def do_POST(self) -> None:
+                self._carry()
+
+            def _carry(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+                with httpx.Client(trust_env=False, timeout=30) as onward:
+                    answer = onward.request(self.command, losing.target + self.path, content=body, headers=headers)
+                losing.carried.append(f"{self.path} {answer.status_code}")
+                found = next((part for part in losing.lose if part in self.path), None)
+                if found is not None:
+                    losing.lose.remove(found)
+                    # Closed with nothing to wait for, and before the library ends it politely, a connection is reset.
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    os.close(self.connection.detach())
+                    self.close_connection = True
+                    return
+                self.send_response(answer.status_code)
+                for name in ("content-type", "x-request-id", "retry-after"):
+                    if name in answer.headers:
+                        self.send_header(name, answer.headers[name])
+                self.send_header("content-length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        return Handler
+
+
+@pytest.fixture
+def losing(stack: Stack) -> Iterator[tuple[Losing, CogniteClient]]:
+    connection = Losing(stack.api_url)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), connection.handler())
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield connection, client_of(stack, "operator", f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_update_whose_answer_was_lost_gets_the_stored_task(
+    client: CogniteClient, losing: tuple[Losing, CogniteClient], reader: httpx.Client
+) -> None:
+    # given
+    connection, unlucky = losing
+    run = client.workflows.executions.run(define(client, a_task("a")), "1")
+    task = task_of(client, run.id, "a")
+    assert task is not None
+    connection.lose.append(f"/workflows/tasks/{task.id}/update")
+
+    # when the client sends it again by itself
+    done = unlucky.workflows.tasks.update(task.id, "completed", output={"response": {"rows": 3}})
+
+    # then
+    sent = [one for one in connection.carried if one.endswith("/update 200")]
+    assert len(sent) == 2
+    assert (done.id, done.status) == (task.id, "completed")
+    assert done.output.dump()["response"] == {"rows": 3}
+    shown = reader.get(f"/v1/executions/{run.id}/tasks/a").json()
+    assert shown["output"] == {"response": {"rows": 3}}
+
+
+def test_run_whose_answer_was_lost_starts_once(client: CogniteClient, losing: tuple[Losing, CogniteClient]) -> None:
+    # given
+    connection, unlucky = losing
+    workflow = define(client, a_task("a"))
+    connection.lose.append("/run")
+
+    # when the client sends it again by itself, with the nonce of the same session
+    run = unlucky.workflows.executions.run(workflow, "1")
+
+    # then
+    assert len([one for one in connection.carried if one.endswith("/run 200")]) == 2
+    assert [one.id for one in client.workflows.executions.list(WorkflowVersionId(workflow))] == [run.id]
+
+
+# ---------------------------------------------------------------- definitions, lists, errors
+
+
+def test_definitions_can_be_listed_retrieved_and_deleted(client: CogniteClient) -> None:
+    # given
+    one, two = (define(client, a_task("a"), version="1") for _ in range(2))
+    define(client, a_task("a"), a_task("b", "a"), workflow=one, version="2")
+
+    # then
+    assert {one, two} <= {workflow.external_id for workflow in client.workflows.list(limit=None)}
+    assert {version.version for version in client.workflows.versions.list(one)} == {"1", "2"}
+    assert {version.as_id().as_tuple() for version in client.workflows.versions.list([(one, "2"), two])} == {
+        (one, "2"),
+        (two, "1"),
+    }
+    version = client.workflows.versions.retrieve((one, "2"))
+    assert version is not None
+    assert [(task.external_id, task.depends_on) for task in version.workflow_definition.tasks] == [
+        ("a", None),
+        ("b", ["a"]),
+    ]
+
+    # when
+    client.workflows.versions.delete((one, "1"))
+    client.workflows.delete([two])
+
+    # then
+    assert client.workflows.versions.retrieve((one, "1")) is None
+    assert client.workflows.retrieve(two) is None
+    assert client.workflows.retrieve(one) is not None
+
+
+def test_executions_are_listed_by_what_the_client_filters_on(client: CogniteClient) -> None:
+    workflow = define(client, a_task("a"))
+    runs = [client.workflows.executions.run(workflow, "1").id for _ in range(3)]
+    client.workflows.executions.cancel(runs[1], reason=None)
+
+    by_workflow = client.workflows.executions.list(WorkflowVersionId(workflow))
+    by_status = client.workflows.executions.list((workflow, "1"), statuses=["running"])
+    none = client.workflows.executions.list(WorkflowVersionId(workflow), created_time_end=1)
+
+    assert [one.id for one in by_workflow] == runs[::-1]
+    assert [one.id for one in by_status] == [runs[2], runs[0]]
+    assert len(none) == 0
+
+
+def test_errors_become_the_clients_own_exceptions(client: CogniteClient) -> None:
+    # given
+    workflow = define(client, a_task("a"))
+    run = client.workflows.executions.run(workflow, "1")
+    task = task_of(client, run.id, "a")
+    assert task is not None
+
+    # then
+    assert client.workflows.executions.retrieve_detailed(fresh_name()) is None
+    assert client.workflows.retrieve("nowhere") is None
+    with pytest.raises(CogniteNotFoundError) as missing:
+        client.workflows.delete("nowhere")
+    assert missing.value.not_found == [{"externalId": "nowhere"}]
+    with pytest.raises(CogniteNotFoundError):
+        client.workflows.tasks.update(EXAMPLE_ID, "completed")
+    with pytest.raises(CogniteNotFoundError):
+        client.workflows.executions.run(workflow, "none")
+    with pytest.raises(CogniteDuplicatedError) as twice:
+        define(client, a_task("a"), a_task("a"), workflow=workflow, version="2")
+    assert twice.value.duplicated == [{"externalId": "a"}]
+    with pytest.raises(CogniteAPIError, match="a circle") as circle:
+        define(client, a_task("a", "b"), a_task("b", "a"), workflow=workflow, version="2")
+    assert circle.value.code == 400
+    with pytest.raises(CogniteAPIError) as unknown_status:
+        client.workflows.tasks.update(task.id, "sleeping")  # type: ignore[arg-type]
+    assert unknown_status.value.code == 400
+    client.workflows.delete("nowhere", ignore_unknown_ids=True)
+
+
+def test_worker_may_update_but_neither_run_nor_read(stack: Stack, client: CogniteClient) -> None:
+    worker = client_of(stack, "worker")
+    workflow = define(client, a_task("a"))
+    run = client.workflows.executions.run(workflow, "1")
+    task = task_of(client, run.id, "a")
+    assert task is not None
+
+    assert worker.workflows.tasks.update(task.id, "completed").status == "completed"
+    for refused in (
+        lambda: worker.workflows.executions.run(workflow, "1", nonce="n"),
+        lambda: worker.workflows.executions.retrieve_detailed(run.id),
+    ):
+        with pytest.raises(CogniteAPIError) as error:
+            refused()
+        assert error.value.code == 403
+
+
+def test_session_of_client_credentials_gives_a_nonce_for_one_run(client: CogniteClient) -> None:
+    workflow = define(client, a_task("a"))
+    session = client.iam.sessions.create(ClientCredentials("my-id", "my-secret"))
+
+    first = client.workflows.executions.run(workflow, "1", nonce=session.nonce)
+    again = client.workflows.executions.run(workflow, "1", nonce=session.nonce)
+
+    assert (session.status, session.client_id) == ("READY", "my-id")
+    assert first.id == again.id
+
+
+# ---------------------------------------------------------------- one ledger
+
+
+def test_run_is_on_the_bus_and_its_task_can_be_reported_through_any_contract(
+    stack: Stack, client: CogniteClient, worker: httpx.Client
+) -> None:
+    # given a queue that the bus fills with the tasks of one execution
+    workflow = define(client, a_task("a", data={"k": "${workflow.input.k}"}), a_task("b", "a"))
+    execution_id = run_id("default", workflow, "1", "my-nonce")
+
+    with Api(stack) as api, queue_of(stack, api, execution_id) as queue:
+        run = client.workflows.executions.run(workflow, "1", input={"k": 7}, nonce="my-nonce")
+        assert run.id == execution_id
+
+        # when the first task comes out of it and is reported in the native contract
+        (first,) = until(lambda: list(queue.take()))
+        assert first.input["function"] == {"externalId": "fn", "data": {"k": 7}}
+        path = f"/v1/executions/{execution_id}/tasks/a/status"
+        body = {"status": "COMPLETED", "taskExecutionId": first.task_execution_id, "output": {"rows": 1}}
+        assert worker.post(path, json=body).json()["verdict"] == "applied"
+
+        # and the second one in SuperAI's
+        (second,) = until(lambda: list(queue.take()))
+        assert second.task_id == "b"
+        path = f"/api/flow-executions/{execution_id}/task-status"
+        answer = worker.post(path, json={"statuses": [{"task_name": "b", "status": "completed"}]})
+        assert answer.status_code == httpx.codes.OK, answer.text
+
+    # then it is done, in Cognite's words
+    assert until(lambda: detailed(client, execution_id).status == "completed")
+    tasks = detailed(client, execution_id).executed_tasks
+    assert [(task.external_id, task.status) for task in tasks] == [("a", "completed"), ("b", "completed")]

@@ -1,0 +1,504 @@
+"""What the functions really ask of AWS, held against what their roles allow: nothing is missing, nothing is too much.
+
+The template's roles are deployed into an emulator that enforces IAM. There a story is played through the functions'
+handlers, each with clients that have its own role's credentials, so that a permission that is missing stops it. Then
+each permission is taken from its role in turn, and what the function asked is asked again: that action must be refused.
+"""
+
+import copy
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from local.handlers import load_handler
+from tasklatch.aws import keys
+from tasklatch.aws.task_item import item_of
+from tasklatch.aws.timers import timer_text
+from tasklatch.clock import system_clock
+from tasklatch.domain.task import Task
+from tasklatch.domain.timer import timer_of
+from tasklatch.settings import Settings, settings
+from tests.conftest import ENVIRONMENT
+from tests.factories import Context, Reply, api_event, call_api
+from tests.integration.emulators import Table, intercepted, running_ministack
+from tests.reactions import Clock, World, refusal
+from tests.template.template import compact, functions, listed, resources, target, transformed
+from tests.template.test_permissions import lambdas_own
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+STACK: Final = "least-privilege"
+REGION: Final = "us-east-1"
+# What the roles speak of, and the roles
+DEPLOYED: Final = {
+    "AWS::ApiGatewayV2::Api",
+    "AWS::DynamoDB::Table",
+    "AWS::Events::EventBus",
+    "AWS::IAM::Role",
+    "AWS::SQS::Queue",
+    "AWS::Scheduler::ScheduleGroup",
+}
+SERVICES: Final = {
+    "dynamodb": "dynamodb",
+    "sqs": "sqs",
+    "scheduler": "scheduler",
+    "events": "events",
+    "live_callback": "apigatewaymanagementapi",
+}
+DENIED: Final = {"AccessDenied", "AccessDeniedException"}
+CONFIG: Final = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The emulator, with the template's roles and what they speak of."""
+
+    url: str
+    physical_ids: dict[str, str]
+
+    def client(self, service: str, role: str | None = None) -> Any:
+        """A client with a role's credentials, or with those that may do everything."""
+        credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        if role is not None:
+            assumed = self.client("sts").assume_role(RoleArn=self.role_arn(role), RoleSessionName="function")
+            found = assumed["Credentials"]
+            credentials = {
+                "aws_access_key_id": found["AccessKeyId"],
+                "aws_secret_access_key": found["SecretAccessKey"],
+                "aws_session_token": found["SessionToken"],
+            }
+        endpoint = self.url
+        if service == SERVICES["live_callback"]:
+            endpoint = f"{self.url}/_aws/execute-api/{self.physical_ids['LiveApi']}/live"
+        make: Any = boto3.client
+        return make(service, endpoint_url=endpoint, region_name=REGION, config=CONFIG, **credentials)
+
+    def role_arn(self, role: str) -> str:
+        arn: str = self.client("iam").get_role(RoleName=self.physical_ids[role])["Role"]["Arn"]
+        return arn
+
+    def policy(self, role: str) -> tuple[str, dict[str, Any]]:
+        """The one policy of a role, with its name."""
+        iam, name = self.client("iam"), self.physical_ids[role]
+        [policy] = iam.list_role_policies(RoleName=name)["PolicyNames"]
+        return policy, iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+
+    def allow(self, role: str, policy: str, document: dict[str, Any]) -> None:
+        """Put another policy in the place of a role's."""
+        self.client("iam").put_role_policy(
+            RoleName=self.physical_ids[role], PolicyName=policy, PolicyDocument=json.dumps(document)
+        )
+
+
+@dataclass
+class Asked:
+    """What a function asked of AWS: each kind of call once, with a way to ask again."""
+
+    again: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+
+
+class Story:
+    """The functions over one table, each with its own role, and a note of what each asked."""
+
+    def __init__(self, cloud: Cloud, patch: pytest.MonkeyPatch) -> None:
+        self.asked: dict[str, Asked] = defaultdict(Asked)
+        self._cloud = cloud
+        self._patch = patch
+        self._modules: dict[str, ModuleType] = {}
+        admin: DynamoDBClient = cloud.client("dynamodb")
+        known = Settings(cloud.physical_ids["LedgerTable"], "", 90)
+        self.world = World(Table(admin, known, tenant="default"), clock=Clock(system_clock()))
+
+    def run(self, function: str, event: dict[str, Any], remaining_ms: int = 60_000) -> Any:
+        """Call a function."""
+        return self._module(function).handler(event, Context(remaining_ms))
+
+    def call(self, function: str, route: str, *, body: Any = None, query: Any = None, **path: str) -> Reply:
+        """Call a function as API Gateway does."""
+        event = api_event(route, path={"executionId": "nightly", **path}, body=body, query=query)
+        reply = call_api(self._module(function).handler, event, Context(60_000))
+        assert reply.status < 400, reply.text
+        return reply
+
+    def _module(self, function: str) -> ModuleType:
+        if function not in self._modules:
+            module = self._modules[function] = load_handler(function)
+            for name, service in SERVICES.items():
+                if hasattr(module, name):
+                    client = self._noted(function, self._cloud.client(service, role_of(function)))
+                    self._patch.setattr(module, name, lambda *_, client=client: client)
+            if hasattr(module, "system_clock"):
+                self._patch.setattr(module, "system_clock", self.world.clock)
+        return self._modules[function]
+
+    def _noted(self, function: str, client: Any) -> Any:
+        asked = self.asked[function]
+
+        def around(operation: str, send: Callable[[], Any], arguments: dict[str, Any]) -> Any:
+            asked.again.setdefault(kind_of(operation, arguments), send)
+            try:
+                answer = send()
+            except ClientError as error:
+                if error.response["Error"]["Code"] in DENIED:
+                    asked.refused.add(str(error))
+                if operation == "post_to_connection":
+                    # Nobody is connected here; as if somebody were who does not keep up
+                    raise refusal("LimitExceededException") from error
+                raise
+            return answer
+
+        return intercepted(client, around)
+
+
+def role_of(function: str) -> str:
+    """The logical id of a function's role."""
+    return target(functions()[function]["Role"])
+
+
+def kind_of(operation: str, arguments: dict[str, Any]) -> str:
+    """Tell calls apart that IAM may tell apart: by what they do, and on what."""
+    words = {one["Statement"].split(maxsplit=1)[0] for one in arguments.get("Statements", [])}
+    return " ".join([operation, arguments.get("IndexName", ""), *sorted(words)])
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """The emulator, enforcing the template's roles."""
+    whole = transformed()
+    chosen = {
+        name: resource
+        for name, resource in whole["Resources"].items()
+        if resource["Type"] in DEPLOYED and "Condition" not in resource
+    }
+    template = {name: whole[name] for name in ("Parameters", "Conditions")} | {"Resources": chosen}
+    with running_ministack(tmp_path_factory.mktemp("iam"), enforce_iam=True) as url:
+        cloud = Cloud(url, {})
+        cloudformation = cloud.client("cloudformation")
+        cloudformation.create_stack(StackName=STACK, TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
+        cloudformation.get_waiter("stack_create_complete").wait(
+            StackName=STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+        )
+        made = cloudformation.describe_stack_resources(StackName=STACK)["StackResources"]
+        cloud.physical_ids.update({one["LogicalResourceId"]: one["PhysicalResourceId"] for one in made})
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def story(cloud: Cloud) -> Iterator[Story]:
+    """Everything that can happen, once."""
+    queue = cloud.physical_ids["TimerQueue"]
+    known = cloud.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+    with pytest.MonkeyPatch.context() as patch:
+        variables = ENVIRONMENT | {
+            "TABLE_NAME": cloud.physical_ids["LedgerTable"],
+            "TIMER_QUEUE_URL": queue,
+            "TIMER_QUEUE_ARN": known["Attributes"]["QueueArn"],
+            "SCHEDULE_GROUP": cloud.physical_ids["TimerGroup"],
+            "SCHEDULE_ROLE_ARN": cloud.role_arn("TimerRole"),
+            "EVENT_BUS_NAME": cloud.physical_ids["EventBus"],
+            "LIVE_URL": "wss://example.org/live",
+            "LIVE_CALLBACK_URL": "https://example.org/live",
+        }
+        for variable, value in variables.items():
+            patch.setenv(variable, value)
+        settings.cache_clear()
+        played = Story(cloud, patch)
+        play(played)
+        yield played
+    settings.cache_clear()
+
+
+def image(task: Task, number: str) -> dict[str, Any]:
+    item = item_of(task)
+    return {
+        "eventName": "MODIFY",
+        "dynamodb": {
+            "Keys": {name: item[name] for name in (keys.PK, keys.SK)},
+            "SequenceNumber": number,
+            "NewImage": item,
+        },
+    }
+
+
+def changes(story: Story) -> dict[str, Any]:
+    """Every task as it stands, as the stream would tell it."""
+    tasks = story.world.tasks().values()
+    return {"Records": [image(task, str(number)) for number, task in enumerate(tasks)]}
+
+
+def messages(*details: dict[str, Any]) -> dict[str, Any]:
+    return {"Records": [{"messageId": str(number), "body": json.dumps(one)} for number, one in enumerate(details)]}
+
+
+def settled(task_id: str) -> dict[str, Any]:
+    return {"detail": {"tenant": "default", "executionId": "nightly", "taskId": task_id}}
+
+
+OVER: Final = {"detail": {"tenant": "default", "executionId": "nightly"}}
+
+
+def play(story: Story) -> None:
+    """Let an execution run through everything that can happen to it."""
+    world = story.world
+    quick = {"maxAttempts": 2, "initialSeconds": 5, "jitter": 0}
+    story.call(
+        "executions",
+        "POST /v1/executions",
+        body={
+            "executionId": "nightly",
+            "tasks": [
+                {"taskId": "first", "input": {"n": 1}},
+                {"taskId": "second", "dependsOn": ["first"], "input": {"n": "${first.output.n}"}},
+                {"taskId": "tries", "retryPolicy": quick},
+                {"taskId": "patient", "retryPolicy": {"initialSeconds": 3_600, "maxSeconds": 7_200}},
+                {"taskId": "excused", "retryPolicy": {"maxAttempts": 1}, "onFailure": "continue"},
+                {"taskId": "slow", "timeoutSeconds": 7_200, "heartbeatTimeoutSeconds": 3_600},
+                {"taskId": "late", "retryPolicy": {"maxAttempts": 1}},
+            ],
+        },
+    )
+    watch(story)
+    status = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
+    batch = "POST /v1/executions/{executionId}/statuses"
+    story.call("report_status", status, taskId="first", body={"status": "COMPLETED", "output": {"n": 1}})
+    story.call("report_status", status, taskId="first", body={"status": "FAILED", "attempt": 1})
+    story.call("report_status", status, taskId="tries", body={"status": "FAILED"})
+    story.call("report_status", status, taskId="patient", body={"status": "FAILED"})
+    reports = [{"taskId": "excused", "status": "FAILED"}, {"taskId": "slow", "status": "IN_PROGRESS", "attempt": 1}]
+    story.call("report_status", batch, body={"statuses": reports})
+    heartbeat = "POST /v1/executions/{executionId}/tasks/{taskId}/heartbeat"
+    story.call("report_status", heartbeat, taskId="slow", body={"attempt": 1})
+    follow(story)
+    for route in (
+        "GET /v1/executions",
+        "GET /v1/executions/{executionId}",
+        "GET /v1/executions/{executionId}/tasks",
+    ):
+        story.call("executions", route)
+    for tail in ("", "/history"):
+        story.call("executions", f"GET /v1/executions/{{executionId}}/tasks/{{taskId}}{tail}", taskId="first")
+    more = [{"taskId": "more", "dependsOn": ["first"], "input": {"n": "${first.output.n}"}}]
+    story.call("executions", "POST /v1/executions/{executionId}/tasks", body={"tasks": more})
+    story.run("workflow_advancer", messages(settled("first"), settled("excused")))
+    intervene(story)
+    scan(story)
+    flow(story)
+    define_and_run(story)
+    story.call("api_description", "GET /v1/health")
+    world.clock.now += 30 * 86_400_000
+    story.run("reconciler", {})
+
+
+def watch(story: Story) -> None:
+    """Let one connect and stay, and another leave."""
+    for name in ("stays", "leaves"):
+        ticket = story.call("execution_control", "POST /v1/executions/{executionId}/watch").body["ticket"]
+        connect = {"requestContext": {"routeKey": "$connect", "connectionId": name}}
+        answer = story.run("live_connection", {**connect, "queryStringParameters": {"ticket": ticket}})
+        assert answer == {"statusCode": 200}
+    story.run("live_connection", {"requestContext": {"routeKey": "$disconnect", "connectionId": "leaves"}})
+
+
+def follow(story: Story) -> None:
+    """Let the stream be followed, and each timer fire, early and in time."""
+    assert story.run("retry_scheduler", changes(story)) == {"batchItemFailures": []}
+    # With a watcher who cannot be reached, who is cut off
+    assert story.run("notifier", changes(story), remaining_ms=4_600) == {"batchItemFailures": []}
+    timers = [timer for timer in map(timer_of, story.world.tasks().values()) if timer is not None]
+    bodies = {"Records": [{"messageId": str(n), "body": timer_text(timer)} for n, timer in enumerate(timers)]}
+    now = story.world.clock.now
+    for story.world.clock.now in (now, max(timer.due for timer in timers)):
+        assert story.run("retry_dispatcher", bodies) == {"batchItemFailures": []}
+    story.world.clock.now = now
+
+
+def intervene(story: Story) -> None:
+    """Cancel, and retry, and leave something for the safety net to find in each kind of execution."""
+    for name in ("cancel", "retry", "cancel"):
+        if name == "retry":
+            story.run("workflow_advancer", messages(OVER))
+        story.call("execution_control", f"POST /v1/executions/{{executionId}}/{name}")
+    tasks = [
+        {"taskId": "tries", "retryPolicy": {"initialSeconds": 5}},
+        {"taskId": "done"},
+        {"taskId": "after", "dependsOn": ["done"], "input": {"n": "${done.output.n}"}},
+        {"taskId": "resting", "retryPolicy": {"initialSeconds": 5}, "timeoutSeconds": 60},
+    ]
+    story.call("executions", "POST /v1/executions", body={"executionId": "left", "tasks": tasks})
+    story.call("executions", "POST /v1/executions", body={"executionId": "ended", "tasks": [{"taskId": "only"}]})
+    reports = [{"taskId": "tries", "status": "FAILED"}, {"taskId": "done", "status": "COMPLETED", "output": {"n": 1}}]
+    batch = "POST /v1/executions/{executionId}/statuses"
+    story.call("report_status", batch, body={"statuses": reports}, executionId="left")
+    story.call(
+        "report_status", batch, body={"statuses": [{"taskId": "only", "status": "COMPLETED"}]}, executionId="ended"
+    )
+
+
+def scan(story: Story) -> None:
+    """Let a Forge app register a scan, add to it, and report on it, with an attempt's id that it made up."""
+    root, child = str(uuid4()), str(uuid4())
+    task = {"connectionId": "drive", "scanId": "scan", "tasks": [{"taskId": root, "taskMetadata": {"path": "/"}}]}
+    for route, tasks in (("POST /forge/scans", task), ("POST /forge/children", task | {"tasks": [{"taskId": child}]})):
+        story.call("forge_contract", route, body=tasks)
+    report = {"connectionId": "drive", "scanId": "scan", "taskExecutionId": "made-up", "task": {"taskId": root}}
+    for status in ("success", "failure"):
+        story.call("forge_contract", "POST /forge/updateTaskStatus", body=report | {"status": status})
+
+
+def flow(story: Story) -> None:
+    """Let a SuperAI client create a flow execution, look at it and delete it, and a worker add what it did."""
+    flow_id, path = str(uuid4()), "/api/flow-executions"
+    made = {"flow_id": flow_id, "input": {"n": 1}, "task_names": ["extract", "send"]}
+    one = story.call("superai_contract", f"POST {path}", body=made).body["id"]
+
+    def call(route: str, **more: Any) -> None:
+        story.call("superai_contract", route, flow_execution_id=one, **more)
+
+    said = [
+        {"task_name": name, "status": status}
+        for name, status in (("extract", "running"), ("extract", "completed"), ("extract", "failed"), ("send", "odd"))
+    ]
+    call(f"POST {path}/{{flow_execution_id}}/task-status", body={"statuses": said})
+    call(f"GET {path}", query={"flow_id": flow_id})
+    call(f"GET {path}/{{flow_execution_id}}")
+    for name in ({}, {"task_name": "extract"}):
+        call("GET /api/task-executions", query={"flow_execution_id": one, **name})
+    call(f"POST {path}/{{flow_execution_id}}/cancel")
+    call(f"DELETE {path}/{{flow_execution_id}}")
+
+
+def define_and_run(story: Story) -> None:
+    """Let a Cognite client define a workflow and run, cancel and retry it, and a worker update a task, late once."""
+    base = "/api/v1/projects/{project}/workflows"
+    names = {"project": "any", "workflowExternalId": "drill", "version": "1"}
+    named = {"workflowExternalId": "drill", "version": "1"}
+    tasks = [
+        {
+            "externalId": name,
+            "type": "function",
+            "parameters": {"function": {"externalId": "fn", "data": data}},
+            "dependsOn": [{"externalId": before} for before in after],
+        }
+        for name, data, after in (("first", {}, []), ("second", "${first.output}", ["first"]))
+    ]
+    define, run, update = "cognite_definitions", "cognite_executions", "cognite_contract"
+    workflows, versions = {"items": [{"externalId": "drill"}]}, {"items": [named]}
+    version = {"items": [{**named, "workflowDefinition": {"tasks": tasks}}]}
+    for route, body in (
+        (f"POST {base}", workflows),
+        (f"GET {base}", None),
+        (f"GET {base}/{{workflowExternalId}}", None),
+        (f"POST {base}/versions", version),
+        (f"POST {base}/versions/list", {}),
+        (f"POST {base}/versions/list", {"filter": {"workflowFilters": [{"externalId": "drill"}]}}),
+        (f"GET {base}/{{workflowExternalId}}/versions/{{version}}", None),
+    ):
+        story.call(define, route, body=body, query={}, **names)
+    start = {"authentication": {"nonce": "once"}, "input": {"n": 1}}
+    session = {"items": [{"tokenExchange": True}]}
+    story.call(run, "POST /api/v1/projects/{project}/sessions", body=session, **names)
+    story.call(run, f"POST {base}/executions/list", body={}, **names)
+    one = story.call(run, f"POST {base}/{{workflowExternalId}}/versions/{{version}}/run", body=start, **names).body[
+        "id"
+    ]
+    path = names | {"executionId": one}
+
+    def attempts() -> dict[str, str]:
+        shown = story.call(run, f"GET {base}/executions/{{executionId}}", **path).body
+        return {task["externalId"]: task["id"] for task in shown["executedTasks"]}
+
+    def report(task_id: str, **said: Any) -> None:
+        story.call(update, f"POST {base}/tasks/{{taskId}}/update", body=said, **names, taskId=task_id)
+
+    first = attempts()["first"]
+    for change in ("cancel", "retry"):
+        story.call(run, f"POST {base}/executions/{{executionId}}/{change}", body={}, **path)
+        story.run("workflow_advancer", messages({"detail": {"tenant": "default", "executionId": one}}))
+    report(first, status="FAILED", output={"late": True})
+    report(attempts()["first"], status="COMPLETED", output={"n": 1})
+    report(attempts()["first"], status="FAILED")
+    for route, body in ((f"POST {base}/versions/delete", versions), (f"POST {base}/delete", workflows)):
+        story.call(define, route, body=body, query={}, **names)
+
+
+def permissions(function: str) -> list[tuple[int, str, str]]:
+    """What a function itself asks for: the statement's place, an action, and a resource, as the template has them."""
+    own = lambdas_own(function)
+    return [
+        (place, action, compact(resource))
+        for place, statement in enumerate(statements(function))
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+        if (action, compact(resource)) not in own
+    ]
+
+
+def statements(function: str) -> list[Any]:
+    """The statements of the one policy of a function's role."""
+    [policy] = resources("AWS::IAM::Role")[role_of(function)]["Policies"]
+    found: list[Any] = policy["PolicyDocument"]["Statement"]
+    return found
+
+
+def without(document: dict[str, Any], place: int, action: str, resource_place: int) -> dict[str, Any]:
+    """A policy that lacks one action on one resource."""
+    changed = copy.deepcopy(document)
+    statement = changed["Statement"].pop(place)
+    actions, on = listed(statement["Action"]), listed(statement["Resource"])
+    others = [one for one in actions if one != action]
+    elsewhere = on[:resource_place] + on[resource_place + 1 :]
+    changed["Statement"] += [
+        {**statement, "Sid": f"Rest{number}", "Action": kept, "Resource": where}
+        for number, (kept, where) in enumerate([(others, on), ([action], elsewhere)])
+        if kept and where
+    ]
+    return changed
+
+
+def refused(asked: Asked) -> set[str]:
+    """Ask everything again, and give the actions that are refused."""
+    found = set()
+    for send in asked.again.values():
+        try:
+            send()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in DENIED:
+                found.add(str(error).partition("not authorized to perform: ")[2].split()[0])
+    return found
+
+
+def test_no_function_is_refused_what_it_must_do(story: Story) -> None:
+    assert set(story.asked) | {"api_description"} == set(functions())
+    assert {function: asked.refused for function, asked in story.asked.items() if asked.refused} == {}
+
+
+def test_each_permission_is_needed(story: Story, cloud: Cloud, record_property: Callable[[str, object], None]) -> None:
+    # given
+    needless, tried = [], 0
+    for function in functions():
+        role = role_of(function)
+        policy, document = cloud.policy(role)
+
+        # when
+        for place, action, resource in permissions(function):
+            on = [compact(one) for one in listed(statements(function)[place]["Resource"])]
+            cloud.allow(role, policy, without(document, place, action, on.index(resource)))
+            tried += 1
+            if refused(story.asked[function]) != {action}:
+                needless.append((function, action, resource))
+        cloud.allow(role, policy, document)
+
+    # then
+    record_property("permissions taken away, each missed", tried)
+    assert needless == []
