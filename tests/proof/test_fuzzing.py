@@ -1,7 +1,8 @@
 """Whatever is sent to any route is answered as the description says, and never with a 500."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -9,7 +10,10 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import ValidationError  # type: ignore[import-untyped]
 
+from local.handlers import load_handler
+from tasklatch.http.routes import Answer, Call
 from tests.api_gateway import URL, HttpApi, operations
 from tests.factories import ALL_SCOPES, Reply
 from tests.fuzzing import (
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 PROVING: Final = "TASKLATCH_PROVE" in os.environ
-CASES_A_ROUTE: Final = 600 if PROVING else 15
+CASES_A_ROUTE: Final = 250 if PROVING else 15
 KEYS: Final = keys_of_description()
 GOOD: Final = f"good-{MARKER}"
 TOKENS: Final = {GOOD: {"scope": ALL_SCOPES}}
@@ -99,8 +103,30 @@ def test_whatever_the_description_leads_to_is_answered_as_described(
 
     answered()
     check_log(log)
-    record_property("cases", run)
-    record_property("answers", {status: count for (_, status), count in sorted(api.answers.items())})
+    answers = {status: count for (one, status), count in sorted(api.answers.items()) if one == key}
+    record_property("cases", f"{run}, answered {answers}")
+
+
+@pytest.mark.parametrize("bug", ["an error", "another shape", "another status"])
+def test_bug_in_a_handler_would_be_found(
+    bug: str, api: HttpApi, targets: list[Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check itself, on three bugs of one route."""
+    # given
+    key = "GET /v1/executions/{executionId}"
+    module = load_handler("executions")
+    bugs: dict[str, Callable[[Call], Answer]] = {
+        "an error": lambda call: Answer(call.path["nothing"]),
+        "another shape": lambda call: Answer({"executionId": call.path["executionId"]}),
+        "another status": lambda _: Answer({}, HTTPStatus.IM_A_TEAPOT),
+    }
+    monkeypatch.setitem(module.routes._serve, key, bugs[bug])
+
+    # when, then
+    with pytest.raises((AssertionError, KeyError, ValidationError)):
+        test_whatever_the_description_leads_to_is_answered_as_described(
+            key, api, targets, LogLines.capture(monkeypatch), lambda *_: None
+        )
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -128,4 +154,5 @@ def test_hostile_request_is_answered_as_described(
 
     answered()
     check_log(log)
-    record_property("cases", run)
+    answers = {status: count for (one, status), count in sorted(api.answers.items()) if one == key}
+    record_property("cases", f"{run}, answered {answers}")
