@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from tasklatch.aws.patience import Patience
+from tasklatch.aws.side_by_side import side_by_side
 from tasklatch.aws.task_item import Item
 
 if TYPE_CHECKING:
@@ -23,17 +24,20 @@ def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def put_all(client: "DynamoDBClient", table: str, items: Sequence[Item], patience: Patience) -> None:
-    """Put items, each of a key of its own, 25 a call.
+    """Put items, each of a key of its own, 25 a call and the calls side by side.
 
     Raises
     ------
     BusyError
         When the table would not take them all in time.
     """
-    for chunk in chunks(items, PUTS_A_CALL):
+
+    def put(chunk: Sequence[Item]) -> None:
         request = {table: [{"PutRequest": {"Item": item}} for item in chunk]}
         for _ in patience.tries():
             answer = patience.call(partial(client.batch_write_item, RequestItems=request))  # type: ignore[arg-type]
             request = answer["UnprocessedItems"]  # type: ignore[assignment]
             if not request:
                 break
+
+    side_by_side(put, chunks(items, PUTS_A_CALL))
