@@ -128,10 +128,12 @@ if __name__ == "__main__":
         ),
         encoding="utf-8",
     )
-    output = Console(width=150)
+    output = Console(width=160)
     counted = [one for one in measured if one.benchmark in COUNTED and one.unit != "x"]
-    output.print(table_of([one for one in measured if one not in counted]))
-    output.print(counts_table(counted))
+    if others := [one for one in measured if one not in counted]:
+        output.print(table_of(others))
+    if counted:
+        output.print(counts_table(counted))
     output.print(
         f"Load of the machine before: {before['load'][0]:.1f} on {before['cores']} cores. Figures are in {RESULT}."
     )

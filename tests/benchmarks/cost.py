@@ -46,6 +46,7 @@ WORDS: Final = {
     "log_bytes": "log",
 }
 TASKS: Final = 10
+BATCH: Final = 100
 DOLLARS: Final = "$"
 _BUS_AND_LIVE: Final = frozenset({"events", "queue_requests", "live_messages"})
 
@@ -93,6 +94,8 @@ def count_cases(service: Service) -> dict[str, tuple[int, Usage]]:
     count("what follows a success", service.settle)
     count("a success with 1 KB of output, before what follows", _success_with_output(service, task_ids[1]))
     service.settle()
+    count("a success in a batch of 100, before what follows", _batch(service), BATCH)
+    service.settle()
     count("a duplicate or late report", report_only("FAILED"))
     count("a retry, from failure to next attempt", lambda: _retry(service, task_ids[2]))
     count("a task's life", lambda: _lives(service, "lives"), TASKS)
@@ -106,6 +109,13 @@ def count_cases(service: Service) -> dict[str, tuple[int, Usage]]:
 def _success_with_output(service: Service, task_id: str) -> Callable[[], Any]:
     output = {"text": "x" * 1000}
     return lambda: service.report_only("cases", task_id, "COMPLETED", attempt=1, output=output)
+
+
+def _batch(service: Service) -> Callable[[], Any]:
+    task_ids = [f"task-{number}" for number in range(BATCH)]
+    service.create("batched", *({"taskId": name} for name in task_ids))
+    said = [{"taskId": name, "status": "COMPLETED", "attempt": 1} for name in task_ids]
+    return lambda: service.report_all("batched", said)
 
 
 def _retry(service: Service, task_id: str, execution_id: str = "cases") -> None:

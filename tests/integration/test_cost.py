@@ -86,6 +86,21 @@ def test_an_applied_report_costs_its_entry_in_the_history_and_one_event(service:
     assert used.invocations == {"report_status": 1, "notifier": 1}
 
 
+def test_what_follows_a_success_costs_one_write_unit_and_reads_one_open_task(service: Service) -> None:
+    # given
+    task_id, *_ = create(service, 10)
+    service.report_only("nightly", task_id, "COMPLETED", attempt=1)
+
+    # when
+    with service.used() as used:
+        service.settle()
+
+    # then
+    assert (used.write_units, used.index_units, used.read_units) == (1, 0, 6.5)
+    assert used.calls == {HISTORY: 1, "query": 3, "get_item": 3, "batch_get_item": 1}
+    assert used.invocations == {"notifier": 1, "workflow_advancer": 1}
+
+
 def test_a_retry_costs_four_write_units_and_three_queue_requests(service: Service) -> None:
     # given
     task_id, _ = create(service, 2)

@@ -42,8 +42,7 @@ class Announcer:
         scheduled = [change.task for change in of_tasks if change.task.status is TaskStatus.SCHEDULED]
         inputs = self._payloads.inputs_of(scheduled)
         self._bus.publish([_event(change, inputs) for change in changes])
-        for (tenant, execution_id), messages in _by_execution(changes).items():
-            self._live.push(tenant, execution_id, messages)
+        self._live.push(_by_execution(changes))
 
 
 def _event(change: AnyChange, inputs: Mapping[str, str]) -> BusEvent:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasklatch.aws.patience import Patience
+from tasklatch.aws.side_by_side import side_by_side
 from tasklatch.aws.task_item import Item
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def put_all(client: "DynamoDBClient", table: str, items: Sequence[Item], patience: Patience) -> None:
-    """Put items, each of a key of its own, 25 a call.
+    """Put items, each of a key of its own, 25 a call and the calls side by side.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def put_all(client: "DynamoDBClient", table: str, items: Sequence[Item], patienc
 
 
 def delete_all(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], patience: Patience) -> None:
-    """Delete items by key, 25 a call; one that is not there is no error.
+    """Delete items by key, 25 a call and the calls side by side; one that is not there is no error.
 
     Raises
     ------
@@ -45,9 +46,11 @@ def delete_all(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], 
 
 
 def _write_all(client: "DynamoDBClient", table: str, writes: Iterable[Any], patience: Patience) -> None:
-    for chunk in chunks(writes, PUTS_A_CALL):
+    def write(chunk: Sequence[Any]) -> None:
         request: Any = {table: chunk}
         for _ in patience.tries():
             request = patience.call(partial(client.batch_write_item, RequestItems=request))["UnprocessedItems"]
             if not request:
                 break
+
+    side_by_side(write, chunks(writes, PUTS_A_CALL))

@@ -1,13 +1,13 @@
 """Inserting many items, each only if it is not there: creating is safe to repeat, and never resets anything."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.aws import keys
 from tasklatch.aws.batch_put import chunks
 from tasklatch.aws.patience import BUSY_CODES, Patience
+from tasklatch.aws.side_by_side import side_by_side
 from tasklatch.aws.task_item import Item
 from tasklatch.domain.errors import BusyError
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 STATEMENTS_A_CALL: Final = 25
 """BatchExecuteStatement takes no more."""
-
-CALLS_SIDE_BY_SIDE: Final = 4
 
 
 def insert_absent(client: "DynamoDBClient", table: str, items: Sequence[Item], patience: Patience) -> set[str]:
@@ -40,15 +38,14 @@ def insert_absent(client: "DynamoDBClient", table: str, items: Sequence[Item], p
     """
     waiting = {item[keys.SK]["S"]: _statement(table, item) for item in items}
     present: set[str] = set()
-    with ThreadPoolExecutor(CALLS_SIDE_BY_SIDE) as pool:
-        for _ in patience.tries() if waiting else ():
-            done: dict[str, bool] = {}
-            for part in pool.map(partial(_send, client, waiting, patience), chunks(waiting, STATEMENTS_A_CALL)):
-                done.update(part)
-            present.update(name for name, was_there in done.items() if was_there)
-            waiting = {name: statement for name, statement in waiting.items() if name not in done}
-            if not waiting:
-                break
+    for _ in patience.tries() if waiting else ():
+        done: dict[str, bool] = {}
+        for part in side_by_side(partial(_send, client, waiting, patience), chunks(waiting, STATEMENTS_A_CALL)):
+            done.update(part)
+        present.update(name for name, was_there in done.items() if was_there)
+        waiting = {name: statement for name, statement in waiting.items() if name not in done}
+        if not waiting:
+            break
     return present
 
 

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -12,9 +11,10 @@ from tasklatch.aws import keys, latch_expression
 from tasklatch.aws.batch_get import get_all
 from tasklatch.aws.batch_put import chunks
 from tasklatch.aws.history import History
-from tasklatch.aws.insertion import CALLS_SIDE_BY_SIDE, STATEMENTS_A_CALL
+from tasklatch.aws.insertion import STATEMENTS_A_CALL
 from tasklatch.aws.patience import BUSY_CODES, Patience
 from tasklatch.aws.payloads import Payloads
+from tasklatch.aws.side_by_side import side_by_side
 from tasklatch.aws.task_item import Item, task_of
 from tasklatch.clock import Clock
 from tasklatch.domain.errors import BusyError, NotFoundError, TasklatchError
@@ -121,12 +121,11 @@ class Ledger:
         """
         results: list[Recorded | TasklatchError | None] = [None] * len(reports)
         seen = dict(known or {})
-        with ThreadPoolExecutor(CALLS_SIDE_BY_SIDE) as pool:
-            for wave in _waves(reports):
-                for index, result in self._record_wave(tenant, execution_id, wave, receipt, seen, pool):
-                    results[index] = result
-                    if isinstance(result, Recorded):
-                        seen[result.task.task_id] = result.task
+        for wave in _waves(reports):
+            for index, result in self._record_wave(tenant, execution_id, wave, receipt, seen):
+                results[index] = result
+                if isinstance(result, Recorded):
+                    seen[result.task.task_id] = result.task
         return [result for result in results if result is not None]
 
     def heartbeat(
@@ -226,12 +225,11 @@ class Ledger:
         """
         now = self._clock()
         waiting = dict(enumerate(latches))
-        with ThreadPoolExecutor(CALLS_SIDE_BY_SIDE) as pool:
-            for _ in self._patience.tries() if waiting else ():
-                for index in self._execute(tenant, execution_id, waiting, now, pool):
-                    del waiting[index]
-                if not waiting:
-                    break
+        for _ in self._patience.tries() if waiting else ():
+            for index in self._execute(tenant, execution_id, waiting, now):
+                del waiting[index]
+            if not waiting:
+                break
 
     def close(self, task: Task) -> None:
         """Take a task that gave up off the list of open ones, unless it has moved on; no status and no version changes.
@@ -278,7 +276,6 @@ class Ledger:
         wave: Sequence[tuple[int, Report]],
         receipt: str,
         seen: Mapping[str, Task],
-        pool: ThreadPoolExecutor,
     ) -> Iterator[tuple[int, Recorded | TasklatchError]]:
         """Take reports on tasks that differ; yield each one's place and what became of it."""
         now = self._clock()
@@ -291,7 +288,7 @@ class Ledger:
                     index: _latch(report, current.get(index), now, f"{receipt}#{index}")
                     for index, report in waiting.items()
                 }
-                answers = self._execute(tenant, execution_id, latches, now, pool)
+                answers = self._execute(tenant, execution_id, latches, now)
                 for index, let_through, task in self._complete(tenant, execution_id, waiting, answers):
                     if task is None:
                         failed[index] = NotFoundError("task", waiting[index].task_id)
@@ -362,7 +359,7 @@ class Ledger:
             yield from judged.items()
 
     def _execute(
-        self, tenant: str, execution_id: str, latches: dict[int, Latch], now: int, pool: ThreadPoolExecutor
+        self, tenant: str, execution_id: str, latches: dict[int, Latch], now: int
     ) -> dict[int, "_StatementAnswer"]:
         """Send the writes, 25 to a call and the calls side by side; what a busy table did not take is left out."""
         pk = keys.execution_pk(tenant, execution_id)
@@ -385,9 +382,8 @@ class Ledger:
                     raise RuntimeError(f"DynamoDB refused a statement: {refusal['Code']}: {refusal['Message']}")
             return answers
 
-        calls = list(chunks(latches, STATEMENTS_A_CALL))
         answers: dict[int, _StatementAnswer] = {}
-        for part in map(send, calls) if len(calls) == 1 else pool.map(send, calls):
+        for part in side_by_side(send, chunks(latches, STATEMENTS_A_CALL)):
             answers.update(part)
         return answers
 

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from tasklatch.aws import keys
 from tasklatch.aws.pages import pages
 from tasklatch.aws.patience import Patience
+from tasklatch.aws.side_by_side import side_by_side
 from tasklatch.aws.task_item import Item
 from tasklatch.clock import Clock
 from tasklatch.domain.errors import BusyError, ForbiddenError
@@ -130,17 +131,24 @@ class Live:
         if gone:
             self._forget(gone["watched"]["S"], connection_id)
 
-    def push(self, tenant: str, execution_id: str, messages: Sequence[dict[str, Any]]) -> None:
-        """Tell everyone who watches an execution, in order; a connection that is dead is dropped.
+    def push(self, told: Mapping[tuple[str, str], Sequence[dict[str, Any]]]) -> None:
+        """Tell everyone who watches executions, in order; a connection that is dead is dropped.
 
         A watcher who could not be reached is not waited for: it lists the tasks when it comes back.
+
+        Parameters
+        ----------
+        told
+            The messages by tenant and execution. Most have no watchers: who has is asked side by side.
         """
-        pk = keys.live_pk(tenant, execution_id)
-        for connection_id in self._watchers(pk):
-            if not self._tell(connection_id, messages):
-                self.disconnect(connection_id)
-                # Also where its beginning was cut short, and nothing tells what it watches.
-                self._forget(pk, connection_id)
+        pks = [keys.live_pk(tenant, execution_id) for tenant, execution_id in told]
+        watchers = side_by_side(lambda pk: list(self._watchers(pk)), pks)
+        for pk, connection_ids, messages in zip(pks, watchers, told.values(), strict=True):
+            for connection_id in connection_ids:
+                if not self._tell(connection_id, messages):
+                    self.disconnect(connection_id)
+                    # Also where its beginning was cut short, and nothing tells what it watches.
+                    self._forget(pk, connection_id)
 
     def _watchers(self, pk: str) -> Iterable[str]:
         query: dict[str, Any] = {

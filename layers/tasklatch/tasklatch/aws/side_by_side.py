@@ -1,0 +1,38 @@
+"""Calls that go side by side: a few threads, made when they are first needed and then kept."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AT_ONCE: Final = 4
+"""A batch of 100 statements is four calls; more threads than that only wait for the interpreter."""
+
+
+def side_by_side(call: Callable[[T], R], values: Iterable[T]) -> list[R]:
+    """Make a call for each value, four at a time, and wait for all of them. It must not itself make calls side by side.
+
+    Returns
+    -------
+    list
+        What they returned, in the order of the values.
+
+    Raises
+    ------
+    Exception
+        What the first of the calls that failed raised, once all have ended.
+    """
+    given = list(values)
+    if len(given) <= 1:
+        return [call(value) for value in given]
+    made = [_threads().submit(call, value) for value in given]
+    wait(made)
+    return [one.result() for one in made]
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="call")
