@@ -662,7 +662,8 @@ class Explorer:
         stands = " ".join(
             f"{name} {next(iter(item[name].values()))}" for name in ("status", "attempt", "version") if name in item
         )
-        return f" -> {read['error'] or 'done'}{f' ({stands})' if stands else ''}"
+        told = " ".join(filter(None, (read["error"], f"({stands})" if stands else "")))
+        return f" -> {told}" if told else ""
 
     def _who(self, source: tuple[Any, ...]) -> str:
         if not source:
@@ -690,8 +691,9 @@ def _subject(arguments: Mapping[str, Any]) -> str:
     if "Entries" in arguments:
         return ", ".join(str(one.get("DetailType", "")) for one in arguments["Entries"])
     key = arguments.get("Key") or arguments.get("Item") or {}
-    found = key.get(keys.SK) or arguments.get("ExpressionAttributeValues", {}).get(":prefix") or {}
-    status = arguments.get("ExpressionAttributeValues", {}).get(":status", {}).get("S")
+    values = arguments.get("ExpressionAttributeValues", {})
+    found = key.get(keys.SK) or values.get(":prefix") or values.get(":pk") or values.get(":key") or {}
+    status = values.get(":status", {}).get("S")
     return f"{found.get('S', '')}{f' to {status}' if status else ''}"
 
 

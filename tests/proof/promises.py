@@ -327,6 +327,11 @@ class EveryPromise(Promises):
         counted = Counter(report.fingerprint for report in reports if report.attempt is not None)
         return all(count == 1 for count in counted.values())
 
+    def a_request_is_applied_once(self, stream: Sequence[Task]) -> bool:
+        """Promise 4: a request whose answer was lost recognises its own write, and does not make another."""
+        given = Counter(task.receipt for task in _new_receipts(stream))
+        return all(count == 1 for count in given.values())
+
     def answered(self, told: Told, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
         report = what_was_said(told.request)
         if report is None:
@@ -340,6 +345,7 @@ class EveryPromise(Promises):
             ("what_is_acknowledged_is_in_the_table", what_is_acknowledged_is_in_the_table(told, report, view, stream)),
             ("a_verdict_is_true", a_verdict_is_true(told, report, view)),
             ("an_identical_report_is_applied_once", self.an_identical_report_is_applied_once(stream)),
+            ("a_request_is_applied_once", self.a_request_is_applied_once(stream)),
         ):
             if not holds:
                 raise BrokenPromiseError(

@@ -17,12 +17,7 @@ from tests.proof.promises import EveryPromise
 
 PROVES: Final = "TASKLATCH_PROVE" in os.environ
 MOST_STATES: Final = 1_500_000 if PROVES else 150_000
-
-IN_EVERY_RUN: Final[tuple[Case, ...]] = (
-    *cases.ALL,
-    with_faults(cases.LATE_SUCCESS, crashes=1, redelivered=1),
-)
-ONLY_TO_PROVE: Final[tuple[Case, ...]] = ()
+CASES: Final = cases.IN_EVERY_RUN + (cases.ONLY_TO_PROVE if PROVES else ())
 
 
 def explored(case: Case, *, private_at_once: bool = True) -> Explored:
@@ -30,7 +25,7 @@ def explored(case: Case, *, private_at_once: bool = True) -> Explored:
     return Explorer(case, promises, private_at_once=private_at_once).explore(MOST_STATES)
 
 
-@pytest.mark.parametrize("case", IN_EVERY_RUN + (ONLY_TO_PROVE if PROVES else ()), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_order_keeps_every_promise(case: Case, record_property: Callable[[str, object], None]) -> None:
     # when
     found = explored(case)

@@ -255,7 +255,7 @@ BUGS: Final = (
     SeededBug("a settled task is counted each time that it is announced", _a_settled_task_is_counted_each_time,
               with_faults(cases.JOIN, redelivered=1), "a_task_is_scheduled_when_what_it_waits_for_is_done"),
     SeededBug("the index is believed", _the_index_is_believed,
-              replace(cases.CHAIN, index_lags=True), "an_execution_is_completed_when_all_its_tasks_are"),
+              cases.lagging(cases.CHAIN), "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a cancelled task counts as done", _a_cancelled_task_counts_as_done,
               cases.FAILURE_AND_RETRY, "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("the reconciler does not look at what is overdue", _the_reconciler_looks_at_nothing,
