@@ -186,6 +186,11 @@ FAILURE_AND_RETRY = Case(
         "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
     },
 )
+RETRY_ALONE = Case(
+    "a person's retry of a failure for good",
+    FAILURE_AND_RETRY.tasks,
+    {name: requests for name, requests in FAILURE_AND_RETRY.clients.items() if name != "next"},
+)
 RESCUE_AND_RETRY = Case(
     "a failure for good, a person's retry, and a late success",
     FAILURE_AND_RETRY.tasks,
@@ -283,6 +288,7 @@ ONLY_TO_PROVE: Final = (
     RESCUE_AND_RETRY,
     with_faults(CHAIN, redelivered=1),
     lagging(JOIN),
+    with_faults(reconciled(RETRY_ALONE), lost_answers=1),
     with_faults(SAID_TWICE, twice=1),
     with_faults(STALE_FAILURE, crashes=1),
     with_faults(STALE_FAILURE, crashes=1, twice=1),
