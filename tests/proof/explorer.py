@@ -456,7 +456,8 @@ class Explorer:
         done = dict(run.done)
         left = [index for index in range(len(all_parts)) if index not in done]
         private = self._is_private(run)
-        for index in left[:1] if private else left:
+        in_order = private or self._cloud.calls[node.pending].operation == "query"
+        for index in left[:1] if in_order else left:
             part = all_parts[index]
             self._doing = Step("", run.source, part)
             for outcome in self._cloud.serve(state.moment, part, state.now):
