@@ -129,6 +129,7 @@ UNOPENED = Case(
         "hasty": [says("COMPLETED", attempt=2)],
     },
 )
+WATCHED = replace(OLD_FAILURE, name=f"{OLD_FAILURE.name}, watched", watched=True)
 UNNAMED = Case(
     "reports that name no attempt",
     [a_task()],
@@ -274,6 +275,7 @@ IN_EVERY_RUN: Final = (
     with_faults(LATE_SUCCESS, crashes=1, lost_answers=1),
     with_faults(STALE_FAILURE, twice=1),
     with_faults(OLD_FAILURE, crashes=1, twice=1),
+    with_faults(WATCHED, crashes=1, redelivered=1),
     with_faults(UNNAMED, lost_answers=1),
     with_faults(SILENT, crashes=1),
     with_faults(reconciled(LATE_SUCCESS), lost_messages=1),

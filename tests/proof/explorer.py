@@ -33,6 +33,7 @@ from tests.proof.simulated_cloud import (
     Cloud,
     Event,
     Message,
+    a_call,
     stream_record,
 )
 
@@ -52,6 +53,7 @@ class View:
 
     table: Table
     events: Sequence[Event]
+    told: Sequence[Mapping[str, Any]]
 
     @cached_property
     def tasks(self) -> Mapping[str, Task]:
@@ -129,6 +131,8 @@ class Case:
         By name, what each sends, one after the other.
     one_attempt
         Whether all reports are on one attempt, so that every order must end the same.
+    watched
+        Whether somebody watches the execution over a live socket.
     """
 
     name: str
@@ -137,6 +141,7 @@ class Case:
     faults: Faults = field(default_factory=Faults)
     index_lags: bool = False
     one_attempt: bool = False
+    watched: bool = False
 
 
 class Run(NamedTuple):
@@ -336,6 +341,9 @@ class Explorer:
         answer = self._runs.straight("executions", event, NOW, serve)
         if answer["statusCode"] != 201:
             raise RuntimeError(f"the case could not be set up: {answer}")
+        if self._case.watched:
+            watcher = {keys.PK: {"S": keys.live_pk(TENANT, EXECUTION)}, keys.SK: {"S": "watcher"}}
+            serve(self._cloud.call_number(a_call("dynamodb", "put_item", {"Item": watcher})))
         cursors = (0,) * (len(self._cloud.followed) * len(_CONSUMERS))
         clients = ((0, 0),) * len(self._clients)
         return self._settled(State(moment, NOW, cursors, tuple(sent), (), clients, (), self._case.faults))
@@ -596,7 +604,8 @@ class Explorer:
     def _view(self, moment: int) -> View:
         if moment not in self._views:
             events = [self._cloud.events[number] for number in sorted(self._cloud.moments[moment].announced)]
-            self._views[moment] = View(self._cloud.table(moment), events)
+            told = [json.loads(self._cloud.texts[number]) for number in sorted(self._cloud.moments[moment].told)]
+            self._views[moment] = View(self._cloud.table(moment), events, told)
         return self._views[moment]
 
     def _check_published(self, before: int, after: int) -> None:

@@ -250,7 +250,7 @@ class Cloud:
         if call.service == "sqs":
             return [self._send(moment, call, now)]
         if call.service == "live":
-            told = self.moments[moment].told | {self.texts.number(call.text)}
+            told = self.moments[moment].told | {self.texts.number(call.arguments["Data"])}
             return [Outcome(self.moments.number(self.moments[moment]._replace(told=told)), self._answer({}))]
         raise ValueError(f"no such service: {call.text}")
 

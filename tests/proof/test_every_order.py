@@ -5,7 +5,6 @@ What is explored, what is not, and how to read a schedule that breaks a promise:
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -21,8 +20,7 @@ CASES: Final = cases.IN_EVERY_RUN + (cases.ONLY_TO_PROVE if PROVES else ())
 
 
 def explored(case: Case, *, private_at_once: bool = True) -> Explored:
-    promises = EveryPromise(case.clients, one_attempt=case.one_attempt)
-    return Explorer(case, promises, private_at_once=private_at_once).explore(MOST_STATES)
+    return Explorer(case, EveryPromise(case), private_at_once=private_at_once).explore(MOST_STATES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -38,7 +36,13 @@ def test_every_order_keeps_every_promise(case: Case, record_property: Callable[[
 
 @pytest.mark.parametrize(
     "case",
-    [cases.LATE_SUCCESS, cases.UNNAMED, replace(cases.HEARTBEAT, tasks=[cases.a_task(attempts=1)])],
+    [
+        cases.LATE_SUCCESS,
+        cases.SILENT,
+        with_faults(cases.OLD_FAILURE, crashes=1),
+        with_faults(cases.UNNAMED, redelivered=1),
+        *([with_faults(cases.UNNAMED, crashes=1)] if PROVES else []),
+    ],
     ids=lambda case: case.name,
 )
 def test_making_private_calls_at_once_leaves_no_end_out(
@@ -73,4 +77,4 @@ def test_exploring_twice_finds_the_same() -> None:
 def test_more_states_than_allowed_is_no_proof() -> None:
     # when
     with pytest.raises(RuntimeError, match="nothing is shown"):
-        Explorer(cases.LATE_SUCCESS, EveryPromise(cases.LATE_SUCCESS.clients)).explore(50)
+        Explorer(cases.LATE_SUCCESS, EveryPromise(cases.LATE_SUCCESS)).explore(50)
