@@ -127,8 +127,12 @@ class Case:
 
     Attributes
     ----------
+    tasks
+        As the API takes them.
     clients
         By name, what each sends, one after the other.
+    index_lags
+        Whether the index may answer as if it had heard of nothing yet, or of no end.
     one_attempt
         Whether all reports are on one attempt, so that every order must end the same.
     watched
@@ -243,7 +247,7 @@ class Explorer:
 
     Parameters
     ----------
-    at_once
+    private_at_once
         Whether private calls are made at once; without it the same is found in more states.
     """
 
