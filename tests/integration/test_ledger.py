@@ -12,6 +12,7 @@ from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.task_item import task_of
 from tasklatch.domain.errors import AttemptNeverOpenedError, BusyError, NotFoundError
+from tasklatch.domain.latch import next_attempt_latch
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, TaskStatus
 from tasklatch.domain.task import Task
@@ -328,6 +329,25 @@ def test_write_whose_answer_was_lost_is_applied_once(table: Table, report: Repor
     assert recorded.task.version == task.version + 1
     assert task_of(stored(table, task)) == recorded.task
     assert ignored(table) == []
+
+
+def test_failure_that_names_no_attempt_is_not_counted_again_on_the_attempt_that_it_led_to(table: Table) -> None:
+    # given: the write took effect, its answer was lost, and the next attempt was opened before it is sent again
+    task = given_task(table)
+
+    def open_next() -> None:
+        failed = task_of(stored(table, task))
+        ledger_of(table).apply(table.tenant, "nightly", next_attempt_latch(failed, now=NOW))
+
+    client = intercepted(table.client, LosesAnswers("update_item", then=open_next))
+
+    # when
+    recorded = record(table, a_report(TaskStatus.FAILED), client=client)
+
+    # then
+    assert recorded.verdict is Verdict.DUPLICATE
+    assert (recorded.task.status, recorded.task.attempt) == (TaskStatus.SCHEDULED, 2)
+    assert task_of(stored(table, task)) == recorded.task
 
 
 def test_lost_answer_to_an_ignored_report_keeps_its_verdict(table: Table) -> None:

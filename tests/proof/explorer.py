@@ -33,6 +33,7 @@ from tests.proof.simulated_cloud import (
     Cloud,
     Event,
     Message,
+    a_call,
     stream_record,
 )
 
@@ -52,6 +53,7 @@ class View:
 
     table: Table
     events: Sequence[Event]
+    told: Sequence[Mapping[str, Any]]
 
     @cached_property
     def tasks(self) -> Mapping[str, Task]:
@@ -125,10 +127,16 @@ class Case:
 
     Attributes
     ----------
+    tasks
+        As the API takes them.
     clients
         By name, what each sends, one after the other.
+    index_lags
+        Whether the index may answer as if it had heard of nothing yet, or of no end.
     one_attempt
         Whether all reports are on one attempt, so that every order must end the same.
+    watched
+        Whether somebody watches the execution over a live socket.
     """
 
     name: str
@@ -137,6 +145,7 @@ class Case:
     faults: Faults = field(default_factory=Faults)
     index_lags: bool = False
     one_attempt: bool = False
+    watched: bool = False
 
 
 class Run(NamedTuple):
@@ -238,7 +247,7 @@ class Explorer:
 
     Parameters
     ----------
-    at_once
+    private_at_once
         Whether private calls are made at once; without it the same is found in more states.
     """
 
@@ -336,6 +345,9 @@ class Explorer:
         answer = self._runs.straight("executions", event, NOW, serve)
         if answer["statusCode"] != 201:
             raise RuntimeError(f"the case could not be set up: {answer}")
+        if self._case.watched:
+            watcher = {keys.PK: {"S": keys.live_pk(TENANT, EXECUTION)}, keys.SK: {"S": "watcher"}}
+            serve(self._cloud.call_number(a_call("dynamodb", "put_item", {"Item": watcher})))
         cursors = (0,) * (len(self._cloud.followed) * len(_CONSUMERS))
         clients = ((0, 0),) * len(self._clients)
         return self._settled(State(moment, NOW, cursors, tuple(sent), (), clients, (), self._case.faults))
@@ -456,7 +468,8 @@ class Explorer:
         done = dict(run.done)
         left = [index for index in range(len(all_parts)) if index not in done]
         private = self._is_private(run)
-        for index in left[:1] if private else left:
+        in_order = private or self._cloud.calls[node.pending].operation == "query"
+        for index in left[:1] if in_order else left:
             part = all_parts[index]
             self._doing = Step("", run.source, part)
             for outcome in self._cloud.serve(state.moment, part, state.now):
@@ -595,7 +608,8 @@ class Explorer:
     def _view(self, moment: int) -> View:
         if moment not in self._views:
             events = [self._cloud.events[number] for number in sorted(self._cloud.moments[moment].announced)]
-            self._views[moment] = View(self._cloud.table(moment), events)
+            told = [json.loads(self._cloud.texts[number]) for number in sorted(self._cloud.moments[moment].told)]
+            self._views[moment] = View(self._cloud.table(moment), events, told)
         return self._views[moment]
 
     def _check_published(self, before: int, after: int) -> None:
@@ -662,7 +676,8 @@ class Explorer:
         stands = " ".join(
             f"{name} {next(iter(item[name].values()))}" for name in ("status", "attempt", "version") if name in item
         )
-        return f" -> {read['error'] or 'done'}{f' ({stands})' if stands else ''}"
+        told = " ".join(filter(None, (read["error"], f"({stands})" if stands else "")))
+        return f" -> {told}" if told else ""
 
     def _who(self, source: tuple[Any, ...]) -> str:
         if not source:
@@ -690,8 +705,9 @@ def _subject(arguments: Mapping[str, Any]) -> str:
     if "Entries" in arguments:
         return ", ".join(str(one.get("DetailType", "")) for one in arguments["Entries"])
     key = arguments.get("Key") or arguments.get("Item") or {}
-    found = key.get(keys.SK) or arguments.get("ExpressionAttributeValues", {}).get(":prefix") or {}
-    status = arguments.get("ExpressionAttributeValues", {}).get(":status", {}).get("S")
+    values = arguments.get("ExpressionAttributeValues", {})
+    found = key.get(keys.SK) or values.get(":prefix") or values.get(":pk") or values.get(":key") or {}
+    status = values.get(":status", {}).get("S")
     return f"{found.get('S', '')}{f' to {status}' if status else ''}"
 
 

@@ -209,5 +209,7 @@ def whole(operation: str, request: Request, served: list[tuple[Mapping[str, Any]
                 for answer, code in served
             ]
         }
+    if operation == "query":
+        return {"Items": [answer["Item"] for answer, _ in served if "Item" in answer]}
     ((answer, _),) = served
     return dict(answer)

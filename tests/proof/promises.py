@@ -20,7 +20,7 @@ from tasklatch.domain.task import Task
 from tasklatch.domain.timer import timer_of
 from tasklatch.domain.workflow import aborts, gave_up, is_settled
 from tasklatch.http.report_contract import ReportBody
-from tests.proof.explorer import EXECUTION, TENANT, BrokenPromiseError, Promises, Request, Told, View
+from tests.proof.explorer import EXECUTION, TENANT, BrokenPromiseError, Case, Promises, Request, Told, View
 from tests.proof.memory_table import Key, Table
 from tests.proof.simulated_cloud import Change, Event
 
@@ -236,6 +236,11 @@ def every_change_is_announced(view: View, sort_key: str, versions: Iterable[int]
     return announced == set(versions)
 
 
+def every_change_is_told_to_who_watches(view: View, task_id: str, versions: Iterable[int]) -> bool:
+    """Promise 7: who watches over a live socket is told of every version."""
+    return {message["version"] for message in view.told if message.get("taskId") == task_id} == set(versions)
+
+
 def nothing_is_left_hanging(view: View) -> bool:
     """Promise 8: what is not settled waits for a worker that was told of it, or for a task that is not settled."""
     tasks = view.tasks
@@ -281,15 +286,13 @@ class EveryPromise(Promises):
 
     Parameters
     ----------
-    requests
-        What clients send, by client.
-    one_attempt
-        Whether all that is said of a task is said of one attempt, and no other follows.
+    case
+        What is said, and by whom.
     """
 
-    def __init__(self, requests: Mapping[str, Sequence[Request]], *, one_attempt: bool = False) -> None:
-        self._requests = requests
-        self._one_attempt = one_attempt
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._requests = case.clients
 
     def changed(self, key: Key, change: Change, table: Table) -> None:
         if change.before is None:
@@ -327,6 +330,11 @@ class EveryPromise(Promises):
         counted = Counter(report.fingerprint for report in reports if report.attempt is not None)
         return all(count == 1 for count in counted.values())
 
+    def a_request_is_applied_once(self, stream: Sequence[Task]) -> bool:
+        """Promise 4: a request whose answer was lost recognises its own write, and does not make another."""
+        given = Counter(task.receipt for task in _new_receipts(stream))
+        return all(count == 1 for count in given.values())
+
     def answered(self, told: Told, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
         report = what_was_said(told.request)
         if report is None:
@@ -340,6 +348,7 @@ class EveryPromise(Promises):
             ("what_is_acknowledged_is_in_the_table", what_is_acknowledged_is_in_the_table(told, report, view, stream)),
             ("a_verdict_is_true", a_verdict_is_true(told, report, view)),
             ("an_identical_report_is_applied_once", self.an_identical_report_is_applied_once(stream)),
+            ("a_request_is_applied_once", self.a_request_is_applied_once(stream)),
         ):
             if not holds:
                 raise BrokenPromiseError(
@@ -370,7 +379,10 @@ class EveryPromise(Promises):
                 ("every_change_is_in_the_history", every_change_is_in_the_history(view, task_id, stream)),
                 ("every_change_is_announced", every_change_is_announced(view, keys.task_sk(task_id), versions)),
             ]
-            if self._one_attempt:
+            if self._case.watched:
+                told = every_change_is_told_to_who_watches(view, task_id, versions)
+                found.append(("every_change_is_told_to_who_watches", told))
+            if self._case.one_attempt:
                 found.append(
                     ("the_weightiest_report_stands_in_every_order", self._the_weightiest_stands(view.tasks[task_id]))
                 )

@@ -146,6 +146,13 @@ def _stream_filters(function: str) -> Iterable[str]:
                     yield from (one["Pattern"] for one in event["Properties"]["FilterCriteria"]["Filters"])
 
 
+def _reads_tasks(call: Call) -> bool:
+    """Whether a call reads all tasks of an execution: one after the other, in no common moment."""
+    asked = call.arguments
+    whole_partition = call.operation == "query" and not {"IndexName", "ProjectionExpression"} & set(asked)
+    return whole_partition and asked["ExpressionAttributeValues"].get(":prefix") == {"S": keys.TASK_PREFIX}
+
+
 class Cloud:
     """The services, over moments.
 
@@ -189,7 +196,12 @@ class Cloud:
         """What of a call happens each in a moment of its own."""
         if call not in self._parts:
             whole_call = self.calls[call]
-            if whole_call.service == "dynamodb":
+            if _reads_tasks(whole_call):
+                pk = whole_call.arguments["ExpressionAttributeValues"][":pk"]["S"]
+                asked = sorted(key for key in self.followed if key[0] == pk and key[1].startswith(keys.TASK_PREFIX))
+                each = [{keys.PK: {"S": key[0]}, keys.SK: {"S": key[1]}} for key in asked]
+                found = [a_call("dynamodb", "get_item", {"Key": key}) for key in each]
+            elif whole_call.service == "dynamodb":
                 found = [a_call("dynamodb", *part) for part in parts(whole_call.operation, whole_call.arguments)]
             else:
                 found = [whole_call]
@@ -199,7 +211,7 @@ class Cloud:
     def whole(self, call: int, answers: Sequence[int]) -> int:
         """The answer to a call from the answers to its parts."""
         asked = self.calls[call]
-        if len(answers) == 1 and not asked.operation.startswith("batch_"):
+        if self.parts(call) == (call,):
             return answers[0]
         read = [json.loads(self.answers[answer]) for answer in answers]
         served = [(one["answer"], one["error"]) for one in read]
@@ -238,7 +250,7 @@ class Cloud:
         if call.service == "sqs":
             return [self._send(moment, call, now)]
         if call.service == "live":
-            told = self.moments[moment].told | {self.texts.number(call.text)}
+            told = self.moments[moment].told | {self.texts.number(call.arguments["Data"])}
             return [Outcome(self.moments.number(self.moments[moment]._replace(told=told)), self._answer({}))]
         raise ValueError(f"no such service: {call.text}")
 

@@ -5,7 +5,6 @@ What is explored, what is not, and how to read a schedule that breaks a promise:
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -17,20 +16,14 @@ from tests.proof.promises import EveryPromise
 
 PROVES: Final = "TASKLATCH_PROVE" in os.environ
 MOST_STATES: Final = 1_500_000 if PROVES else 150_000
-
-IN_EVERY_RUN: Final[tuple[Case, ...]] = (
-    *cases.ALL,
-    with_faults(cases.LATE_SUCCESS, crashes=1, redelivered=1),
-)
-ONLY_TO_PROVE: Final[tuple[Case, ...]] = ()
+CASES: Final = cases.IN_EVERY_RUN + (cases.ONLY_TO_PROVE if PROVES else ())
 
 
 def explored(case: Case, *, private_at_once: bool = True) -> Explored:
-    promises = EveryPromise(case.clients, one_attempt=case.one_attempt)
-    return Explorer(case, promises, private_at_once=private_at_once).explore(MOST_STATES)
+    return Explorer(case, EveryPromise(case), private_at_once=private_at_once).explore(MOST_STATES)
 
 
-@pytest.mark.parametrize("case", IN_EVERY_RUN + (ONLY_TO_PROVE if PROVES else ()), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_order_keeps_every_promise(case: Case, record_property: Callable[[str, object], None]) -> None:
     # when
     found = explored(case)
@@ -43,7 +36,13 @@ def test_every_order_keeps_every_promise(case: Case, record_property: Callable[[
 
 @pytest.mark.parametrize(
     "case",
-    [cases.LATE_SUCCESS, cases.UNNAMED, replace(cases.HEARTBEAT, tasks=[cases.a_task(attempts=1)])],
+    [
+        cases.LATE_SUCCESS,
+        cases.SILENT,
+        with_faults(cases.OLD_FAILURE, crashes=1),
+        with_faults(cases.UNNAMED, redelivered=1),
+        *([with_faults(cases.UNNAMED, crashes=1)] if PROVES else []),
+    ],
     ids=lambda case: case.name,
 )
 def test_making_private_calls_at_once_leaves_no_end_out(
@@ -78,4 +77,4 @@ def test_exploring_twice_finds_the_same() -> None:
 def test_more_states_than_allowed_is_no_proof() -> None:
     # when
     with pytest.raises(RuntimeError, match="nothing is shown"):
-        Explorer(cases.LATE_SUCCESS, EveryPromise(cases.LATE_SUCCESS.clients)).explore(50)
+        Explorer(cases.LATE_SUCCESS, EveryPromise(cases.LATE_SUCCESS)).explore(50)

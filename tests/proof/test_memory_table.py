@@ -57,7 +57,7 @@ def latches(draw: st.DrawFn) -> Latch:
 
 
 @settings(
-    max_examples=1000 if PROVES else 40,
+    max_examples=300 if PROVES else 40,
     derandomize=not PROVES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

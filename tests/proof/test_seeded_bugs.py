@@ -16,6 +16,7 @@ from tasklatch.aws.dispatcher import Dispatcher
 from tasklatch.aws.follow_up import FollowUp
 from tasklatch.aws.history import History
 from tasklatch.aws.ledger import Ledger
+from tasklatch.aws.live import Live
 from tasklatch.aws.patience import Patience
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.safety_net import SafetyNet
@@ -131,6 +132,11 @@ def _what_was_announced_once_is_not_announced_again(patch: pytest.MonkeyPatch) -
     patch.setattr(load_handler("notifier"), "read_changes", newest)
 
 
+def _watchers_are_told_of_one_change(patch: pytest.MonkeyPatch) -> None:
+    """Who watches is taken to be gone once it was told of something."""
+    patch.setattr(Live, "_tell", lambda _self, _connection_id, _messages: False)
+
+
 def _the_output_is_put_after_the_report(patch: pytest.MonkeyPatch) -> None:
     record, put_outputs = Ledger.record, Payloads.put_outputs
 
@@ -244,6 +250,8 @@ BUGS: Final = (
               cases.LATE_SUCCESS, "every_change_is_in_the_history"),
     SeededBug("some changes are not announced", _what_was_announced_once_is_not_announced_again,
               cases.LATE_SUCCESS, "announcements_come_in_order"),
+    SeededBug("who watches is not told of what was announced", _watchers_are_told_of_one_change,
+              cases.WATCHED, "every_change_is_told_to_who_watches"),
     SeededBug("the output is put after the report", _the_output_is_put_after_the_report,
               cases.SAID_TWICE, "an_output_is_there_before_the_success_that_names_it"),
     SeededBug("a timer that is early is not armed again", _a_timer_that_is_early_is_not_armed_again,
@@ -255,7 +263,7 @@ BUGS: Final = (
     SeededBug("a settled task is counted each time that it is announced", _a_settled_task_is_counted_each_time,
               with_faults(cases.JOIN, redelivered=1), "a_task_is_scheduled_when_what_it_waits_for_is_done"),
     SeededBug("the index is believed", _the_index_is_believed,
-              replace(cases.CHAIN, index_lags=True), "an_execution_is_completed_when_all_its_tasks_are"),
+              cases.lagging(cases.CHAIN), "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a cancelled task counts as done", _a_cancelled_task_counts_as_done,
               cases.FAILURE_AND_RETRY, "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("the reconciler does not look at what is overdue", _the_reconciler_looks_at_nothing,
@@ -271,7 +279,7 @@ def test_seeded_bug_is_found_with_a_schedule_that_shows_it(
     bug.seed(monkeypatch)
 
     # when
-    found = Explorer(bug.case, EveryPromise(bug.case.clients, one_attempt=bug.case.one_attempt)).explore(150_000)
+    found = Explorer(bug.case, EveryPromise(bug.case)).explore(150_000)
 
     # then
     print(found.violation)  # noqa: T201 - for a person to read: pytest -rP

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 PROVES: Final = "TASKLATCH_PROVE" in os.environ
-EXAMPLES: Final = 250 if PROVES else 12
+EXAMPLES: Final = 100 if PROVES else 12
 STEPS: Final = 40 if PROVES else 25
 TIMEOUT_SECONDS: Final = 60
 TASKS: Final = ("first", "second", "after")

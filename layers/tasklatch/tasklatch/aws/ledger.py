@@ -431,8 +431,13 @@ def _latch(report: Report, current: Task | None, now: int, receipt: str) -> Latc
 
 
 def _overtaken(latch: Latch, found: Task) -> bool:
-    """Whether the task moved on between the read and the write of a report that rests on what was read."""
-    return latch.version is not None and latch.version != found.version
+    """Whether the task moved on between the read and the write of a report that rests on what was read.
+
+    Not so where such a report has decided the attempt that was read, and led to another: it may be this very one, its
+    answer lost and sent again, and must not be taken for a word on the other.
+    """
+    counted = latch.attempt < found.attempt and latch.fingerprint == found.outcome
+    return latch.version is not None and latch.version != found.version and not counted
 
 
 def _why_stop(task: Task, attempt: int | None) -> str:
