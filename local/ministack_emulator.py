@@ -1,10 +1,12 @@
-"""Runs the AWS emulator with three things mended, so that streams and packed bodies are what they are on AWS.
+"""Runs the AWS emulator with a few things mended, so that streams and packed bodies are what they are on AWS.
 
 ministack 1.5 puts a record on the stream for every write but those of PartiQL statements, by which this service
 creates tasks and takes batches. Over a restart it keeps how far a function has read a stream, but not the stream: the
-function then waits for as many records as it had read before. Without this, a task's history would lack just these
-changes on a local cloud. And it takes a body that is called JSON for text even where it is gzip, and spoils its bytes;
-on AWS an encoded body arrives as base64. Run it as a program of its own, where ``python -m ministack`` would be run.
+function then waits for as many records as it had read before. And it notes how far a function has read some time after
+it has noted what is in the table: what a function writes in between is lost, and its records do not come again. Without
+this, a task's history would lack just these changes on a local cloud. And it takes a body that is called JSON for text
+even where it is gzip, and spoils its bytes; on AWS an encoded body arrives as base64. Run it as a program of its own,
+where ``python -m ministack`` would be run.
 """
 
 import copy
@@ -13,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from ministack.app import main
-from ministack.services import apigateway, dynamodb
+from ministack.services import apigateway, dynamodb, lambda_svc
 
 _STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
 
@@ -22,6 +24,7 @@ _HEADERS: Final = 5
 
 _STREAMS: Final = ("_stream_records", "_stream_trimmed")
 _SEQUENCE: Final = "_stream_seq_counter"
+_POSITIONS: Final = "dynamodb_stream_positions"
 
 _in_statement: Final = ContextVar("_in_statement", default=False)
 _is_encoded: Final = ContextVar("_is_encoded", default=False)
@@ -49,10 +52,14 @@ def announce_partiql_writes() -> None:
 
 
 def keep_streams() -> None:
-    """Let the emulator find its streams again after a restart, beside how far each was read."""
+    """Let the emulator find its streams again after a restart, and read them from where the table's state was noted."""
     get_state, load_state = dynamodb.get_state, dynamodb.load_persisted_state
+    get_functions = lambda_svc.get_state
+    noted: dict[str, Any] = {}
 
     def get_state_with_streams() -> dict[str, Any]:
+        # First: a record that comes once more does no harm
+        noted[_POSITIONS] = get_functions()[_POSITIONS]
         streams = {name: copy.deepcopy(getattr(dynamodb, name)) for name in (*_STREAMS, _SEQUENCE)}
         return {**get_state(), **streams}
 
@@ -62,6 +69,10 @@ def keep_streams() -> None:
             getattr(dynamodb, name).update(state.get(name, {}))
         setattr(dynamodb, _SEQUENCE, state.get(_SEQUENCE, 0))
 
+    def get_functions_as_noted() -> dict[str, Any]:
+        return {**get_functions(), **noted}
+
+    lambda_svc.get_state = get_functions_as_noted
     dynamodb.get_state = get_state_with_streams
     dynamodb.load_persisted_state = load_state_with_streams
 
