@@ -193,6 +193,6 @@ def _is_emulator(pid: int) -> bool:
         del _children[pid]
         return False
     found = subprocess.run(
-        ["ps", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split(maxsplit=1)
     return len(found) == 2 and not found[0].startswith("Z") and "ministack" in found[1]  # noqa: PLR2004 - two columns

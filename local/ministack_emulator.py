@@ -1,12 +1,13 @@
-"""Runs the AWS emulator with four things mended: streams, packed bodies and permissions are then what they are on AWS.
+"""Runs the AWS emulator with some things mended: streams, packed bodies and permissions are then what they are on AWS.
 
 ministack 1.5 puts a record on the stream for every write but those of PartiQL statements, by which this service
 creates tasks and takes batches. Over a restart it keeps how far a function has read a stream, but not the stream: the
-function then waits for as many records as it had read before. Without this, a task's history would lack just these
-changes on a local cloud. It takes a body that is called JSON for text even where it is gzip, and spoils its bytes;
-on AWS an encoded body arrives as base64. And where it enforces IAM, it knows batches of statements and of messages by
-names that IAM does not know, takes every schedule for one of the default group, and lets anyone hand on any role. Run
-it as a program of its own, where ``python -m ministack`` would be run.
+function then waits for as many records as it had read before. And it notes how far a function has read some time after
+it has noted what is in the table: what a function writes in between is lost, and its records do not come again. Without
+this, a task's history would lack just these changes on a local cloud. It takes a body that is called JSON for text even
+where it is gzip, and spoils its bytes; on AWS an encoded body arrives as base64. And where it enforces IAM, it knows
+batches of statements and of messages by names that IAM does not know, takes every schedule for one of the default
+group, and lets anyone hand on any role. Run it as a program of its own, where ``python -m ministack`` would be run.
 """
 
 import copy
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from ministack.app import main
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import apigateway, dynamodb
+from ministack.services import apigateway, dynamodb, lambda_svc
 
 _STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
 
@@ -29,6 +30,7 @@ _BODY: Final = 3
 
 _STREAMS: Final = ("_stream_records", "_stream_trimmed")
 _SEQUENCE: Final = "_stream_seq_counter"
+_POSITIONS: Final = "dynamodb_stream_positions"
 
 # Service Authorization Reference: of a statement in PartiQL, IAM knows what it does, on the table that it names
 _STATEMENTS_OF: Final = {
@@ -75,10 +77,14 @@ def announce_partiql_writes() -> None:
 
 
 def keep_streams() -> None:
-    """Let the emulator find its streams again after a restart, beside how far each was read."""
+    """Let the emulator find its streams again after a restart, and read them from where the table's state was noted."""
     get_state, load_state = dynamodb.get_state, dynamodb.load_persisted_state
+    get_functions = lambda_svc.get_state
+    noted: dict[str, Any] = {}
 
     def get_state_with_streams() -> dict[str, Any]:
+        # First: a record that comes once more does no harm
+        noted[_POSITIONS] = get_functions()[_POSITIONS]
         streams = {name: copy.deepcopy(getattr(dynamodb, name)) for name in (*_STREAMS, _SEQUENCE)}
         return {**get_state(), **streams}
 
@@ -88,6 +94,10 @@ def keep_streams() -> None:
             getattr(dynamodb, name).update(state.get(name, {}))
         setattr(dynamodb, _SEQUENCE, state.get(_SEQUENCE, 0))
 
+    def get_functions_as_noted() -> dict[str, Any]:
+        return {**get_functions(), **noted}
+
+    lambda_svc.get_state = get_functions_as_noted
     dynamodb.get_state = get_state_with_streams
     dynamodb.load_persisted_state = load_state_with_streams
 

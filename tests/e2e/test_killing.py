@@ -15,7 +15,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from random import Random
 from threading import Event, Thread
@@ -109,21 +109,23 @@ class Killer:
                 # Whichever has been killed least often, so that each has its turn
                 least = min(self.killed[name] for _, name in running)
                 pid, name = draw.choice([one for one in running if self.killed[one[1]] == least])
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
                 self.killed[name] += 1
 
     def _processes(self) -> Iterator[tuple[int, str]]:
         """The emulator's own children that run functions, and which; dead ones that nobody has noticed left out."""
-        shown = subprocess.run(  # noqa: S603 - the arguments are ours
-            ["ps", "-o", "pid=,stat=,args=", "--ppid", str(self.cloud.pid)],  # noqa: S607 - found on the PATH
+        shown = subprocess.run(
+            ["ps", "-axww", "-o", "pid=,ppid=,stat=,command="],  # noqa: S607 - found on the PATH
             capture_output=True,
             text=True,
-            check=False,
+            check=True,
         ).stdout
         for line in shown.splitlines():
-            pid, status, command = line.split(maxsplit=2)
+            pid, parent, status, command = line.split(maxsplit=3)
             for folder, name in self.names.items():
-                if not status.startswith("Z") and f"ministack-lambda-{name}-" in command:
+                is_ours = int(parent) == self.cloud.pid and f"ministack-lambda-{name}-" in command
+                if is_ours and not status.startswith("Z"):
                     yield int(pid), folder
 
 
