@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,10 +79,21 @@ def invoke(function: str, event: Any, env: Mapping[str, str] | None = None, home
         raise LocalCloudError(f"There is no function {function!r}; there are {known}.")
     environment = env if env is not None else deployed_environment(function, Stack.load(home))
     build(home)
+    return invoke_handler(folder, event, environment, [home.layer / "python"])
+
+
+def invoke_handler(folder: Path, event: Any, env: Mapping[str, str], packages: Sequence[Path]) -> Invocation:
+    """Run the `handler.py` of a folder on an event in a fresh process, which sees nothing else but some packages.
+
+    Raises
+    ------
+    LocalCloudError
+        When it does not answer.
+    """
     if os.uname().sysname != "Linux":
         raise LocalCloudError("The runtime interface emulator runs on Linux; elsewhere start a Docker engine.")
     with tempfile.TemporaryDirectory(prefix="tasklatch-invoke-") as scratch:
-        return _invoke_in(Path(scratch), folder, event, environment, home)
+        return _invoke_in(Path(scratch), folder, event, env, packages)
 
 
 def deployed_environment(function: str, stack: Stack) -> dict[str, str]:
@@ -129,13 +140,15 @@ def invoke_and_print(function: str, event: Path | None, home: Home) -> int:
     return int(isinstance(done.answer, dict) and "errorType" in done.answer)
 
 
-def _invoke_in(scratch: Path, folder: Path, event: Any, environment: Mapping[str, str], home: Home) -> Invocation:
+def _invoke_in(
+    scratch: Path, folder: Path, event: Any, environment: Mapping[str, str], packages: Sequence[Path]
+) -> Invocation:
     client = scratch / "runtime"
     client.mkdir()
     for module in RUNTIME_CLIENT:
-        _copy_module(module, client)
+        copy_module(module, client)
     log = scratch / "log"
-    with _emulator(folder, [str(home.layer / "python"), str(client)], environment, log) as url:
+    with _emulator(folder, [*map(str, packages), str(client)], environment, log) as url:
         answer = _post(url, event, log)
     text = log.read_text(encoding="utf-8", errors="replace")
     return Invocation(
@@ -213,7 +226,14 @@ def _post(url: str, event: Any, log: Path) -> Any:
     return answer.json()
 
 
-def _copy_module(module: str, to: Path) -> None:
+def copy_module(module: str, to: Path) -> None:
+    """Copy an installed package or module into a folder.
+
+    Raises
+    ------
+    LocalCloudError
+        When it is not installed.
+    """
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise LocalCloudError(f"{module} is not installed.")

@@ -28,13 +28,14 @@ handler = routes.serve
 def add_task_statuses(call: Call) -> Answer:
     body = call.checked_body(contract.TaskStatuses)
     execution_id, now = call.path["flow_execution_id"], system_clock()
-    _shown(call, execution_id)
     names = dict.fromkeys(item.task_name for item in body.statuses if can_be_task_id(item.task_name))
-    contract.check_names(body, _executions(call).read_tasks(call.tenant, execution_id, names))
+    execution, tasks = _executions(call).get_with_tasks(call.tenant, execution_id, names)
+    _check_shown(execution)
+    contract.check_names(body, tasks)
     reports = body.reports(now, call.receipt)
     ledger = Ledger(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
     recorded = []
-    for result in ledger.record_all(call.tenant, execution_id, reports, call.receipt):
+    for result in ledger.record_all(call.tenant, execution_id, reports, call.receipt, tasks):
         if isinstance(result, TasklatchError):
             # Sent again, what was recorded before is recorded again; the latch holds all the same.
             raise result
@@ -117,9 +118,13 @@ def list_task_executions(call: Call) -> Answer:
 def _shown(call: Call, execution_id: str) -> Execution:
     """Read an execution that is not deleted."""
     execution = _executions(call).get(call.tenant, execution_id)
-    if execution.deleted_at is not None:
-        raise NotFoundError("execution", execution_id)
+    _check_shown(execution)
     return execution
+
+
+def _check_shown(execution: Execution) -> None:
+    if execution.deleted_at is not None:
+        raise NotFoundError("execution", execution.execution_id)
 
 
 def _executions(call: Call) -> Executions:

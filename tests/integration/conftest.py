@@ -10,6 +10,7 @@ from moto import mock_aws
 
 from local.handlers import load_handler
 from tasklatch.settings import Settings
+from tests.api_gateway import HttpApi
 from tests.factories import fresh_name
 from tests.integration.emulators import Table, create_table, new_client, running_ministack
 
@@ -67,3 +68,10 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, "DynamoDBClient"], M
         return module
 
     return load_with
+
+
+@pytest.fixture
+def http_api(ministack: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> HttpApi:
+    """The API as callers see it, over an emulated table; which tokens are good is up to the test."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", ministack.meta.endpoint_url)
+    return HttpApi({})

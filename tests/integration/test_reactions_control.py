@@ -158,6 +158,30 @@ def test_retry_in_the_middle_of_cancelling_is_not_undone(world: World, moment: s
     assert set(world.statuses().values()) == {TaskStatus.SCHEDULED}
 
 
+def test_execution_whose_retry_was_cancelled_on_the_way_is_not_called_completed(world: World) -> None:
+    # given
+    world.create(*some_tasks("only"))
+    world.report("only", TaskStatus.FAILED_WITH_TERMINAL_ERROR, attempt=1)
+    world.advance("only")
+    cancelled: list[bool] = []
+
+    def around(operation: str, send: Callable[[], Any], arguments: dict[str, Any]) -> Any:
+        if operation == "update_item" and arguments["Key"]["sk"]["S"] == keys.EXECUTION_SK and not cancelled:
+            # The task is open again, and the execution is not yet running: who cancels for its end is at work now.
+            cancelled.append(True)
+            world.workflow.cancel_open_tasks(world.tenant, "nightly")
+        return send()
+
+    # when
+    world.through(intercepted(world.table.client, around)).workflow.retry(world.tenant, "nightly")
+
+    # then
+    assert cancelled == [True]
+    assert (world.task("only").status, world.status()) == (TaskStatus.CANCELED, ExecutionStatus.FAILED)
+    retry(world)
+    assert (world.task("only").status, world.status()) == (TaskStatus.SCHEDULED, ExecutionStatus.RUNNING)
+
+
 # ---------------------------------------------------------------- retry
 
 

@@ -251,7 +251,7 @@ def test_busy_table_reports_all_that_it_holds_up(
     assert len(history(world)) == 4
 
 
-def test_large_batch_is_written_25_and_published_10_a_call(
+def test_large_batch_is_written_25_a_call_and_published_10_a_call_none_of_one_task(
     world: World, notify: Callable[..., list[str]], bus: FakeClient
 ) -> None:
     # given
@@ -265,7 +265,9 @@ def test_large_batch_is_written_25_and_published_10_a_call(
     # then
     assert failed == []
     assert calls == {"BatchWriteItem": 4, "BatchGetItem": 1, "Query": 1}
-    assert len(bus.calls) == 10
+    named = [[json.loads(entry["Detail"])["taskId"] for entry in one["Entries"]] for one in bus.requests("put_events")]
+    assert [len(set(names)) for names in named] == [10] * 8 + [5] * 4
+    assert sum(map(len, named)) == 100
     assert all(len(history(world, f"task{number}")) == 4 for number in range(25))
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final
 from uuid import uuid4
@@ -19,7 +19,7 @@ from tasklatch.domain.history import change_entry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tests.description import check_answer
 from tests.factories import Reply, a_task, api_event, call_api, fixed_clock, fresh_name
-from tests.integration.emulators import Table, counted_calls, patient
+from tests.integration.emulators import Table, counted_calls, intercepted, patient
 
 FLOWS: Final = "/api/flow-executions"
 CREATE: Final = f"POST {FLOWS}"
@@ -374,16 +374,50 @@ def test_execution_that_cannot_be_kept_is_refused(api: Api, body: Any, status: i
     assert api(CREATE, body=body).status == status
 
 
-def test_batch_of_ten_costs_no_more_calls_than_one(api: Api) -> None:
+@pytest.mark.parametrize("status", ["running", "completed", "failed", "skipped"])
+def test_batch_of_ten_costs_two_calls_as_one_does(api: Api, status: str) -> None:
     # given
     names = [f"task-{number}" for number in range(11)]
     execution_id = api(CREATE, body={"flow_id": str(uuid4()), "input": {}, "task_names": names}).body["id"]
 
     # when
     with counted_calls(api.table.client) as of_one:
-        api.report(execution_id, (names[10], "completed"))
+        api.report(execution_id, (names[10], status))
     with counted_calls(api.table.client) as of_ten:
-        api.report(execution_id, *((name, "completed") for name in names[:10]))
+        api.report(execution_id, *((name, status) for name in names[:10]))
 
     # then
-    assert of_ten == of_one
+    assert of_one == of_ten == {"BatchGetItem": 1, "BatchExecuteStatement": 1}
+
+
+def test_updates_of_one_task_in_a_batch_need_no_further_read(api: Api) -> None:
+    # given
+    execution_id = api(CREATE, body={"flow_id": str(uuid4()), "input": {}, "task_names": ["resize"]}).body["id"]
+
+    # when
+    with counted_calls(api.table.client) as calls:
+        api.report(execution_id, ("resize", "running"), ("resize", "failed"), ("resize", "completed"))
+
+    # then
+    assert calls == {"BatchGetItem": 1, "BatchExecuteStatement": 3}
+    assert api.status(execution_id, "resize") == "COMPLETED"
+
+
+def test_update_of_a_task_that_moved_on_since_it_was_read_is_written_all_the_same(api: Api) -> None:
+    # given
+    execution_id = api(CREATE, body={"flow_id": str(uuid4()), "input": {}, "task_names": ["resize"]}).body["id"]
+    real, moved = api.table.client, list[int]()
+
+    def move_between(operation: str, call: Callable[[], Any], _: Any) -> Any:
+        answer = call()
+        if operation == "batch_get_item" and not moved:
+            moved.append(api.report(execution_id, ("resize", "running")).status)
+        return answer
+
+    # when
+    hasty = Api(api.load, replace(api.table, client=intercepted(real, move_between)))
+    reply = hasty.report(execution_id, ("resize", "failed"))
+
+    # then
+    assert (reply.status, moved) == (200, [200])
+    assert api.status(execution_id, "resize") == "FAILED"

@@ -81,8 +81,26 @@ def test_errors_are_described_as_problems_in_the_native_contract_and_in_json_els
     for key, operation in operations().items():
         media_type = "application/problem+json" if " /v1/" in key else "application/json"
         for status, response in operation["responses"].items():
-            if status.startswith(("4", "5")):
+            if status.startswith(("4", "5")) and operation["security"] and status != "429":
                 assert media_type in response["content"], key
+
+
+def test_what_api_gateway_answers_alone_is_described_everywhere() -> None:
+    for key, operation in operations().items():
+        for status in ("429", "503", *(("401", "403") if operation["security"] else ())):
+            assert "application/json" in operation["responses"][status]["content"], (key, status)
+
+
+@pytest.mark.parametrize(
+    ("key", "required"),
+    [
+        ("POST /v1/executions", True),
+        ("POST /v1/executions/{executionId}/cancel", False),
+        ("POST /v1/executions/{executionId}/tasks/{taskId}/heartbeat", False),
+    ],
+)
+def test_body_that_may_say_nothing_need_not_be_there(key: str, required: bool) -> None:
+    assert operations()[key]["requestBody"]["required"] is required
 
 
 def test_batched_report_is_a_report_with_a_task() -> None:

@@ -12,6 +12,7 @@ from botocore.exceptions import (
     EndpointConnectionError,
     ReadTimeoutError,
 )
+from botocore.loaders import Loader
 
 from tasklatch.aws.patience import BUSY_CODES, Patience
 from tasklatch.domain.errors import BusyError
@@ -55,6 +56,26 @@ def test_call_is_made_again_while_the_table_is_busy(error: Exception) -> None:
     time = FakeTime(left_ms=60_000)
     assert Patience(time.remaining_ms, time.sleep).call(failing(4, error)) == "done"
     assert len(time.slept) == 4
+
+
+@pytest.mark.parametrize(
+    ("service", "code"),
+    [
+        ("dynamodb", "ProvisionedThroughputExceededException"),
+        ("dynamodb", "ThrottlingException"),
+        ("events", "ThrottlingException"),
+        ("sqs", "RequestThrottled"),
+        ("scheduler", "ThrottlingException"),
+        ("apigatewaymanagementapi", "LimitExceededException"),
+    ],
+)
+def test_every_services_word_for_too_many_calls_is_known(service: str, code: str) -> None:
+    # given: a service that calls it so
+    shapes = Loader().load_service_model(service, "service-2")["shapes"]
+    assert shapes[code]["exception"]
+
+    # then
+    assert code in BUSY_CODES
 
 
 @pytest.mark.parametrize("code", ["ConditionalCheckFailedException", "ValidationException", "AccessDeniedException"])

@@ -286,11 +286,12 @@ def test_every_attempt_in_a_batch_is_given_its_input() -> None:
 def test_ten_of_the_largest_events_fit_into_one_call() -> None:
     # given: EventBridge takes 256 KB
     text = json.dumps({"x": "y" * (MAX_INPUT_BYTES - 9)})
-    outside = Outside(inputs=[input_item(text)])
+    names = [f"task-{number}" for number in range(10)]
+    outside = Outside(inputs=[{**input_item(text), "sk": {"S": keys.input_sk(name)}} for name in names])
     long = a_task(TaskStatus.SCHEDULED, message="\U0001f600" * 1024, label="\U0001f600" * 255, retry_after_seconds=1)
 
     # when
-    outside.announce(*(Change(replace(long, version=version), None) for version in range(10)))
+    outside.announce(*(Change(replace(long, task_id=name), None) for name in names))
 
     # then
     [request] = outside.bus.requests("put_events")
@@ -376,8 +377,11 @@ def test_other_changes_have_their_topic(status: TaskStatus, topic: Topic) -> Non
 # ---------------------------------------------------------------- the bus
 
 
-def events(count: int) -> list[BusEvent]:
-    return [BusEvent(Topic.TASK_SCHEDULED, {"n": number}) for number in range(count)]
+def events(count: int, *, of_tasks: int = 1_000) -> list[BusEvent]:
+    return [
+        BusEvent(Topic.TASK_SCHEDULED, {"executionId": "nightly", "taskId": f"task-{number % of_tasks}", "n": number})
+        for number in range(count)
+    ]
 
 
 def published(bus: FakeClient) -> list[list[int]]:
@@ -396,6 +400,19 @@ def test_ten_events_go_with_a_call(count: int, calls: list[int]) -> None:
     bus = a_bus()
     event_bus(bus).publish(events(count))
     assert [len(some) for some in published(bus)] == calls
+
+
+def test_events_about_one_task_reach_the_bus_in_order_though_it_refuses_the_first() -> None:
+    # given: a bus that refuses the first of what it is sent first
+    refused = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException"}, {"EventId": "e"}]}
+    taken = {"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]}
+    bus = FakeClient(put_events=in_turn(refused, taken, {"FailedEntryCount": 0, "Entries": [{}, {}]}))
+
+    # when two tasks are spoken about twice each
+    event_bus(bus).publish(events(4, of_tasks=2))
+
+    # then nothing more is said about them before the first word was taken
+    assert published(bus) == [[0, 1], [0], [2, 3]]
 
 
 def test_events_that_the_bus_did_not_take_are_sent_again_and_no_others() -> None:

@@ -37,7 +37,9 @@ def failed(on_failure: OnFailure = OnFailure.ABORT, *, spent: bool = True) -> Ta
         ([DONE, failed(spent=False)], None),
         ([DONE, failed(OnFailure.CONTINUE)], None),
         ([DONE, a_task(TaskStatus.COMPLETED_WITH_ERRORS)], ExecutionStatus.COMPLETED),
-        ([DONE, a_task(TaskStatus.SKIPPED), a_task(TaskStatus.CANCELED)], ExecutionStatus.COMPLETED),
+        ([DONE, a_task(TaskStatus.SKIPPED)], ExecutionStatus.COMPLETED),
+        ([DONE, a_task(TaskStatus.CANCELED)], ExecutionStatus.FAILED),
+        ([a_task(TaskStatus.CANCELED), OPEN], None),
         ([DONE, a_task(TaskStatus.PENDING)], None),
     ],
 )

@@ -35,10 +35,13 @@ def metrics() -> Metrics:
 
 def count_verdicts(recorded: Iterable[tuple[Report, Recorded]]) -> dict[str, object]:
     """Count what became of reports in the metrics, and say it for the log line of the request."""
-    verdicts: Counter[str] = Counter()
+    verdicts: Counter[Verdict] = Counter()
+    prevented = 0
     for report, result in recorded:
         verdicts[result.verdict] += 1
-        metrics().add_metric(VERDICT_METRIC[result.verdict], MetricUnit.Count, 1)
-        if prevented_overwrite(report.status, result.verdict):
-            metrics().add_metric(PREVENTED_METRIC, MetricUnit.Count, 1)
+        prevented += prevented_overwrite(report.status, result.verdict)
+    for verdict, count in verdicts.items():
+        metrics().add_metric(VERDICT_METRIC[verdict], MetricUnit.Count, count)
+    if prevented:
+        metrics().add_metric(PREVENTED_METRIC, MetricUnit.Count, prevented)
     return {"verdicts": dict(verdicts)}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from tasklatch.aws.batch_put import chunks
 from tasklatch.aws.patience import Patience
 from tasklatch.domain.announcement import Topic
 from tasklatch.settings import Settings
@@ -44,14 +43,14 @@ class EventBus:
         self._patience = patience
 
     def publish(self, published: Sequence[BusEvent]) -> None:
-        """Publish announcements; those that the bus did not take are sent again.
+        """Publish announcements, those about one thing in order; those that the bus did not take are sent again.
 
         Raises
         ------
         BusyError
             When the bus would not take them all in time.
         """
-        for chunk in chunks(published, _ENTRIES_A_CALL):
+        for chunk in _calls(published):
             entries: list[Any] = [
                 {
                     "Source": SOURCE,
@@ -68,3 +67,23 @@ class EventBus:
                 ]
                 if not answer["FailedEntryCount"]:
                     break
+
+
+def _calls(published: Sequence[BusEvent]) -> list[list[BusEvent]]:
+    """Cut into calls that each speak once about one thing: of two words, the bus might refuse the first alone.
+
+    Between tasks there is no order to keep; what is said of an execution does not overtake what was said before.
+    """
+    calls: list[list[BusEvent]] = []
+    latest: dict[tuple[str, str | None], int] = {}
+    for one in published:
+        task = one.detail.get("taskId")
+        about = (one.detail["executionId"], task)
+        place = max(latest.get(about, -1) + 1, 0 if task else len(calls) - 1)
+        while place < len(calls) and len(calls[place]) == _ENTRIES_A_CALL:
+            place += 1
+        if place == len(calls):
+            calls.append([])
+        calls[place].append(one)
+        latest[about] = place
+    return calls

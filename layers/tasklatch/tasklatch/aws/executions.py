@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _PAGES_A_REQUEST: Final = 10
 _GROUP_PAGE: Final = 100
+_LONGEST_LISTED: Final = len(keys.execution_list_sort(0, "")) + 128
+"""What names an execution in a list: a time and an id, in characters."""
 
 
 class Executions:
@@ -157,7 +159,7 @@ class Executions:
         if execution.status is not ExecutionStatus.RUNNING:
             raise ConflictError(f"execution {execution_id!r} is {execution.status}: no task can be added")
         named = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
-        existing = self.read_tasks(tenant, execution_id, sorted(named))
+        existing = self._read_tasks(tenant, execution_id, sorted(named))
         check_definitions(definitions, existing)
         _check_all_unchanged(definitions, existing)
         task_ids = [definition.task_id for definition in definitions]
@@ -166,10 +168,10 @@ class Executions:
         if execution.names_tasks_by_id:
             self._pointers.put(tasks, now)
         if not self._note_addition(tenant, execution_id):
-            self._withdraw(self.read_tasks(tenant, execution_id, task_ids).values())
+            self._withdraw(self._read_tasks(tenant, execution_id, task_ids).values())
             raise ConflictError(f"execution {execution_id!r} ended: no task can be added")
         self._workflow.catch_up(tenant, execution_id, task_ids)
-        read = self.read_tasks(tenant, execution_id, task_ids)
+        read = self._read_tasks(tenant, execution_id, task_ids)
         return [read[task_id] for task_id in task_ids]
 
     def get(self, tenant: str, execution_id: str) -> Execution:
@@ -181,6 +183,26 @@ class Executions:
             If there is none.
         """
         return self._workflow.read(tenant, execution_id)
+
+    def get_with_tasks(
+        self, tenant: str, execution_id: str, task_ids: Iterable[str]
+    ) -> tuple[Execution, dict[str, Task]]:
+        """Read one execution and some of its tasks together; those that are not there do not come.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such execution.
+        BusyError
+            If the table would not answer in time.
+        """
+        key = execution_key(tenant, execution_id)
+        found = self._read_items([key, *_task_keys(tenant, execution_id, task_ids)])
+        execution = next((execution_of(item) for item in found if item[keys.SK] == key[keys.SK]), None)
+        if execution is None:
+            raise NotFoundError("execution", execution_id)
+        tasks = (task_of(item) for item in found if item[keys.SK] != key[keys.SK])
+        return execution, {task.task_id: task for task in tasks}
 
     def counts(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
         """Count an execution's tasks by status, as they stand now."""
@@ -225,7 +247,7 @@ class Executions:
         }
         if cursor is not None:
             position = decode_cursor(cursor, scope)
-            if not first <= position <= last:
+            if not first <= position <= last or len(position) > _LONGEST_LISTED:
                 raise foreign_cursor()
             query["ExclusiveStartKey"] = {
                 keys.PK: {"S": keys.execution_pk(tenant, position.partition("#")[2])},
@@ -366,7 +388,7 @@ class Executions:
         tasks = [new_task(definition, tenant, execution_id, now) for definition in definitions]
         present = self._insert_absent([self._new_item(task) for task in tasks])
         were_there = [task.task_id for task in tasks if keys.task_sk(task.task_id) in present]
-        _check_all_unchanged(definitions, self.read_tasks(tenant, execution_id, were_there))
+        _check_all_unchanged(definitions, self._read_tasks(tenant, execution_id, were_there))
         put_all(self._client, self._table, self._input_items(pk, definitions, now), self._patience)
         return tasks
 
@@ -471,16 +493,9 @@ class Executions:
         except NotFoundError:
             return None
 
-    def read_tasks(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
-        """Read some of an execution's tasks; those that are not there do not come.
-
-        Raises
-        ------
-        BusyError
-            If the table would not answer in time.
-        """
-        pk: AttributeValueTypeDef = {"S": keys.execution_pk(tenant, execution_id)}
-        found = self._read_items([{keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}} for task_id in task_ids])
+    def _read_tasks(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
+        """Read some of an execution's tasks; those that are not there do not come."""
+        found = self._read_items(_task_keys(tenant, execution_id, task_ids))
         return {task.task_id: task for task in map(task_of, found)}
 
     def _read_items(self, wanted: "Sequence[Item]") -> list[Item]:
@@ -512,6 +527,11 @@ class Executions:
         expires_at = self._settings.expires_at(now)
         if expires_at is not None:
             item["expiresAt"] = {"N": str(expires_at)}
+
+
+def _task_keys(tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[Item]:
+    pk: AttributeValueTypeDef = {"S": keys.execution_pk(tenant, execution_id)}
+    return [{keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}} for task_id in task_ids]
 
 
 def _check_all_unchanged(definitions: Sequence[TaskDefinition], found: Mapping[str, Task]) -> None:

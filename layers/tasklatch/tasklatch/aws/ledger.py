@@ -1,7 +1,7 @@
 """The one write path: whatever reports on a task, through whichever contract, comes through here."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -100,9 +100,19 @@ class Ledger:
         return added_to(report, self._payloads.output_of(current))
 
     def record_all(
-        self, tenant: str, execution_id: str, reports: Sequence[Report], receipt: str
+        self,
+        tenant: str,
+        execution_id: str,
+        reports: Sequence[Report],
+        receipt: str,
+        known: Mapping[str, Task] | None = None,
     ) -> list[Recorded | TasklatchError]:
         """Take up to 100 reports, 25 to a call; those on one task in the order given.
+
+        Parameters
+        ----------
+        known
+            Tasks, by their ids, that the caller has read for these reports: they are not read again.
 
         Returns
         -------
@@ -110,10 +120,13 @@ class Ledger:
             For each report, in order, what became of it, or the error that concerns it alone.
         """
         results: list[Recorded | TasklatchError | None] = [None] * len(reports)
+        seen = dict(known or {})
         with ThreadPoolExecutor(CALLS_SIDE_BY_SIDE) as pool:
             for wave in _waves(reports):
-                for index, result in self._record_wave(tenant, execution_id, wave, receipt, pool):
+                for index, result in self._record_wave(tenant, execution_id, wave, receipt, seen, pool):
                     results[index] = result
+                    if isinstance(result, Recorded):
+                        seen[result.task.task_id] = result.task
         return [result for result in results if result is not None]
 
     def heartbeat(
@@ -264,11 +277,12 @@ class Ledger:
         execution_id: str,
         wave: Sequence[tuple[int, Report]],
         receipt: str,
+        seen: Mapping[str, Task],
         pool: ThreadPoolExecutor,
     ) -> Iterator[tuple[int, Recorded | TasklatchError]]:
         """Take reports on tasks that differ; yield each one's place and what became of it."""
         now = self._clock()
-        current, failed = self._prepare(tenant, execution_id, dict(wave), now)
+        current, failed = self._prepare(tenant, execution_id, dict(wave), seen, now)
         waiting = {index: report for index, report in wave if index not in failed}
         refused: dict[int, tuple[Latch, Task]] = {}
         try:
@@ -300,9 +314,9 @@ class Ledger:
         yield from self._settle_all(dict(wave), refused, now)
 
     def _prepare(
-        self, tenant: str, execution_id: str, reports: dict[int, Report], now: int
+        self, tenant: str, execution_id: str, reports: dict[int, Report], seen: Mapping[str, Task], now: int
     ) -> tuple[dict[int, Task], dict[int, TasklatchError]]:
-        """Put the outputs, and read the tasks of reports that name no attempt; tell which of them cannot go on."""
+        """Put the outputs, and find the tasks of reports that name no attempt; tell which of them cannot go on."""
         failed: dict[int, TasklatchError] = {}
         with_output = {index: report for index, report in reports.items() if report.output is not None}
         try:
@@ -312,15 +326,16 @@ class Ledger:
         unnamed = {
             index: report for index, report in reports.items() if index not in failed and not _names_its_attempt(report)
         }
-        current: dict[int, Task] = {}
+        current = {index: seen[report.task_id] for index, report in unnamed.items() if report.task_id in seen}
+        unread = {index: report for index, report in unnamed.items() if index not in current}
         try:
-            for index, task in self._read_all(tenant, execution_id, unnamed):
+            for index, task in self._read_all(tenant, execution_id, unread):
                 if task is None:
-                    failed[index] = NotFoundError("task", unnamed[index].task_id)
+                    failed[index] = NotFoundError("task", unread[index].task_id)
                 else:
                     current[index] = task
         except BusyError as busy:
-            failed.update(dict.fromkeys(unnamed, busy))
+            failed.update(dict.fromkeys(unread, busy))
         return current, failed
 
     def _settle_all(

@@ -20,6 +20,7 @@ BUSY_CODES: Final = frozenset(
         "ProvisionedThroughputExceeded",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
+        "RequestThrottled",
         "ServiceUnavailable",
         "ThrottlingError",
         "ThrottlingException",
@@ -27,7 +28,8 @@ BUSY_CODES: Final = frozenset(
         "TransactionConflictException",
     },
 )
-"""What DynamoDB calls a write that may go through a moment later, as an exception and as a statement's error."""
+"""What AWS calls a request that may go through a moment later: DynamoDB as an exception and as a statement's error, the
+bus, the queue, the scheduler and live connections in words of their own."""
 
 _FIRST_WAIT: Final = 0.025
 _LONGEST_WAIT: Final = 1.0

@@ -1,6 +1,10 @@
 """What can be wrong with a request. `tasklatch.http.problem` is the one place that turns these into HTTP."""
 
 from collections.abc import Sequence
+from typing import Final
+
+MAX_FAULTS: Final = 20
+"""So many are named: a request can have more than an answer can hold."""
 
 
 class TasklatchError(Exception):

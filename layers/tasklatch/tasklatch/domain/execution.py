@@ -1,13 +1,15 @@
 """An execution, and what its tasks are made from."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
+from itertools import chain, islice
 from typing import Final
 
-from tasklatch.domain.errors import ConflictError, InvalidRequestError
+from tasklatch.domain.errors import MAX_FAULTS, ConflictError, InvalidRequestError
 from tasklatch.domain.status import ExecutionStatus, TaskStatus, precedence_of
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, Task
 
@@ -210,23 +212,29 @@ def check_definitions(definitions: Sequence[TaskDefinition], existing: Collectio
     InvalidRequestError
         If two have the same id, one depends on a task that is not there, or some wait for each other in a circle.
     """
-    errors: list[dict[str, object]] = []
-    seen: dict[str, int] = {}
+    places: dict[str, int] = {}
     for index, definition in enumerate(definitions):
-        if definition.task_id in seen:
-            first = seen[definition.task_id]
-            errors.append(_fault(index, "taskId", f"the same taskId as tasks[{first}]", "duplicate_task_id"))
-        seen.setdefault(definition.task_id, index)
-    for index, definition in enumerate(definitions):
-        errors += [
-            _fault(index, "dependsOn", f"there is no task {name!r}", "unknown_dependency")
-            for name in definition.depends_on
-            if name not in seen and name not in existing
-        ]
-    if not errors:
-        errors += _circle(definitions, seen)
+        places.setdefault(definition.task_id, index)
+    found = chain(_duplicates(definitions, places), _unknown_dependencies(definitions, places.keys() | set(existing)))
+    errors = list(islice(found, MAX_FAULTS)) or _circle(definitions, places)
     if errors:
         raise InvalidRequestError("the tasks do not fit together", errors)
+
+
+def _duplicates(definitions: Sequence[TaskDefinition], places: Mapping[str, int]) -> Iterator[dict[str, object]]:
+    for index, definition in enumerate(definitions):
+        first = places[definition.task_id]
+        if first != index:
+            yield _fault(index, "taskId", f"the same taskId as tasks[{first}]", "duplicate_task_id")
+
+
+def _unknown_dependencies(
+    definitions: Sequence[TaskDefinition], known: AbstractSet[str]
+) -> Iterator[dict[str, object]]:
+    for index, definition in enumerate(definitions):
+        for name in definition.depends_on:
+            if name not in known:
+                yield _fault(index, "dependsOn", f"there is no task {name!r}", "unknown_dependency")
 
 
 def check_unchanged(definition: TaskDefinition, found: Task) -> None:

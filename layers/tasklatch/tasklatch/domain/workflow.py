@@ -46,13 +46,19 @@ def can_be_retried(task: Task) -> bool:
 
 
 def outcome_of(tasks: Iterable[Task]) -> ExecutionStatus | None:
-    """How an execution ends, or None while something is awaited."""
+    """How an execution ends, or None while something is awaited.
+
+    A task that is cancelled in an execution that runs was reopened by a person, and cancelled all the same for the end
+    before: that is no completion, and failed it can be retried again.
+    """
     ended = ExecutionStatus.COMPLETED
     for task in tasks:
         if aborts(task):
             return ExecutionStatus.FAILED
         if not is_settled(task):
             return None
+        if task.status is TaskStatus.CANCELED:
+            ended = ExecutionStatus.FAILED
     return ended
 
 

@@ -9,14 +9,16 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from tasklatch.domain.errors import InvalidRequestError, PayloadTooLargeError, UnsupportedEncodingError
+from tasklatch.domain.errors import MAX_FAULTS, InvalidRequestError, PayloadTooLargeError, UnsupportedEncodingError
 
 MAX_BODY_BYTES: Final = 5 * 1024 * 1024
 """After unpacking. Lambda itself takes 6 MB a request, base64 included."""
 
 MAX_PAYLOAD_BYTES: Final = 100 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
-_FAULTS_NAMED: Final = 20
+_LONGEST_STEP: Final = 255
+"""Of a fault's path: as long as the longest name that can be right."""
+
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -82,9 +84,15 @@ def validated(model: type[M], value: Any, *where: str | int) -> M:
 
 
 def faults(error: ValidationError, *where: str | int) -> list[dict[str, object]]:
-    """What pydantic found, without the input, which may be large or secret."""
+    """What pydantic found, without the input, which may be large or secret; unknown fields are named, but cut."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [{"loc": [*where, *one["loc"]], "msg": one["msg"], "type": one["type"]} for one in found[:_FAULTS_NAMED]]
+    return [
+        {"loc": [*where, *map(_cut, one["loc"])], "msg": one["msg"], "type": one["type"]} for one in found[:MAX_FAULTS]
+    ]
+
+
+def _cut(step: str | int) -> str | int:
+    return step[:_LONGEST_STEP] if isinstance(step, str) else step
 
 
 def payload_text(value: Mapping[str, Any] | None, *where: str | int, limit: int = MAX_PAYLOAD_BYTES) -> str | None:
@@ -130,6 +138,9 @@ def _gunzip(data: bytes) -> bytes:
         raise _too_large()
     if not unpacker.eof:
         raise _invalid("body", "gzip ends too early", "gzip_invalid")
+    if unpacker.unused_data:
+        # Be it rubbish or a second member: to leave it out would be to take half of what was sent.
+        raise _invalid("body", "there is more behind the gzip's end", "gzip_invalid")
     return unpacked
 
 

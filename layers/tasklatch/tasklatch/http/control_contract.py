@@ -28,7 +28,7 @@ class TicketView(TypedDict):
 
 
 _EXECUTION: Final = "/v1/executions/{executionId}"
-_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 CANCEL_EXECUTION: Final = Operation(
     name="cancel_execution",
@@ -53,5 +53,5 @@ WATCH_EXECUTION: Final = Operation(
     summary="Get a ticket to watch an execution over a WebSocket",
     scope=Scope.READ,
     answers={HTTPStatus.OK: TicketView},
-    problems=(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
+    problems=(HTTPStatus.NOT_FOUND,),
 )

@@ -12,12 +12,18 @@ from tasklatch.http.names import ExecutionId, TaskId
 from tasklatch.http.routes import JSON, Operation
 
 _REF: Final = "#/components/schemas/{model}"
-_ALWAYS: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_WITH_TOKEN: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE)
 _WITH_BODY: Final = (
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
+_ANYWHERE: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""What API Gateway answers itself where there are more requests than it, or Lambda, lets through."""
+
+_THEIRS: Final = {"type": "object", "properties": {"message": {"type": "string"}}}
+"""The body of API Gateway's own answers."""
+
 _PATH_TYPES: Final[Mapping[str, Any]] = {
     "executionId": ExecutionId,
     "taskId": TaskId,
@@ -108,7 +114,9 @@ def _described(operation: Operation, path: str, schemas: _Schemas) -> dict[str, 
     }
     if operation.request is not None:
         schema = schemas.of(operation.request, "validation")
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+        # No body at all is taken as an empty object.
+        required = any(field.is_required() for field in operation.request.model_fields.values())
+        described["requestBody"] = {"required": required, "content": {JSON: {"schema": schema}}}
     # Scopes of a bearer token stand here since OpenAPI 3.1.
     described["security"] = [{"token": [operation.scope.value]}] if operation.scope else []
     return {key: value for key, value in described.items() if value != [] or key == "security"}
@@ -154,7 +162,8 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         }
     problems = set(operation.problems)
     if operation.scope is not None:
-        problems.update(_ALWAYS)
+        # What needs a token needs the table, and a table can be busy.
+        problems.update(_WITH_TOKEN)
     if operation.request is not None:
         problems.update(_WITH_BODY)
     if operation.query is not None or "{" in operation.key:
@@ -163,9 +172,11 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     for status in sorted(map(wording.status, problems)):
         schema = schemas.of(wording.body, "serialization")
         content: dict[str, Any] = {wording.media_type: {"schema": schema}}
-        if status in _ALWAYS:
-            # API Gateway's authorizer answers these itself, before any function runs.
-            theirs = {"type": "object", "properties": {"message": {"type": "string"}}}
-            content[JSON] = {"schema": {"anyOf": [schema, theirs]} if wording.media_type == JSON else theirs}
+        if status in _WITH_TOKEN:
+            # API Gateway's authorizer, or its own limits, answer these themselves, before any function runs.
+            content[JSON] = {"schema": {"anyOf": [schema, _THEIRS]} if wording.media_type == JSON else _THEIRS}
         responses[str(status.value)] = {"description": status.phrase, "content": content}
+    for status in _ANYWHERE:
+        theirs = {"description": status.phrase, "content": {JSON: {"schema": _THEIRS}}}
+        responses.setdefault(str(status.value), theirs)
     return responses

@@ -298,7 +298,7 @@ def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: s
 _EXECUTION: Final = "/v1/executions/{executionId}"
 _TASK: Final = f"{_EXECUTION}/tasks/{{taskId}}"
 _MISSING: Final = (HTTPStatus.NOT_FOUND,)
-_CLASH: Final = (HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+_CLASH: Final = (HTTPStatus.CONFLICT,)
 
 CREATE_EXECUTION: Final = Operation(
     name="create_execution",

@@ -216,7 +216,7 @@ def execution_of_scan(scan_id: Any) -> str:
         If it is no text: no scan can have it.
     """
     if not _is_text(scan_id):
-        raise NotFoundError("execution", str(scan_id)[:40])
+        raise NotFoundError("execution", "that is no text")
     if re.fullmatch(EXECUTION_ID, scan_id) and not scan_id.startswith((_ENCODED, _DIGEST)):
         return str(scan_id)
     raw = scan_id.encode()
@@ -261,7 +261,7 @@ def _refused(error: TasklatchError, problem: Problem) -> Refusal:
 
 
 _WORDING: Final = Wording(JSON, Refusal, _refused, {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST})
-_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 UPDATE_TASK_STATUS: Final = Operation(
     name="forge_update_task_status",
@@ -280,7 +280,7 @@ REGISTER_SCAN: Final = Operation(
     scope=Scope.MANAGE,
     request=ScanBody,
     answers={HTTPStatus.CREATED: ScanAnswer, HTTPStatus.OK: ScanAnswer},
-    problems=(HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+    problems=(HTTPStatus.CONFLICT,),
     headers=("Idempotency-Key",),
     wording=_WORDING,
 )

@@ -33,7 +33,11 @@ def _check_id(value: str) -> str:
     return value
 
 
-TaskId = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID), AfterValidator(_check_id)]
+TaskId = Annotated[
+    str,
+    Field(min_length=1, max_length=_LONGEST_ID, json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}),
+    AfterValidator(_check_id),
+]
 ExecutionId = Annotated[str, Field(pattern=EXECUTION_ID)]
 
 _PATH_EXECUTION_ID: Final = re.compile(EXECUTION_ID)

@@ -191,7 +191,7 @@ def batched_answer(
 
 
 _TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
-_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 REPORT_STATUS: Final = Operation(
     name="report_status",

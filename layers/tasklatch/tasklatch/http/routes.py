@@ -24,6 +24,9 @@ from tasklatch.observability import logger, metrics
 from tasklatch.settings import settings
 
 JSON: Final = "application/json"
+_LONGEST_DETAIL: Final = 300
+"""In the log; a caller is told all of it."""
+
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 Event = Mapping[str, Any]
@@ -233,5 +236,5 @@ def _refusal(error: TasklatchError, wording: Wording, request_id: str) -> Answer
     status = wording.status(STATUS[type(error)])
     problem = problem_of(error, request_id, status)
     headers = {"retry-after": str(error.retry_after_seconds)} if isinstance(error, BusyError) else {}
-    noted = {"problem": problem["type"], "detail": problem["detail"]}
+    noted = {"problem": problem["type"], "detail": problem["detail"][:_LONGEST_DETAIL]}
     return Answer(wording.word(error, problem), status, headers, wording.media_type, noted)

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal, NotRequired
+from typing import Annotated, Any, Final, Literal, NotRequired, Self
 from uuid import UUID, uuid5
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
 from tasklatch.clock import moment
@@ -142,6 +142,12 @@ class FlowExecutionsQuery(BaseModel):
         if value is not None and not set(value.split(",")) <= set(EXECUTION_STATUS.values()):
             raise ValueError(f"one of {', '.join(dict.fromkeys(EXECUTION_STATUS.values()))}")
         return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.created_after and self.created_before and self.created_after > self.created_before:
+            raise ValueError("created_after is later than created_before")
+        return self
 
     def lets_through(self, execution: Execution) -> bool:
         """Whether a flow execution belongs into the list."""
@@ -359,7 +365,7 @@ def _refused(error: TasklatchError, problem: Problem) -> ErrorEnvelope:
 _WORDING: Final = Wording(JSON, ErrorEnvelope, _refused)
 _FLOWS: Final = "/api/flow-executions"
 _FLOW: Final = f"{_FLOWS}/{{flow_execution_id}}"
-_MISSING: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+_MISSING: Final = (HTTPStatus.NOT_FOUND,)
 
 ADD_TASK_STATUSES: Final = Operation(
     name="superai_add_task_statuses",
@@ -378,7 +384,7 @@ CREATE_FLOW_EXECUTION: Final = Operation(
     scope=Scope.MANAGE,
     request=FlowExecutionCreate,
     answers={HTTPStatus.CREATED: FlowExecutionView},
-    problems=(HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+    problems=(HTTPStatus.CONFLICT,),
     headers=("Idempotency-Key",),
     wording=_WORDING,
 )

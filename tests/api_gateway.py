@@ -1,0 +1,233 @@
+"""What API Gateway does between a caller and the functions, in this process: an HTTP API with a JWT authorizer.
+
+Whatever speaks HTTP can speak to the handlers so: routes are matched on the decoded path, the token's claims are handed
+over, and the request becomes an event of payload format 2.0. As AWS documents it, repeated headers and query parameters
+are joined with commas, header names are lower case, and a body that is not text (or is encoded) comes as base64.
+"""
+
+import base64
+import io
+import json
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import httpx
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
+
+from local.describe import API_FUNCTIONS
+from local.handlers import load_handler
+from tasklatch.http.routes import Operation
+from tests.factories import Context, fresh_name
+
+URL: Final = "http://api"
+MAX_BODY_BYTES: Final = 10 * 1024 * 1024
+MAX_HEADER_BYTES: Final = 10_240
+"""Of the request line and all headers together."""
+
+MAX_ANSWER_BYTES: Final = 6_291_556
+"""What Lambda takes for an answer, as JSON."""
+
+_TEXT: Final = ("text/", "application/json", "application/javascript", "application/xml")
+
+Claims = Mapping[str, str]
+Headers = Sequence[tuple[str, str]]
+
+
+@cache
+def operations() -> Mapping[str, tuple[str, Operation]]:
+    """Every operation that the handlers serve, by its route, with the function that serves it."""
+    return {
+        key: (function, operation)
+        for function in API_FUNCTIONS
+        for key, operation in load_handler(function).routes.operations.items()
+    }
+
+
+@dataclass
+class HttpApi(httpx.BaseTransport):
+    """The API, as its callers reach it.
+
+    Attributes
+    ----------
+    tokens
+        The claims of each token that is good.
+    remaining_ms
+        How much time each function has.
+    crashes
+        The tracebacks of what handlers raised: on Lambda they end up in the log, and the caller gets a 500.
+    answers
+        How often each route gave each status.
+    """
+
+    tokens: Mapping[str, Claims]
+    remaining_ms: int = 10_000
+    crashes: list[str] = field(default_factory=list)
+    answers: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def caller(self, token: str) -> httpx.Client:
+        """A client that reaches this API, with a token."""
+        return httpx.Client(transport=self, base_url=URL, headers={"Authorization": f"Bearer {token}"})
+
+    def session(self, token: str) -> requests.Session:
+        """The same for what wants a session of `requests`."""
+        session = requests.Session()
+        session.trust_env = False
+        session.adapters.clear()
+        session.mount(URL, _Adapter(self))
+        session.headers["Authorization"] = f"Bearer {token}"
+        return session
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request."""
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+        status, answered, text = self.answer(request.method, str(request.url), headers, request.read())
+        return httpx.Response(status, headers=dict(answered), text=text)
+
+    def crash(self) -> str | None:
+        """The traceback of what a handler raised since this was last asked; None if none did."""
+        found = "\n".join(self.crashes)
+        self.crashes.clear()
+        return found or None
+
+    def answer(self, method: str, url: str, headers: Headers, body: bytes) -> tuple[int, Mapping[str, str], str]:
+        """Give status, headers and body, by a function or by API Gateway itself."""
+        parts = urlsplit(url)
+        lower = _joined((name.lower(), value) for name, value in headers)
+        if len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER_BYTES:
+            return _own(431, "Request Header Fields Too Large")
+        if len(body) > MAX_BODY_BYTES:
+            return _own(413, "Request Entity Too Large")
+        matched = _match(method, unquote(parts.path, errors="replace"))
+        if matched is None:
+            return _own(404, "Not Found")
+        key, path = matched
+        function, operation = operations()[key]
+        claims: Claims | None = None
+        if operation.scope is not None:
+            scheme, _, token = lower.get("authorization", "").partition(" ")
+            claims = self.tokens.get(token) if scheme.lower() == "bearer" else None
+            if claims is None:
+                return self._counted(key, _own(401, "Unauthorized"))
+            if operation.scope not in claims.get("scope", "").split():
+                return self._counted(key, _own(403, "Forbidden"))
+        event = _event(key, parts.path, path, parts.query, lower, claims, body)
+        return self._counted(key, self._invoke(function, event))
+
+    def _invoke(self, function: str, event: dict[str, Any]) -> tuple[int, Mapping[str, str], str]:
+        try:
+            # An event is JSON on its way, and so is an answer.
+            answer = load_handler(function).handler(json.loads(json.dumps(event)), Context(self.remaining_ms))
+        except Exception:  # noqa: BLE001 - as Lambda does: whatever it was, the caller gets a 500
+            self.crashes.append(traceback.format_exc())
+            return _own(500, "Internal Server Error")
+        size = len(json.dumps(answer))
+        if size > MAX_ANSWER_BYTES:
+            self.crashes.append(f"an answer of {size:,} bytes is more than Lambda takes")
+            return _own(500, "Internal Server Error")
+        return answer["statusCode"], answer["headers"], answer["body"]
+
+    def _counted(self, key: str, answer: tuple[int, Mapping[str, str], str]) -> tuple[int, Mapping[str, str], str]:
+        self.answers[key, answer[0]] = self.answers.get((key, answer[0]), 0) + 1
+        return answer
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, api: HttpApi) -> None:
+        super().__init__()
+        self._api = api
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        headers = [(name, _text(value)) for name, value in request.headers.items()]
+        url, body = request.url or "", _bytes(request.body)
+        status, answered, text = self._api.answer(request.method or "", url, headers, body)
+        content = io.BytesIO(text.encode())
+        return self.build_response(
+            request, HTTPResponse(content, headers=dict(answered), status=status, preload_content=False)
+        )
+
+
+def _match(method: str, path: str) -> tuple[str, dict[str, str]] | None:
+    """The route that fits best, and its path parameters: what is written out goes before what is open."""
+    segments = path.split("/")
+    found: list[tuple[int, str, dict[str, str]]] = []
+    for key in operations():
+        its_method, _, its_path = key.partition(" ")
+        wanted = its_path.split("/")
+        if its_method != method or len(wanted) != len(segments):
+            continue
+        pairs = list(zip(wanted, segments, strict=True))
+        if all(one == given or (one.startswith("{") and given) for one, given in pairs):
+            parameters = {one[1:-1]: given for one, given in pairs if one.startswith("{")}
+            found.append((len(parameters), key, parameters))
+    if not found:
+        return None
+    _, key, parameters = min(found, key=lambda one: one[0])
+    return key, parameters
+
+
+def _event(
+    key: str,
+    raw_path: str,
+    path: dict[str, str],
+    query: str,
+    headers: Mapping[str, str],
+    claims: Claims | None,
+    body: bytes,
+) -> dict[str, Any]:
+    text = _body_text(headers, body)
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": key,
+        "rawPath": raw_path,
+        "rawQueryString": query,
+        "headers": dict(headers),
+        "requestContext": {"requestId": fresh_name(), "routeKey": key, "stage": "$default"},
+        "isBase64Encoded": bool(body) and text is None,
+    }
+    if query:
+        event["queryStringParameters"] = _joined(parse_qsl(query, keep_blank_values=True, errors="replace"))
+    if path:
+        event["pathParameters"] = path
+    if claims is not None:
+        event["requestContext"]["authorizer"] = {"jwt": {"claims": dict(claims), "scopes": None}}
+    if body:
+        event["body"] = base64.b64encode(body).decode() if text is None else text
+    return event
+
+
+def _body_text(headers: Mapping[str, str], body: bytes) -> str | None:
+    """The body where it goes as text; None where it goes as base64."""
+    if "content-encoding" in headers or not headers.get("content-type", "text/plain").lower().startswith(_TEXT):
+        return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _joined(pairs: Sequence[tuple[str, str]] | Iterator[tuple[str, str]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        joined[name] = f"{joined[name]},{value}" if name in joined else value
+    return joined
+
+
+def _own(status: int, message: str) -> tuple[int, Mapping[str, str], str]:
+    """An answer of API Gateway's own."""
+    return status, {"content-type": "application/json"}, json.dumps({"message": message})
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _bytes(body: Any) -> bytes:
+    if body is None:
+        return b""
+    return body.encode() if isinstance(body, str) else bytes(body)

@@ -1,0 +1,132 @@
+"""Cold starts in Lambda's own runtime protocol: every function, and one that only makes a boto3 client.
+
+Each start is a fresh process under the runtime interface emulator, which sees the built, byte-compiled layer, its own
+folder and Python's standard library. The init ends when the handler has been imported; up to the first answer, a
+function of this service also makes its client and the connection.
+"""
+
+import compileall
+import json
+import py_compile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+
+from local.deploy import build
+from local.invoke import Invocation, copy_module, invoke_handler
+from local.stack import ROOT, Home
+from tasklatch.aws import keys, latch_expression
+from tasklatch.aws.batch_put import put_all
+from tasklatch.domain.latch import latch_of
+from tests.benchmarks.dynamodb_stand_in import running
+from tests.benchmarks.measure import Figure, figure, ratio, use_endpoint, write_figures
+from tests.benchmarks.metered_service import STATUS_ROUTE
+from tests.conftest import ENVIRONMENT
+from tests.factories import NOW, a_report, a_task, api_event, fresh_name, stored_item
+from tests.integration.emulators import patient
+
+NAME: Final = "cold start"
+REPORT_GOAL: Final = 1.3
+OTHERS_GOAL: Final = 2.0
+BARE: Final = "bare_client"
+REPORTING: Final = "report_status"
+_ROUNDS: Final = 9
+_ROUNDS_OF_OTHERS: Final = 5
+# What a handler is handed does not matter to its init; with so little time left none begins a call
+_NO_TIME_FOR_CALLS: Final = {"AWS_LAMBDA_FUNCTION_TIMEOUT": "3"}
+
+
+@dataclass(frozen=True)
+class _Start:
+    """One cold start, in milliseconds."""
+
+    init: float
+    first_answer: float
+
+
+def figures() -> list[Figure]:
+    """Measure all functions."""
+    home = Home()
+    build(home)
+    others = sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py"))
+    others.remove(REPORTING)
+    starts: dict[str, list[_Start]] = {name: [] for name in (BARE, REPORTING, *others)}
+    with tempfile.TemporaryDirectory() as folder, running(service_ms=5) as url:
+        use_endpoint(url)
+        client = boto3.client("dynamodb")
+        environment = ENVIRONMENT | {"AWS_ENDPOINT_URL": url, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024"}
+        packages = _packages_with_boto3(Path(folder), home)
+        for number in range(_ROUNDS):
+            starts[BARE].append(_start(_bare_client(Path(folder)), _update(_fresh_task(client)), environment, packages))
+            starts[REPORTING].append(
+                _start(ROOT / "functions" / REPORTING, _report(_fresh_task(client)), environment, packages[:1])
+            )
+            for name in others if number < _ROUNDS_OF_OTHERS else ():
+                nothing = environment | _NO_TIME_FOR_CALLS
+                starts[name].append(_start(ROOT / "functions" / name, {"Records": []}, nothing, packages[:1]))
+    return _figures_of(starts, others)
+
+
+def _figures_of(starts: Mapping[str, list[_Start]], others: list[str]) -> list[Figure]:
+    init = {name: [one.init for one in taken] for name, taken in starts.items()}
+    answered = {name: [one.first_answer for one in starts[name]] for name in (BARE, REPORTING)}
+    return [
+        figure(NAME, "init of a handler that only makes a boto3 client", init[BARE], "ms"),
+        figure(NAME, f"init of {REPORTING}", init[REPORTING], "ms"),
+        ratio(NAME, f"init of {REPORTING} / of the bare handler", init[REPORTING], init[BARE], REPORT_GOAL),
+        ratio(NAME, f"{REPORTING}, first report answered / bare, first write", answered[REPORTING], answered[BARE]),
+        *(
+            ratio(NAME, f"init of {name} / of the bare handler", init[name], init[BARE][: len(init[name])], OTHERS_GOAL)
+            for name in others
+        ),
+    ]
+
+
+def _start(folder: Path, event: Any, environment: Mapping[str, str], packages: list[Path]) -> _Start:
+    done: Invocation = invoke_handler(folder, event, environment, packages)
+    if folder.name in (BARE, REPORTING) and "errorType" in done.answer | json.loads(done.answer.get("body", "{}")):
+        raise RuntimeError(f"{folder.name} answered {done.answer}: {done.log}")
+    return _Start(done.init_ms, done.init_ms + done.invoke_ms)
+
+
+def _packages_with_boto3(folder: Path, home: Home) -> list[Path]:
+    """The layer, and beside it what boto3 needs besides: compiled too."""
+    beside = folder / "packages"
+    beside.mkdir()
+    for package in ("boto3", "s3transfer"):
+        copy_module(package, beside)
+    compileall.compile_dir(beside, quiet=1, force=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    return [home.layer / "python", beside]
+
+
+def _bare_client(folder: Path) -> Path:
+    """The bare handler's folder, alone in another: Lambda would see nothing of this project either."""
+    copied = folder / BARE
+    if not copied.exists():
+        copied.mkdir()
+        (copied / "handler.py").write_bytes((Path(__file__).parent / BARE / "handler.py").read_bytes())
+    return copied
+
+
+def _fresh_task(client: Any) -> str:
+    task_id = fresh_name()
+    put_all(client, "ledger", [stored_item(a_task(task_id=task_id))], patient())
+    return task_id
+
+
+def _update(task_id: str) -> dict[str, Any]:
+    latch = latch_of(a_report(task_id=task_id, attempt=1), now=NOW, receipt="0" * 32)
+    return latch_expression.update_item(latch, "ledger", keys.execution_pk("default", "nightly"), NOW // 1000)
+
+
+def _report(task_id: str) -> dict[str, Any]:
+    path = {"executionId": "nightly", "taskId": task_id}
+    return api_event(STATUS_ROUTE, path=path, body={"status": "COMPLETED", "attempt": 1})
+
+
+if __name__ == "__main__":
+    write_figures(figures())

@@ -1,0 +1,254 @@
+"""A DynamoDB for measuring against: a process of its own that keeps items in memory and takes a fixed time a call.
+
+It is no emulator. It knows the few calls that taking a report makes, in the words in which this service writes them,
+and refuses all others. It evaluates conditions and updates, so what is measured is the real path with real verdicts;
+but nothing in it throttles, contends or varies. Every call is answered `service_ms` after it has arrived, whatever it
+costs here, and any number of calls are served side by side, as DynamoDB serves them.
+"""
+
+import asyncio
+import contextlib
+import operator
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+HOST: Final = "127.0.0.1"
+
+Item = dict[str, Any]
+Key = tuple[str, str]
+
+_COMPARE: Final[Mapping[str, Callable[[int, int], bool]]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    ">=": operator.ge,
+}
+_SET: Final = re.compile(r"(#\w+) = (:\w+)")
+_CONDITION: Final = re.compile(r"(#\w+) (=|<|>=) (:\w+)")
+_STATEMENT: Final = re.compile(
+    r'UPDATE "\w+" SET "version" = "version" \+ 1(?P<sets>(?: SET "\w+" = \?)*)(?P<removes>(?: REMOVE "\w+")*)'
+    r' WHERE "pk" = \? AND "sk" = \?(?P<conditions>(?: AND "\w+" (?:=|<|>=) \?)*) RETURNING ALL NEW \*'
+)
+_NAME: Final = re.compile(r'"(\w+)"')
+_STATED: Final = re.compile(r'"(\w+)" (=|<|>=) \?')
+
+
+class RefusedError(Exception):
+    """A call, or a way of putting it, that this stand-in does not know: what it cannot do it does not pretend."""
+
+
+class Write(NamedTuple):
+    """A conditional update, whichever language it came in."""
+
+    sets: Mapping[str, Any]
+    removes: tuple[str, ...]
+    conditions: tuple[tuple[str, str, Any], ...]
+
+
+class _Form(NamedTuple):
+    """An update's words without its values."""
+
+    sets: tuple[tuple[str, str], ...]
+    removes: tuple[str, ...]
+    conditions: tuple[tuple[str, str, str], ...]
+
+
+@cache
+def _expression(update: str, condition: str) -> _Form:
+    sets, _, removes = update.removeprefix("SET ").partition(" REMOVE ")
+    first, *others = sets.split(", ")
+    terms = condition.split(" AND ")
+    if first != "#version = #version + :one" or terms[0] != "attribute_exists(#pk)":
+        raise RefusedError(f"{update} / {condition}")
+    return _Form(
+        tuple(_matched(_SET, one) for one in others),
+        tuple(removes.split(", ")) if removes else (),
+        tuple(_matched(_CONDITION, one) for one in terms[1:]),
+    )
+
+
+@cache
+def _statement(text: str) -> _Form:
+    found = _STATEMENT.fullmatch(text)
+    if found is None:
+        raise RefusedError(text)
+    return _Form(
+        tuple((name, "") for name in _NAME.findall(found["sets"])),
+        tuple(_NAME.findall(found["removes"])),
+        tuple((name, comparison, "") for name, comparison in _STATED.findall(found["conditions"])),
+    )
+
+
+def _matched(form: re.Pattern[str], text: str) -> tuple[Any, ...]:
+    found = form.fullmatch(text)
+    if found is None:
+        raise RefusedError(text)
+    return found.groups()
+
+
+class Store:
+    """The items, and what the calls do to them. Items are replaced, never changed."""
+
+    def __init__(self) -> None:
+        self._items: dict[Key, Item] = {}
+
+    def answer(self, operation: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Answer one call.
+
+        Returns
+        -------
+        int, dict
+            The HTTP status and the body.
+        """
+        answers = {
+            "BatchExecuteStatement": self._execute,
+            "BatchGetItem": self._get_batch,
+            "BatchWriteItem": self._put_batch,
+            "GetItem": self._get,
+            "UpdateItem": self._update,
+        }
+        try:
+            return answers[operation](request)
+        except (KeyError, RefusedError) as error:
+            return 400, {"__type": "com.amazon.coral.validate#ValidationException", "message": f"no such call: {error}"}
+
+    def _get(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        item = self._items.get(_key(request["Key"]))
+        return 200, {} if item is None else {"Item": item}
+
+    def _get_batch(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        ((table, wanted),) = request["RequestItems"].items()
+        found = [self._items[key] for key in map(_key, wanted["Keys"]) if key in self._items]
+        return 200, {"Responses": {table: found}, "UnprocessedKeys": {}}
+
+    def _put_batch(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        ((_, puts),) = request["RequestItems"].items()
+        for put in puts:
+            item = put["PutRequest"]["Item"]
+            self._items[_key(item)] = item
+        return 200, {"UnprocessedItems": {}}
+
+    def _update(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        names, values = request["ExpressionAttributeNames"], request["ExpressionAttributeValues"]
+        form = _expression(request["UpdateExpression"], request["ConditionExpression"])
+        let_through, item = self._write(
+            _key(request["Key"]),
+            Write(
+                {names[name]: values[value] for name, value in form.sets},
+                tuple(names[name] for name in form.removes),
+                tuple((names[name], comparison, values[value]) for name, comparison, value in form.conditions),
+            ),
+        )
+        if let_through:
+            return 200, {"Attributes": item}
+        refusal = {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}
+        return 400, refusal | ({} if item is None else {"Item": item}) | {"message": "The conditional request failed"}
+
+    def _execute(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        responses = []
+        for one in request["Statements"]:
+            form = _statement(one["Statement"])
+            given = iter(one["Parameters"])
+            sets = {name: next(given) for name, _ in form.sets}
+            pk, sk = next(given)["S"], next(given)["S"]
+            conditions = tuple((name, comparison, next(given)) for name, comparison, _ in form.conditions)
+            let_through, item = self._write((pk, sk), Write(sets, form.removes, conditions))
+            found = {} if item is None else {"Item": item}
+            refusal = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
+            responses.append({"TableName": "ledger", **(found if let_through else {"Error": refusal | found})})
+        return 200, {"Responses": responses}
+
+    def _write(self, key: Key, write: Write) -> tuple[bool, Item | None]:
+        """Update an item if it is there and its conditions hold; tell whether, and the item as it then is."""
+        old = self._items.get(key)
+        if old is None or not all(
+            _COMPARE[comparison](int(old[name]["N"]), int(value["N"])) for name, comparison, value in write.conditions
+        ):
+            return False, old
+        kept = {name: value for name, value in old.items() if name not in write.removes}
+        new = kept | dict(write.sets) | {"version": {"N": str(int(old["version"]["N"]) + 1)}}
+        self._items[key] = new
+        return True, new
+
+
+def _key(item: Mapping[str, Any]) -> Key:
+    return item["pk"]["S"], item["sk"]["S"]
+
+
+class _Connection(asyncio.Protocol):
+    """One connection of a client's pool: one call after the other."""
+
+    def __init__(self, store: Store, service_ms: float) -> None:
+        self._store = store
+        self._service_seconds = service_ms / 1000
+        self._received = b""
+        self._transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
+        }
+        if len(body) < int(headers[b"content-length"]):
+            if headers.get(b"expect") and not body:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return
+        self._received = b""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._service_seconds
+        operation = headers[b"x-amz-target"].decode().rpartition(".")[2]
+        status, answer = self._store.answer(operation, from_json(body))
+        text = to_json(answer)
+        reply = (
+            f"HTTP/1.1 {status} OK\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {len(text)}\r\n\r\n"
+        )
+        loop.call_at(due, self._transport.write, reply.encode() + text)
+
+
+async def _serve(service_ms: float) -> None:
+    store = Store()
+    server = await asyncio.get_running_loop().create_server(lambda: _Connection(store, service_ms), HOST, 0)
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - how the parent learns the port
+    # It ends with its parent, also with one that was killed: then this end of the pipe is closed.
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+@contextlib.contextmanager
+def running(service_ms: float) -> Iterator[str]:
+    """Run the stand-in until the block ends; give its URL.
+
+    Parameters
+    ----------
+    service_ms
+        What every call takes, from its arrival to its answer; 0 for no wait at all.
+    """
+    command = [sys.executable, "-m", "tests.benchmarks.dynamodb_stand_in", str(service_ms)]
+    kept = {"PATH": os.environ["PATH"]}
+    with subprocess.Popen(  # noqa: S603 - this very module
+        command, cwd=ROOT, env=kept, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the stand-in has no pipes")
+        try:
+            yield f"http://{HOST}:{int(process.stdout.readline())}"
+        finally:
+            process.stdin.close()
+            process.wait(10)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(float(sys.argv[1])))

@@ -1,0 +1,186 @@
+"""The whole service in one process, with all that it uses counted: its real handlers, between them what AWS would do.
+
+Handlers are called with what the template's stream mappings, rules and queues would hand them, each change and each
+message alone: that is the dearest way, batches cost less. The table is an emulator's; bus, queue, scheduler and live
+sockets only take note. Timers fire when they are asked to, on a clock that is set to when they are due.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
+
+from moto.events.models import EventPattern
+
+from local.handlers import load_handler
+from tests.benchmarks.metering import Meter, Usage
+from tests.factories import Context, Reply, api_event, call_api, fresh_name
+from tests.reactions import Clock, FakeClient, a_bus, a_queue, a_scheduler
+from tests.template.template import resources, target
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+STATUS_ROUTE: Final = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
+STATUSES_ROUTE: Final = "POST /v1/executions/{executionId}/statuses"
+_ADVANCE_QUEUE: Final = "AdvanceQueue"
+_FUNCTIONS: Final = (
+    "executions",
+    "report_status",
+    "notifier",
+    "retry_scheduler",
+    "retry_dispatcher",
+    "workflow_advancer",
+)
+_QUEUE_REQUESTS_A_MESSAGE: Final = 2
+"""Lambda receives a message and deletes it; a queue's owner pays for both."""
+
+
+@cache
+def _patterns(function: str) -> list[EventPattern]:
+    """What a function's stream mapping lets through."""
+    logical_id = "".join(part.capitalize() for part in function.split("_")) + "Function"
+    (mapping,) = (
+        one
+        for one in resources("AWS::Lambda::EventSourceMapping").values()
+        if target(one["FunctionName"]) == logical_id and "StartingPosition" in one
+    )
+    return [EventPattern.load(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+
+
+@cache
+def _advancing_patterns() -> list[EventPattern]:
+    """Which events the rules hand on to the advancer."""
+    return [
+        EventPattern.load(json.dumps(rule["EventPattern"]))
+        for rule in resources("AWS::Events::Rule").values()
+        if any(target(one["Arn"]) == _ADVANCE_QUEUE for one in rule["Targets"] if isinstance(one["Arn"], dict))
+    ]
+
+
+@dataclass
+class Service:
+    """The service over one table of an emulator; make it with `metered_service`."""
+
+    meter: Meter
+    bus: FakeClient = field(default_factory=a_bus)
+    queue: FakeClient = field(default_factory=a_queue)
+    scheduler: FakeClient = field(default_factory=a_scheduler)
+    watchers: FakeClient = field(default_factory=lambda: FakeClient(post_to_connection={}))
+    clock: Clock = field(default_factory=Clock)
+    claims: Mapping[str, str] = field(default_factory=dict)
+    log_size: Callable[[], int] = lambda: 0
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[Usage]:
+        """Count what is used in the block, and nothing of before."""
+        usage = self.meter.usage = Usage()
+        for client in (self.bus, self.queue, self.scheduler, self.watchers):
+            client.calls.clear()
+        log_size = self.log_size()
+        yield usage
+        usage.log_bytes = self.log_size() - log_size
+        usage.events = sum(len(request["Entries"]) for request in self.bus.requests("put_events"))
+        usage.queue_requests += len(self.queue.requests("send_message_batch"))
+        usage.live_messages = len(self.watchers.requests("post_to_connection"))
+        self.meter.usage = Usage()
+
+    def create(self, execution_id: str, *tasks: Any) -> Reply:
+        """Create an execution, and let everything follow from it."""
+        body = {"executionId": execution_id, "tasks": list(tasks)}
+        reply = self._call("executions", "POST /v1/executions", {}, body)
+        self.settle()
+        return reply
+
+    def report(self, execution_id: str, task_id: str, status: str, **fields: Any) -> Reply:
+        """Report on a task, and let everything follow from it but what waits for its time."""
+        reply = self.report_only(execution_id, task_id, status, **fields)
+        self.settle()
+        return reply
+
+    def report_only(self, execution_id: str, task_id: str, status: str, **fields: Any) -> Reply:
+        """Report on a task; what follows from it waits for `settle`."""
+        path = {"executionId": execution_id, "taskId": task_id}
+        return self._call("report_status", STATUS_ROUTE, path, {"status": status, **fields})
+
+    def report_all(self, execution_id: str, reports: list[dict[str, Any]]) -> Reply:
+        """Report on many tasks in one request; what follows from it waits for `settle`."""
+        return self._call("report_status", STATUSES_ROUTE, {"executionId": execution_id}, {"statuses": reports})
+
+    def settle(self) -> None:
+        """Let everything follow from what has changed, but what waits for its time."""
+        told = len(self.bus.calls)
+        while self.meter.stream or told < len(self.bus.calls):
+            while self.meter.stream:
+                record: Any = self.meter.stream.pop(0)
+                for function in ("notifier", "retry_scheduler"):
+                    if any(pattern.matches_event(record) for pattern in _patterns(function)):
+                        self._invoke(function, {"Records": [record]})
+            for _, request in self.bus.calls[told:]:
+                for entry in request["Entries"]:
+                    self._hand_on(entry)
+            told = len(self.bus.calls)
+
+    def fire_timers(self) -> int:
+        """Let the timers that were armed fire, each when it is due, and everything follow from it; tell how many."""
+        sent = [entry for request in self.queue.requests("send_message_batch") for entry in request["Entries"]]
+        for entry in sent:
+            self.clock.now = max(self.clock.now, json.loads(entry["MessageBody"])["due"])
+            self._take("retry_dispatcher", entry["MessageBody"])
+        self.settle()
+        return len(sent)
+
+    def _hand_on(self, entry: Mapping[str, Any]) -> None:
+        event: Any = {
+            "source": entry["Source"],
+            "detail-type": entry["DetailType"],
+            "detail": json.loads(entry["Detail"]),
+        }
+        if any(pattern.matches_event(event) for pattern in _advancing_patterns()):
+            self.meter.usage.queue_requests += 1
+            self._take("workflow_advancer", json.dumps(event))
+
+    def _take(self, function: str, message: str) -> None:
+        self.meter.usage.queue_requests += _QUEUE_REQUESTS_A_MESSAGE
+        self._invoke(function, {"Records": [{"messageId": fresh_name(), "body": message}]})
+
+    def _call(self, function: str, route: str, path: Mapping[str, str], body: Any) -> Reply:
+        self.meter.usage.requests += 1
+        self.meter.usage.invocations[function] += 1
+        claims = {"scope": "tasklatch/report tasklatch/read tasklatch/manage", **self.claims}
+        event = api_event(route, path=path, body=body, claims=claims)
+        reply = call_api(load_handler(function).handler, event, Context(60_000))
+        if reply.status not in (200, 201):
+            raise RuntimeError(f"{function} answered {reply.status}: {reply.text}")
+        return reply
+
+    def _invoke(self, function: str, event: dict[str, Any]) -> None:
+        self.meter.usage.invocations[function] += 1
+        answer = load_handler(function).handler(event, Context(60_000))
+        if answer["batchItemFailures"]:
+            raise RuntimeError(f"{function} did not serve {event}")
+
+
+@contextlib.contextmanager
+def metered_service(client: "DynamoDBClient", table: str) -> Iterator[Service]:
+    """Give the handlers clients that count, until the block ends."""
+    meter = Meter(client, table)
+    service = Service(meter)
+    given = {
+        "dynamodb": meter.metered,
+        "events": lambda: service.bus,
+        "sqs": lambda: service.queue,
+        "scheduler": lambda: service.scheduler,
+        "live_callback": lambda _url: service.watchers,
+        "system_clock": service.clock,
+    }
+    with contextlib.ExitStack() as replaced:
+        for function in _FUNCTIONS:
+            module = load_handler(function)
+            for name, value in given.items():
+                if hasattr(module, name):
+                    replaced.enter_context(mock.patch.object(module, name, value))
+        yield service

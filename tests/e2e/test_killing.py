@@ -1,0 +1,225 @@
+"""Functions are killed at work, and the emulator is stopped under them: a replay ends as it had to all the same.
+
+A killed function is what Lambda calls an exited runtime: a caller sends again, a stream's batch and a queue's messages
+come again. On AWS a message comes again after six times its function's time-out; so that a test need not wait for
+minutes, the queues of its cloud show it again after a few seconds.
+
+What the emulator does not show: it keeps its state only when it is stopped in order, so it is ended by SIGTERM, which
+leaves its functions no time to end; AWS has no such moment. Stopped, it forgets what it was about to hand over.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from threading import Event, Thread
+from typing import Any, Final
+from uuid import uuid4
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local import replay as replays
+from local.__main__ import bring_up
+from local.api import Api
+from local.cloud import Cloud
+from local.delivery_plan import make_plan
+from local.replay import SAMPLE_TRACE, queue_of, replay
+from local.stack import Home, Stack
+from local.trace import read_trace
+from local.worker import Assignment, WorkQueue
+
+PROVES: Final = bool(os.environ.get("TASKLATCH_PROVE"))
+SEEDS: Final = (1, 2, 3, 4) if PROVES else (1,)
+VICTIMS: Final = (
+    "report_status",
+    "notifier",
+    "retry_scheduler",
+    "retry_dispatcher",
+    "workflow_advancer",
+    "executions",
+)
+VISIBLE_AGAIN_SECONDS: Final = 8
+_BETWEEN_KILLS: Final = (0.1, 0.6)
+_DOWN_SECONDS: Final = 240.0
+_BETWEEN_RUNS: Final = 15.0
+
+
+@pytest.fixture
+def stack(stack: Stack) -> Iterator[Stack]:
+    """The cloud, with queues that show a message again soon after its function was killed."""
+    sqs = stack.aws("sqs")
+    names = ("TimerQueue", "AdvanceQueue")
+    before = {name: _visibility(sqs, stack.queues[name]) for name in names}
+    for name in names:
+        _let_be_visible(sqs, stack.queues[name], str(VISIBLE_AGAIN_SECONDS))
+    yield stack
+    for name, seconds in before.items():
+        _let_be_visible(sqs, stack.queues[name], seconds)
+
+
+def _visibility(sqs: Any, url: str) -> str:
+    wanted = "VisibilityTimeout"
+    found: str = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[wanted])["Attributes"][wanted]
+    return found
+
+
+def _let_be_visible(sqs: Any, url: str, seconds: str) -> None:
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": seconds})
+
+
+@dataclass
+class Killer:
+    """Kills the processes of functions, one after the other, at moments that a seed draws.
+
+    Attributes
+    ----------
+    killed
+        How many processes of each function.
+    """
+
+    cloud: Cloud
+    names: dict[str, str]
+    seed: int
+    killed: Counter[str] = field(default_factory=Counter)
+    _over: Event = field(default_factory=Event)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Kill until the block ends."""
+        thread = Thread(target=self._run, name="killer")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _run(self) -> None:
+        draw = Random(self.seed)  # noqa: S311 - guards nothing
+        while not self._over.wait(draw.uniform(*_BETWEEN_KILLS)):
+            running = [(pid, name) for pid, name in self._processes() if name in VICTIMS]
+            if running:
+                # Whichever has been killed least often, so that each has its turn
+                least = min(self.killed[name] for _, name in running)
+                pid, name = draw.choice([one for one in running if self.killed[one[1]] == least])
+                os.kill(pid, signal.SIGKILL)
+                self.killed[name] += 1
+
+    def _processes(self) -> Iterator[tuple[int, str]]:
+        """The emulator's own children that run functions, and which; dead ones that nobody has noticed left out."""
+        shown = subprocess.run(  # noqa: S603 - the arguments are ours
+            ["ps", "-o", "pid=,stat=,args=", "--ppid", str(self.cloud.pid)],  # noqa: S607 - found on the PATH
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+        for line in shown.splitlines():
+            pid, status, command = line.split(maxsplit=2)
+            for folder, name in self.names.items():
+                if not status.startswith("Z") and f"ministack-lambda-{name}-" in command:
+                    yield int(pid), folder
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_replay_ends_right_though_functions_are_killed(
+    seed: int, stack: Stack, home: Home, record_property: Callable[[str, object], None]
+) -> None:
+    # given
+    cloud = Cloud.running(home)
+    assert cloud is not None
+    killer = Killer(cloud, dict(stack.functions), seed)
+    plan = make_plan(read_trace(SAMPLE_TRACE), chaos=0.6, seed=seed, ends="COMPLETED")
+    logged = home.log.stat().st_size
+
+    # when
+    execution_id = f"killed-{uuid4()}"
+    with Api(stack) as api, queue_of(stack, api, execution_id) as queue, killer.at_work():
+        outcome = replay(api, plan, queue, execution_id)
+
+    # then
+    assert outcome.differences == []
+    assert set(killer.killed) == set(VICTIMS)
+    with home.log.open("rb") as log:
+        log.seek(logged)
+        in_the_middle = log.read().count(b"Worker process died")
+    record_property("killed", dict(killer.killed))
+    record_property("of them at work", in_the_middle)
+    record_property("deliveries", f"{len(outcome.answers)} in {outcome.seconds:.0f} s")
+
+
+class _PatientQueue(WorkQueue):
+    """A queue whose taker waits while it cannot be reached."""
+
+    def take(self, wait_seconds: int = 1, at_most: int = 1) -> Iterator[Assignment]:
+        try:
+            yield from super().take(wait_seconds, at_most)
+        except (BotoCoreError, ClientError):
+            Event().wait(0.5)
+
+    def delete(self, assignment: Assignment) -> None:
+        for _ in range(int(_DOWN_SECONDS * 2)):
+            try:
+                super().delete(assignment)
+            except BotoCoreError:
+                Event().wait(0.5)
+            else:
+                return
+
+
+def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
+    stack: Stack, home: Home, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    # given: a safety net that has to wait for what is overdue
+    monkeypatch.setattr(replays, "_STALL_SECONDS", _DOWN_SECONDS)
+    plan = make_plan(read_trace(SAMPLE_TRACE), chaos=0.6, seed=5, ends="COMPLETED")
+    under_way, over = Event(), Event()
+
+    def look(counts: dict[str, int]) -> None:
+        if counts.get("COMPLETED", 0) >= len(plan.tasks) // 4:
+            under_way.set()
+
+    # when
+    execution_id = f"stopped-{uuid4()}"
+    with (
+        Api(stack, deadline_seconds=_DOWN_SECONDS) as api,
+        queue_of(stack, api, execution_id) as plain,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        queue = _PatientQueue(plain._sqs, plain._url, api)
+        replaying = pool.submit(replay, api, plan, queue, execution_id, on_counts=look)
+        assert under_way.wait(_DOWN_SECONDS)
+        cloud = Cloud.running(home)
+        assert cloud is not None
+        was_over = replaying.done()
+        cloud.stop(home)
+        again = bring_up(home)
+        driving = pool.submit(_drive_on, again, over)
+        try:
+            outcome = replaying.result()
+        finally:
+            over.set()
+
+    # then
+    assert not was_over
+    assert again.api_url == stack.api_url
+    assert outcome.differences == []
+    record_property("found by the safety net", driving.result())
+    record_property("deliveries", f"{len(outcome.answers)} in {outcome.seconds:.0f} s")
+
+
+def _drive_on(stack: Stack, over: Event) -> dict[str, int]:
+    """Run the safety net now and then, as its schedule does every five minutes; count what it drove on."""
+    found: Counter[str] = Counter()
+    functions = stack.aws("lambda")
+    while not over.wait(_BETWEEN_RUNS):
+        answer = functions.invoke(FunctionName=stack.functions["reconciler"], Payload=b"{}")
+        told = json.loads(answer["Payload"].read())
+        found.update({name: told[name] for name in ("overdue_tasks", "stuck_executions")})
+    return dict(found)

@@ -1,0 +1,165 @@
+"""What reports, retries and whole task lives cost: calls and units, counted by the rules that DynamoDB bills by."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tasklatch.aws import keys
+from tests.benchmarks.metered_service import Service, metered_service
+from tests.benchmarks.metering import item_size
+from tests.factories import a_task, stored_item
+from tests.integration.emulators import Table
+
+HISTORY: Final = "batch_write_item"
+
+
+@pytest.fixture
+def service(statements_table: Table, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The service, on a tenant of its own, with all that it uses counted."""
+    monkeypatch.setenv("TENANT_CLAIM", "tenant")
+    with metered_service(statements_table.client, "ledger") as metered:
+        metered.claims = {"tenant": statements_table.tenant}
+        yield metered
+
+
+def create(service: Service, count: int) -> list[str]:
+    task_ids = [f"task-{number}" for number in range(count)]
+    service.create("nightly", *({"taskId": task_id} for task_id in task_ids))
+    return task_ids
+
+
+def test_a_report_is_one_call_and_one_write_unit(service: Service) -> None:
+    # given
+    task_id, _ = create(service, 2)
+
+    # when
+    with service.used() as used:
+        service.report_only("nightly", task_id, "IN_PROGRESS", attempt=1)
+
+    # then
+    assert used.calls == {"update_item": 1}
+    assert (used.write_units, used.index_units, used.read_units) == (1, 0, 0)
+
+
+def test_a_success_also_leaves_the_list_of_open_tasks(service: Service) -> None:
+    # given
+    task_id, _ = create(service, 2)
+
+    # when
+    with service.used() as used:
+        service.report_only("nightly", task_id, "COMPLETED", attempt=1)
+
+    # then
+    assert used.calls == {"update_item": 1}
+    assert (used.write_units, used.index_units, used.read_units) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
+def test_a_report_that_changes_nothing_costs_its_entry_in_the_history_besides(service: Service, status: str) -> None:
+    # given
+    task_id, _ = create(service, 2)
+    service.report("nightly", task_id, "COMPLETED", attempt=1)
+
+    # when
+    with service.used() as used:
+        service.report("nightly", task_id, status, attempt=1)
+
+    # then
+    assert used.calls == {"update_item": 1, HISTORY: 1}
+    assert (used.write_units, used.index_units, used.read_units) == (2, 0, 0)
+    assert used.invocations == {"report_status": 1}
+
+
+def test_an_applied_report_costs_its_entry_in_the_history_and_one_event(service: Service) -> None:
+    # given
+    task_id, _ = create(service, 2)
+
+    # when
+    with service.used() as used:
+        service.report("nightly", task_id, "IN_PROGRESS", attempt=1)
+
+    # then
+    assert used.calls == {"update_item": 1, HISTORY: 1, "query": 1}
+    assert (used.write_units, used.index_units) == (2, 0)
+    assert used.events == 1
+    assert used.invocations == {"report_status": 1, "notifier": 1}
+
+
+def test_a_retry_costs_four_write_units_and_three_queue_requests(service: Service) -> None:
+    # given
+    task_id, _ = create(service, 2)
+
+    # when
+    with service.used() as used:
+        service.report("nightly", task_id, "FAILED", attempt=1)
+        fired = service.fire_timers()
+
+    # then
+    assert fired == 1
+    assert (used.write_units, used.index_units) == (4, 0)
+    assert used.events == 2
+    assert used.queue_requests == 3
+    assert used.invocations == {"report_status": 1, "notifier": 2, "retry_scheduler": 1, "retry_dispatcher": 1}
+
+
+def test_a_task_s_whole_life_costs_eight_write_units_and_two_of_the_index(service: Service) -> None:
+    # given
+    count = 10
+
+    # when
+    with service.used() as used:
+        for task_id in create(service, count):
+            service.report("nightly", task_id, "IN_PROGRESS", attempt=1)
+            service.report("nightly", task_id, "COMPLETED", attempt=1)
+
+    # then: each is put, scheduled, begun and completed, and each of these is kept in its history
+    the_execution = (2, 1)
+    assert (used.write_units - the_execution[0], used.index_units - the_execution[1]) == (8 * count, 2 * count)
+
+
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED"])
+def test_a_report_costs_the_same_in_an_execution_of_any_size(
+    service: Service, statements_table: Table, status: str
+) -> None:
+    # given
+    few = create(service, 10)
+    with service.used() as in_small:
+        service.report("nightly", few[0], status, attempt=1)
+    more = (a_task(tenant=statements_table.tenant, task_id=f"task-{number}") for number in range(10, 400))
+    statements_table.put(*map(stored_item, more))
+
+    # when
+    with service.used() as in_large:
+        service.report("nightly", few[1], status, attempt=1)
+
+    # then
+    assert in_large == in_small
+
+
+def test_the_longest_message_costs_one_write_unit_more(service: Service, statements_table: Table) -> None:
+    # given
+    task_id, _ = create(service, 2)
+
+    # when
+    with service.used() as used:
+        service.report_only("nightly", task_id, "IN_PROGRESS", attempt=1, message="x" * 1024)
+
+    # then
+    stored = statements_table.item(keys.execution_pk(statements_table.tenant, "nightly"), keys.task_sk(task_id))
+    assert stored is not None
+    assert 1024 < item_size(stored) <= 2048
+    assert used.write_units == 2
+
+
+def test_hundred_reports_are_four_calls_and_hundred_write_units(service: Service) -> None:
+    # given
+    task_ids = create(service, 100)
+
+    # when
+    with service.used() as used:
+        service.report_all("nightly", [{"taskId": name, "status": "IN_PROGRESS", "attempt": 1} for name in task_ids])
+
+    # then
+    assert used.calls == {"batch_execute_statement": 4}
+    assert (used.write_units, used.index_units, used.read_units) == (100, 0, 0)

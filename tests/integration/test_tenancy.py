@@ -1,0 +1,586 @@
+"""Tenants are apart: no route lets one see, change or even ask for what is another's, whatever the ids."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from local.handlers import load_handler
+from tasklatch.aws import clients, keys
+from tasklatch.http import routes
+from tasklatch.settings import settings
+from tests.api_gateway import HttpApi, operations
+from tests.factories import ALL_SCOPES, Context, Reply, fresh_name
+from tests.fuzzing import check_reply, good_body
+from tests.reactions import FakeClient
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+SECRET: Final = "this-is-of-the-other-tenant"
+PROTECTED: Final = sorted(key for key, (_, operation) in operations().items() if operation.scope is not None)
+MAKES_ONES_OWN: Final = frozenset({"POST /v1/executions", "POST /forge/scans", "POST /api/flow-executions"})
+"""These create: with the id of another's execution too, since each tenant has names of its own."""
+
+LISTS: Final = frozenset({"GET /v1/executions", "GET /api/flow-executions", "GET /api/task-executions"})
+"""These answer with a list, which is empty."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """By what a tenant's things are called: the same shape whether they exist or not."""
+
+    execution_id: str
+    scan_id: str
+    flow_execution_id: str
+    task_id: str
+    flow_id: str
+    task_execution_id: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent to a route."""
+
+    query: Mapping[str, str]
+    body: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """Two tenants of one deployment, and what the other one has."""
+
+    api: HttpApi
+    client: "DynamoDBClient"
+    mine: str
+    other: str
+    theirs: Names
+
+    def session(self, tenant: str) -> httpx.Client:
+        return self.api.caller(tenant)
+
+    def items(self) -> dict[tuple[str, str], Any]:
+        """All of the table, but what the tenant who calls has of his own."""
+        pages = self.client.get_paginator("scan").paginate(TableName="ledger", ConsistentRead=True)
+        found = [item for page in pages for item in page["Items"]]
+        return {(item["pk"]["S"], item["sk"]["S"]): item for item in found if f"#{self.mine}#" not in item["pk"]["S"]}
+
+    def own_items(self) -> list[str]:
+        pages = self.client.get_paginator("scan").paginate(TableName="ledger", ConsistentRead=True)
+        found = [item["pk"]["S"] for page in pages for item in page["Items"]]
+        return [pk for pk in found if f"#{self.mine}#" in pk]
+
+
+@pytest.fixture
+def tenants(http_api: HttpApi, ministack: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> Tenants:
+    """Two tenants; the other one has an execution, a Forge scan and a flow execution, all of which have gone on."""
+    monkeypatch.setenv("TENANT_CLAIM", "org")
+    settings.cache_clear()
+    mine, other = fresh_name(), fresh_name()
+    http_api.tokens = {name: {"scope": ALL_SCOPES, "org": name} for name in (mine, other)}
+    names = some_names()
+    session = http_api.caller(other)
+    tasks = [{"taskId": names.task_id, "input": {"text": SECRET}}, {"taskId": "waits", "dependsOn": [names.task_id]}]
+    created = session.post(
+        "/v1/executions",
+        json={"executionId": names.execution_id, "name": SECRET, "metadata": {"text": SECRET}, "tasks": tasks},
+    )
+    assert created.status_code == 201
+    path = f"/v1/executions/{names.execution_id}/tasks/{names.task_id}"
+    done = {"status": "COMPLETED", "message": SECRET, "output": {"text": SECRET}, "label": SECRET}
+    reported = session.post(f"{path}/status", json=done).json()
+    late = {"status": "FAILED", "attempt": 1, "message": SECRET}
+    assert session.post(f"{path}/status", json=late).json()["verdict"] == "ignored_after_success"
+    scan = {"connectionId": SECRET, "scanId": names.scan_id, "tasks": [{"taskId": names.task_id}]}
+    assert session.post("/forge/scans", json=scan).status_code == 201
+    flow = {"flow_id": names.flow_id, "input": {"text": SECRET}, "task_names": [names.task_id]}
+    flow_execution_id = session.post("/api/flow-executions", json=flow).json()["id"]
+    theirs = Names(
+        names.execution_id,
+        names.scan_id,
+        flow_execution_id,
+        names.task_id,
+        names.flow_id,
+        reported["task"]["taskExecutionId"],
+    )
+    return Tenants(http_api, ministack, mine, other, theirs)
+
+
+def some_names() -> Names:
+    """Names that exist nowhere; the id of the attempt is of the shape that the service issues."""
+    return Names(
+        execution_id=fresh_name(),
+        scan_id=fresh_name(),
+        flow_execution_id=str(uuid4()),
+        task_id=str(uuid4()),
+        flow_id=str(uuid4()),
+        task_execution_id="00000100-0000-8000-8000-000000000000",
+    )
+
+
+def request_on(key: str, names: Names) -> Request:
+    """A good request to a route about these names.
+
+    Raises
+    ------
+    KeyError
+        If there is no case for the route: a new one needs a case here.
+    """
+    executed = {"executionId": names.execution_id, "taskId": names.task_id}
+    scanned = {"executionId": names.scan_id, "taskId": names.task_id}
+    task = {"taskId": names.task_id}
+    of_flow = {"flow_execution_id": names.flow_execution_id, "task_name": names.task_id}
+    found: dict[str, Request] = {
+        "POST /v1/executions": Request({}, {"executionId": names.execution_id, "tasks": [task]}),
+        "POST /v1/executions/{executionId}/tasks": Request({}, {"tasks": [{**task, "dependsOn": [names.task_id]}]}),
+        "POST /v1/executions/{executionId}/cancel": Request({}, {}),
+        "POST /v1/executions/{executionId}/retry": Request({}, None),
+        "POST /v1/executions/{executionId}/watch": Request({}, None),
+        "GET /v1/executions": Request({}, None),
+        "GET /v1/executions/{executionId}": Request({}, None),
+        "GET /v1/executions/{executionId}/tasks": Request({}, None),
+        "GET /v1/executions/{executionId}/tasks/{taskId}": Request({}, None),
+        "GET /v1/executions/{executionId}/tasks/{taskId}/history": Request({}, None),
+        "POST /v1/executions/{executionId}/tasks/{taskId}/status": Request({}, {"status": "FAILED", "attempt": 1}),
+        "POST /v1/executions/{executionId}/tasks/{taskId}/heartbeat": Request({}, {"attempt": 1}),
+        "POST /v1/executions/{executionId}/statuses": Request(
+            {},
+            {
+                "statuses": [
+                    {**task, "status": "FAILED", "attempt": 1},
+                    {**task, "status": "COMPLETED"},
+                    {**task, "status": "COMPLETED", "taskExecutionId": names.task_execution_id},
+                ]
+            },
+        ),
+        "POST /forge/updateTaskStatus": Request({}, good_body("POST /forge/updateTaskStatus", scanned)),
+        "POST /forge/scans": Request({}, good_body("POST /forge/scans", scanned)),
+        "POST /forge/children": Request({}, good_body("POST /forge/children", scanned)),
+        "POST /api/flow-executions": Request(
+            {}, {"flow_id": names.flow_id, "input": {}, "task_names": [names.task_id]}
+        ),
+        "GET /api/flow-executions": Request({"flow_id": names.flow_id}, None),
+        "GET /api/flow-executions/{flow_execution_id}": Request({}, None),
+        "DELETE /api/flow-executions/{flow_execution_id}": Request({}, None),
+        "POST /api/flow-executions/{flow_execution_id}/cancel": Request({}, None),
+        "POST /api/flow-executions/{flow_execution_id}/task-status": Request(
+            {}, good_body("POST /api/flow-executions/{flow_execution_id}/task-status", executed)
+        ),
+        "GET /api/task-executions": Request(of_flow, None),
+    }
+    return found[key]
+
+
+def call(session: httpx.Client, key: str, names: Names, **headers: str) -> Reply:
+    """Send a route a good request about these names."""
+    method, _, path = key.partition(" ")
+    asked = request_on(key, names)
+    values = {
+        "executionId": names.execution_id,
+        "flow_execution_id": names.flow_execution_id,
+        "taskId": names.task_id,
+    }
+    url = path.format(**{name: quote(value, safe="") for name, value in values.items()})
+    response = session.request(method, url, params=asked.query, json=asked.body, headers=headers)
+    reply = Reply(response.status_code, response.headers, response.text)
+    check_reply(key, reply)
+    return reply
+
+
+def shape(reply: Reply, names: Names) -> tuple[int, str]:
+    """An answer without what is told apart by name, time or request."""
+    text = reply.text
+    for name in sorted(vars(names).values(), key=len, reverse=True):
+        text = text.replace(name, "NAME")
+    text = text.replace(str(reply.headers["x-request-id"]), "REQUEST")
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID", text)
+    return reply.status, re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+
+
+@contextmanager
+def requests_to_the_table() -> Iterator[list[str]]:
+    """What the handlers ask the table for, as text."""
+    asked: list[str] = []
+    events = clients.dynamodb().meta.events
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        asked.append(json.dumps(params, default=str))
+
+    events.register("provide-client-params.dynamodb", note)
+    try:
+        yield asked
+    finally:
+        events.unregister("provide-client-params.dynamodb", note)
+
+
+def check_nothing_of_the_other(tenants: Tenants, key: str) -> None:
+    """Call a route about what is the other tenant's, and check that it makes no difference that it is there."""
+    session = tenants.session(tenants.mine)
+    nowhere = some_names()
+    before = tenants.items()
+    with requests_to_the_table() as asked:
+        met = call(session, key, tenants.theirs)
+        missed = call(session, key, nowhere)
+    if key in MAKES_ONES_OWN:
+        assert met.status == 201
+    elif key in LISTS:
+        assert (met.status, next(iter(met.body.values())) if isinstance(met.body, dict) else met.body) == (200, [])
+    elif key == "POST /v1/executions/{executionId}/statuses":
+        assert [one["status"] for one in met.body["results"]] == [404, 404, 409]
+    else:
+        assert met.status == 404
+    assert shape(met, tenants.theirs) == shape(missed, nowhere), "as if it existed nowhere"
+    assert SECRET not in met.text
+    assert tenants.other not in met.text + str(met.headers)
+    assert tenants.items() == before, "nothing is written"
+    assert asked
+    assert tenants.other not in "".join(asked), "nor asked for"
+    if key not in MAKES_ONES_OWN:
+        assert tenants.own_items() == [], "nothing is begun for oneself either"
+
+
+@pytest.mark.parametrize("key", PROTECTED)
+def test_no_route_reaches_what_is_another_tenants(tenants: Tenants, key: str) -> None:
+    check_nothing_of_the_other(tenants, key)
+
+
+@pytest.mark.parametrize("key", PROTECTED)
+def test_route_that_forgot_the_tenant_would_be_found(
+    tenants: Tenants, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check itself: were everybody taken for the other tenant, it would fail for each route."""
+    monkeypatch.setattr(routes, "tenant_of", lambda *_: tenants.other)
+
+    with pytest.raises(AssertionError):
+        check_nothing_of_the_other(tenants, key)
+
+
+@pytest.mark.parametrize("key", PROTECTED)
+@pytest.mark.parametrize("org", [None, "", "x\ny", "x" * 129, "\x00"])
+def test_token_that_names_no_tenant_opens_nothing(tenants: Tenants, key: str, org: str | None) -> None:
+    # given
+    tenants.api.tokens = {"nobody": {"scope": ALL_SCOPES} | ({} if org is None else {"org": org})}
+    session = tenants.session("nobody")
+
+    # when
+    with requests_to_the_table() as asked:
+        reply = call(session, key, tenants.theirs)
+
+    # then
+    assert reply.status == 403
+    assert asked == []
+
+
+@pytest.mark.parametrize("key", PROTECTED)
+def test_route_needs_its_own_scope(tenants: Tenants, key: str) -> None:
+    """API Gateway asks for it; the handler does not rely on that."""
+    # given a token with every other scope, and names that are almost the right one
+    scope = str(operations()[key][1].scope)
+    others = [one for one in ALL_SCOPES.split() if one != scope] + [f"{scope}s", scope.upper(), f"x{scope}"]
+    function = load_handler(operations()[key][0])
+    event = {
+        "routeKey": key,
+        "requestContext": {
+            "requestId": "r",
+            "authorizer": {"jwt": {"claims": {"scope": " ".join(others), "org": tenants.other}}},
+        },
+    }
+
+    # when
+    with requests_to_the_table() as asked:
+        refused = function.handler(event, Context())
+        event["requestContext"] = {"requestId": "r"}
+        nameless = function.handler(event, Context())
+
+    # then
+    assert (refused["statusCode"], nameless["statusCode"], asked) == (403, 401, [])
+
+
+# ---------------------------------------------------------------- crafted ids
+
+CRAFTED: Final = [
+    "EXEC",
+    "GROUP",
+    "TASK#x",
+    "TASK",
+    "x",
+    "x#y",
+    "x%23y",
+    "x%2523y",
+    "x%y",
+    "x%25y",
+    "#",
+    "%",
+    "%23",
+    "x#",
+    "#x",
+    "x#1",
+    "INPUT#x",
+    "OUTPUT#x#1#0123456789abcdef",
+    "WAITS#x",
+    "NEXT#x#x",
+    " ",
+    "x ",
+    " x",
+    "X",
+    "é",
+    "e\u0301",
+    "е",  # noqa: RUF001 - Cyrillic, on purpose
+    "ｅ",  # noqa: RUF001 - of full width, on purpose
+    "x\u200b",
+    "\u202ex",
+    "\U0010ffff",
+    "default",
+    "a" * 255,
+    "#" * 255,
+    "\U0001f600" * 225,
+    "..",
+    "a/b",
+    '"',
+    "'",
+    "\\",
+    "${x.output.a}",
+    "*",
+    "null",
+]
+
+
+def test_crafted_task_ids_are_as_many_tasks(tenants: Tenants) -> None:
+    # given one execution with all of them
+    session, execution = tenants.session(tenants.mine), "/v1/executions/crafted"
+    tasks = [{"taskId": name, "input": {"of": name.encode().hex()}} for name in CRAFTED]
+    assert session.post("/v1/executions", json={"executionId": "crafted", "tasks": tasks}).status_code == 201
+
+    # when each succeeds with an output of its own, and one late failure is told of each
+    outputs = [{"taskId": name, "status": "COMPLETED", "output": {"by": name.encode().hex()}} for name in CRAFTED]
+    late = [{"taskId": name, "status": "FAILED", "attempt": 1, "message": name.encode().hex()} for name in CRAFTED]
+    verdicts = [
+        [one["verdict"] for one in session.post(f"{execution}/statuses", json={"statuses": said}).json()["results"]]
+        for said in (outputs, late)
+    ]
+
+    # then each has its own, and nothing of another
+    assert verdicts == [["applied"] * len(CRAFTED), ["ignored_after_success"] * len(CRAFTED)]
+    listed = session.get(f"{execution}/tasks", params={"limit": "400"}).json()["items"]
+    assert sorted(one["taskId"] for one in listed) == sorted(CRAFTED)
+    for name in CRAFTED:
+        if name in ("..", "a/b"):
+            continue  # no path can hold them
+        task = session.get(f"{execution}/tasks/{quote(name, safe='')}").json()
+        history = session.get(f"{execution}/tasks/{quote(name, safe='')}/history").json()["items"]
+        assert (task["taskId"], task["input"], task["output"]) == (
+            name,
+            {"of": name.encode().hex()},
+            {"by": name.encode().hex()},
+        )
+        assert [one["message"] for one in history] == [name.encode().hex()[:1024]]
+
+
+def test_crafted_tenants_are_as_many_tenants(tenants: Tenants) -> None:
+    # given the same ids for each
+    crafted = [name for name in CRAFTED if len(name) <= 128]
+    tenants.api.tokens = {
+        name.encode().hex(): {"scope": ALL_SCOPES, "org": f"{tenants.mine}{name}"} for name in crafted
+    }
+    for name in crafted:
+        created = tenants.session(name.encode().hex()).post(
+            "/v1/executions",
+            json={
+                "executionId": "same",
+                "metadata": {"of": name},
+                "tasks": [{"taskId": "same", "input": {"of": name}}, {"taskId": f"{name}#same"}],
+            },
+            headers={"Idempotency-Key": "same"},
+        )
+        assert created.status_code == 201, name
+
+    # when, then
+    for name in crafted:
+        session = tenants.session(name.encode().hex())
+        listed = session.get("/v1/executions").json()["items"]
+        tasks = session.get("/v1/executions/same/tasks").json()["items"]
+        task = session.get("/v1/executions/same/tasks/same").json()
+        assert [one["metadata"] for one in listed] == [{"of": name}]
+        assert sorted(one["taskId"] for one in tasks) == sorted(["same", f"{name}#same"])
+        assert task["input"] == {"of": name}
+
+
+def test_attempts_of_tenants_have_ids_of_their_own(tenants: Tenants) -> None:
+    # given the same names for both
+    mine = tenants.session(tenants.mine)
+    task_id = tenants.theirs.task_id
+    body = {"executionId": tenants.theirs.execution_id, "tasks": [{"taskId": task_id}]}
+    assert mine.post("/v1/executions", json=body).status_code == 201
+    path = f"/v1/executions/{tenants.theirs.execution_id}/tasks/{task_id}"
+
+    # when
+    said = {"status": "COMPLETED", "taskExecutionId": tenants.theirs.task_execution_id}
+    refused = mine.post(f"{path}/status", json=said)
+
+    # then
+    assert refused.status_code == 409
+    assert mine.get(path).json()["taskExecutionId"] != tenants.theirs.task_execution_id
+    assert mine.get(path).json()["status"] == "SCHEDULED"
+
+
+def test_idempotency_key_is_the_tenants_own(tenants: Tenants) -> None:
+    # given
+    body, key = {"tasks": [{"taskId": "a"}]}, {"Idempotency-Key": fresh_name()}
+
+    # when
+    replies = [
+        tenants.session(tenant).post("/v1/executions", json=body, headers=key)
+        for tenant in (tenants.other, tenants.mine, tenants.other)
+    ]
+
+    # then
+    assert [reply.status_code for reply in replies] == [201, 201, 200]
+    ids = [reply.json()["executionId"] for reply in replies]
+    assert ids[0] == ids[2] != ids[1]
+
+
+# ---------------------------------------------------------------- cursors
+
+
+def first_cursors(session: httpx.Client, names: Names) -> dict[str, str]:
+    """A cursor of each list that has more to give."""
+    execution = f"/v1/executions/{names.execution_id}"
+    history = f"{execution}/tasks/{names.task_id}/history"
+    lists = {"executions": "/v1/executions", "tasks": f"{execution}/tasks", "history": history}
+    return {name: session.get(url, params={"limit": "1"}).json().get("nextCursor", "") for name, url in lists.items()}
+
+
+def test_cursor_is_good_for_its_own_list_alone(tenants: Tenants) -> None:
+    # given both tenants have lists under the same names, each longer than a page
+    mine, other = tenants.session(tenants.mine), tenants.session(tenants.other)
+    names = tenants.theirs
+    path = f"/v1/executions/{names.execution_id}/tasks/{names.task_id}/status"
+    tasks = [{"taskId": names.task_id}, {"taskId": "waits"}]
+    mine.post("/v1/executions", json={"executionId": names.execution_id, "tasks": tasks})
+    mine.post("/v1/executions", json={"tasks": tasks})
+    for session in (mine, other):
+        for message in ("one", "two", "three"):
+            session.post(path, json={"status": "COMPLETED", "message": message})
+    cursors = {tenant: first_cursors(tenants.session(tenant), names) for tenant in (tenants.mine, tenants.other)}
+    assert all(cursor for found in cursors.values() for cursor in found.values())
+
+    # when
+    execution = f"/v1/executions/{names.execution_id}"
+    urls = {
+        "executions": "/v1/executions",
+        "tasks": f"{execution}/tasks",
+        "history": f"{execution}/tasks/{names.task_id}/history",
+    }
+    statuses = {
+        (tenant, of, to): mine.get(urls[to], params={"cursor": cursors[tenant][of]}).status_code
+        for tenant in cursors
+        for of in urls
+        for to in urls
+    }
+
+    # then
+    assert {place for place, status in statuses.items() if status == 200} == {(tenants.mine, one, one) for one in urls}
+    assert set(statuses.values()) == {200, 422}
+
+
+# ---------------------------------------------------------------- live sockets
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    """What reaches connections."""
+    callback = FakeClient(post_to_connection={}, delete_connection={})
+    bus = FakeClient(put_events=lambda Entries, **_: {"FailedEntryCount": 0, "Entries": [{} for _ in Entries]})  # noqa: N803
+    for function in ("notifier", "live_connection"):
+        monkeypatch.setattr(load_handler(function), "live_callback", lambda _url: callback)
+    monkeypatch.setattr(load_handler("notifier"), "events", lambda: bus)
+    return callback
+
+
+def connect(ticket: str | None) -> int:
+    """Come with a ticket, over a new connection; give the status."""
+    return connect_as(fresh_name(), ticket)
+
+
+def connect_as(connection_id: str, ticket: str | None) -> int:
+    event = {
+        "requestContext": {"routeKey": "$connect", "connectionId": connection_id},
+        "queryStringParameters": None if ticket is None else {"ticket": ticket},
+    }
+    status: int = load_handler("live_connection").handler(event, Context())["statusCode"]
+    return status
+
+
+def ticket_of(session: httpx.Client, execution_id: str) -> str:
+    ticket: str = session.post(f"/v1/executions/{execution_id}/watch").json()["ticket"]
+    return ticket
+
+
+@pytest.mark.usefixtures("sockets")
+def test_ticket_that_was_not_issued_or_was_used_opens_nothing(tenants: Tenants) -> None:
+    # given
+    session = tenants.session(tenants.other)
+    ticket = ticket_of(session, tenants.theirs.execution_id)
+    changed = ticket[:-1] + ("A" if ticket[-1] != "A" else "B")
+    crafted = [changed, ticket[:-1], f"{ticket}x", f" {ticket}", ticket.swapcase(), *CRAFTED, "", None, "x" * 5_000]
+    key = keys.ticket_pk(ticket)
+
+    # when
+    refused = {connect(one) for one in [*crafted, key, f"TICKET#{ticket}", f"{ticket},{ticket}"]}
+    taken = connect(ticket)
+    again = connect(ticket)
+
+    # then
+    assert refused == {403}
+    assert (taken, again) == (200, 403)
+
+
+def test_ticket_that_is_too_old_opens_nothing(
+    tenants: Tenants, sockets: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    ticket = ticket_of(tenants.session(tenants.other), tenants.theirs.execution_id)
+    module = load_handler("live_connection")
+    now: Callable[[], int] = module.system_clock
+
+    # when
+    monkeypatch.setattr(module, "system_clock", lambda: now() + 61_000)
+
+    # then
+    assert connect(ticket) == 403
+    assert sockets.calls == []
+
+
+def test_watcher_is_told_of_his_own_tenants_changes_only(tenants: Tenants, sockets: FakeClient) -> None:
+    # given both watch executions of the same name
+    mine = tenants.session(tenants.mine)
+    execution_id, task_id = tenants.theirs.execution_id, tenants.theirs.task_id
+    mine.post("/v1/executions", json={"executionId": execution_id, "tasks": [{"taskId": task_id}]})
+    for tenant in (tenants.mine, tenants.other):
+        assert connect_as(f"watcher-{tenant}", ticket_of(tenants.session(tenant), execution_id)) == 200
+
+    # when the other's task changes
+    task = stored_task(tenants.client, tenants.other, execution_id, task_id)
+    answer = load_handler("notifier").handler({"Records": [task]}, Context())
+
+    # then
+    assert answer == {"batchItemFailures": []}
+    told = [request["ConnectionId"] for request in sockets.requests("post_to_connection")]
+    assert told == [f"watcher-{tenants.other}"]
+
+
+def stored_task(client: "DynamoDBClient", tenant: str, execution_id: str, task_id: str) -> dict[str, Any]:
+    """The stream's record of a task as it lies in the table."""
+    key: Any = {"pk": {"S": keys.execution_pk(tenant, execution_id)}, "sk": {"S": keys.task_sk(task_id)}}
+    item = client.get_item(TableName="ledger", Key=key)["Item"]
+    return {
+        "eventName": "INSERT",
+        "dynamodb": {"Keys": key, "NewImage": item, "SequenceNumber": "1"},
+    }

@@ -1,0 +1,263 @@
+"""The small worlds that are explored: who says what of which task, and what may go wrong on the way."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from tasklatch.domain.overdue import OVERDUE_MS
+from tasklatch.domain.status import ExecutionStatus
+from tests.proof.explorer import EXECUTION, Case, Faults, Request, View, at_once
+
+_TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
+Definition = Mapping[str, Any]
+
+
+def a_task(task_id: str = "a", *, attempts: int = 2, **fields: Any) -> Definition:
+    """A task whose next attempt follows at once: how late a timer fires is left to the order."""
+    policy = {"maxAttempts": attempts, "initialSeconds": 0, "jitter": 0}
+    return {"taskId": task_id, "retryPolicy": policy, **fields}
+
+
+def says(status: str, task_id: str = "a", *, when: Callable[[View], bool] = at_once, **fields: Any) -> Request:
+    """A worker's report."""
+    path = {"executionId": EXECUTION, "taskId": task_id}
+    return Request("report_status", f"POST {_TASK}/status", path, {"status": status, **fields}, when)
+
+
+def beats(task_id: str = "a", attempt: int = 1) -> Request:
+    """A worker's heartbeat."""
+    path = {"executionId": EXECUTION, "taskId": task_id}
+    return Request("report_status", f"POST {_TASK}/heartbeat", path, {"attempt": attempt})
+
+
+def handed_out(attempt: int, task_id: str = "a") -> Callable[[View], bool]:
+    """From when on a worker can know of an attempt."""
+    return lambda view: (task_id, attempt) in view.handed_out
+
+
+def over(view: View) -> bool:
+    """From when on a person can see that there is something to retry."""
+    return view.execution_status in (ExecutionStatus.FAILED, ExecutionStatus.TERMINATED)
+
+
+def cancels() -> Request:
+    path = {"executionId": EXECUTION}
+    return Request("execution_control", "POST /v1/executions/{executionId}/cancel", path, {"reason": "enough"})
+
+
+def retries() -> Request:
+    path = {"executionId": EXECUTION}
+    return Request("execution_control", "POST /v1/executions/{executionId}/retry", path, None, over)
+
+
+RECONCILES: Final = (Request("reconciler", wait_ms=OVERDUE_MS + 1), Request("reconciler"))
+RECONCILES_AT_LAST: Final = (Request("reconciler", wait_ms=OVERDUE_MS + 1, at_last=True), Request("reconciler")) * 2
+
+ONE_ATTEMPT = Case(
+    "every report on one attempt",
+    [a_task(attempts=1)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1), says("FAILED", attempt=1)],
+        "second": [says("COMPLETED", attempt=1, output={"rows": 3})],
+        "third": [says("FAILED_WITH_TERMINAL_ERROR", attempt=1)],
+    },
+    one_attempt=True,
+)
+SAID_TWICE = Case(
+    "a success and a failure, each said twice",
+    [a_task(attempts=1)],
+    {
+        "first": [says("FAILED", attempt=1), says("FAILED", attempt=1)],
+        "second": [says("COMPLETED", attempt=1, output={"rows": 3})],
+        "again": [says("COMPLETED", attempt=1, output={"rows": 3})],
+    },
+    one_attempt=True,
+)
+LATE_SUCCESS = Case(
+    "a success and a failure of one attempt, and the next attempt",
+    [a_task()],
+    {
+        "first": [says("COMPLETED", attempt=1)],
+        "duplicate": [says("FAILED", attempt=1)],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+STALE_FAILURE = Case(
+    "two workers fail the first attempt, one the second",
+    [a_task(attempts=3)],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "second": [says("FAILED", attempt=1, message="again"), says("FAILED_WITH_TERMINAL_ERROR", attempt=1)],
+        "next": [says("IN_PROGRESS", when=handed_out(2), attempt=2), says("FAILED", attempt=2)],
+        "last": [says("COMPLETED", when=handed_out(3), attempt=3)],
+    },
+)
+OLD_FAILURE = Case(
+    "a duplicate of the first attempt's worker, after the second was handed out",
+    [a_task()],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "duplicate": [says("FAILED", when=handed_out(2), attempt=1, message="late")],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+UNOPENED = Case(
+    "reports on an attempt that may not be open yet",
+    [a_task()],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "early": [says("FAILED", attempt=2)],
+        "hasty": [says("COMPLETED", attempt=2)],
+    },
+)
+UNNAMED = Case(
+    "reports that name no attempt",
+    [a_task()],
+    {
+        "first": [says("IN_PROGRESS"), says("FAILED")],
+        "second": [says("COMPLETED")],
+    },
+)
+LATE = Case(
+    "a worker that is late, and another",
+    [a_task(timeoutSeconds=30)],
+    {
+        "first": [says("COMPLETED", attempt=1)],
+        "next": [says("FAILED", when=handed_out(2), attempt=2)],
+    },
+)
+DEADLINE = Case(
+    "a worker that is late, and the one that is given its task",
+    [a_task(timeoutSeconds=30)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1), says("COMPLETED", attempt=1)],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+HEARTBEAT = Case(
+    "a worker that is silent, and heard of again",
+    [a_task(attempts=1, heartbeatTimeoutSeconds=10)],
+    {"first": [says("IN_PROGRESS", attempt=1), beats(), says("COMPLETED", attempt=1)]},
+)
+SILENT = Case(
+    "a worker that is silent for good after a heartbeat",
+    [a_task(attempts=1, heartbeatTimeoutSeconds=10)],
+    {"first": [says("IN_PROGRESS", attempt=1), beats()]},
+)
+CANCEL = Case(
+    "a cancellation against a success, a failure and a retry",
+    [a_task()],
+    {
+        "first": [says("COMPLETED", attempt=1)],
+        "duplicate": [says("FAILED", attempt=1)],
+        "operator": [cancels()],
+    },
+)
+CANCEL_AND_RETRY = Case(
+    "a cancellation, a person's retry, and a worker that knows of neither",
+    [a_task(attempts=1)],
+    {"first": [says("COMPLETED", attempt=1)], "operator": [cancels(), retries()]},
+)
+FAILURE_AND_RETRY = Case(
+    "a failure for good, and a person's retry",
+    [a_task(attempts=1)],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "operator": [retries()],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+RESCUE_AND_RETRY = Case(
+    "a failure for good, a person's retry, and a late success",
+    FAILURE_AND_RETRY.tasks,
+    {**FAILURE_AND_RETRY.clients, "rescue": [says("COMPLETED", attempt=1)]},
+)
+CHAIN = Case(
+    "a task that waits for another",
+    [a_task("a"), a_task("b", dependsOn=["a"])],
+    {
+        "first": [says("COMPLETED", "a", attempt=1)],
+        "duplicate": [says("FAILED", "a", attempt=1)],
+        "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
+    },
+)
+JOIN = Case(
+    "a task that waits for two",
+    [a_task("a", attempts=1), a_task("b", attempts=1), a_task("c", dependsOn=["a", "b"])],
+    {
+        "first": [says("COMPLETED", "a", attempt=1)],
+        "other": [says("COMPLETED", "b", attempt=1)],
+        "last": [says("COMPLETED", "c", when=handed_out(1, "c"), attempt=1)],
+    },
+)
+ABORT = Case(
+    "a failure that ends the execution, and another task under way",
+    [a_task("a", attempts=1), a_task("b", attempts=1)],
+    {
+        "first": [says("FAILED", "a", attempt=1)],
+        "rescue": [says("COMPLETED", "a", attempt=1)],
+        "other": [says("COMPLETED", "b", attempt=1)],
+    },
+)
+CONTINUE = Case(
+    "a failure that the execution goes on after, and its rescue",
+    [a_task("a", attempts=1, onFailure="continue"), a_task("b", dependsOn=["a"])],
+    {
+        "first": [says("FAILED", "a", attempt=1)],
+        "rescue": [says("COMPLETED", "a", attempt=1)],
+        "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
+    },
+)
+GONE_ON = Case(
+    "a failure that the execution goes on after",
+    CONTINUE.tasks,
+    {name: requests for name, requests in CONTINUE.clients.items() if name != "rescue"},
+)
+LOST_TIMER = Case(
+    "a message that is set aside, and the reconciler",
+    [a_task()],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+        "reconciler": RECONCILES,
+    },
+    Faults(lost_messages=1),
+)
+
+
+def reconciled(case: Case) -> Case:
+    """The same, and the reconciler runs when nothing more happens by itself, as it does every few minutes."""
+    clients = {**case.clients, "reconciler": RECONCILES_AT_LAST}
+    return replace(case, name=f"{case.name}, and the reconciler", clients=clients)
+
+
+def with_faults(case: Case, **faults: int) -> Case:
+    """The same, with more that may go wrong."""
+    given = case.faults._replace(**faults)
+    told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in faults.items())
+    return replace(case, name=f"{case.name} ({told})", faults=given)
+
+
+ALL: Final[Sequence[Case]] = (
+    ONE_ATTEMPT,
+    SAID_TWICE,
+    LATE_SUCCESS,
+    STALE_FAILURE,
+    OLD_FAILURE,
+    UNOPENED,
+    UNNAMED,
+    LATE,
+    DEADLINE,
+    HEARTBEAT,
+    SILENT,
+    CANCEL,
+    CANCEL_AND_RETRY,
+    FAILURE_AND_RETRY,
+    RESCUE_AND_RETRY,
+    CHAIN,
+    JOIN,
+    ABORT,
+    CONTINUE,
+    GONE_ON,
+    LOST_TIMER,
+)

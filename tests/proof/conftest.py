@@ -1,0 +1,20 @@
+"""The emulator that the explorer's table is held to, and that the stateful properties run on."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.emulators import create_table, new_client, running_ministack
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DynamoDBClient"]:
+    """A client of an emulator that runs for the whole session, with the table `ledger` in it."""
+    with running_ministack(tmp_path_factory.mktemp("ministack")) as url:
+        client = new_client(url)
+        create_table(client, "ledger")
+        yield client

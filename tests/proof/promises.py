@@ -1,0 +1,428 @@
+"""The promises as predicates. Each says in its name what must hold; together they are what this service is for.
+
+Some hold of every single change, some of every answer, some of every state in which nothing more happens by itself.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from tasklatch.aws import keys
+from tasklatch.aws.execution_item import execution_of
+from tasklatch.aws.task_item import task_of
+from tasklatch.domain.deadline import next_deadline
+from tasklatch.domain.execution import Execution
+from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.retry import decide_retry
+from tasklatch.domain.status import CLOSING, SEALED, ExecutionStatus, TaskStatus, precedence_of
+from tasklatch.domain.task import Task
+from tasklatch.domain.timer import timer_of
+from tasklatch.domain.workflow import aborts, gave_up, is_settled
+from tasklatch.http.report_contract import ReportBody
+from tests.proof.explorer import EXECUTION, TENANT, BrokenPromiseError, Promises, Request, Told, View
+from tests.proof.memory_table import Key, Table
+from tests.proof.simulated_cloud import Change, Event
+
+_PK: Final = keys.execution_pk(TENANT, EXECUTION)
+_OK: Final = 200
+_CONFLICT: Final = 409
+TaskPredicate = Callable[[Task, Task, Table], bool]
+ExecutionPredicate = Callable[[Execution, Execution, Table], bool]
+
+
+def tasks_in(table: Table) -> dict[str, Task]:
+    return {
+        task.task_id: task
+        for task in (task_of(item) for key, item in table.items() if key[1].startswith(keys.TASK_PREFIX))
+    }
+
+
+def reopened_by_a_person(before: Task, after: Task) -> bool:
+    """Whether a change is a person's grant of one more attempt: the only one that may take something back."""
+    return (
+        after.status is TaskStatus.PENDING
+        and after.attempt == before.attempt + 1 == after.granted_attempts
+        and (before.status is TaskStatus.CANCELED or aborts(before))
+    )
+
+
+# ------------------------------------------------------------------ of every change of a task
+
+
+def a_success_is_final(before: Task, after: Task, _table: Table) -> bool:
+    """Promise 1: nothing turns a success into anything else, in no field that says so."""
+    return before.status is not TaskStatus.COMPLETED or (
+        after.status is TaskStatus.COMPLETED
+        and (after.version, after.attempt, after.output_fingerprint)
+        == (before.version, before.attempt, before.output_fingerprint)
+    )
+
+
+def a_seal_is_broken_by_a_person_alone(before: Task, after: Task, _table: Table) -> bool:
+    """Promise 6: a task that was cancelled, or let go, moves no more unless a person grants it an attempt."""
+    return before.status not in SEALED or before.version == after.version or reopened_by_a_person(before, after)
+
+
+def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
+    """Promise 2: of what is said on one attempt the weightiest stays, so each change must weigh more."""
+    if before.version == after.version:
+        return (before.status, before.attempt, before.precedence) == (after.status, after.attempt, after.precedence)
+    return (
+        after.version == before.version + 1
+        and after.precedence == precedence_of(after.status, after.attempt)
+        and (after.precedence > before.precedence or reopened_by_a_person(before, after))
+    )
+
+
+def an_attempt_is_opened_once_after_a_failure_that_is_retried(before: Task, after: Task, _table: Table) -> bool:
+    """Promise 6: attempt n+1 follows attempt n, once that has failed and is to be retried; else a person asked."""
+    if after.attempt == before.attempt:
+        return True
+    decision = decide_retry(before)
+    return reopened_by_a_person(before, after) or (
+        after.attempt == before.attempt + 1
+        and after.status is TaskStatus.SCHEDULED
+        and decision is not None
+        and decision.will_retry
+        and decision.not_before is not None
+        and after.updated_at >= decision.not_before
+    )
+
+
+def nothing_is_timed_out_early(before: Task, after: Task, _table: Table) -> bool:
+    """Promise 8, its other side: an attempt that has time left is not given up."""
+    if after.status is not TaskStatus.TIMED_OUT or before.version == after.version:
+        return True
+    deadline = next_deadline(before)
+    if deadline is not None and before.heartbeat_at is not None and before.heartbeat_at >= after.updated_at:
+        # A heartbeat that arrives in the very moment in which its attempt is timed out can lose.
+        deadline = next_deadline(replace(before, heartbeat_at=None))
+    return deadline is not None and after.updated_at >= deadline.due
+
+
+def a_task_is_scheduled_when_what_it_waits_for_is_done(before: Task, after: Task, table: Table) -> bool:
+    """A dependent starts after all that it waits for, and once an attempt."""
+    if (before.status, after.status) != (TaskStatus.PENDING, TaskStatus.SCHEDULED):
+        return True
+    item = table.get((_PK, keys.input_sk(after.task_id)), {})
+    awaited = [name["S"] for name in item["dependsOn"]["L"]] if "dependsOn" in item else []
+    tasks = tasks_in(table)
+    return all(is_settled(tasks[name]) and not aborts(tasks[name]) for name in awaited)
+
+
+def an_output_is_there_before_the_success_that_names_it(_before: Task, after: Task, table: Table) -> bool:
+    """Promise 4: what a recorded success refers to is in the table."""
+    if after.output_fingerprint is None:
+        return True
+    sort_key = keys.output_sk(after.task_id, after.output_attempt or 0, after.output_fingerprint)
+    return (_PK, sort_key) in table
+
+
+def a_task_is_on_the_list_of_open_ones_until_it_is_closed(_before: Task, after: Task, table: Table) -> bool:
+    """Promise 8: what the reconciler goes through holds all that may still need it."""
+    listed = keys.LIST_KEY in table[_PK, keys.task_sk(after.task_id)]
+    if after.status in CLOSING:
+        return not listed
+    return listed or gave_up(after)
+
+
+OF_A_TASK: Final[Sequence[TaskPredicate]] = (
+    a_success_is_final,
+    a_seal_is_broken_by_a_person_alone,
+    the_latch_only_rises,
+    an_attempt_is_opened_once_after_a_failure_that_is_retried,
+    nothing_is_timed_out_early,
+    a_task_is_scheduled_when_what_it_waits_for_is_done,
+    an_output_is_there_before_the_success_that_names_it,
+    a_task_is_on_the_list_of_open_ones_until_it_is_closed,
+)
+
+# ------------------------------------------------------------------ of every change of an execution
+
+
+def an_execution_is_completed_when_all_its_tasks_are(before: Execution, after: Execution, table: Table) -> bool:
+    """It is completed when nothing more is awaited of any of its tasks, none ended it and none was cancelled."""
+    if before.version == after.version or after.status is not ExecutionStatus.COMPLETED:
+        return True
+    return all(
+        is_settled(task) and not aborts(task) and task.status is not TaskStatus.CANCELED
+        for task in tasks_in(table).values()
+    )
+
+
+def a_completed_execution_stays_so(before: Execution, after: Execution, _table: Table) -> bool:
+    """Nothing takes back that an execution is completed."""
+    return before.status is not ExecutionStatus.COMPLETED or after.status is ExecutionStatus.COMPLETED
+
+
+def an_end_is_taken_back_by_a_retry_alone(before: Execution, after: Execution, _table: Table) -> bool:
+    """What is over changes only by running again."""
+    ended = before.status is not ExecutionStatus.RUNNING and before.version != after.version
+    return not ended or after.status is ExecutionStatus.RUNNING
+
+
+OF_AN_EXECUTION: Final[Sequence[ExecutionPredicate]] = (
+    an_execution_is_completed_when_all_its_tasks_are,
+    a_completed_execution_stays_so,
+    an_end_is_taken_back_by_a_retry_alone,
+)
+
+# ------------------------------------------------------------------ of every answer
+
+
+def what_was_said(request: Request) -> Report | None:
+    """The report that a request is; None where it is another."""
+    if not request.route.endswith("/status"):
+        return None
+    return ReportBody.model_validate(request.body).report(TENANT, EXECUTION, request.path["taskId"])
+
+
+def a_report_is_refused_only_for_an_attempt_that_was_never_opened(told: Told, report: Report) -> bool:
+    """Promise 4: whatever is said of an attempt that was opened is taken."""
+    if told.status == _OK:
+        return True
+    named = report.attempt or 1
+    return told.status == _CONFLICT and f"attempt {named} was never opened" in told.body["detail"]
+
+
+def what_is_acknowledged_is_in_the_table(told: Told, report: Report, view: View, stream: Sequence[Task]) -> bool:
+    """Promises 4 and 5: an applied report made a change, any other is in the history with its verdict."""
+    if told.status != _OK:
+        return True
+    verdict = Verdict(told.body["verdict"])
+    if verdict is Verdict.APPLIED:
+        return any(task.receipt == told.receipt for task in stream)
+    place = keys.history_sk(told.body["task"]["version"], report.fingerprint)
+    entry = view.table.get((keys.history_pk(TENANT, EXECUTION, report.task_id), place))
+    return entry is not None and entry["verdict"]["S"] == verdict
+
+
+def a_verdict_is_true(told: Told, report: Report, view: View) -> bool:
+    """What a worker is told fits how the task stood, and a success is never told that it came to nothing."""
+    if told.status != _OK:
+        return True
+    verdict, met = Verdict(told.body["verdict"]), told.body["task"]
+    if report.status is TaskStatus.COMPLETED:
+        stands = view.tasks[report.task_id].status
+        went_on = stands is TaskStatus.COMPLETED or verdict is Verdict.SEALED
+        return went_on and verdict in (Verdict.APPLIED, Verdict.DUPLICATE, Verdict.SEALED)
+    if verdict is Verdict.IGNORED_AFTER_SUCCESS:
+        return bool(met["status"] == TaskStatus.COMPLETED)
+    if verdict is Verdict.STALE_ATTEMPT:
+        return bool(met["attempt"] > (report.attempt or met["attempt"]))
+    if verdict is Verdict.SEALED:
+        return met["status"] in SEALED
+    return True
+
+
+# ------------------------------------------------------------------ of every state in which nothing more happens
+
+
+def every_change_is_in_the_history(view: View, task_id: str, stream: Sequence[Task]) -> bool:
+    """Promise 7: the history has an entry for each version, from the first on, that says what the change made."""
+    pk = keys.history_pk(TENANT, EXECUTION, task_id)
+    entries = [view.table.get((pk, keys.history_sk(task.version))) for task in stream]
+    versions = [task.version for task in stream]
+    return versions == list(range(1, len(stream) + 1)) and all(
+        entry is not None and entry["status"]["S"] == task.status and entry["verdict"]["S"] == Verdict.APPLIED
+        for entry, task in zip(entries, stream, strict=True)
+    )
+
+
+def every_change_is_announced(view: View, sort_key: str, versions: Iterable[int]) -> bool:
+    """Promise 7: of every version there is an event on the bus."""
+    announced = {event.detail["version"] for event in view.events if event.subject == (EXECUTION, sort_key)}
+    return announced == set(versions)
+
+
+def nothing_is_left_hanging(view: View) -> bool:
+    """Promise 8: what is not settled waits for a worker that was told of it, or for a task that is not settled."""
+    tasks = view.tasks
+    unsettled = [task for task in tasks.values() if not is_settled(task)]
+    if view.execution_status != ExecutionStatus.RUNNING:
+        return not unsettled
+    for task in unsettled:
+        if task.status is TaskStatus.PENDING:
+            item = view.table.get((_PK, keys.input_sk(task.task_id)), {})
+            awaited = [name["S"] for name in item["dependsOn"]["L"]] if "dependsOn" in item else []
+            if all(is_settled(tasks[name]) for name in awaited):
+                return False
+        elif timer_of(task) is not None or gave_up(task) or (task.task_id, task.attempt) not in view.handed_out:
+            return False
+    return bool(unsettled)
+
+
+def counters_fit_what_they_count(view: View) -> bool:
+    """However often it is announced that a task is settled, its dependents count it once."""
+    waiting: Counter[str] = Counter()
+    for key, item in view.table.items():
+        if key[1].startswith("NEXT#") and "done" not in item:
+            waiting[item["taskId"]["S"]] += 1
+    counters = [item for key, item in view.table.items() if key[1].startswith("WAITS#")]
+    return all(int(item["remaining"]["N"]) == waiting[item["taskId"]["S"]] for item in counters)
+
+
+def an_execution_fails_by_a_task_alone(executions: Sequence[Execution], streams: Iterable[Sequence[Task]]) -> bool:
+    """It is failed only if one of its tasks failed for good or was cancelled; a success may come too late."""
+    failed = any(execution.status is ExecutionStatus.FAILED for execution in executions)
+    ending = any(aborts(task) or task.status is TaskStatus.CANCELED for stream in streams for task in stream)
+    return not failed or ending
+
+
+def an_execution_runs_again_only_if_a_person_asked(executions: Sequence[Execution], *, asked: bool) -> bool:
+    """Of what is over nothing begins again by itself."""
+    again = any(execution.status is ExecutionStatus.RUNNING for execution in executions[1:])
+    return asked or not again
+
+
+class EveryPromise(Promises):
+    """All of the promises that one execution's life can break.
+
+    Parameters
+    ----------
+    requests
+        What clients send, by client.
+    one_attempt
+        Whether all that is said of a task is said of one attempt, and no other follows.
+    """
+
+    def __init__(self, requests: Mapping[str, Sequence[Request]], *, one_attempt: bool = False) -> None:
+        self._requests = requests
+        self._one_attempt = one_attempt
+
+    def changed(self, key: Key, change: Change, table: Table) -> None:
+        if change.before is None:
+            return
+        if key[1] == keys.EXECUTION_SK:
+            execution_before, execution_after = execution_of(change.before), execution_of(change.after)
+            for of_execution in OF_AN_EXECUTION:
+                if not of_execution(execution_before, execution_after, table):
+                    raise BrokenPromiseError(
+                        of_execution.__name__, f"{execution_before.status} became {execution_after.status}"
+                    )
+            return
+        before, after = task_of(change.before), task_of(change.after)
+        if not self.an_attempt_is_only_spoken_for_while_it_is_the_current_one(before, after):
+            raise BrokenPromiseError(
+                "an_attempt_is_only_spoken_for_while_it_is_the_current_one",
+                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.receipt}",
+            )
+        for of_task in OF_A_TASK:
+            if not of_task(before, after, table):
+                raise BrokenPromiseError(of_task.__name__, f"{_as_it_stands(before)} became {_as_it_stands(after)}")
+
+    def an_attempt_is_only_spoken_for_while_it_is_the_current_one(self, before: Task, after: Task) -> bool:
+        """Promise 3: a report holds only for the attempt that it names; a success for any that was opened."""
+        report = self._report_of(after.receipt) if after.receipt and after.receipt != before.receipt else None
+        if report is None or report.attempt is None:
+            return True
+        late_success = report.status is TaskStatus.COMPLETED and report.attempt <= before.attempt
+        return late_success or report.attempt == before.attempt
+
+    def an_identical_report_is_applied_once(self, stream: Sequence[Task]) -> bool:
+        """Promise 4: what is said again, by whomever, in whatever order, changes nothing more."""
+        given = [task.receipt for task in _new_receipts(stream)]
+        reports = [report for receipt in given if receipt and (report := self._report_of(receipt)) is not None]
+        counted = Counter(report.fingerprint for report in reports if report.attempt is not None)
+        return all(count == 1 for count in counted.values())
+
+    def answered(self, told: Told, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
+        report = what_was_said(told.request)
+        if report is None:
+            return
+        stream = _stream(changes, report.task_id)
+        for name, holds in (
+            (
+                "a_report_is_refused_only_for_an_attempt_that_was_never_opened",
+                a_report_is_refused_only_for_an_attempt_that_was_never_opened(told, report),
+            ),
+            ("what_is_acknowledged_is_in_the_table", what_is_acknowledged_is_in_the_table(told, report, view, stream)),
+            ("a_verdict_is_true", a_verdict_is_true(told, report, view)),
+            ("an_identical_report_is_applied_once", self.an_identical_report_is_applied_once(stream)),
+        ):
+            if not holds:
+                raise BrokenPromiseError(
+                    name,
+                    f"{told.receipt} said {report.status} of attempt {report.attempt} and was answered {told.status} "
+                    f"{told.body.get('verdict') or told.body.get('detail')}; "
+                    f"the task is {_as_it_stands(view.tasks[report.task_id])}",
+                )
+
+    def published(self, event: Event, before: Sequence[Event]) -> None:
+        """Promise 7: announcements of one item come in order; what comes again is an old version."""
+        told = {one.detail["version"] for one in before if one.subject == event.subject}
+        missing = set(range(1, event.detail["version"])) - told
+        if missing:
+            raise BrokenPromiseError(
+                "announcements_come_in_order", f"version {event.detail['version']} of {event.subject} before {missing}"
+            )
+
+    def at_rest(self, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
+        found = [
+            ("nothing_is_left_hanging", nothing_is_left_hanging(view)),
+            ("counters_fit_what_they_count", counters_fit_what_they_count(view)),
+        ]
+        for task_id in view.tasks:
+            stream = _stream(changes, task_id)
+            versions = [task.version for task in stream]
+            found += [
+                ("every_change_is_in_the_history", every_change_is_in_the_history(view, task_id, stream)),
+                ("every_change_is_announced", every_change_is_announced(view, keys.task_sk(task_id), versions)),
+            ]
+            if self._one_attempt:
+                found.append(
+                    ("the_weightiest_report_stands_in_every_order", self._the_weightiest_stands(view.tasks[task_id]))
+                )
+        executions = [execution_of(change.after) for change in changes[_PK, keys.EXECUTION_SK]]
+        versions = [execution.version for execution in executions]
+        streams = [_stream(changes, task_id) for task_id in view.tasks]
+        asked = any(one.route.endswith("/retry") for requests in self._requests.values() for one in requests)
+        found += [
+            ("every_change_is_announced", every_change_is_announced(view, keys.EXECUTION_SK, versions)),
+            ("an_execution_fails_by_a_task_alone", an_execution_fails_by_a_task_alone(executions, streams)),
+            (
+                "an_execution_runs_again_only_if_a_person_asked",
+                an_execution_runs_again_only_if_a_person_asked(executions, asked=asked),
+            ),
+        ]
+        for name, holds in found:
+            if not holds:
+                tasks = ", ".join(f"{task_id} {_as_it_stands(task)}" for task_id, task in view.tasks.items())
+                raise BrokenPromiseError(name, f"at rest: {tasks}; the execution is {view.execution_status}")
+
+    def _the_weightiest_stands(self, task: Task) -> bool:
+        """Promise 2: whatever the order, of what was said on one attempt the weightiest stays."""
+        said = [report for report in self._reports() if report.task_id == task.task_id]
+        weights = {precedence_of(report.status, task.attempt): report.status for report in said}
+        return task.attempt == 1 and task.status is weights[max(weights)]
+
+    def _reports(self) -> Iterable[Report]:
+        for requests in self._requests.values():
+            yield from filter(None, map(what_was_said, requests))
+
+    def _report_of(self, receipt: str) -> Report | None:
+        """What a request said, by its receipt: client, step, try."""
+        client, _, step = receipt.rpartition("-")[0].rpartition("-")
+        return what_was_said(self._requests[client][int(step) - 1]) if client in self._requests else None
+
+
+def _stream(changes: Mapping[Key, Sequence[Change]], task_id: str) -> list[Task]:
+    """What a task became, change by change."""
+    versions: dict[int, Task] = {}
+    for change in changes[_PK, keys.task_sk(task_id)]:
+        task = task_of(change.after)
+        versions.setdefault(task.version, task)
+    return list(versions.values())
+
+
+def _new_receipts(stream: Sequence[Task]) -> Iterable[Task]:
+    last = None
+    for task in stream:
+        if task.receipt is not None and task.receipt != last:
+            yield task
+        last = task.receipt
+
+
+def _as_it_stands(task: Task) -> str:
+    return f"{task.status} (attempt {task.attempt}, version {task.version})"

@@ -1,0 +1,131 @@
+"""Whatever is sent to any route is answered as the description says, and never with a 500."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.api_gateway import URL, HttpApi, operations
+from tests.factories import ALL_SCOPES, Reply
+from tests.fuzzing import (
+    HostileRequest,
+    Target,
+    cases,
+    check_case,
+    check_reply,
+    fuzz_settings,
+    hostile_requests,
+    keys_of_description,
+    made_targets,
+)
+from tests.hostile import MARKER, LogLines
+from tests.integration.emulators import create_table, new_client, running_ministack
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+PROVING: Final = "TASKLATCH_PROVE" in os.environ
+CASES_A_ROUTE: Final = 600 if PROVING else 15
+KEYS: Final = keys_of_description()
+GOOD: Final = f"good-{MARKER}"
+TOKENS: Final = {GOOD: {"scope": ALL_SCOPES}}
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DynamoDBClient"]:
+    """A DynamoDB for the whole session, with the table in it."""
+    with running_ministack(tmp_path_factory.mktemp("fuzzed")) as url:
+        client = new_client(url)
+        create_table(client, "ledger")
+        yield client
+
+
+@pytest.fixture
+def api(emulator: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> HttpApi:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", emulator.meta.endpoint_url)
+    return HttpApi(TOKENS)
+
+
+@pytest.fixture
+def session(api: HttpApi) -> httpx.Client:
+    return api.caller(GOOD)
+
+
+@pytest.fixture
+def targets(session: httpx.Client) -> list[Target]:
+    return made_targets(session)
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> LogLines:
+    return LogLines.capture(monkeypatch)
+
+
+def reply_of(response: httpx.Response) -> Reply:
+    return Reply(response.status_code, response.headers, response.text)
+
+
+def check_log(log: LogLines) -> None:
+    """Each line is one JSON object, and none holds what is secret: the token, and what cases carry in secret fields."""
+    assert MARKER not in log.text
+    assert log.objects()
+
+
+def test_every_route_of_the_handlers_is_fuzzed() -> None:
+    assert sorted(operations()) == KEYS
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_whatever_the_description_leads_to_is_answered_as_described(
+    key: str, api: HttpApi, targets: list[Target], log: LogLines, record_property: Any
+) -> None:
+    run = 0
+    requests_session = api.session(GOOD)
+
+    @fuzz_settings(CASES_A_ROUTE, repeatable=not PROVING)
+    @given(cases(key, targets))
+    def answered(drawn: tuple[Any, bool]) -> None:
+        nonlocal run
+        run += 1
+        case, aimed = drawn
+        response = case.call(base_url=URL, session=requests_session)
+        assert api.crash() is None
+        check_case(case, response, aimed=aimed)
+
+    answered()
+    check_log(log)
+    record_property("cases", run)
+    record_property("answers", {status: count for (_, status), count in sorted(api.answers.items())})
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_hostile_request_is_answered_as_described(
+    key: str, api: HttpApi, session: httpx.Client, targets: list[Target], log: LogLines, record_property: Any
+) -> None:
+    run = 0
+    method, _, path = key.partition(" ")
+
+    @fuzz_settings(CASES_A_ROUTE, repeatable=not PROVING)
+    @given(hostile_requests(key, targets), st.sampled_from(targets))
+    def answered(hostile: HostileRequest, target: Target) -> None:
+        nonlocal run
+        run += 1
+        names = {name: quote(value, safe="") for name, value in target.names.items()}
+        response = session.request(
+            method,
+            path.format(**names),
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in hostile.headers.items()],
+            params=list(hostile.query),
+            content=hostile.body,
+        )
+        assert api.crash() is None
+        check_reply(key, reply_of(response))
+
+    answered()
+    check_log(log)
+    record_property("cases", run)

@@ -1,0 +1,281 @@
+"""The explorer finds what it is for: each bug here is put into the shipped code, and a schedule that shows it is found.
+
+A bug is one small change to the code that runs, as a person might make it by mistake.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pytest
+from botocore.exceptions import HTTPClientError
+
+from local.handlers import load_handler
+from tasklatch.aws import dispatcher, latch_expression, task_stream, workflow
+from tasklatch.aws.dispatcher import Dispatcher
+from tasklatch.aws.follow_up import FollowUp
+from tasklatch.aws.history import History
+from tasklatch.aws.ledger import Ledger
+from tasklatch.aws.patience import Patience
+from tasklatch.aws.payloads import Payloads
+from tasklatch.aws.safety_net import SafetyNet
+from tasklatch.aws.task_item import task_of
+from tasklatch.aws.workflow import Workflow
+from tasklatch.domain.latch import Latch, judge, next_attempt_latch, service_latch
+from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task import Task
+from tasklatch.domain.timer import Timer
+from tasklatch.domain.workflow import outcome_of
+from tests.proof import cases
+from tests.proof.cases import with_faults
+from tests.proof.explorer import Case, Explorer
+from tests.proof.promises import EveryPromise
+
+Seed = Callable[[pytest.MonkeyPatch], None]
+
+
+def _without_condition(*dropped: str) -> Seed:
+    """Leave terms out of the latch's condition, in both of DynamoDB's languages."""
+
+    def seed(patch: pytest.MonkeyPatch) -> None:
+        parts = latch_expression._parts
+
+        def fewer(latch: Latch, pk: str, expires_at: int | None) -> Any:
+            assigned, removed, conditions = parts(latch, pk, expires_at)
+            return assigned, removed, [term for term in conditions if term[0] not in dropped]
+
+        patch.setattr(latch_expression, "_parts", fewer)
+
+    return seed
+
+
+def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
+    made = service_latch
+
+    def versionless(*arguments: Any, **named: Any) -> Latch:
+        return replace(made(*arguments, **named), version=None)
+
+    patch.setattr(workflow, "service_latch", versionless)
+
+
+def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
+    def versionless(task: Task, *, now: int) -> Latch:
+        return replace(next_attempt_latch(task, now=now), version=None)
+
+    patch.setattr(dispatcher, "next_attempt_latch", versionless)
+
+
+def _a_timer_opens_an_attempt_each_time_it_fires(patch: pytest.MonkeyPatch) -> None:
+    def fire(self: Dispatcher, timer: Any) -> str:
+        task = self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
+        self._ledger.apply(task.tenant, task.execution_id, next_attempt_latch(task, now=self._clock()))
+        return "opened"
+
+    patch.setattr(Dispatcher, "fire", fire)
+
+
+def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
+    """A lost answer is taken for a yes."""
+    call = Patience.call
+
+    def once(self: Patience, request: Callable[[], Any]) -> Any:
+        def hopeful() -> Any:
+            try:
+                return request()
+            except HTTPClientError:
+                return None
+
+        return call(self, hopeful)
+
+    def write(self: Ledger, tenant: str, execution_id: str, latch: Latch, _now: int) -> Task:
+        task = self.read(tenant, execution_id, latch.task_id)
+        request = latch_expression.update_item(latch, "ledger", f"EXEC#{tenant}#{execution_id}", None)
+        answer = once(self._patience, lambda: self._client.update_item(**request))
+        return task_of(answer["Attributes"]) if answer else task
+
+    patch.setattr(Ledger, "_write", write)
+
+
+def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ledger, "_settle", lambda _self, _report, latch, found, _now: Recorded(judge(latch, found), found))
+
+
+def _the_stream_is_acknowledged_before_the_history_is_written(patch: pytest.MonkeyPatch) -> None:
+    """Half of the work is left to the next record, which may never come."""
+    put = History.put
+
+    def late(self: History, entries: Any) -> None:
+        put(
+            self,
+            [(task, entry) for task, entry in entries if entry.verdict is not Verdict.APPLIED or entry.version < 3],
+        )
+
+    patch.setattr(History, "put", late)
+
+
+def _what_was_announced_once_is_not_announced_again(patch: pytest.MonkeyPatch) -> None:
+    """Records that are not the newest are skipped: as if each version were made of all before."""
+    read = task_stream.read_changes
+
+    def newest(records: Any) -> Any:
+        changes, failed = read(records)
+        kept = {
+            number: change
+            for number, change in changes.items()
+            if not (hasattr(change, "task") and change.task.status is TaskStatus.FAILED)
+        }
+        return kept, failed
+
+    patch.setattr(load_handler("notifier"), "read_changes", newest)
+
+
+def _the_output_is_put_after_the_report(patch: pytest.MonkeyPatch) -> None:
+    record, put_outputs = Ledger.record, Payloads.put_outputs
+
+    def later(self: Ledger, tenant: str, execution_id: str, report: Report, receipt: str) -> Any:
+        waiting: list[Any] = []
+        with pytest.MonkeyPatch.context() as held:
+            held.setattr(Payloads, "put_outputs", lambda _self, *arguments: waiting.append(arguments))
+            recorded = record(self, tenant, execution_id, report, receipt)
+        for arguments in waiting:
+            put_outputs(self._payloads, *arguments)
+        return recorded
+
+    patch.setattr(Ledger, "record", later)
+
+
+def _a_timer_that_is_early_is_not_armed_again(patch: pytest.MonkeyPatch) -> None:
+    """Who was heard of since is forgotten."""
+    fire = Dispatcher.fire
+
+    def once(self: Dispatcher, timer: Timer) -> str:
+        with pytest.MonkeyPatch.context() as held:
+            held.setattr(self._timers, "arm", lambda _timers: None)
+            return fire(self, timer)
+
+    patch.setattr(Dispatcher, "fire", once)
+
+
+def _a_task_that_gave_up_is_not_let_go(patch: pytest.MonkeyPatch) -> None:
+    """Its execution was to go on all the same."""
+    patch.setattr(FollowUp, "_settle", lambda _self, _task: None)
+
+
+def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
+    """A pair is counted down whether or not it was before."""
+
+    def count(self: Workflow, pk: str, pairs: Any) -> bool:
+        for pair in pairs:
+            self._client.update_item(
+                TableName=self._table,
+                Key={"pk": {"S": pk}, "sk": {"S": f"WAITS#{pair['taskId']['S']}"}},
+                UpdateExpression="SET #remaining = #remaining - :one",
+                ExpressionAttributeNames={"#remaining": "remaining"},
+                ExpressionAttributeValues={":one": {"N": "1"}},
+            )
+            self._client.update_item(
+                TableName=self._table,
+                Key={"pk": pair["pk"], "sk": pair["sk"]},
+                UpdateExpression="SET #done = :yes",
+                ExpressionAttributeNames={"#done": "done"},
+                ExpressionAttributeValues={":yes": {"BOOL": True}},
+            )
+        return True
+
+    patch.setattr(Workflow, "_count_down_pairs", count)
+
+
+def _the_index_is_believed(patch: pytest.MonkeyPatch) -> None:
+    """An execution is ended on the word of the index alone."""
+
+    def close(self: Workflow, tenant: str, execution_id: str) -> None:
+        execution = self.read(tenant, execution_id)
+        if execution.status == "RUNNING" and not self.has_open_tasks(execution):
+            self._change(execution, ExecutionStatus.COMPLETED, None)
+
+    patch.setattr(Workflow, "close_if_done", close)
+
+
+def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
+    """How an execution ended before its retried and cancelled task was taken note of."""
+    outcome = outcome_of
+    patch.setattr(
+        workflow,
+        "outcome_of",
+        lambda tasks: outcome(task for task in tasks if task.status is not TaskStatus.CANCELED),
+    )
+
+
+def _the_reconciler_looks_at_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SafetyNet, "_look_at", lambda _self, _entries, _found: None)
+
+
+@dataclass(frozen=True)
+class SeededBug:
+    """A bug, the case that shows it, and the promise that it breaks."""
+
+    name: str
+    seed: Seed
+    case: Case
+    promise: str
+
+
+BUGS: Final = (
+    SeededBug("the condition is removed", _without_condition("precedence", "attempt", "version"),
+              cases.LATE_SUCCESS, "a_success_is_final"),
+    SeededBug("the precedence is not looked at", _without_condition("precedence"),
+              cases.LATE_SUCCESS, "a_success_is_final"),
+    SeededBug("the attempt is dropped", _without_condition("attempt"),
+              cases.UNOPENED, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
+    SeededBug("an old attempt is taken for a newer one", _without_condition("attempt", "precedence"),
+              cases.OLD_FAILURE, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
+    SeededBug("a retry is opened each time its timer fires", _a_timer_opens_an_attempt_each_time_it_fires,
+              with_faults(cases.STALE_FAILURE, twice=1), "an_attempt_is_opened_once_after_a_failure_that_is_retried"),
+    SeededBug("a retry is opened whatever became of the failure", _the_next_attempt_is_opened_whatever_version,
+              cases.STALE_FAILURE, "an_attempt_is_opened_once_after_a_failure_that_is_retried"),
+    SeededBug("a report is acknowledged before its write is certain", _answered_before_the_write_is_certain,
+              with_faults(cases.LATE_SUCCESS, lost_answers=1), "what_is_acknowledged_is_in_the_table"),
+    SeededBug("an ignored report is acknowledged and not kept", _ignored_reports_are_not_kept,
+              cases.LATE_SUCCESS, "what_is_acknowledged_is_in_the_table"),
+    SeededBug("a record is acknowledged before the history has it",
+              _the_stream_is_acknowledged_before_the_history_is_written,
+              cases.LATE_SUCCESS, "every_change_is_in_the_history"),
+    SeededBug("some changes are not announced", _what_was_announced_once_is_not_announced_again,
+              cases.LATE_SUCCESS, "announcements_come_in_order"),
+    SeededBug("the output is put after the report", _the_output_is_put_after_the_report,
+              cases.SAID_TWICE, "an_output_is_there_before_the_success_that_names_it"),
+    SeededBug("a timer that is early is not armed again", _a_timer_that_is_early_is_not_armed_again,
+              cases.SILENT, "nothing_is_left_hanging"),
+    SeededBug("a task that gave up is not let go", _a_task_that_gave_up_is_not_let_go,
+              cases.GONE_ON, "nothing_is_left_hanging"),
+    SeededBug("a cancellation covers a success", _the_service_writes_whatever_version,
+              cases.CANCEL, "a_success_is_final"),
+    SeededBug("a settled task is counted each time that it is announced", _a_settled_task_is_counted_each_time,
+              with_faults(cases.JOIN, redelivered=1), "a_task_is_scheduled_when_what_it_waits_for_is_done"),
+    SeededBug("the index is believed", _the_index_is_believed,
+              replace(cases.CHAIN, index_lags=True), "an_execution_is_completed_when_all_its_tasks_are"),
+    SeededBug("a cancelled task counts as done", _a_cancelled_task_counts_as_done,
+              cases.FAILURE_AND_RETRY, "an_execution_is_completed_when_all_its_tasks_are"),
+    SeededBug("the reconciler does not look at what is overdue", _the_reconciler_looks_at_nothing,
+              cases.LOST_TIMER, "nothing_is_left_hanging"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_seeded_bug_is_found_with_a_schedule_that_shows_it(
+    bug: SeededBug, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    # given
+    bug.seed(monkeypatch)
+
+    # when
+    found = Explorer(bug.case, EveryPromise(bug.case.clients, one_attempt=bug.case.one_attempt)).explore(150_000)
+
+    # then
+    print(found.violation)  # noqa: T201 - for a person to read: pytest -rP
+    record_property("found after", f"{found.states:,} states, {found.seconds:.1f} s: {found.promise}")
+    assert found.violation is not None
+    assert found.promise == bug.promise
+    assert "broken:" in found.violation
