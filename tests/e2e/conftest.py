@@ -1,8 +1,10 @@
 """A local cloud for the tests alone: own folder, own ports, functions held to their roles, stopped at the end."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
@@ -12,6 +14,9 @@ from local.stack import Home, Stack
 from local.tokens import fetch_token
 
 HERE = Path(__file__).parent
+REFUSED: Final = re.compile(r"assumed-role/[\w-]+?-(\w+)-\w+/\S+ is not authorized to perform: (\S+)")
+# What `test_iam.py` takes away for a while
+TAKEN_AWAY: Final = ("ReportStatusRole", "dynamodb:UpdateItem")
 # For the commands too that tests run
 os.environ["TASKLATCH_ENFORCE_IAM"] = "1"
 
@@ -31,11 +36,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="session")
 def stack(home: Home) -> Iterator[Stack]:
-    """The service, deployed from the template into the tests' own cloud."""
+    """The service, deployed from the template into the tests' own cloud; at the end nothing had been refused to it."""
     try:
         yield bring_up(home)
     finally:
         take_down(home)
+    # Much is tried again until it succeeds, or is driven on by something else: a test alone might not notice
+    refused = set(REFUSED.findall(home.log.read_text(encoding="utf-8", errors="replace")))
+    assert refused <= {TAKEN_AWAY}
 
 
 @pytest.fixture

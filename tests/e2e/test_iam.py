@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 import httpx
 
-from local.stack import Stack
+from local.stack import Home, Stack
+from tests.e2e.conftest import REFUSED, TAKEN_AWAY
+from tests.e2e.test_api import until
 from tests.factories import fresh_name
 
 
@@ -28,7 +30,7 @@ def without(action: str, function: str, stack: Stack) -> Iterator[None]:
 
 
 def test_a_function_can_only_do_what_its_role_allows(
-    stack: Stack, worker: httpx.Client, operator: httpx.Client
+    stack: Stack, home: Home, worker: httpx.Client, operator: httpx.Client
 ) -> None:
     # given
     name = fresh_name()
@@ -37,10 +39,12 @@ def test_a_function_can_only_do_what_its_role_allows(
     report = {"status": "COMPLETED", "attempt": 1}
 
     # when
-    with without("dynamodb:UpdateItem", "report_status", stack):
+    with without(TAKEN_AWAY[1], "report_status", stack):
         refused = worker.post(path, json=report)
     allowed = worker.post(path, json=report)
 
     # then
     assert refused.is_server_error
     assert (allowed.status_code, allowed.json()["verdict"]) == (httpx.codes.OK, "applied")
+    # By which it would be noticed, were anything else refused
+    assert until(lambda: TAKEN_AWAY in REFUSED.findall(home.log.read_text(encoding="utf-8", errors="replace")))

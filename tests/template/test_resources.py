@@ -103,6 +103,18 @@ def test_a_mapping_of_a_queue_sets_a_bad_message_aside_and_leaves_time_to_handle
     assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
 
 
+@_all_of(_mappings("AWS::SQS::Queue"))
+def test_a_full_queue_leaves_the_api_its_share_of_the_account(it: dict[str, Any]) -> None:
+    # Of 1,000 at once, which an account has unless it asked for more
+    assert it["ScalingConfig"]["MaximumConcurrency"] * len(_mappings("AWS::SQS::Queue")) <= 200
+
+
+@_all_of(_mappings("AWS::DynamoDB::Table"))
+def test_a_stream_is_followed_in_order_one_batch_of_a_shard_at_a_time(it: dict[str, Any]) -> None:
+    assert it.get("ParallelizationFactor", 1) == 1
+    assert it["StartingPosition"] == "TRIM_HORIZON"
+
+
 @_all_of(_mappings("AWS::DynamoDB::Table"))
 def test_a_function_that_follows_the_table_is_called_for_items_that_it_names(it: dict[str, Any]) -> None:
     patterns = [json.loads(pattern["Pattern"]) for pattern in it["FilterCriteria"]["Filters"]]
