@@ -27,6 +27,9 @@ from tests.proof.faults import ALIKE, Fault
 PROVES: Final = bool(os.environ.get("TASKLATCH_PROVE"))
 EVERY_FUNCTION: Final = frozenset(
     {
+        "cognite_contract",
+        "cognite_definitions",
+        "cognite_executions",
         "execution_control",
         "executions",
         "forge_contract",
