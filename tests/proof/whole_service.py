@@ -5,6 +5,7 @@ reported failed; a queue's messages each on its own. Filters, rules and tries ar
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -390,6 +391,8 @@ def whole_service() -> Iterator[WholeService]:
         for name, value in {**ENVIRONMENT, "TIMER_QUEUE_URL": aws.queue_url}.items():
             patch.setenv(name, value)
         settings.cache_clear()
+        # A line for each invocation of thousands, that nobody would read
+        logging.disable(logging.CRITICAL)
         for function in FUNCTIONS:
             module = load_handler(function)
             if hasattr(module, "system_clock"):
@@ -398,6 +401,7 @@ def whole_service() -> Iterator[WholeService]:
         try:
             yield WholeService(aws, clock)
         finally:
+            logging.disable(logging.NOTSET)
             settings.cache_clear()
 
 
