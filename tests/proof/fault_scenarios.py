@@ -3,13 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tests.proof.whole_service import WholeService
+from tests.proof.whole_service import PromiseBrokenError, WholeService
 
 _EXECUTIONS: Final = "POST /v1/executions"
 _EXECUTION: Final = "/v1/executions/{executionId}"
 _TASK: Final = f"{_EXECUTION}/tasks/{{taskId}}"
 _FLOWS: Final = "/api/flow-executions"
 _FLOW: Final = f"{_FLOWS}/{{flow_execution_id}}"
+_WORKFLOWS: Final = "/api/v1/projects/{project}/workflows"
+_VERSION: Final = f"{_WORKFLOWS}/{{workflowExternalId}}/versions/{{version}}"
+_RUN: Final = f"{_WORKFLOWS}/executions/{{executionId}}"
 _FLOW_ID: Final = "6f1d2c9e-0000-4000-8000-000000000001"
 
 SOON: Final = {"maxAttempts": 3, "initialSeconds": 1, "multiplier": 1, "jitter": 0}
@@ -140,6 +143,57 @@ def superai(service: WholeService) -> None:
     service.reconcile()
 
 
+def cognite(service: WholeService) -> None:
+    """A workflow that is defined, run, failed, retried and done; another run is cancelled, and all is deleted."""
+    project = "default"
+
+    def function_task(name: str, *depends_on: str) -> dict[str, Any]:
+        parameters = {"function": {"externalId": "fn", "data": {"of": name}}, "isAsyncComplete": True}
+        waits = [{"externalId": other} for other in depends_on]
+        return {"externalId": name, "type": "function", "parameters": parameters, "dependsOn": waits}
+
+    def define(route: str, body: Any, *path: str, again: tuple[int, ...] = ()) -> None:
+        service.call("cognite_definitions", route, project, *path, body=body, again=again)
+
+    def run(nonce: str) -> str:
+        route, body = f"POST {_VERSION}/run", {"authentication": {"nonce": nonce}}
+        reply = service.call("cognite_executions", route, project, "nightly", "1", body=body)
+        service.settle(time_passes=False)
+        execution_id: str = reply.body["id"]
+        return execution_id
+
+    def update(execution_id: str, name: str, status: str, **fields: Any) -> None:
+        reply = service.call("cognite_executions", f"GET {_RUN}", project, execution_id)
+        task_id = {task["externalId"]: task["id"] for task in reply.body["executedTasks"]}.get(name)
+        if task_id is None:
+            raise PromiseBrokenError(f"nobody is to work on {name}: {reply.text}")
+        route = f"POST {_WORKFLOWS}/tasks/{{taskId}}/update"
+        service.call("cognite_contract", route, project, task_id, body={"status": status, **fields})
+        service.settle(time_passes=False)
+
+    definition = {"tasks": [function_task("first"), function_task("second", "first")]}
+    version = {"workflowExternalId": "nightly", "version": "1"}
+    define(f"POST {_WORKFLOWS}", {"items": [{"externalId": "nightly"}]})
+    define(f"POST {_WORKFLOWS}/versions", {"items": [{**version, "workflowDefinition": definition}]})
+    define(f"GET {_WORKFLOWS}", None)
+    define(f"GET {_VERSION}", None, "nightly", "1")
+    execution_id = run("one")
+    update(execution_id, "first", "COMPLETED", output={"pages": 3})
+    update(execution_id, "second", "FAILED_WITH_TERMINAL_ERROR")
+    # Sent again after it took effect, it finds an execution that runs already
+    body = {"authentication": {"nonce": "three"}}
+    service.call("cognite_executions", f"POST {_RUN}/retry", project, execution_id, body=body, again=(400, 409))
+    service.settle(time_passes=False)
+    service.reconcile(time_passes=False)
+    update(execution_id, "second", "COMPLETED")
+    service.call("cognite_executions", f"POST {_RUN}/cancel", project, run("two"), body={"reason": "unwanted"})
+    service.settle(time_passes=False)
+    service.call("cognite_executions", f"POST {_WORKFLOWS}/executions/list", project, body={})
+    define(f"POST {_WORKFLOWS}/versions/delete", {"items": [version]}, again=(400, 404))
+    define(f"POST {_WORKFLOWS}/delete", {"items": [{"externalId": "nightly"}]}, again=(400, 404))
+    service.reconcile()
+
+
 def losses(service: WholeService) -> None:
     """Timers and announcements are lost, as nothing ever should lose them: the safety net drives everything on."""
     create(
@@ -151,9 +205,9 @@ def losses(service: WholeService) -> None:
         {"taskId": "silent", "retryPolicy": ONCE, "timeoutSeconds": 60, "onFailure": "continue"},
         settled=False,
     )
-    service.settle(timers_fire=False)
+    service.lose_timers()
     service.report("nightly", "first", status="FAILED")
-    service.settle(timers_fire=False)
+    service.lose_timers()
     service.reconcile()
     service.report("nightly", "first", status="COMPLETED")
     service.report("nightly", "third", status="FAILED")
@@ -176,5 +230,5 @@ def create(service: WholeService, execution_id: str, *tasks: Mapping[str, Any], 
 
 
 SCENARIOS: Final[Mapping[str, Callable[[WholeService], None]]] = {
-    scenario.__name__: scenario for scenario in (forge, superai, losses, workflows, reporting)
+    scenario.__name__: scenario for scenario in (forge, superai, losses, workflows, cognite, reporting)
 }

@@ -5,6 +5,7 @@ reported failed; a queue's messages each on its own. Filters, rules and tries ar
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,9 @@ ENVIRONMENT: Final = {
     "LIVE_CALLBACK_URL": LIVE,
 }
 FUNCTIONS: Final = (
+    "cognite_contract",
+    "cognite_definitions",
+    "cognite_executions",
     "executions",
     "execution_control",
     "forge_contract",
@@ -194,13 +198,13 @@ class WholeService:
 
     # ------------------------------------------------------------ what AWS does
 
-    def settle(self, *, timers_fire: bool = True) -> None:
+    def settle(self, *, time_passes: bool = True) -> None:
         """Deliver what there is to deliver, and let time pass up to each timer, until nothing more comes.
 
         Parameters
         ----------
-        timers_fire
-            Forget the timers instead, as nothing ever should.
+        time_passes
+            Leave the timers waiting instead.
         """
         while True:
             moved = [
@@ -209,14 +213,12 @@ class WholeService:
                 self._deliver_queue("workflow_advancer", self._routed_events()),
             ]
             if not any(moved) and not self._deliver_queue("retry_dispatcher", self._timer_queue):
-                if not timers_fire:
-                    self.aws.timers.clear()
-                if not self.aws.timers:
+                if not self.aws.timers or not time_passes:
                     return
                 self._let_time_pass()
 
-    def reconcile(self) -> None:
-        """Run the safety net until it ends well, a while after all else has come to rest."""
+    def reconcile(self, *, time_passes: bool = True) -> None:
+        """Run the safety net until it ends well, a while after all else has come to rest, and settle what it moved."""
         self.clock.now += OVERDUE_MS + 1_000
         for _ in range(self.most_sends):
             try:
@@ -224,9 +226,14 @@ class WholeService:
             except (KilledError, Exception) as failed:  # noqa: BLE001 - a run that fails is followed by the next
                 self._note_failure("reconciler", failed)
                 continue
-            self.settle()
+            self.settle(time_passes=time_passes)
             return
         raise PromiseBrokenError("the safety net never came through")
+
+    def lose_timers(self) -> None:
+        """Deliver what there is to deliver, and forget every timer, as nothing ever should."""
+        self.settle(time_passes=False)
+        self.aws.timers.clear()
 
     def lose_follow_ups(self) -> None:
         """Announce what happened, and forget all that should follow from it."""
@@ -384,6 +391,8 @@ def whole_service() -> Iterator[WholeService]:
         for name, value in {**ENVIRONMENT, "TIMER_QUEUE_URL": aws.queue_url}.items():
             patch.setenv(name, value)
         settings.cache_clear()
+        # A line for each invocation of thousands, that nobody would read
+        logging.disable(logging.CRITICAL)
         for function in FUNCTIONS:
             module = load_handler(function)
             if hasattr(module, "system_clock"):
@@ -392,6 +401,7 @@ def whole_service() -> Iterator[WholeService]:
         try:
             yield WholeService(aws, clock)
         finally:
+            logging.disable(logging.NOTSET)
             settings.cache_clear()
 
 
