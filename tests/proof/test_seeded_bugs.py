@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import HTTPClientError
 
 from local.handlers import load_handler
-from tasklatch.aws import dispatcher, latch_expression, task_stream, workflow
+from tasklatch.aws import dispatcher, latch_expression, ledger, task_stream, workflow
 from tasklatch.aws.dispatcher import Dispatcher
 from tasklatch.aws.follow_up import FollowUp
 from tasklatch.aws.history import History
@@ -97,6 +97,11 @@ def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
         return task_of(answer["Attributes"]) if answer else task
 
     patch.setattr(Ledger, "_write", write)
+
+
+def _a_report_without_attempt_forgets_what_it_did(patch: pytest.MonkeyPatch) -> None:
+    """Whenever the task has moved on, it is about the attempt that is current by then."""
+    patch.setattr(ledger, "_overtaken", lambda latch, found: latch.version not in (None, found.version))
 
 
 def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:
@@ -243,6 +248,8 @@ BUGS: Final = (
               cases.STALE_FAILURE, "an_attempt_is_opened_once_after_a_failure_that_is_retried"),
     SeededBug("a report is acknowledged before its write is certain", _answered_before_the_write_is_certain,
               with_faults(cases.LATE_SUCCESS, lost_answers=1), "what_is_acknowledged_is_in_the_table"),
+    SeededBug("a report without attempt forgets what it did", _a_report_without_attempt_forgets_what_it_did,
+              with_faults(cases.UNNAMED, lost_answers=1), "a_request_is_applied_once"),
     SeededBug("an ignored report is acknowledged and not kept", _ignored_reports_are_not_kept,
               cases.LATE_SUCCESS, "what_is_acknowledged_is_in_the_table"),
     SeededBug("a record is acknowledged before the history has it",
