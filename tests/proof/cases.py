@@ -301,6 +301,6 @@ ONLY_TO_PROVE: Final = (
     with_faults(CANCEL, twice=1),
     with_faults(CHAIN, crashes=1),
     with_faults(CONTINUE, crashes=1),
-    with_faults(GONE_ON, crashes=1, redelivered=1),
+    with_faults(GONE_ON, twice=1),
 )
 """What is explored besides where the promises are proved: up to some minutes for each."""

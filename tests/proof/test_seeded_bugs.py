@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import HTTPClientError
 
 from local.handlers import load_handler
-from tasklatch.aws import dispatcher, latch_expression, task_stream, workflow
+from tasklatch.aws import dispatcher, latch_expression, ledger, task_stream, workflow
 from tasklatch.aws.dispatcher import Dispatcher
 from tasklatch.aws.follow_up import FollowUp
 from tasklatch.aws.history import History
@@ -99,12 +99,17 @@ def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Ledger, "_write", write)
 
 
+def _a_report_without_attempt_forgets_what_it_did(patch: pytest.MonkeyPatch) -> None:
+    """Whenever the task has moved on, it is about the attempt that is current by then."""
+    patch.setattr(ledger, "_overtaken", lambda latch, found: latch.version not in (None, found.version))
+
+
 def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Ledger, "_settle", lambda _self, _report, latch, found, _now: Recorded(judge(latch, found), found))
 
 
-def _the_stream_is_acknowledged_before_the_history_is_written(patch: pytest.MonkeyPatch) -> None:
-    """Half of the work is left to the next record, which may never come."""
+def _a_record_is_acknowledged_and_not_kept(patch: pytest.MonkeyPatch) -> None:
+    """Of what follows creation, nothing reaches the history; the stream is told that all is well."""
     put = History.put
 
     def late(self: History, entries: Any) -> None:
@@ -116,11 +121,11 @@ def _the_stream_is_acknowledged_before_the_history_is_written(patch: pytest.Monk
     patch.setattr(History, "put", late)
 
 
-def _what_was_announced_once_is_not_announced_again(patch: pytest.MonkeyPatch) -> None:
-    """Records that are not the newest are skipped: as if each version were made of all before."""
+def _failures_are_not_announced(patch: pytest.MonkeyPatch) -> None:
+    """A failure is taken to be of no interest: something follows it anyway."""
     read = task_stream.read_changes
 
-    def newest(records: Any) -> Any:
+    def without_failures(records: Any) -> Any:
         changes, failed = read(records)
         kept = {
             number: change
@@ -129,7 +134,7 @@ def _what_was_announced_once_is_not_announced_again(patch: pytest.MonkeyPatch) -
         }
         return kept, failed
 
-    patch.setattr(load_handler("notifier"), "read_changes", newest)
+    patch.setattr(load_handler("notifier"), "read_changes", without_failures)
 
 
 def _watchers_are_told_of_one_change(patch: pytest.MonkeyPatch) -> None:
@@ -243,12 +248,14 @@ BUGS: Final = (
               cases.STALE_FAILURE, "an_attempt_is_opened_once_after_a_failure_that_is_retried"),
     SeededBug("a report is acknowledged before its write is certain", _answered_before_the_write_is_certain,
               with_faults(cases.LATE_SUCCESS, lost_answers=1), "what_is_acknowledged_is_in_the_table"),
+    SeededBug("a report without attempt forgets what it did", _a_report_without_attempt_forgets_what_it_did,
+              with_faults(cases.UNNAMED, lost_answers=1), "a_request_is_applied_once"),
     SeededBug("an ignored report is acknowledged and not kept", _ignored_reports_are_not_kept,
               cases.LATE_SUCCESS, "what_is_acknowledged_is_in_the_table"),
-    SeededBug("a record is acknowledged before the history has it",
-              _the_stream_is_acknowledged_before_the_history_is_written,
+    SeededBug("a record is acknowledged and the history has it not",
+              _a_record_is_acknowledged_and_not_kept,
               cases.LATE_SUCCESS, "every_change_is_in_the_history"),
-    SeededBug("some changes are not announced", _what_was_announced_once_is_not_announced_again,
+    SeededBug("some changes are not announced", _failures_are_not_announced,
               cases.LATE_SUCCESS, "announcements_come_in_order"),
     SeededBug("who watches is not told of what was announced", _watchers_are_told_of_one_change,
               cases.WATCHED, "every_change_is_told_to_who_watches"),
