@@ -12,11 +12,13 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 from threading import Event, Thread
 from typing import Any, Final
@@ -46,7 +48,9 @@ VICTIMS: Final = (
     "executions",
 )
 VISIBLE_AGAIN_SECONDS: Final = 8
-_BETWEEN_KILLS: Final = (0.1, 0.6)
+_BETWEEN_KILLS: Final = (0.2, 0.8)
+# What is killed as fast as it starts can do nothing, on AWS neither
+_LEFT_ALONE_SECONDS: Final = 6.0
 _DOWN_SECONDS: Final = 240.0
 _BETWEEN_RUNS: Final = 15.0
 
@@ -103,8 +107,10 @@ class Killer:
 
     def _run(self) -> None:
         draw = Random(self.seed)  # noqa: S311 - guards nothing
+        left_alone_until = dict.fromkeys(VICTIMS, 0.0)
         while not self._over.wait(draw.uniform(*_BETWEEN_KILLS)):
-            running = [(pid, name) for pid, name in self._processes() if name in VICTIMS]
+            now = time.monotonic()
+            running = [(pid, name) for pid, name in self._processes() if left_alone_until.get(name, inf) <= now]
             if running:
                 # Whichever has been killed least often, so that each has its turn
                 least = min(self.killed[name] for _, name in running)
@@ -112,6 +118,7 @@ class Killer:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 self.killed[name] += 1
+                left_alone_until[name] = now + _LEFT_ALONE_SECONDS
 
     def _processes(self) -> Iterator[tuple[int, str]]:
         """The emulator's own children that run functions, and which; dead ones that nobody has noticed left out."""
