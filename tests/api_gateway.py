@@ -103,7 +103,7 @@ class HttpApi(httpx.BaseTransport):
             return _own(431, "Request Header Fields Too Large")
         if len(body) > MAX_BODY_BYTES:
             return _own(413, "Request Entity Too Large")
-        matched = _match(method, unquote(parts.path, errors="replace"))
+        matched = route_of(method, unquote(parts.path, errors="replace"))
         if matched is None:
             return _own(404, "Not Found")
         key, path = matched
@@ -152,7 +152,7 @@ class _Adapter(HTTPAdapter):
         )
 
 
-def _match(method: str, path: str) -> tuple[str, dict[str, str]] | None:
+def route_of(method: str, path: str) -> tuple[str, dict[str, str]] | None:
     """The route that fits best, and its path parameters: what is written out goes before what is open."""
     segments = path.split("/")
     found: list[tuple[int, str, dict[str, str]]] = []

@@ -23,7 +23,18 @@ from tests.description import check_answer, description
 from tests.factories import Reply, fresh_name
 from tests.hostile import marked
 
-NAMES: Final = frozenset({"executionId", "flow_execution_id", "scanId", "taskId", "task_name"})
+NAMES: Final = frozenset(
+    {
+        "executionId",
+        "flow_execution_id",
+        "project",
+        "scanId",
+        "taskId",
+        "task_name",
+        "version",
+        "workflowExternalId",
+    }
+)
 """By which parameters and fields things that exist are addressed, in all contracts."""
 
 _CHECKS: Final = (
@@ -41,6 +52,10 @@ _BATCHES: Final = frozenset({"POST /v1/executions/{executionId}/statuses"})
 """Where each part is answered on its own, the bad ones too."""
 
 
+_PROJECT: Final = "default"
+_WORKFLOWS: Final = "/api/v1/projects/{project}/workflows"
+
+
 @dataclass(frozen=True)
 class Target:
     """Something that exists: what to put where a request names an execution or a task."""
@@ -49,7 +64,7 @@ class Target:
 
 
 def made_targets(caller: httpx.Client) -> list[Target]:
-    """Make an execution, a Forge scan and a flow execution, with tasks."""
+    """Make an execution, a Forge scan, a flow execution and the run of a workflow, with tasks."""
     execution_id, scan_id, task_id = fresh_name(), fresh_name(), str(uuid4())
     tasks: list[dict[str, Any]] = [
         {"taskId": "fetch", "input": {"x": 1}},
@@ -60,7 +75,16 @@ def made_targets(caller: httpx.Client) -> list[Target]:
     assert caller.post("/v1/executions", json={"executionId": execution_id, "tasks": tasks}).status_code == 201
     assert caller.post("/forge/scans", json=scan).status_code == 201
     flow_execution_id = caller.post("/api/flow-executions", json=flow).json()["id"]
+    workflows, project = _WORKFLOWS.format(project=_PROJECT), {"project": _PROJECT}
+    version = {**project, "workflowExternalId": fresh_name(), "version": "1"}
+    for path in ("", "/versions"):
+        made = caller.post(workflows + path, json=good_body(f"POST {_WORKFLOWS}{path}", version))
+        assert made.status_code == 200
+    run = f"{workflows}/{version['workflowExternalId']}/versions/1/run"
+    run_id = caller.post(run, json={"authentication": {"nonce": fresh_name()}}).json()["id"]
+    attempt = caller.get(f"/v1/executions/{run_id}/tasks").json()["items"][0]["taskExecutionId"]
     return [
+        Target({**_target(run_id, attempt).names, **version}),
         _target(execution_id, "fetch"),
         _target(execution_id, "parse"),
         _target(scan_id, task_id),
@@ -70,7 +94,8 @@ def made_targets(caller: httpx.Client) -> list[Target]:
 
 def _target(execution_id: str, task_id: str) -> Target:
     names = dict.fromkeys(("executionId", "flow_execution_id", "scanId"), execution_id)
-    return Target({**names, "taskId": task_id, "task_name": task_id})
+    workflow = {"project": _PROJECT, "workflowExternalId": "none", "version": "1"}
+    return Target({**workflow, **names, "taskId": task_id, "task_name": task_id})
 
 
 def keys_of_description() -> list[str]:
@@ -220,6 +245,8 @@ def good_body(key: str, names: Mapping[str, str]) -> dict[str, Any]:
     names
         Of the execution and the task that it speaks about.
     """
+    if "{project}" in key:
+        return _cognite_body(key, names)
     task = {"taskId": names["taskId"]}
     bodies: dict[str, dict[str, Any]] = {
         "POST /v1/executions": {"tasks": [{"taskId": "a"}, {"taskId": "b", "dependsOn": ["a"], "input": {"x": 1}}]},
@@ -246,6 +273,28 @@ def good_body(key: str, names: Mapping[str, str]) -> dict[str, Any]:
         },
     }
     return bodies.get(key, {})
+
+
+def _cognite_body(key: str, names: Mapping[str, str]) -> dict[str, Any]:
+    workflow = names.get("workflowExternalId", "none")
+    version = {"workflowExternalId": workflow, "version": names.get("version", "1")}
+    function = {"function": {"externalId": "fn", "data": {"x": "${workflow.input.x}"}}, "isAsyncComplete": True}
+    defined = {"tasks": [{"externalId": "a", "type": "function", "parameters": function}]}
+    bodies: dict[str, dict[str, Any]] = {
+        "": {"items": [{"externalId": workflow, "description": "d"}]},
+        "/delete": {"items": [{"externalId": workflow}]},
+        "/versions": {"items": [{**version, "workflowDefinition": defined}]},
+        "/versions/delete": {"items": [version]},
+        "/versions/list": {"filter": {"workflowFilters": [{"externalId": workflow}]}},
+        "/executions/list": {"filter": {"workflowFilters": [{"externalId": workflow}]}},
+        "/executions/{executionId}/cancel": {"reason": "enough"},
+        "/executions/{executionId}/retry": {"authentication": {"nonce": "n"}},
+        "/tasks/{taskId}/update": {"status": "COMPLETED", "output": {"x": 1}},
+        "/{workflowExternalId}/versions/{version}/run": {"authentication": {"nonce": "n"}, "input": {"x": 1}},
+    }
+    if key == "POST /api/v1/projects/{project}/sessions":
+        return {"items": [{"tokenExchange": True}]}
+    return bodies.get(key.removeprefix(f"POST {_WORKFLOWS}"), {})
 
 
 def hostile_requests(key: str, targets: Sequence[Target]) -> st.SearchStrategy[HostileRequest]:

@@ -16,12 +16,14 @@ MARKER: Final = "Zq7SecretZq7"
 SECRET_FIELDS: Final = frozenset(
     {
         "authorization",
+        "clientSecret",
         "connectionId",
         "input",
         "label",
         "message",
         "metadata",
         "name",
+        "nonce",
         "output",
         "payload",
         "reason",

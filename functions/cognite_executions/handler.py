@@ -84,8 +84,7 @@ def cancel_execution(call: Call) -> Answer:
 @routes.serves(contract.RETRY_EXECUTION)
 def retry_execution(call: Call) -> Answer:
     call.checked_body(contract.RetryBody)
-    execution = _run_of(call)
-    return Answer(contract.execution_view(_workflow(call).retry(call.tenant, execution.execution_id)))
+    return Answer(contract.execution_view(_workflow(call).retry(call.tenant, _run_of(call).execution_id)))
 
 
 def _run_of(call: Call) -> Execution:

@@ -34,8 +34,8 @@ REPORT_GOAL: Final = 1.3
 OTHERS_GOAL: Final = 2.0
 BARE: Final = "bare_client"
 REPORTING: Final = "report_status"
-_ROUNDS: Final = 9
-_ROUNDS_OF_OTHERS: Final = 5
+_ROUNDS: Final = 15
+_ROUNDS_OF_OTHERS: Final = 7
 # What a handler is handed does not matter to its init; with so little time left none begins a call
 _NO_TIME_FOR_CALLS: Final = {"AWS_LAMBDA_FUNCTION_TIMEOUT": "3"}
 

@@ -217,15 +217,18 @@ def test_made_up_cursor_asks_the_table_for_no_key_that_cannot_be(
 
 # ---------------------------------------------------------------- no time left
 
-OPEN: Final = {key for key, (_, operation) in operations().items() if operation.scope is None}
+TOUCHES_NOTHING: Final = "POST /api/v1/projects/{project}/sessions"
+ASKS_THE_TABLE: Final = {key for key, (_, one) in operations().items() if one.scope is not None} - {TOUCHES_NOTHING}
 
 
-@pytest.mark.parametrize("key", sorted(set(operations()) - OPEN))
+@pytest.mark.parametrize("key", sorted(ASKS_THE_TABLE))
 def test_busy_table_is_answered_as_described(
     session: httpx.Client, http_api: HttpApi, execution_id: str, key: str
 ) -> None:
     # given
-    names = dict.fromkeys(("executionId", "flow_execution_id"), execution_id) | {"taskId": str(uuid4())}
+    names = dict.fromkeys(("executionId", "flow_execution_id"), execution_id)
+    names["taskId"] = "00000101-0000-8000-8000-000000000000"
+    names |= {"project": "p", "workflowExternalId": "w", "version": "1"}
     method, _, path = key.partition(" ")
     query = {"flow_id": str(uuid4()), "flow_execution_id": execution_id}
     parameters = description()["paths"][path][method.lower()].get("parameters", [])

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -25,12 +25,34 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 SECRET: Final = "this-is-of-the-other-tenant"
-PROTECTED: Final = sorted(key for key, (_, operation) in operations().items() if operation.scope is not None)
-MAKES_ONES_OWN: Final = frozenset({"POST /v1/executions", "POST /forge/scans", "POST /api/flow-executions"})
-"""These create: with the id of another's execution too, since each tenant has names of its own."""
+PROTECTED: Final = sorted(key for key, (_, one) in operations().items() if one.scope is not None)
+TOUCHES_NOTHING: Final = "POST /api/v1/projects/{project}/sessions"
+"""It neither reads nor writes anything."""
 
-LISTS: Final = frozenset({"GET /v1/executions", "GET /api/flow-executions", "GET /api/task-executions"})
+REACHING: Final = [key for key in PROTECTED if key != TOUCHES_NOTHING]
+WORKFLOWS: Final = "/api/v1/projects/{project}/workflows"
+MAKES_ONES_OWN: Final = {
+    "POST /v1/executions": 201,
+    "POST /forge/scans": 201,
+    "POST /api/flow-executions": 201,
+    f"POST {WORKFLOWS}": 200,
+}
+"""These create, with the names of what is another's too, since each tenant has names of its own; with what status."""
+
+LISTS: Final = frozenset(
+    {
+        "GET /v1/executions",
+        "GET /api/flow-executions",
+        "GET /api/task-executions",
+        f"GET {WORKFLOWS}",
+        f"POST {WORKFLOWS}/versions/list",
+        f"POST {WORKFLOWS}/executions/list",
+    }
+)
 """These answer with a list, which is empty."""
+
+UNKNOWN_IS_BAD_REQUEST: Final = f"GET {WORKFLOWS}/executions/{{executionId}}"
+"""Here what is not there is a 400, as the platform's client knows it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,9 @@ class Names:
     task_id: str
     flow_id: str
     task_execution_id: str
+    workflow: str
+    run_id: str
+    run_attempt: str
 
 
 @dataclass(frozen=True)
@@ -102,13 +127,20 @@ def tenants(http_api: HttpApi, ministack: "DynamoDBClient", monkeypatch: pytest.
     assert session.post("/forge/scans", json=scan).status_code == 201
     flow = {"flow_id": names.flow_id, "input": {"text": SECRET}, "task_names": [names.task_id]}
     flow_execution_id = session.post("/api/flow-executions", json=flow).json()["id"]
-    theirs = Names(
-        names.execution_id,
-        names.scan_id,
-        flow_execution_id,
-        names.task_id,
-        names.flow_id,
-        reported["task"]["taskExecutionId"],
+    workflow = {"project": other, "workflowExternalId": names.workflow, "version": "1"}
+    for path in ("", "/versions"):
+        body = good_body(f"POST {WORKFLOWS}{path}", workflow)
+        assert session.post(WORKFLOWS.format(project=other) + path, json=body).status_code == 200
+    run = {"authentication": {"nonce": "n"}, "input": {"x": SECRET}, "metadata": {"x": SECRET}}
+    path = f"{WORKFLOWS.format(project=other)}/{names.workflow}/versions/1/run"
+    run_id = session.post(path, json=run).json()["id"]
+    attempt = session.get(f"/v1/executions/{run_id}/tasks").json()["items"][0]["taskExecutionId"]
+    theirs = replace(
+        names,
+        flow_execution_id=flow_execution_id,
+        task_execution_id=reported["task"]["taskExecutionId"],
+        run_id=run_id,
+        run_attempt=attempt,
     )
     return Tenants(http_api, ministack, mine, other, theirs)
 
@@ -122,6 +154,9 @@ def some_names() -> Names:
         task_id=str(uuid4()),
         flow_id=str(uuid4()),
         task_execution_id="00000100-0000-8000-8000-000000000000",
+        workflow=fresh_name(),
+        run_id=str(uuid4()),
+        run_attempt="00000101-0000-8000-8000-000000000000",
     )
 
 
@@ -175,11 +210,31 @@ def request_on(key: str, names: Names) -> Request:
         ),
         "GET /api/task-executions": Request(of_flow, None),
     }
+    workflow = {"workflowExternalId": names.workflow, "version": "1"}
+    for method, path in (
+        ("GET", ""),
+        ("POST", ""),
+        ("POST", "/delete"),
+        ("POST", "/versions"),
+        ("POST", "/versions/delete"),
+        ("POST", "/versions/list"),
+        ("POST", "/executions/list"),
+        ("GET", "/executions/{executionId}"),
+        ("POST", "/executions/{executionId}/cancel"),
+        ("POST", "/executions/{executionId}/retry"),
+        ("POST", "/tasks/{taskId}/update"),
+        ("GET", "/{workflowExternalId}"),
+        ("GET", "/{workflowExternalId}/versions/{version}"),
+        ("POST", "/{workflowExternalId}/versions/{version}/run"),
+    ):
+        one = f"{method} {WORKFLOWS}{path}"
+        found[one] = Request({}, good_body(one, workflow) if method == "POST" else None)
+    found[TOUCHES_NOTHING] = Request({}, good_body(TOUCHES_NOTHING, workflow))
     return found[key]
 
 
-def call(session: httpx.Client, key: str, names: Names, **headers: str) -> Reply:
-    """Send a route a good request about these names."""
+def call(session: httpx.Client, key: str, names: Names, project: str) -> Reply:
+    """Send a route a good request about these names; `project` stands in the paths that name one."""
     method, _, path = key.partition(" ")
     asked = request_on(key, names)
     values = {
@@ -187,8 +242,11 @@ def call(session: httpx.Client, key: str, names: Names, **headers: str) -> Reply
         "flow_execution_id": names.flow_execution_id,
         "taskId": names.task_id,
     }
+    if WORKFLOWS in key:
+        values |= {"executionId": names.run_id, "taskId": names.run_attempt}
+    values |= {"project": project, "workflowExternalId": names.workflow, "version": "1"}
     url = path.format(**{name: quote(value, safe="") for name, value in values.items()})
-    response = session.request(method, url, params=asked.query, json=asked.body, headers=headers)
+    response = session.request(method, url, params=asked.query, json=asked.body)
     reply = Reply(response.status_code, response.headers, response.text)
     check_reply(key, reply)
     return reply
@@ -201,7 +259,7 @@ def shape(reply: Reply, names: Names) -> tuple[int, str]:
         text = text.replace(name, "NAME")
     text = text.replace(str(reply.headers["x-request-id"]), "REQUEST")
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID", text)
-    return reply.status, re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+    return reply.status, re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z|\b\d{13}\b", "TIME", text)
 
 
 @contextmanager
@@ -220,22 +278,22 @@ def requests_to_the_table() -> Iterator[list[str]]:
         events.unregister("provide-client-params.dynamodb", note)
 
 
-def check_nothing_of_the_other(tenants: Tenants, key: str) -> None:
+def check_nothing_of_the_other(tenants: Tenants, key: str, project: str) -> None:
     """Call a route about what is the other tenant's, and check that it makes no difference that it is there."""
     session = tenants.session(tenants.mine)
     nowhere = some_names()
     before = tenants.items()
     with requests_to_the_table() as asked:
-        met = call(session, key, tenants.theirs)
-        missed = call(session, key, nowhere)
+        met = call(session, key, tenants.theirs, project)
+        missed = call(session, key, nowhere, project)
     if key in MAKES_ONES_OWN:
-        assert met.status == 201
+        assert met.status == MAKES_ONES_OWN[key]
     elif key in LISTS:
         assert (met.status, next(iter(met.body.values())) if isinstance(met.body, dict) else met.body) == (200, [])
     elif key == "POST /v1/executions/{executionId}/statuses":
         assert [one["status"] for one in met.body["results"]] == [404, 404, 409]
     else:
-        assert met.status == 404
+        assert met.status == (400 if key == UNKNOWN_IS_BAD_REQUEST else 404)
     assert shape(met, tenants.theirs) == shape(missed, nowhere), "as if it existed nowhere"
     assert SECRET not in met.text
     assert tenants.other not in met.text + str(met.headers)
@@ -246,12 +304,28 @@ def check_nothing_of_the_other(tenants: Tenants, key: str) -> None:
         assert tenants.own_items() == [], "nothing is begun for oneself either"
 
 
-@pytest.mark.parametrize("key", PROTECTED)
+@pytest.mark.parametrize("key", REACHING)
 def test_no_route_reaches_what_is_another_tenants(tenants: Tenants, key: str) -> None:
-    check_nothing_of_the_other(tenants, key)
+    check_nothing_of_the_other(tenants, key, tenants.mine)
 
 
-@pytest.mark.parametrize("key", PROTECTED)
+def test_session_touches_nothing(tenants: Tenants) -> None:
+    with requests_to_the_table() as asked:
+        reply = call(tenants.session(tenants.mine), TOUCHES_NOTHING, tenants.theirs, tenants.mine)
+
+    assert (reply.status, asked) == (200, [])
+
+
+@pytest.mark.parametrize("key", [key for key in PROTECTED if "{project}" in key])
+def test_project_of_another_tenant_is_closed(tenants: Tenants, key: str) -> None:
+    with requests_to_the_table() as asked:
+        reply = call(tenants.session(tenants.mine), key, tenants.theirs, tenants.other)
+
+    assert (reply.status, asked) == (403, [])
+    assert SECRET not in reply.text
+
+
+@pytest.mark.parametrize("key", REACHING)
 def test_route_that_forgot_the_tenant_would_be_found(
     tenants: Tenants, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +333,7 @@ def test_route_that_forgot_the_tenant_would_be_found(
     monkeypatch.setattr(routes, "tenant_of", lambda *_: tenants.other)
 
     with pytest.raises(AssertionError):
-        check_nothing_of_the_other(tenants, key)
+        check_nothing_of_the_other(tenants, key, tenants.other)
 
 
 @pytest.mark.parametrize("key", PROTECTED)
@@ -271,7 +345,7 @@ def test_token_that_names_no_tenant_opens_nothing(tenants: Tenants, key: str, or
 
     # when
     with requests_to_the_table() as asked:
-        reply = call(session, key, tenants.theirs)
+        reply = call(session, key, tenants.theirs, tenants.other)
 
     # then
     assert reply.status == 403

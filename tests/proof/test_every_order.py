@@ -29,7 +29,7 @@ def test_every_order_keeps_every_promise(case: Case, record_property: Callable[[
     found = explored(case)
 
     # then
-    record_property("explored", found)
+    record_property("explored", str(found))
     assert found.violation is None, found.violation
     assert found.ends
 
