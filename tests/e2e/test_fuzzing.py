@@ -32,8 +32,8 @@ from tests.fuzzing import (
 )
 
 KEYS: Final = keys_of_description()
-CASES_A_ROUTE: Final = 12
-HOSTILE_A_ROUTE: Final = 10
+CASES_A_ROUTE: Final = 8
+HOSTILE_A_ROUTE: Final = 6
 
 
 def described(key: str) -> Any:
@@ -81,7 +81,7 @@ def test_whatever_the_description_leads_to_is_answered_as_described(
         check_case(case, response, aimed=aimed)
 
     answered()
-    record_property("answers", dict(sorted(answers.items())))
+    record_property("answers", str(dict(sorted(answers.items()))))
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if "requestBody" in described(key)])
@@ -107,12 +107,12 @@ def test_hostile_request_is_answered_as_described(
         check_reply(key, Reply(response.status_code, response.headers, response.text))
 
     answered()
-    record_property("answers", dict(sorted(answers.items())))
+    record_property("answers", str(dict(sorted(answers.items()))))
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if described(key)["security"]])
 def test_route_is_closed_to_broken_tokens_and_other_scopes(
-    key: str, http: httpx.Client, tokens: dict[str, str], targets: list[Target]
+    key: str, http: httpx.Client, tokens: dict[str, str]
 ) -> None:
     # given tokens that are broken, and one that is good but for another purpose
     ((scope,),) = [one["token"] for one in described(key)["security"]]
@@ -136,7 +136,7 @@ def test_route_is_closed_to_broken_tokens_and_other_scopes(
     # when
     def ask(authorization: str | None) -> httpx.Response:
         headers = {} if authorization is None else {"Authorization": authorization}
-        return http.request(method, path.format(**targets[0].names), headers=headers)
+        return http.request(method, path.format(**dict.fromkeys(NAMES, "x")), headers=headers)
 
     refused = {name: ask(authorization).status_code for name, authorization in broken.items()}
     forbidden = ask(f"Bearer {other}")

@@ -145,7 +145,7 @@ def test_no_function_logs_what_is_secret_in_any_event(
             run(function, marked_event(sample), log, Context())
 
     check_secrecy(log)
-    record_property("events", len(SAMPLES))
+    record_property("events", str(len(SAMPLES)))
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ConditionalCheckFailedException"])

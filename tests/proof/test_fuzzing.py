@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 PROVING: Final = "TASKLATCH_PROVE" in os.environ
-CASES_A_ROUTE: Final = 250 if PROVING else 15
+CASES_A_ROUTE: Final = 100 if PROVING else 10
 KEYS: Final = keys_of_description()
 GOOD: Final = f"good-{MARKER}"
 TOKENS: Final = {GOOD: {"scope": ALL_SCOPES}}

@@ -103,7 +103,7 @@ def test_garbage_is_no_cursor(cursor: str) -> None:
     assert caught.value.errors[0]["loc"] == ["query", "cursor"]
 
 
-@pytest.mark.parametrize("position", ["", "\ud800", "x" * 1025, "\U0001f600" * 257])
+@pytest.mark.parametrize("position", ["", "\ud800", "x" * 1024, "\U0001f600" * 257])
 def test_position_that_can_be_no_key_is_refused(position: str) -> None:
     with pytest.raises(InvalidRequestError):
         decode_cursor(encode_cursor("list", position), "list")

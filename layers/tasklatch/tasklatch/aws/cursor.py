@@ -7,8 +7,8 @@ from typing import Final
 
 from tasklatch.domain.errors import InvalidRequestError
 
-_LONGEST_POSITION_BYTES: Final = 1024
-"""What DynamoDB's sort keys hold."""
+_LONGEST_POSITION_BYTES: Final = 1023
+"""What DynamoDB's sort keys hold, less the one by which a list goes on right behind a position."""
 
 _PARTS: Final = 2
 
