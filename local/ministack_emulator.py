@@ -12,6 +12,7 @@ group, and lets anyone hand on any role. Run it as a program of its own, where `
 
 import copy
 import json
+import logging
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -48,6 +49,8 @@ _STATEMENTS_TABLE: Final = re.compile(
 )
 _CREATE_SCHEDULE: Final = "scheduler:CreateSchedule"
 _HANDING_ON: Final = "iam:PassRole"
+
+_logger: Final = logging.getLogger("iam")
 
 _in_statement: Final = ContextVar("_in_statement", default=False)
 _is_encoded: Final = ContextVar("_is_encoded", default=False)
@@ -154,8 +157,11 @@ def authorize_as_iam_does() -> None:
         _refused.set(_HANDING_ON if denied else None)
         return denied
 
-    def name_what_is_refused(service: str, action: str, *more: Any, **named: Any) -> Any:
-        return refusal(service, _refused.get() or action, *more, **named)
+    def name_what_is_refused(service: str, action: str, principal: str, *more: Any, **named: Any) -> Any:
+        asked = _refused.get() or action
+        # What it answers is seen by the function alone, which may keep it to itself
+        _logger.warning("%s is not authorized to perform: %s", principal, asked)
+        return refusal(service, asked, principal, *more, **named)
 
     iam_actions.extract_iam_action = action_of_batch
     iam_actions.dynamodb_transaction_checks = checks_of_statements
