@@ -89,9 +89,8 @@ def figure(benchmark: str, name: str, values: Sequence[float], unit: str, goal: 
 def ratio(
     benchmark: str, name: str, values: Sequence[float], base: Sequence[float], goal: float | None = None
 ) -> Figure:
-    """The ratio of two medians; its spread is that of the rounds' own ratios."""
-    first, _, third = quantiles([one / other for one, other in zip(values, base, strict=True)], n=4)
-    return Figure(benchmark, name, median(values) / median(base), "x", (first, third), goal)
+    """The median of the rounds' own ratios, with their quartiles."""
+    return figure(benchmark, name, [one / other for one, other in zip(values, base, strict=True)], "x", goal)
 
 
 def use_endpoint(url: str) -> None:
