@@ -47,6 +47,13 @@ def stack(home: Home) -> Iterator[Stack]:
 
 
 @pytest.fixture
+def work_queue_url(stack: Stack) -> str:
+    """The queue of the stack's workers, without what other tests have left in it."""
+    stack.aws("sqs").purge_queue(QueueUrl=stack.work_queue_url)
+    return stack.work_queue_url
+
+
+@pytest.fixture
 def worker(stack: Stack) -> Iterator[httpx.Client]:
     """What a worker calls the service with."""
     with _caller(stack, "worker") as client:

@@ -121,11 +121,11 @@ def test_nobody_watches_without_a_ticket(query: str, stack: Stack) -> None:
 
 
 def test_make_watch_shows_tasks_as_they_move_and_ends_with_the_execution(
-    stack: Stack, home: Home, api: Api, capsys: pytest.CaptureFixture[str]
+    stack: Stack, home: Home, api: Api, work_queue_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     execution = _create(api, "night")
     stop = Event()
-    worker = Worker(WorkQueue(stack.aws("sqs"), stack.work_queue_url, api), api, sample_work)
+    worker = Worker(WorkQueue(stack.aws("sqs"), work_queue_url, api), api, sample_work)
 
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(worker.run, stop)

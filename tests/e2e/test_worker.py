@@ -101,14 +101,14 @@ def _moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def test_the_sample_worker_brings_an_execution_to_its_end(stack: Stack, api: Api) -> None:
+def test_the_sample_worker_brings_an_execution_to_its_end(stack: Stack, api: Api, work_queue_url: str) -> None:
     execution = f"night-{uuid4()}"
     retry = {"initialSeconds": 1, "jitter": 0}
     failing = {"seconds": 0, "failureReason": "RATE_LIMITED", "retryAfterSeconds": 1}
     stop = Event()
 
     with ThreadPoolExecutor(2) as pool:
-        worker = Worker(WorkQueue(stack.aws("sqs"), stack.work_queue_url, api), api, sample_work)
+        worker = Worker(WorkQueue(stack.aws("sqs"), work_queue_url, api), api, sample_work)
         running = [pool.submit(worker.run, stop) for _ in range(2)]
         _create(
             api,
