@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -25,6 +26,13 @@ START_SECONDS = 60
 STOP_SECONDS = 30
 # Those that this process started itself: it has to take note of their end, or they stay listed as ended
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@atexit.register
+def _note_ended_children() -> None:
+    """Take note of those that another process has stopped: Python complains of children left without."""
+    for child in _children.values():
+        child.poll()
 
 
 @dataclass(frozen=True)
