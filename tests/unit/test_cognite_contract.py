@@ -22,7 +22,7 @@ from tasklatch.domain.task import OnFailure, RetryPolicy, TaskDetail
 from tasklatch.http import cognite_contract as contract
 from tasklatch.http import cognite_definition_contract as definitions
 from tasklatch.http.body import validated
-from tasklatch.http.cognite_wording import UNKNOWN_IS_BAD_REQUEST, WORDING
+from tasklatch.http.cognite_wording import UNKNOWN_IS_BAD_REQUEST
 from tasklatch.http.problem import STATUS, problem_of
 from tests.factories import NOW, a_task
 
@@ -352,9 +352,10 @@ def test_errors_come_in_the_platforms_shape() -> None:
     twice = DuplicatedError("task", ["a"])
     wrong = InvalidRequestError("no", [{"loc": ["body", "items", 0, "externalId"], "msg": "bad", "type": "bad"}])
     busy = BusyError("the table is busy")
+    wording = contract.UPDATE_TASK.wording
 
     said = {
-        error: WORDING.word(error, problem_of(error, "id", WORDING.status(STATUS[type(error)])))["error"]
+        error: wording.word(error, problem_of(error, "id", wording.status(STATUS[type(error)])))["error"]
         for error in (missing, twice, wrong, busy)
     }
 
@@ -370,4 +371,4 @@ def test_errors_come_in_the_platforms_shape() -> None:
 
 def test_unknown_execution_is_a_bad_request_to_who_asks_for_it() -> None:
     assert UNKNOWN_IS_BAD_REQUEST.status(STATUS[NotFoundError]) == 400
-    assert WORDING.status(STATUS[NotFoundError]) == 404
+    assert contract.UPDATE_TASK.wording.status(STATUS[NotFoundError]) == 404

@@ -29,12 +29,10 @@ from tasklatch.http.cognite_wording import (
     LENIENT,
     MAX_PAGE,
     PROJECT,
-    PROJECT_PARAMETER,
     UNKNOWN_IS_BAD_REQUEST,
-    WORDING,
     Cursor,
+    project_operation,
 )
-from tasklatch.http.routes import Operation
 
 MAX_INPUT_BYTES: Final = 100 * 1024
 MAX_DETAIL_BYTES: Final = 4 * 1024 * 1024
@@ -401,17 +399,15 @@ _EXECUTIONS: Final = f"{PROJECT}/workflows/executions"
 _EXECUTION: Final = f"{_EXECUTIONS}/{{executionId}}"
 _MISSING: Final = (HTTPStatus.NOT_FOUND,)
 
-CREATE_SESSIONS: Final = Operation(
+CREATE_SESSIONS: Final = project_operation(
     name="cognite_create_sessions",
     key=f"POST {PROJECT}/sessions",
     summary="Make sessions, whose nonces name runs of workflows",
     scope=Scope.MANAGE,
     request=SessionsBody,
     answers={HTTPStatus.OK: SessionListView},
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-RUN_WORKFLOW: Final = Operation(
+RUN_WORKFLOW: Final = project_operation(
     name="cognite_run_workflow",
     key=f"POST {PROJECT}/workflows/{{workflowExternalId}}/versions/{{version}}/run",
     summary="Run a version of a workflow; again with the same nonce, it is the same execution",
@@ -419,20 +415,16 @@ RUN_WORKFLOW: Final = Operation(
     request=RunBody,
     answers={HTTPStatus.OK: ExecutionView},
     problems=(*_MISSING, HTTPStatus.CONFLICT),
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-LIST_EXECUTIONS: Final = Operation(
+LIST_EXECUTIONS: Final = project_operation(
     name="cognite_list_executions",
     key=f"POST {_EXECUTIONS}/list",
     summary="List workflow executions, newest first",
     scope=Scope.READ,
     request=ExecutionsListBody,
     answers={HTTPStatus.OK: ExecutionListView},
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-GET_EXECUTION: Final = Operation(
+GET_EXECUTION: Final = project_operation(
     name="cognite_get_execution",
     key=f"GET {_EXECUTION}",
     summary="Show a workflow execution with its definition and its tasks",
@@ -440,9 +432,8 @@ GET_EXECUTION: Final = Operation(
     answers={HTTPStatus.OK: ExecutionDetailView},
     problems=_MISSING,
     wording=UNKNOWN_IS_BAD_REQUEST,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-CANCEL_EXECUTION: Final = Operation(
+CANCEL_EXECUTION: Final = project_operation(
     name="cognite_cancel_execution",
     key=f"POST {_EXECUTION}/cancel",
     summary="Cancel a workflow execution; its open tasks are cancelled",
@@ -450,10 +441,8 @@ CANCEL_EXECUTION: Final = Operation(
     request=CancelBody,
     answers={HTTPStatus.OK: ExecutionView},
     problems=(*_MISSING, HTTPStatus.CONFLICT),
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-RETRY_EXECUTION: Final = Operation(
+RETRY_EXECUTION: Final = project_operation(
     name="cognite_retry_execution",
     key=f"POST {_EXECUTION}/retry",
     summary="Give what failed or was cancelled in a workflow execution one more attempt each",
@@ -461,10 +450,8 @@ RETRY_EXECUTION: Final = Operation(
     request=RetryBody,
     answers={HTTPStatus.OK: ExecutionView},
     problems=(*_MISSING, HTTPStatus.CONFLICT),
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-UPDATE_TASK: Final = Operation(
+UPDATE_TASK: Final = project_operation(
     name="cognite_update_task",
     key=f"POST {PROJECT}/workflows/tasks/{{taskId}}/update",
     summary="Report how one attempt at a workflow's task ended",
@@ -472,6 +459,4 @@ UPDATE_TASK: Final = Operation(
     request=TaskUpdateBody,
     answers={HTTPStatus.OK: TaskExecutionView},
     problems=_MISSING,
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )

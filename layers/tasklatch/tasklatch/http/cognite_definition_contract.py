@@ -22,14 +22,12 @@ from tasklatch.http.cognite_wording import (
     LENIENT,
     MAX_PAGE,
     PROJECT,
-    PROJECT_PARAMETER,
-    WORDING,
     Cursor,
     ExternalId,
     PathId,
     TaskExternalId,
+    project_operation,
 )
-from tasklatch.http.routes import Operation
 
 MAX_TASKS: Final = 200
 MAX_DEFINITION_BYTES: Final = 300 * 1024
@@ -403,7 +401,7 @@ _WORKFLOWS: Final = f"{PROJECT}/workflows"
 _VERSIONS: Final = f"{_WORKFLOWS}/versions"
 _MISSING: Final = (HTTPStatus.NOT_FOUND,)
 
-UPSERT_WORKFLOWS: Final = Operation(
+UPSERT_WORKFLOWS: Final = project_operation(
     name="cognite_upsert_workflows",
     key=f"POST {_WORKFLOWS}",
     summary="Create or replace workflows",
@@ -411,30 +409,24 @@ UPSERT_WORKFLOWS: Final = Operation(
     request=WorkflowsBody,
     answers={HTTPStatus.OK: WorkflowListView},
     problems=(HTTPStatus.CONFLICT,),
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-LIST_WORKFLOWS: Final = Operation(
+LIST_WORKFLOWS: Final = project_operation(
     name="cognite_list_workflows",
     key=f"GET {_WORKFLOWS}",
     summary="List workflows",
     scope=Scope.READ,
     query=WorkflowsQuery,
     answers={HTTPStatus.OK: WorkflowListView},
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-GET_WORKFLOW: Final = Operation(
+GET_WORKFLOW: Final = project_operation(
     name="cognite_get_workflow",
     key=f"GET {_WORKFLOWS}/{{workflowExternalId}}",
     summary="Show a workflow",
     scope=Scope.READ,
     answers={HTTPStatus.OK: WorkflowView},
     problems=_MISSING,
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-DELETE_WORKFLOWS: Final = Operation(
+DELETE_WORKFLOWS: Final = project_operation(
     name="cognite_delete_workflows",
     key=f"POST {_WORKFLOWS}/delete",
     summary="Delete workflows with their versions; their executions go on",
@@ -443,10 +435,8 @@ DELETE_WORKFLOWS: Final = Operation(
     query=DeleteQuery,
     answers={HTTPStatus.OK: Nothing},
     problems=_MISSING,
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-UPSERT_VERSIONS: Final = Operation(
+UPSERT_VERSIONS: Final = project_operation(
     name="cognite_upsert_versions",
     key=f"POST {_VERSIONS}",
     summary="Create or replace versions of workflows",
@@ -454,30 +444,24 @@ UPSERT_VERSIONS: Final = Operation(
     request=VersionsBody,
     answers={HTTPStatus.OK: VersionListView},
     problems=(*_MISSING, HTTPStatus.CONFLICT),
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-LIST_VERSIONS: Final = Operation(
+LIST_VERSIONS: Final = project_operation(
     name="cognite_list_versions",
     key=f"POST {_VERSIONS}/list",
     summary="List versions of workflows",
     scope=Scope.READ,
     request=VersionsListBody,
     answers={HTTPStatus.OK: VersionListView},
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-GET_VERSION: Final = Operation(
+GET_VERSION: Final = project_operation(
     name="cognite_get_version",
     key=f"GET {_WORKFLOWS}/{{workflowExternalId}}/versions/{{version}}",
     summary="Show a version of a workflow",
     scope=Scope.READ,
     answers={HTTPStatus.OK: VersionView},
     problems=_MISSING,
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )
-DELETE_VERSIONS: Final = Operation(
+DELETE_VERSIONS: Final = project_operation(
     name="cognite_delete_versions",
     key=f"POST {_VERSIONS}/delete",
     summary="Delete versions of workflows; their executions go on",
@@ -486,6 +470,4 @@ DELETE_VERSIONS: Final = Operation(
     query=DeleteQuery,
     answers={HTTPStatus.OK: Nothing},
     problems=_MISSING,
-    wording=WORDING,
-    tenant_parameter=PROJECT_PARAMETER,
 )

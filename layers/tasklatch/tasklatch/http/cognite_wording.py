@@ -1,6 +1,7 @@
 """What all routes of the Cognite contract share: their base, what names can look like, and how errors are told."""
 
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final, NotRequired
 
@@ -10,10 +11,10 @@ from typing_extensions import TypedDict
 from tasklatch.domain.errors import DuplicatedError, NotFoundError, TasklatchError
 from tasklatch.http.names import TaskId
 from tasklatch.http.problem import Problem, Wording, told_in_a_line
-from tasklatch.http.routes import JSON
+from tasklatch.http.routes import JSON, Operation
 
-PROJECT_PARAMETER: Final = "project"
-PROJECT: Final = f"/api/v1/projects/{{{PROJECT_PARAMETER}}}"
+_PROJECT_PARAMETER: Final = "project"
+PROJECT: Final = f"/api/v1/projects/{{{_PROJECT_PARAMETER}}}"
 MAX_PAGE: Final = 100
 
 LENIENT: Final = ConfigDict(extra="ignore", strict=True, frozen=True)
@@ -78,8 +79,11 @@ def _named(names: Any) -> list[dict[str, str]]:
 
 _INSTEAD: Final[Mapping[HTTPStatus, HTTPStatus]] = {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST}
 
-WORDING: Final = Wording(JSON, ErrorEnvelope, _refused, _INSTEAD)
+_WORDING: Final = Wording(JSON, ErrorEnvelope, _refused, _INSTEAD)
 UNKNOWN_IS_BAD_REQUEST: Final = Wording(
     JSON, ErrorEnvelope, _refused, {**_INSTEAD, HTTPStatus.NOT_FOUND: HTTPStatus.BAD_REQUEST}
 )
 """The platform's client takes a 400 as its word that there is no such execution."""
+
+project_operation: Final = partial(Operation, wording=_WORDING, tenant_parameter=_PROJECT_PARAMETER)
+"""An operation of a project, which is its tenant."""
