@@ -10,7 +10,7 @@ from tasklatch.aws.patience import Patience
 from tasklatch.clock import system_clock
 from tasklatch.domain.errors import TasklatchError
 from tasklatch.http.problem import STATUS
-from tasklatch.observability import logger
+from tasklatch.observability import logger, report_unhandled
 from tasklatch.settings import settings
 
 
@@ -29,5 +29,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
             live.disconnect(told["connectionId"])
     except TasklatchError as error:
         status = STATUS[type(error)]
+    except Exception:  # noqa: BLE001 - whatever it is, API Gateway gets a status, and an alarm tells of it
+        report_unhandled(route=told["routeKey"])
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
     logger().info("live", extra={"route": told["routeKey"], "status": status.value})
     return {"statusCode": status.value}

@@ -15,6 +15,7 @@ from tasklatch.http.problem import STATUS, problem_of
 from tasklatch.http.routes import Answer, Call, Operation, Routes
 from tests.description import check_answer
 from tests.factories import Context, Reply, api_event, call_api
+from tests.hostile import LogLines
 
 READ: Final = "POST /v1/things/{taskId}"
 OPEN: Final = "GET /v1/open"
@@ -137,9 +138,36 @@ def test_problem_names_each_fault() -> None:
     assert "errors" not in problem_of(InvalidRequestError("x"), "id")
 
 
-def test_bug_is_not_hidden(routes: Routes) -> None:
-    with pytest.raises(AttributeError):
-        answer(routes, OPEN, query={"fail": "NoSuchError"})
+@pytest.mark.parametrize("error", [AttributeError("x"), RecursionError("x"), MemoryError("x"), KeyError("x")])
+def test_whatever_a_function_raises_is_answered_logged_and_counted(
+    routes: Routes, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    # given
+    def fail(_: Call) -> Answer:
+        raise error
+
+    routes.serves(routes.operations[OPEN])(fail)
+    log = LogLines.capture(monkeypatch)
+
+    # when
+    reply = answer(routes, OPEN, request_id="own")
+
+    # then
+    assert reply.status == 500
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.body["type"] == "urn:tasklatch:problem:internal-error"
+    assert reply.body["request_id"] == reply.headers["x-request-id"] == "own"
+    told, counted, answered = log.objects()
+    assert (told["request_id"], told["route"], told["level"]) == ("own", OPEN, "ERROR")
+    assert type(error).__name__ in told["exception"]
+    assert (counted["UnhandledErrors"], counted["service"]) == ([1], "api")
+    assert counted["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
+    assert answered["status"] == 500
+
+
+def test_answer_that_cannot_be_written_is_an_error_like_any_other(routes: Routes) -> None:
+    routes.serves(routes.operations[OPEN])(lambda _: Answer({"x": object()}))
+    assert answer(routes, OPEN).status == 500
 
 
 def test_each_answer_leaves_one_line_in_the_log_without_payload(

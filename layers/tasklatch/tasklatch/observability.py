@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from tasklatch.domain.latch import prevented_overwrite
 from tasklatch.domain.outcome import Recorded
@@ -19,6 +19,7 @@ VERDICT_METRIC = {
     Verdict.SEALED: "ReportsSealed",
 }
 PREVENTED_METRIC = "SuccessOverwritesPrevented"
+UNHANDLED_METRIC = "UnhandledErrors"
 
 
 @cache
@@ -45,3 +46,13 @@ def count_verdicts(recorded: Iterable[tuple[Report, Recorded]]) -> dict[str, obj
     if prevented:
         metrics().add_metric(PREVENTED_METRIC, MetricUnit.Count, prevented)
     return {"verdicts": dict(verdicts)}
+
+
+def report_unhandled(**fields: object) -> None:
+    """Log the error that is being handled, with its traceback, and count it: all functions' together, for one alarm."""
+    logger().exception("unhandled error", extra=fields)
+    # The function itself ends well, with an answer, so Lambda's own count of errors does not know of it.
+    with single_metric(
+        name=UNHANDLED_METRIC, unit=MetricUnit.Count, value=1, default_dimensions={"service": "api"}
+    ):
+        pass

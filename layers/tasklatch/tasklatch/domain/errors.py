@@ -105,6 +105,13 @@ class BusyError(TasklatchError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class UnexpectedError(TasklatchError):
+    """An error that nothing here foresees: a bug, or a service that refuses what it should take."""
+
+    def __init__(self, detail: str = "an error that the service does not expect; its log has it by this request id") -> None:
+        super().__init__(detail)
+
+
 class UnauthorizedError(TasklatchError):
     """No token, where one is needed."""
 

@@ -7,8 +7,8 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
-from tasklatch.domain.errors import PayloadTooLargeError
 from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.status import FAILURES, TaskStatus
 
 MAX_MESSAGE_CHARACTERS: Final = 1024
@@ -95,13 +95,7 @@ def added_to(report: Report, earlier: str | None) -> Report:
     if earlier is None or report.output is None:
         return report
     both = {**json.loads(earlier), **json.loads(report.output)}
-    output = json.dumps(both, ensure_ascii=False, separators=(",", ":"))
-    size = len(output.encode())
-    if size > MAX_OUTPUT_BYTES:
-        raise PayloadTooLargeError(
-            f"the output is {size:,} bytes of JSON with what was said before, at most {MAX_OUTPUT_BYTES:,} are kept"
-        )
-    return replace(report, output=output)
+    return replace(report, output=dump_payload(both, "output, with what was said before,", MAX_OUTPUT_BYTES))
 
 
 def make_report(

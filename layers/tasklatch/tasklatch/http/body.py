@@ -1,14 +1,14 @@
 """Request bodies: unpacked within a bound, parsed as strict JSON, checked against a model."""
 
 import base64
-import json
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
 
+from tasklatch.domain import json_text
 from tasklatch.domain.errors import MAX_FAULTS, InvalidRequestError, PayloadTooLargeError, UnsupportedEncodingError
 
 MAX_BODY_BYTES: Final = 5 * 1024 * 1024
@@ -18,6 +18,9 @@ MAX_PAYLOAD_BYTES: Final = 100 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _LONGEST_STEP: Final = 255
 """Of a fault's path: as long as the longest name that can be right."""
+
+_CHARSET: Final = re.compile(r"charset\s*=\s*\"?([^\s;,\"]+)", re.IGNORECASE)
+_UTF_8: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -33,8 +36,11 @@ def read_body(event: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
     PayloadTooLargeError
         If it is, or unpacks to, more than `MAX_BODY_BYTES`.
     UnsupportedEncodingError
-        If it is encoded in another way than gzip.
+        If it is encoded in another way than gzip, or is said to be in another charset than UTF-8.
     """
+    charset = _CHARSET.search(headers.get("content-type", ""))
+    if charset and charset[1].lower() not in _UTF_8:
+        raise UnsupportedEncodingError(f"charset {charset[1][:40]!r} is not served: JSON is UTF-8")
     raw: str = event.get("body") or ""
     try:
         data = base64.b64decode(raw, validate=True) if event.get("isBase64Encoded") else raw.encode()
@@ -51,17 +57,19 @@ def read_body(event: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
 
 
 def parse_json(data: bytes) -> Any:
-    """Parse strict JSON: no NaN, no lone surrogates, no nesting past 200 levels.
+    """Parse JSON as strictly as `tasklatch.domain.json_text.parse` does.
 
     Raises
     ------
     InvalidRequestError
-        If it is anything else.
+        If it is anything else, with the place of what is wrong.
     """
     try:
-        return from_json(data, allow_inf_nan=False)
-    except ValueError as error:
-        raise _invalid("body", f"not valid JSON: {error}", "json_invalid") from error
+        return json_text.parse(data)
+    except json_text.InvalidJsonError as error:
+        path = map(_cut, error.path[: json_text.MAX_NESTING])
+        fault: dict[str, object] = {"loc": ["body", *path], "msg": str(error), "type": error.kind}
+        raise InvalidRequestError("the body cannot be read", [fault]) from error
 
 
 def validated(model: type[M], value: Any, *where: str | int) -> M:
@@ -107,25 +115,10 @@ def payload_text(value: Mapping[str, Any] | None, *where: str | int, limit: int 
 
     Raises
     ------
-    InvalidRequestError
-        If it holds a number that JSON cannot write.
     PayloadTooLargeError
-        If the text is over the limit.
+        If the text is over the limit, or nested too deep.
     """
-    if value is None:
-        return None
-    try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except ValueError as error:
-        raise InvalidRequestError(
-            "the body does not fit the API description",
-            [{"loc": ["body", *where], "msg": "a number is out of range", "type": "number"}],
-        ) from error
-    size = len(text.encode())
-    if size > limit:
-        place = ".".join(map(str, where))
-        raise PayloadTooLargeError(f"{place} is {size:,} bytes of JSON, at most {limit:,} are kept")
-    return text
+    return None if value is None else json_text.dump_payload(value, ".".join(map(str, where)), limit)
 
 
 def _gunzip(data: bytes) -> bytes:

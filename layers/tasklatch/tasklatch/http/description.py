@@ -168,6 +168,7 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         problems.update(_WITH_BODY)
     if operation.query is not None or "{" in operation.key:
         problems.add(HTTPStatus.UNPROCESSABLE_ENTITY)
+    problems.add(HTTPStatus.INTERNAL_SERVER_ERROR)
     wording = operation.wording
     for status in sorted(map(wording.status, problems)):
         schema = schemas.of(wording.body, "serialization")

@@ -18,6 +18,7 @@ from tasklatch.domain.errors import (
     PayloadTooLargeError,
     TasklatchError,
     UnauthorizedError,
+    UnexpectedError,
     UnknownTasksError,
     UnsupportedEncodingError,
 )
@@ -36,6 +37,7 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     UnsupportedEncodingError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    UnexpectedError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """What each error is to an HTTP client."""
 
@@ -51,6 +53,7 @@ _NAME: Final[dict[type[TasklatchError], str]] = {
     UnsupportedEncodingError: "unsupported-encoding",
     InvalidRequestError: "invalid-request",
     BusyError: "busy",
+    UnexpectedError: "internal-error",
 }
 
 

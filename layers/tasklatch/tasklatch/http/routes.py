@@ -8,19 +8,27 @@ reserved character. The API description is made from the same data (`tasklatch.h
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 
-from tasklatch.domain.errors import BusyError, ForbiddenError, InvalidRequestError, TasklatchError
+from tasklatch.domain.errors import (
+    BusyError,
+    ForbiddenError,
+    InvalidRequestError,
+    TasklatchError,
+    UnexpectedError,
+)
 from tasklatch.http.access import Scope, tenant_of
 from tasklatch.http.body import faults, parse_json, read_body, validated
 from tasklatch.http.names import check_path_ids
 from tasklatch.http.problem import PROBLEM_DETAILS, STATUS, Wording, problem_of
-from tasklatch.observability import logger, metrics
+from tasklatch.observability import logger, metrics, report_unhandled
 from tasklatch.settings import settings
 
 JSON: Final = "application/json"
@@ -120,6 +128,8 @@ class Operation:
         Request headers that mean something here.
     wording
         How the contract tells what went wrong.
+    repeatable
+        Query parameters that may come more than once.
     tenant_parameter
         The path's parameter that names the tenant as well, for contracts whose paths do: it must be the token's.
     """
@@ -134,6 +144,7 @@ class Operation:
     problems: tuple[HTTPStatus, ...] = ()
     headers: tuple[str, ...] = ()
     wording: Wording = PROBLEM_DETAILS
+    repeatable: frozenset[str] = frozenset()
     tenant_parameter: str | None = None
 
 
@@ -173,8 +184,13 @@ class Routes:
         request_id = given if _REQUEST_ID.fullmatch(given) else receipt
         try:
             answer = self._answer(operation, event, headers, request_id, receipt, context.get_remaining_time_in_millis)
-        except TasklatchError as error:
+            body = _text(answer.body)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and an alarm tells of it
+            if not isinstance(error, TasklatchError):
+                report_unhandled(route=event["routeKey"], request_id=request_id)
+                error = UnexpectedError()
             answer = _refusal(error, operation.wording, request_id)
+            body = _text(answer.body)
         logger().info(
             "answered",
             extra={
@@ -187,7 +203,6 @@ class Routes:
         )
         if metrics().metric_set:
             metrics().flush_metrics()
-        body = answer.body if isinstance(answer.body, str) else _json(answer.body)
         return {
             "statusCode": answer.status.value,
             "headers": {"content-type": answer.media_type, "x-request-id": request_id, **answer.headers},
@@ -207,6 +222,8 @@ class Routes:
         tenant = tenant_of(event, operation.scope, tenant_claim) if operation.scope else ""
         path: Mapping[str, str] = event.get("pathParameters") or {}
         check_path_ids(path)
+        if operation.query is not None:
+            _check_once(event.get("rawQueryString", ""), operation.repeatable)
         if operation.tenant_parameter and tenant_claim and path[operation.tenant_parameter] != tenant:
             raise ForbiddenError(f"the token is not for this {operation.tenant_parameter}")
         return self._serve[operation.key](
@@ -223,13 +240,28 @@ class Routes:
         )
 
 
+def _check_once(query: str, repeatable: frozenset[str]) -> None:
+    """Check that no query parameter comes twice: API Gateway makes one text of both, with a comma between them.
+
+    Raises
+    ------
+    InvalidRequestError
+        Naming the first that does.
+    """
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in repeatable]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        fault: dict[str, object] = {"loc": ["query", twice[:255]], "msg": "given more than once", "type": "repeated_key"}
+        raise InvalidRequestError("the query does not fit the API description", [fault])
+
+
 def page_answer(items: Sequence[Any], cursor: str | None) -> Answer:
     """One page of a list, and where to go on if there is more."""
     return Answer({"items": items, "nextCursor": cursor} if cursor else {"items": items})
 
 
-def _json(body: Any) -> str:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+def _text(body: Any) -> str:
+    return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
 def _refusal(error: TasklatchError, wording: Wording, request_id: str) -> Answer:

@@ -347,6 +347,7 @@ _CODE: Final[Mapping[int, str]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "bad_request",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "bad_request",
     HTTPStatus.UNPROCESSABLE_ENTITY: "validation_error",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "internal_error",
     HTTPStatus.SERVICE_UNAVAILABLE: "internal_error",
 }
 
@@ -394,6 +395,7 @@ LIST_FLOW_EXECUTIONS: Final = Operation(
     summary="List the executions of a SuperAI flow, newest first",
     scope=Scope.READ,
     query=FlowExecutionsQuery,
+    repeatable=frozenset({"status"}),
     answers={HTTPStatus.OK: list[FlowExecutionView]},
     wording=_WORDING,
 )

@@ -1,0 +1,250 @@
+"""JSON that every parser reads alike: what two of them could read differently is refused, with the place of it.
+
+Numbers come back as they were sent: integers with all their digits, decimals where a double holds them.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from decimal import Context, Decimal, InvalidOperation
+from typing import Any, Final
+
+from tasklatch.domain.errors import PayloadTooLargeError
+
+MAX_NESTING: Final = 60
+"""Levels of objects and lists in a body, and in what is put together here. It leaves room for what is wrapped around a
+payload in answers and events: the strictest parsers in use stop at 64 levels."""
+
+_MAX_DECIMAL_CHARACTERS: Final = 1_100
+"""A double written with all its digits has 1,077 at most."""
+
+_BYTE_ORDER_MARKS: Final = (b"\xef\xbb\xbf", b"\xfe\xff", b"\xff\xfe")
+_SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+_TOO_DEEP: Final = f"nested more than {MAX_NESTING} levels deep"
+_REPEATED: Final = "the key is repeated"
+_NOT_HELD: Final = "a decimal number must be one that a double holds: send it as a string"
+_TOO_LONG: Final = "an integer has too many digits: send it as a string"
+_NO_NUMBER: Final = "NaN and Infinity are not JSON"
+
+
+class InvalidJsonError(ValueError):
+    """A text that is not JSON, or that parsers would not all read alike.
+
+    Parameters
+    ----------
+    kind
+        A name for what is wrong.
+    path
+        Where it is wrong, as far as that can be told.
+    """
+
+    def __init__(self, message: str, kind: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.path = path
+
+
+class _SuspectError(ValueError):
+    """Something that has to be looked at again, to say where it is."""
+
+
+def parse(data: bytes) -> Any:
+    """Read a JSON text.
+
+    Raises
+    ------
+    InvalidJsonError
+        If it is not UTF-8, not JSON, holds a key twice, is nested too deep, or holds a number or text that would not
+        come back as it was sent.
+    """
+    text = _decode(data)
+    decoder = _WITH_NEGATIVE_ZERO if "-0" in text else _DECODER
+    try:
+        value = decoder.decode(text)
+    except RecursionError as error:
+        raise InvalidJsonError(_TOO_DEEP, "too_deep") from error
+    except _SuspectError as error:
+        raise _first_fault(text) from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise InvalidJsonError(f"not valid JSON: {error.msg} at {where}", "json_invalid") from error
+    except ValueError as error:
+        raise InvalidJsonError(_TOO_LONG, "number") from error
+    if text.count("[") + text.count("{") > MAX_NESTING and is_too_deep(value):
+        raise InvalidJsonError(_TOO_DEEP, "too_deep")
+    if _SURROGATE_ESCAPE.search(text) and _has_lone_surrogate(value):
+        raise InvalidJsonError("a text holds half of a surrogate pair", "json_invalid")
+    return value
+
+
+def dump_payload(value: Any, what: str, limit: int) -> str:
+    """Write a payload as the JSON text that is kept.
+
+    Parameters
+    ----------
+    what
+        Names it in the error.
+    limit
+        The most that is kept, in bytes.
+
+    Raises
+    ------
+    PayloadTooLargeError
+        If it is larger, or nested too deep.
+    """
+    if is_too_deep(value):
+        raise PayloadTooLargeError(f"{what} is {_TOO_DEEP}")
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    size = len(text.encode())
+    if size > limit:
+        raise PayloadTooLargeError(f"{what} is {size:,} bytes of JSON, at most {limit:,} are kept")
+    return text
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether a value is nested over the bound; goes down level by level, so that no depth is too much for it."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_NESTING):
+        if not level:
+            return False
+        level = [child for parent in level for child in _members(parent) if isinstance(child, dict | list)]
+    return bool(level)
+
+
+def _members(parent: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return parent.values() if isinstance(parent, dict) else parent
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith(_BYTE_ORDER_MARKS):
+        raise InvalidJsonError("begins with a byte order mark: send UTF-8 without one", "encoding")
+    if b"\0" in data[:4]:
+        raise InvalidJsonError("holds NUL bytes, as UTF-16 and UTF-32 do: send UTF-8", "encoding")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidJsonError(f"not UTF-8 at byte {error.start}", "encoding") from error
+
+
+def _has_lone_surrogate(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _SuspectError
+    return members
+
+
+def _decimal(text: str) -> float:
+    value = float(text)
+    if repr(value) != text and not _is_held(text, value):
+        raise _SuspectError
+    return value
+
+
+def _integer(text: str) -> int | float:
+    # The integer zero has no sign; the double has, and comes back with it.
+    return -0.0 if text == "-0" else int(text)
+
+
+def _constant(_text: str) -> Any:
+    raise _SuspectError
+
+
+def _is_held(text: str, value: float) -> bool:
+    """Whether a text is a way to write a double: in short, or rounded to any number of digits."""
+    if math.isinf(value) or len(text) > _MAX_DECIMAL_CHARACTERS:
+        return False
+    try:
+        sent = Decimal(text)
+    except InvalidOperation:
+        return False
+    rounded = Context(prec=len(sent.as_tuple().digits)).create_decimal_from_float(value)
+    return sent in (Decimal(repr(value)), rounded)
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=_decimal, parse_constant=_constant)
+_WITH_NEGATIVE_ZERO: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_decimal, parse_int=_integer, parse_constant=_constant
+)
+
+
+class _Pairs(list[Any]):
+    """An object with all its keys, the repeated ones too."""
+
+
+class _Refused(str):
+    """Why a value is refused, in its place."""
+
+    __slots__ = ()
+
+
+def _looked_at(text: str) -> Any:
+    try:
+        return _decimal(text)
+    except _SuspectError:
+        return _Refused(_NOT_HELD)
+
+
+_EXPLAINING: Final = json.JSONDecoder(
+    object_pairs_hook=_Pairs, parse_float=_looked_at, parse_constant=lambda _: _Refused(_NO_NUMBER)
+)
+
+
+def _first_fault(text: str) -> InvalidJsonError:
+    """Say what is wrong in a text of which it is known that something is, and where."""
+    try:
+        value = _EXPLAINING.decode(text)
+    except RecursionError:
+        return InvalidJsonError(_TOO_DEEP, "too_deep")
+    except ValueError as error:
+        return InvalidJsonError(f"not valid JSON: {error}", "json_invalid")
+    for path, item in _walk(value):
+        if isinstance(item, _Refused):
+            return InvalidJsonError(str(item), "number", path)
+        if isinstance(item, _Pairs):
+            repeated = _repeated(name for name, _ in item)
+            if repeated is not None:
+                return InvalidJsonError(_REPEATED, "repeated_key", (*path, repeated))
+    return InvalidJsonError("not valid JSON", "json_invalid")
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    earlier: set[str] = set()
+    for name in names:
+        if name in earlier:
+            return name
+        earlier.add(name)
+    return None
+
+
+def _walk(root: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Go through a value in its order, without recursion, and with no more in memory than the way to where it is."""
+    yield (), root
+    way: list[Iterator[tuple[str | int, Any]]] = [_children(root)]
+    path: list[str | int] = []
+    while way:
+        step, item = next(way[-1], (None, None))
+        if step is None:
+            way.pop()
+            del path[-1:]
+            continue
+        if isinstance(item, _Refused | list):
+            yield (*path, step), item
+        if isinstance(item, list):
+            way.append(_children(item))
+            path.append(step)
+
+
+def _children(item: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(item, _Pairs):
+        return iter(item)
+    return iter(enumerate(item)) if isinstance(item, list) else iter(())
