@@ -8,7 +8,7 @@ from tasklatch.aws.clients import dynamodb, scheduler, sqs
 from tasklatch.aws.dispatcher import Dispatcher
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.patience import Patience
-from tasklatch.aws.queue import take_each
+from tasklatch.aws.queue import DeadLetters, take_each
 from tasklatch.aws.timers import Timers, timer_from
 from tasklatch.aws.workflow import Workflow
 from tasklatch.clock import system_clock
@@ -17,14 +17,15 @@ from tasklatch.settings import settings
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
-    """Take timers from their queue; one that could not be served comes again, alone."""
-    dispatcher = _dispatcher(Patience(context.get_remaining_time_in_millis))
+    """Take timers from their queue; one that could not be served comes again or is set aside, alone."""
+    patience = Patience(context.get_remaining_time_in_millis)
+    dispatcher = _dispatcher(patience)
 
     def fire(text: str) -> None:
         timer = timer_from(text)
         logger().info("timer", extra={"kind": timer.kind, "attempt": timer.attempt, "did": dispatcher.fire(timer)})
 
-    return take_each(event["Records"], fire)
+    return take_each(event["Records"], fire, DeadLetters(sqs, settings().dead_letter_queue_url, patience))
 
 
 def _dispatcher(patience: Patience) -> Dispatcher:

@@ -94,14 +94,14 @@ ANSWERS = {
     "watch-unknown-execution": ("execution_control", HTTPStatus.NOT_FOUND),
 }
 
-# How many of its records, the last ones, the function of each batch gives back.
+# How many of its records, the last ones, the function of each batch gives back; messages that are none are set aside.
 FAILED_RECORDS = {
-    "advance-malformed": ("workflow_advancer", 1),
+    "advance-malformed": ("workflow_advancer", 0),
     "advance-task": ("workflow_advancer", 0),
     "advance-unknown-task": ("workflow_advancer", 1),
     "cancel-open-tasks": ("workflow_advancer", 0),
     "fire-deadline": ("retry_dispatcher", 0),
-    "fire-malformed": ("retry_dispatcher", 1),
+    "fire-malformed": ("retry_dispatcher", 0),
     "fire-obsolete": ("retry_dispatcher", 0),
     "fire-retry": ("retry_dispatcher", 0),
     "notify-change": ("notifier", 0),

@@ -102,7 +102,7 @@ def helpful(ministack: "DynamoDBClient") -> Callable[[str], Any]:
     """Clients that do what they are asked: the table is an emulator's."""
     fakes: dict[str, Any] = {
         "dynamodb": ministack,
-        "sqs": FakeClient(send_message_batch={"Successful": []}),
+        "sqs": FakeClient(send_message_batch={"Successful": []}, send_message={"MessageId": "1"}),
         "scheduler": FakeClient(create_schedule={"ScheduleArn": "arn"}),
         "events": FakeClient(put_events=lambda Entries, **_: {"FailedEntryCount": 0, "Entries": [{} for _ in Entries]}),  # noqa: N803
         "live_callback": FakeClient(post_to_connection={}, delete_connection={}),

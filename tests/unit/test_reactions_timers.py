@@ -3,13 +3,13 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasklatch.aws.queue import take_each
+from tasklatch.aws.queue import DeadLetters, take_each
 from tasklatch.aws.timers import LONGEST_DELAY_MS, Timers, timer_from, timer_text
 from tasklatch.domain.deadline import next_deadline
 from tasklatch.domain.errors import BusyError, NotFoundError
@@ -29,6 +29,11 @@ def timers(queue: FakeClient, scheduler: FakeClient | None = None, time_left: Fa
     given_queue: Any = queue
     given_scheduler: Any = scheduler or FakeClient()
     return Timers(given_queue, given_scheduler, SETTINGS, fixed_clock, patient(time_left))
+
+
+def dead_letters(queue: FakeClient) -> DeadLetters:
+    client: Any = queue
+    return DeadLetters(lambda: client, "https://queue/failures", patient())
 
 
 def due_in(ms: int, task_id: str = "resize") -> Timer:
@@ -204,17 +209,14 @@ def test_message_that_lacks_something_is_no_timer(field: str) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        KeyError("x"),
-        ValueError(),
-        TypeError(),
-        AttributeError(),
         NotFoundError("task", "x"),
         BusyError("x"),
         refusal("ValidationException"),
     ],
 )
-def test_message_that_fails_is_reported_without_its_neighbours(error: Exception) -> None:
+def test_message_that_another_try_may_serve_comes_again_without_its_neighbours(error: Exception) -> None:
     # given
+    queue = FakeClient()
     served: list[str] = []
 
     def take(text: str) -> None:
@@ -223,19 +225,49 @@ def test_message_that_fails_is_reported_without_its_neighbours(error: Exception)
         served.append(text)
 
     # when
-    answer = take_each([{"messageId": text, "body": text} for text in ("first", "bad", "last")], take)
+    answer = take_each([{"messageId": text, "body": text} for text in ("first", "bad", "last")], take, dead_letters(queue))
 
     # then
     assert served == ["first", "last"]
     assert answer == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
+    assert not queue.calls
 
 
-def test_fault_of_the_code_is_not_taken_for_one_of_a_message() -> None:
-    def take(_text: str) -> None:
-        raise ZeroDivisionError
+POISON: Final = (KeyError("x"), ValueError("\0ä\n"), TypeError(), AttributeError(), RecursionError("deep"), MemoryError())
 
-    with pytest.raises(ZeroDivisionError):
-        take_each([{"messageId": "1", "body": ""}], take)
+
+def serve_poison(queue: FakeClient, error: Exception) -> Any:
+    """Serve three messages, of which the second raises an error."""
+
+    def take(text: str) -> None:
+        if text == "bad":
+            raise error
+
+    return take_each([{"messageId": text, "body": text} for text in ("first", "bad", "last")], take, dead_letters(queue))
+
+
+@pytest.mark.parametrize("error", POISON, ids=[type(error).__name__ for error in POISON])
+def test_message_that_no_try_can_serve_is_set_aside_at_once_with_its_reason(error: Exception) -> None:
+    # given
+    queue = FakeClient(send_message={"MessageId": "1"})
+
+    # when
+    answer = serve_poison(queue, error)
+
+    # then
+    assert answer == {"batchItemFailures": []}
+    (request,) = queue.requests("send_message")
+    assert (request["QueueUrl"], request["MessageBody"]) == ("https://queue/failures", "bad")
+    reason = request["MessageAttributes"]["reason"]["StringValue"]
+    assert reason.startswith(type(error).__name__)
+    assert reason.isprintable()
+    assert reason.isascii()
+
+
+@pytest.mark.parametrize("error", [refusal("RequestThrottled"), refusal("AccessDenied")])
+def test_message_that_cannot_be_set_aside_comes_again(error: Exception) -> None:
+    queue = FakeClient(send_message=error)
+    assert serve_poison(queue, KeyError("x")) == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
 
 
 # ---------------------------------------------------------------- which timer a task needs

@@ -21,6 +21,8 @@ class Settings:
         Where changes are announced.
     timer_queue_url, timer_queue_arn
         The queue that timers end in.
+    dead_letter_queue_url
+        Where a function that serves a queue sets messages aside.
     schedule_group, schedule_role_arn
         Where timers of more than fifteen minutes wait, and the role by which they reach the queue.
     live_url
@@ -35,6 +37,7 @@ class Settings:
     event_bus_name: str = ""
     timer_queue_url: str = ""
     timer_queue_arn: str = ""
+    dead_letter_queue_url: str = ""
     schedule_group: str = ""
     schedule_role_arn: str = ""
     live_url: str = ""
@@ -67,6 +70,7 @@ def settings() -> Settings:
         event_bus_name=os.environ.get("EVENT_BUS_NAME", ""),
         timer_queue_url=os.environ.get("TIMER_QUEUE_URL", ""),
         timer_queue_arn=os.environ.get("TIMER_QUEUE_ARN", ""),
+        dead_letter_queue_url=os.environ.get("DEAD_LETTER_QUEUE_URL", ""),
         schedule_group=os.environ.get("SCHEDULE_GROUP", ""),
         schedule_role_arn=os.environ.get("SCHEDULE_ROLE_ARN", ""),
         live_url=os.environ.get("LIVE_URL", ""),

@@ -36,7 +36,7 @@ def dynamodb() -> "DynamoDBClient":
 
 @cache
 def sqs() -> "SQSClient":
-    """The timer queue's client."""
+    """The client of the timer queue and of dead-letter queues."""
     return cast("SQSClient", _client("sqs"))
 
 
