@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import threading
 import tracemalloc
 from collections import Counter
@@ -15,6 +16,7 @@ from tasklatch.aws import keys
 from tasklatch.aws.workflow import MAX_REFERRED_BYTES
 from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError
 from tasklatch.domain.execution import TaskDefinition
+from tasklatch.domain.json_text import MAX_NESTING
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
@@ -476,7 +478,8 @@ def test_task_whose_input_would_grow_too_large_fails_and_says_so(world: World, v
     # then
     failed = world.task("sink")
     assert failed.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
-    assert failed.message == "its input is too large with all that it refers to"
+    assert failed.message is not None
+    assert re.search(r"its input.* [\d,]+ bytes of JSON", failed.message)
     assert world.task("other").status is TaskStatus.SCHEDULED
     world.advance("sink")
     assert world.status() is ExecutionStatus.FAILED
@@ -510,6 +513,169 @@ def test_large_reference_that_fits_is_resolved(world: World) -> None:
     # then
     assert world.task("sink").status is TaskStatus.SCHEDULED
     assert input_of(world, "sink") == {"one": {"much": much}, "two": much}
+
+
+def wrapped(levels: int, value: Any) -> Any:
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def given_chain_of_inputs(world: World, *levels: int) -> list[str]:
+    """Tasks of which each wraps the input of the one before into some more levels."""
+    names = [f"step{number}" for number in range(len(levels))]
+    world.create(
+        *(
+            TaskDefinition(
+                name,
+                input=json.dumps(wrapped(deep, f"${{{before}.input}}" if before else 1)),
+                depends_on=(before,) if before else (),
+            )
+            for before, name, deep in zip(["", *names], names, levels, strict=False)
+        )
+    )
+    return names
+
+
+def test_input_that_would_be_nested_too_deep_fails_for_good_and_can_be_retried(world: World) -> None:
+    # given
+    last = given_chain_of_inputs(world, 30, 20, 20)[-1]
+    world.complete("step0")
+    assert world.task("step1").status is TaskStatus.SCHEDULED
+
+    # when
+    world.complete("step1")
+
+    # then
+    failed = world.task(last)
+    assert failed.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
+    assert failed.message == f"its input, with all that it refers to, is nested more than {MAX_NESTING} levels deep"
+    world.advance(last)
+    assert world.status() is ExecutionStatus.FAILED
+
+    # when a person tries it again
+    world.workflow.retry(world.tenant, "nightly")
+
+    # then it is tried, and comes to the same end
+    again = world.task(last)
+    assert (again.status, again.attempt) == (TaskStatus.FAILED_WITH_TERMINAL_ERROR, 2)
+    world.advance(last)
+    assert world.status() is ExecutionStatus.FAILED
+
+
+def test_input_of_the_greatest_depth_is_made(world: World) -> None:
+    # given
+    last = given_chain_of_inputs(world, MAX_NESTING // 2, MAX_NESTING // 2)[-1]
+
+    # when
+    world.complete("step0")
+
+    # then
+    assert input_of(world, last) == wrapped(MAX_NESTING, 1)
+
+
+def test_what_was_kept_before_depth_was_bounded_fails_what_refers_to_it(world: World) -> None:
+    # given an input that no parser here reads
+    given_references(world, sink={"v": "${source.input}"}, other={"v": "${source.output}"})
+    deep = '{"a":' * 20_000 + "1" + "}" * 20_000
+    pk = keys.execution_pk(world.tenant, "nightly")
+    item = world.table.item(pk, keys.input_sk("source"))
+    assert item is not None
+    world.table.put({**item, "payload": {"S": deep}})
+
+    # when
+    world.complete("source")
+
+    # then
+    failed = world.task("sink")
+    assert failed.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
+    assert failed.message == "its input, with all that it refers to, is nested too deep"
+    assert world.task("other").status is TaskStatus.SCHEDULED
+
+
+def test_inputs_that_double_with_each_task_end_at_the_bound(world: World) -> None:
+    # given: the last would be two to the power of 30
+    names = [f"step{number}" for number in range(30)]
+    world.create(
+        TaskDefinition(names[0], input=json.dumps({"v": "x" * 1_000})),
+        *(
+            TaskDefinition(
+                name,
+                input=json.dumps({"l": f"${{{before}.input}}", "r": f"${{{before}.input}}"}),
+                depends_on=(before,),
+            )
+            for before, name in itertools.pairwise(names)
+        ),
+    )
+
+    # when
+    done = 0
+    while world.task(names[done]).status is TaskStatus.SCHEDULED:
+        world.complete(names[done])
+        done += 1
+
+    # then
+    assert 5 < done < 10
+    assert world.task(names[done]).status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
+
+
+NAMES_IN_REFERENCES = ("a", "a.output", "a{b}", "}", "${", 'say "hi"', "back\\slash", " a [0] ", "workflow")
+
+
+def test_tasks_of_any_name_can_be_referred_to(world: World) -> None:
+    # given a task for each name, and one that refers to each by itself, at one remove
+    world.create(
+        *some_tasks(*NAMES_IN_REFERENCES),
+        TaskDefinition("between", depends_on=NAMES_IN_REFERENCES),
+        *(
+            TaskDefinition(
+                f"sink {index}",
+                input=json.dumps({"v": f"${{{name}.output.v}}"}),
+                depends_on=("between",) if name not in ("a", "a.output") else (name,),
+            )
+            for index, name in enumerate(NAMES_IN_REFERENCES)
+        ),
+    )
+
+    # when
+    for index, name in enumerate(NAMES_IN_REFERENCES):
+        world.report(name, output=json.dumps({"v": index}))
+        world.advance(name)
+    world.complete("between")
+
+    # then
+    inputs = [input_of(world, f"sink {index}") for index in range(len(NAMES_IN_REFERENCES))]
+    assert inputs == [{"v": index} for index in range(len(NAMES_IN_REFERENCES))]
+
+
+def test_names_that_are_no_tasks_cost_no_reads(world: World) -> None:
+    # given
+    strangers = "".join(f"${{stranger{number}.output}}${{workflow.input}}" for number in range(500))
+    given_references(world, sink={"v": strangers})
+    world.report("source", output='{"n":1}')
+
+    # when
+    with counted_calls(world.table.client) as calls:
+        world.advance("source")
+
+    # then
+    assert world.task("sink").status is TaskStatus.SCHEDULED
+    assert calls.total() < 25
+
+
+def test_tasks_added_again_keep_the_input_that_they_were_handed_out_with(world: World) -> None:
+    # given
+    world.create(*some_tasks("done"))
+    world.report("done", output='{"n":1}')
+    added = TaskDefinition("more", input='{"n":"${done.output.n}"}')
+    world.executions.add_tasks(world.tenant, "nightly", [added])
+    assert input_of(world, "more") == {"n": 1}
+
+    # when
+    world.executions.add_tasks(world.tenant, "nightly", [added])
+
+    # then
+    assert input_of(world, "more") == {"n": 1}
 
 
 # ---------------------------------------------------------------- adding tasks

@@ -8,7 +8,7 @@ from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.latch import next_attempt_latch, reopen_latch
 from tasklatch.domain.status import ExecutionStatus, TaskStatus, precedence_of
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
-from tasklatch.domain.workflow import Reference, aborts, can_be_retried, follow, is_settled, outcome_of, resolve
+from tasklatch.domain.workflow import aborts, can_be_retried, is_settled, outcome_of
 from tests.factories import NOW, a_task
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -85,76 +85,3 @@ def test_next_attempt_outweighs_all_of_the_last_and_holds_for_one_version(attemp
     assert latch.lets_through(task)
     assert not latch.lets_through(a_task(TaskStatus.FAILED, attempt, version=task.version + 1))
     assert not latch.lets_through(a_task(TaskStatus.FAILED, attempt + 1))
-
-
-# ---------------------------------------------------------------- references
-
-PAYLOADS: dict[tuple[str, str], Any] = {
-    ("a", "output"): {
-        "x": 1,
-        "deep": {"y": [1, 2]},
-        "text": "hé",
-        "none": None,
-        "yes": True,
-        "rows": [None, {"cells": [["a", "b"]]}],
-    },
-    ("a", "input"): {"url": "here"},
-    ("a.b", "output"): {"x": "dotted"},
-    ("task 7/ü", "output"): {"x": "odd"},
-    ("output", "output"): {"x": "named output"},
-}
-
-
-def look_up(reference: Reference) -> Any:
-    try:
-        return follow(PAYLOADS[reference.name, reference.part], reference.path)
-    except KeyError as error:
-        raise LookupError(reference.name) from error
-
-
-@pytest.mark.parametrize(
-    ("given", "becomes"),
-    [
-        ("${a.output}", PAYLOADS["a", "output"]),
-        ("${a.output.x}", 1),
-        ("${a.output.deep.y}", [1, 2]),
-        ("${a.output.none}", None),
-        ("${a.output.yes}", True),
-        ("${a.output.missing}", None),
-        ("${a.output.x.deeper.still}", None),
-        ("${a.output.deep.y[1]}", 2),
-        ("${a.output.deep.y[2]}", None),
-        ("${a.output.x[0]}", None),
-        ("${a.output.rows[1].cells[0][1]}", "b"),
-        ("${a.output.rows[1]}", {"cells": [["a", "b"]]}),
-        ("${a.output.rows[x]}", None),
-        ("${a.output.deep\nkey}", None),
-        ("${a.input.url}", "here"),
-        ("${a.b.output.x}", "dotted"),
-        ("${task 7/ü.output.x}", "odd"),
-        ("${output.output.x}", "named output"),
-        ("x ${a.output.x}, ${a.output.text}!", "x 1, hé!"),
-        ("${a.output.x}${a.output.x}", "11"),
-        ("is ${a.output.yes}/${a.output.none}", "is true/null"),
-        ("${a.output.deep}.", '{"y": [1, 2]}.'),
-        ("${nobody.output.x}", "${nobody.output.x}"),
-        ("${a.result.x}", "${a.result.x}"),
-        ("${a}", "${a}"),
-        ("${}", "${}"),
-        ("${a.output", "${a.output"),
-        ("$a.output", "$a.output"),
-        ("plain", "plain"),
-        ("", ""),
-        (5, 5),
-        (None, None),
-        ({"${a.output.x}": ["${a.output.x}", {"k": "${a.output.x}"}]}, {"${a.output.x}": [1, {"k": 1}]}),
-    ],
-)
-def test_reference_becomes_what_it_refers_to(given: Any, becomes: Any) -> None:
-    assert resolve(given, look_up) == becomes
-
-
-def test_what_comes_from_a_payload_is_not_resolved_again() -> None:
-    # given: a worker's output is data, whatever it says
-    assert resolve("${evil.output.x}", lambda _: "${a.output.x}") == "${a.output.x}"
-    assert resolve("see ${evil.output.x}", lambda _: "${a.output.x}") == "see ${a.output.x}"

@@ -16,7 +16,7 @@ from tasklatch.aws.insertion import insert_absent
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.pages import pages
 from tasklatch.aws.patience import Patience
-from tasklatch.aws.payloads import DEPENDS_ON, KIND, NAMES_ATTEMPT, PAYLOAD, Payloads
+from tasklatch.aws.payloads import DEPENDS_ON, KIND, NAMES_ATTEMPT, PAYLOAD, REFERS_TO, Payloads
 from tasklatch.aws.task_item import Item, item_of, task_of
 from tasklatch.aws.task_pointers import TaskPointers
 from tasklatch.aws.workflow import Workflow
@@ -34,9 +34,10 @@ from tasklatch.domain.execution import (
     new_task,
 )
 from tasklatch.domain.latch import service_latch
+from tasklatch.domain.reference_check import check_references, has_references, possible_names
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task, TaskDetail
-from tasklatch.domain.workflow import REFERENCE_BEGINS
+from tasklatch.domain.workflow import is_settled
 from tasklatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Executions:
             If the table would not take it all in time; send it again.
         """
         check_definitions(definitions)
+        beyond = check_references(definitions)
         fingerprint = creation_fingerprint(name, metadata, definitions, group=group, stays_open=stays_open, run=run)
         found = self._find(tenant, execution_id)
         if found is None:
@@ -113,6 +115,7 @@ class Executions:
             if not self._task_ids(tenant, execution_id) <= {definition.task_id for definition in definitions}:
                 raise ConflictError(f"execution {execution_id!r} was begun from another request and never finished")
             tasks = self._insert(tenant, execution_id, definitions, now)
+            self._put_inputs(tenant, execution_id, definitions, beyond, now)
             if run is not None:
                 self._pointers.put(tasks, now)
                 self._payloads.put_run(tenant, execution_id, run, now)
@@ -159,12 +162,18 @@ class Executions:
         if execution.status is not ExecutionStatus.RUNNING:
             raise ConflictError(f"execution {execution_id!r} is {execution.status}: no task can be added")
         named = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
-        existing = self._read_tasks(tenant, execution_id, sorted(named))
+        existing = self._read_tasks(tenant, execution_id, sorted(named | possible_names(definitions)))
         check_definitions(definitions, existing)
+        settled = {name for name, task in existing.items() if is_settled(task)}
+        started = {name for name, task in existing.items() if task.status is not TaskStatus.PENDING}
+        beyond = check_references(definitions, existing, settled=settled, started=started)
         _check_all_unchanged(definitions, existing)
         task_ids = [definition.task_id for definition in definitions]
         now = self._clock()
         tasks = self._insert(tenant, execution_id, definitions, now)
+        # What was started has its input, with references in it resolved.
+        missing = [definition for definition in definitions if definition.task_id not in started]
+        self._put_inputs(tenant, execution_id, missing, beyond, now)
         if execution.names_tasks_by_id:
             self._pointers.put(tasks, now)
         if not self._note_addition(tenant, execution_id):
@@ -376,11 +385,10 @@ class Executions:
     def _insert(
         self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], now: int
     ) -> Sequence[Task]:
-        """Put what is not there yet: who waits for whom, the tasks, and what they are given.
+        """Put what is not there yet: who waits for whom, and the tasks.
 
         A task can be reported on as soon as it is there, so who waits for it must be known before; and what is counted
-        down must be there before anyone can find that it is to be. Nobody works on a task before it is scheduled, so
-        what it is given can come after.
+        down must be there before anyone can find that it is to be.
         """
         pk = keys.execution_pk(tenant, execution_id)
         self._insert_absent(self._counter_items(pk, definitions, now))
@@ -389,8 +397,25 @@ class Executions:
         present = self._insert_absent([self._new_item(task) for task in tasks])
         were_there = [task.task_id for task in tasks if keys.task_sk(task.task_id) in present]
         _check_all_unchanged(definitions, self._read_tasks(tenant, execution_id, were_there))
-        put_all(self._client, self._table, self._input_items(pk, definitions, now), self._patience)
         return tasks
+
+    def _put_inputs(
+        self,
+        tenant: str,
+        execution_id: str,
+        definitions: Sequence[TaskDefinition],
+        beyond: Mapping[str, Sequence[str]],
+        now: int,
+    ) -> None:
+        """Put what tasks are given: nobody works on a task before it is scheduled, so it can come after them.
+
+        Parameters
+        ----------
+        beyond
+            By task, the names that its input refers to beyond those that it waits for.
+        """
+        pk = keys.execution_pk(tenant, execution_id)
+        put_all(self._client, self._table, self._input_items(pk, definitions, beyond, now), self._patience)
 
     def _insert_absent(self, items: Sequence[Item]) -> set[str]:
         return insert_absent(self._client, self._table, items, self._patience)
@@ -433,7 +458,9 @@ class Executions:
             self._let_expire(item, now)
         return items
 
-    def _input_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
+    def _input_items(
+        self, pk: str, definitions: Sequence[TaskDefinition], beyond: Mapping[str, Sequence[str]], now: int
+    ) -> list[Item]:
         items = []
         for definition in definitions:
             item: Item = {keys.PK: {"S": pk}, keys.SK: {"S": keys.input_sk(definition.task_id)}}
@@ -445,6 +472,8 @@ class Executions:
                 item[KIND] = {"S": definition.kind}
             if definition.depends_on:
                 item[DEPENDS_ON] = {"L": [{"S": name} for name in definition.depends_on]}
+            if beyond.get(definition.task_id):
+                item[REFERS_TO] = {"L": [{"S": name} for name in beyond[definition.task_id]]}
             if len(item) > len((keys.PK, keys.SK)):
                 self._let_expire(item, now)
                 items.append(item)
@@ -454,7 +483,7 @@ class Executions:
         self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], tasks: Sequence[Task]
     ) -> None:
         waiting = {definition.task_id for definition in definitions if definition.depends_on}
-        referring = {one.task_id for one in definitions if one.input is not None and REFERENCE_BEGINS in one.input}
+        referring = {definition.task_id for definition in definitions if has_references(definition)}
         now = self._clock()
         ready = [task for task in tasks if task.task_id not in waiting]
         latches = [

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PAYLOAD: Final = "payload"
 RESOLVED: Final = "resolved"
 DEPENDS_ON: Final = "dependsOn"
+REFERS_TO: Final = "refersTo"
 NAMES_ATTEMPT: Final = "namesAttempt"
 KIND: Final = "kind"
 

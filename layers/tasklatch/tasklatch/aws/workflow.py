@@ -19,25 +19,17 @@ from tasklatch.aws.execution_item import execution_key, execution_of
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.pages import pages
 from tasklatch.aws.patience import Patience
-from tasklatch.aws.payloads import DEPENDS_ON, PAYLOAD, RESOLVED, Payloads, input_text
+from tasklatch.aws.payloads import DEPENDS_ON, NAMES_ATTEMPT, PAYLOAD, REFERS_TO, RESOLVED, Payloads, input_text
 from tasklatch.aws.task_item import Item, task_of
 from tasklatch.clock import Clock
-from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError
+from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError, PayloadTooLargeError
 from tasklatch.domain.execution import Execution
+from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.latch import reopen_latch, service_latch
+from tasklatch.domain.reference import REFERENCE_BEGINS, WORKFLOW_NAME, Reference, follow, resolve
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.domain.workflow import (
-    REFERENCE_BEGINS,
-    WORKFLOW_NAME,
-    Reference,
-    aborts,
-    can_be_retried,
-    follow,
-    is_settled,
-    outcome_of,
-    resolve,
-)
+from tasklatch.domain.workflow import aborts, can_be_retried, is_settled, outcome_of
 from tasklatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,11 +45,8 @@ MAX_REFERRED_BYTES: Final = 200_000
 _MAX_INPUT_ITEM_BYTES: Final = 390_000
 """An item takes 400 KB: the input as it was given, what it waits for, and the input as it is handed out."""
 
-_TOO_LARGE: Final = "its input is too large with all that it refers to"
-
-
-class _InputTooLargeError(Exception):
-    """An input refers to more than it can hold."""
+_NO_TASK: Final = object()
+_WHOLE_INPUT: Final = "its input, with all that it refers to,"
 
 
 class Workflow:
@@ -160,7 +149,7 @@ class Workflow:
     def schedule(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> int:
         """Let those of these tasks be worked on that are pending and wait for nothing.
 
-        One whose input would grow too large by what it refers to fails instead, for good.
+        One whose input would grow too large or too deep by what it refers to fails instead, for good.
 
         Returns
         -------
@@ -179,14 +168,13 @@ class Workflow:
         found = self._get_all(pk, (keys.task_sk(task_id) for task_id in named if task_id not in held))
         ready = [task for task in map(task_of, found.values()) if task.status is TaskStatus.PENDING]
         inputs = self._get_all(pk, (keys.input_sk(task.task_id) for task in ready))
-        unfit = {sk for sk, item in inputs.items() if not self._resolve(tenant, execution_id, item)}
+        faults = {sk: self._resolve(tenant, execution_id, item) for sk, item in inputs.items()}
         now = self._clock()
-        latches = [
-            service_latch(task, TaskStatus.FAILED_WITH_TERMINAL_ERROR, now=now, message=_TOO_LARGE)
-            if keys.input_sk(task.task_id) in unfit
-            else service_latch(task, TaskStatus.SCHEDULED, now=now)
-            for task in ready
-        ]
+        latches = []
+        for task in ready:
+            fault = faults.get(keys.input_sk(task.task_id))
+            status = TaskStatus.FAILED_WITH_TERMINAL_ERROR if fault else TaskStatus.SCHEDULED
+            latches.append(service_latch(task, status, now=now, message=fault))
         self._ledger.apply_all(tenant, execution_id, latches)
         return len(latches)
 
@@ -375,22 +363,21 @@ class Workflow:
             return False
         return True
 
-    def _resolve(self, tenant: str, execution_id: str, item: Item) -> bool:
-        """Put what an input refers to into it, once, before its task is worked on; tell whether it fits."""
+    def _resolve(self, tenant: str, execution_id: str, item: Item) -> str | None:
+        """Put what an input refers to into it, once, before its task is worked on; tell why, if it cannot be."""
         text = item[PAYLOAD]["S"] if PAYLOAD in item else ""
-        if REFERENCE_BEGINS not in text or RESOLVED in item:
-            return True
+        if REFERENCE_BEGINS not in text or RESOLVED in item or NAMES_ATTEMPT in item:
+            return None
+        names = [name["S"] for part in (DEPENDS_ON, REFERS_TO) if part in item for name in item[part]["L"]]
+        room = _MAX_INPUT_ITEM_BYTES - sum(len(part.encode()) for part in (text, *names))
         try:
-            value = resolve(json.loads(text), self._look_up(tenant, execution_id))
-        except _InputTooLargeError:
-            return False
-        resolved = json.dumps(value, ensure_ascii=False)
-        awaited = item[DEPENDS_ON]["L"] if DEPENDS_ON in item else []
-        if (
-            sum(len(part.encode()) for part in (text, resolved, *(name["S"] for name in awaited)))
-            > _MAX_INPUT_ITEM_BYTES
-        ):
-            return False
+            value = resolve(json.loads(text), {*names, WORKFLOW_NAME}, self._look_up(tenant, execution_id, names))
+            resolved = dump_payload(value, _WHOLE_INPUT, room)
+        except PayloadTooLargeError as error:
+            return str(error)
+        except RecursionError:
+            # What was kept before depth was bounded.
+            return f"{_WHOLE_INPUT} is nested too deep"
         request: dict[str, Any] = {
             "TableName": self._table,
             "Key": {keys.PK: item[keys.PK], keys.SK: item[keys.SK]},
@@ -399,41 +386,53 @@ class Workflow:
             "ExpressionAttributeValues": {":resolved": {"S": resolved}},
         }
         self._patience.call(lambda: self._client.update_item(**request))
-        return True
+        return None
 
-    def _look_up(self, tenant: str, execution_id: str) -> Callable[[Reference], Any]:
-        """Give what looks references up: each payload is read once, and all that is found together is bounded."""
+    def _look_up(self, tenant: str, execution_id: str, names: Sequence[str]) -> Callable[[Reference], Any]:
+        """Give what looks references up: each payload is read once, and all that is found together is bounded.
+
+        Parameters
+        ----------
+        names
+            Of the tasks that can be referred to.
+        """
         left = MAX_REFERRED_BYTES
 
         @cache
         def payload(name: str, part: str) -> Any:
-            text = self._payload_text(tenant, execution_id, name, part)
+            text = self._run_input(tenant, execution_id) if (name, part) == (WORKFLOW_NAME, "input") else None
+            if text is None:
+                try:
+                    task = self._ledger.read(tenant, execution_id, name) if name in names else None
+                except NotFoundError:
+                    task = None
+                if task is None:
+                    return _NO_TASK
+                text = self._payload_text(task, part)
             return json.loads(text) if text is not None else None
 
         def look_up(reference: Reference) -> Any:
             nonlocal left
-            value = follow(payload(reference.name, reference.part), reference.path)
+            found = payload(reference.name, reference.part)
+            if found is _NO_TASK:
+                raise LookupError(reference.name)
+            value = follow(found, reference.path)
             left -= len(json.dumps(value, ensure_ascii=False).encode())
             if left < 0:
-                raise _InputTooLargeError
+                raise PayloadTooLargeError(f"what its input refers to is over {MAX_REFERRED_BYTES:,} bytes of JSON")
             return value
 
         return look_up
 
-    def _payload_text(self, tenant: str, execution_id: str, name: str, part: str) -> str | None:
-        """The JSON text of a task's input or output, or the execution's own; `LookupError` where there is no such."""
-        if (name, part) == (WORKFLOW_NAME, "input"):
-            text = self._payloads.text_of(tenant, execution_id, keys.EXECUTION_INPUT_SK)
-            if text is not None:
-                return text
-        try:
-            task = self._ledger.read(tenant, execution_id, name)
-        except NotFoundError as error:
-            raise LookupError(name) from error
+    def _run_input(self, tenant: str, execution_id: str) -> str | None:
+        return self._payloads.text_of(tenant, execution_id, keys.EXECUTION_INPUT_SK)
+
+    def _payload_text(self, task: Task, part: str) -> str | None:
+        """The JSON text of a task's input or output."""
         if part == "output":
             return self._payloads.output_of(task)
-        sk = keys.input_sk(name)
-        return input_text(self._get_all(keys.execution_pk(tenant, execution_id), [sk]).get(sk, {}))
+        sk = keys.input_sk(task.task_id)
+        return input_text(self._get_all(keys.execution_pk(task.tenant, task.execution_id), [sk]).get(sk, {}))
 
     def _stragglers(self, tenant: str, execution_id: str) -> Iterator[Task]:
         """The tasks that the index calls open, as they stand now, a few at a time."""

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from tasklatch.domain.definition import VersionName, Workflow, WorkflowVersion, check_distinct
 from tasklatch.domain.execution import TaskDefinition, check_definitions
+from tasklatch.domain.reference_check import check_references
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure
 from tasklatch.http.access import Scope
 from tasklatch.http.body import payload_text
@@ -120,6 +121,7 @@ class DefinitionBody(BaseModel):
         check_distinct("task", [task.externalId for task in self.tasks])
         definitions = [task.definition(index) for index, task in enumerate(self.tasks)]
         check_definitions(definitions)
+        check_references(definitions)
         return definitions
 
 

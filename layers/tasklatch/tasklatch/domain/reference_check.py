@@ -1,0 +1,150 @@
+"""What the inputs of new tasks refer to: only tasks that they wait for, and each of them without doubt."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import islice
+from typing import Final
+
+from tasklatch.domain.errors import MAX_FAULTS, InvalidRequestError
+from tasklatch.domain.execution import TaskDefinition
+from tasklatch.domain.reference import (
+    REFERENCE_BEGINS,
+    WORKFLOW_NAME,
+    Reading,
+    find_references,
+    possible_references,
+    texts_of,
+)
+
+MAX_POSSIBLE_NAMES: Final = 500
+"""Of tasks that are looked for, for all the tasks of a request."""
+
+_MAX_NAMES_BYTES: Final = 100_000
+"""They are kept in one item with the input."""
+
+
+def has_references(definition: TaskDefinition) -> bool:
+    """Whether a task's input may refer to something; one that is handed on as its platform wrote it does not."""
+    return definition.input is not None and not definition.names_attempt and REFERENCE_BEGINS in definition.input
+
+
+def possible_names(definitions: Sequence[TaskDefinition]) -> set[str]:
+    """The names that inputs could refer to, but for those of the tasks themselves and of what they wait for.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there are more than can be looked for.
+    """
+    given = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
+    names: set[str] = set()
+    for index, definition in enumerate(definitions):
+        for _, readings in _possible(definition):
+            names.update(reading.reference.name for reading in readings)
+        names -= given
+        if len(names) > MAX_POSSIBLE_NAMES:
+            message = f"more than {MAX_POSSIBLE_NAMES} names are referred to that no dependsOn of the request names"
+            raise _refusal([_fault(index, message, "too_many_references")])
+    return names
+
+
+def check_references(
+    definitions: Sequence[TaskDefinition],
+    existing: Collection[str] = (),
+    *,
+    settled: Collection[str] = (),
+    started: Collection[str] = (),
+) -> dict[str, tuple[str, ...]]:
+    """Check what new tasks refer to.
+
+    Parameters
+    ----------
+    existing
+        Ids of tasks that the execution already has.
+    settled
+        Those of them that are done: they may be referred to without being waited for.
+    started
+        Those that were checked when they were added, and have their input already.
+
+    Returns
+    -------
+    dict
+        By task, the names that it refers to beyond those that it waits for itself.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a reference names a task that is not waited for, or could be of more than one that is.
+    """
+    known = {definition.task_id for definition in definitions} | set(existing)
+    graph = {definition.task_id: definition.depends_on for definition in definitions}
+    errors: list[dict[str, object]] = []
+    beyond: dict[str, tuple[str, ...]] = {}
+    for index, definition in enumerate(definitions):
+        if definition.task_id in started or not has_references(definition):
+            continue
+        awaited = _ancestors(definition.task_id, graph) | set(settled)
+        errors += islice(_faults(index, definition, awaited, known), MAX_FAULTS)
+        names = (_names(definition, awaited) & awaited) - set(definition.depends_on)
+        if sum(len(name.encode()) for name in names) > _MAX_NAMES_BYTES:
+            errors.append(_fault(index, "refers to too many tasks that it does not name itself", "too_many_references"))
+        beyond[definition.task_id] = tuple(sorted(names))
+        if len(errors) >= MAX_FAULTS:
+            break
+    if errors:
+        raise _refusal(errors[:MAX_FAULTS])
+    return beyond
+
+
+def _possible(definition: TaskDefinition) -> Iterator[tuple[int, list[Reading]]]:
+    if has_references(definition):
+        for text in texts_of(json.loads(definition.input or "null")):
+            yield from possible_references(text)
+
+
+def _ancestors(task_id: str, graph: Mapping[str, Sequence[str]]) -> set[str]:
+    """The tasks that a task waits for, and those that they wait for, as far as the request tells."""
+    found: set[str] = set()
+    waiting = list(graph[task_id])
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += graph.get(name, ())
+    return found
+
+
+def _names(definition: TaskDefinition, awaited: AbstractSet[str]) -> set[str]:
+    scope = awaited | {WORKFLOW_NAME}
+    return {
+        readings[-1].reference.name
+        for text in texts_of(json.loads(definition.input or "null"))
+        for _, readings in find_references(text, scope)
+    }
+
+
+def _faults(
+    index: int, definition: TaskDefinition, awaited: AbstractSet[str], known: AbstractSet[str]
+) -> Iterator[dict[str, object]]:
+    scope = awaited | {WORKFLOW_NAME}
+    for text in texts_of(json.loads(definition.input or "null")):
+        found = list(find_references(text, scope))
+        for _, readings in found:
+            if len(readings) > 1:
+                names = " or ".join(repr(reading.reference.name) for reading in readings)
+                yield _fault(index, f"a reference could be to task {names}", "ambiguous_reference")
+        covered = [(start, readings[-1].end) for start, readings in found]
+        for start, readings in possible_references(text):
+            names_known = [one.reference.name for one in readings if one.reference.name in known - awaited]
+            if names_known and not any(begin <= start < end for begin, end in covered):
+                message = f"refers to task {names_known[-1]!r}, which it does not wait for: add it to dependsOn"
+                yield _fault(index, message, "reference_not_awaited")
+
+
+def _fault(index: int, message: str, kind: str) -> dict[str, object]:
+    return {"loc": ["body", "tasks", index, "input"], "msg": message, "type": kind}
+
+
+def _refusal(errors: list[dict[str, object]]) -> InvalidRequestError:
+    return InvalidRequestError("the tasks do not fit together", errors)
