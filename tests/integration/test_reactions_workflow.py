@@ -20,7 +20,7 @@ from tasklatch.domain.json_text import MAX_NESTING
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
-from tests.factories import FakeTime, some_tasks
+from tests.factories import Context, FakeTime, some_tasks
 from tests.integration.emulators import Table, counted_calls, intercepted
 from tests.reactions import ONCE, World, diamond
 
@@ -676,6 +676,37 @@ def test_tasks_added_again_keep_the_input_that_they_were_handed_out_with(world: 
 
     # then
     assert input_of(world, "more") == {"n": 1}
+
+
+# ---------------------------------------------------------------- the queue
+
+
+def test_announcement_that_no_try_can_serve_holds_up_no_other(
+    world: World, load: Callable[[str, Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given two executions; a task of one of them cannot be read
+    world.create(*some_tasks("good"))
+    world.report("good")
+    world.executions.create(world.tenant, "spoilt", some_tasks("bad", "beside"))
+    item = world.table.item(keys.execution_pk(world.tenant, "spoilt"), keys.task_sk("bad"))
+    assert item is not None
+    world.table.put({**item, "attempt": {"S": "none"}})
+    module = load("workflow_advancer", world.table.client)
+    world.queue.answers["send_message"] = {"MessageId": "1"}
+    monkeypatch.setattr(module, "sqs", lambda: world.queue)
+    texts = [
+        json.dumps({"detail": {"tenant": world.tenant, "executionId": execution, "taskId": task}})
+        for execution, task in (("spoilt", "bad"), ("nightly", "good"))
+    ]
+
+    # when
+    records = [{"messageId": text, "body": text} for text in (*texts, "no message")]
+    answer = module.handler({"Records": records}, Context(60_000))
+
+    # then
+    assert answer == {"batchItemFailures": []}
+    assert [request["MessageBody"] for request in world.queue.requests("send_message")] == [texts[0], "no message"]
+    assert world.status() is ExecutionStatus.COMPLETED
 
 
 # ---------------------------------------------------------------- adding tasks

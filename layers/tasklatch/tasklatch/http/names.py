@@ -50,7 +50,8 @@ def can_be_task_id(value: str) -> bool:
 
 def to_thousandths(value: float | None) -> float | None:
     """Round what a caller gives as seconds or as a share: DynamoDB cannot hold the smallest floats."""
-    return None if value is None else round(value, 3)
+    # Adding zero takes the sign off a zero.
+    return None if value is None else round(value, 3) + 0.0
 
 
 def check_path_ids(ids: Mapping[str, str]) -> None:
