@@ -54,7 +54,7 @@ TEXTS: Final = (
 VALUES: Final[tuple[Any, ...]] = (*TEXTS, True, False, 0, 1, 6, -1, 1.5, 1e300, [], {}, [1], {"a": 1}, None)
 
 
-@FORMATS.checks("date-time")
+@FORMATS.checks("date-time")  # type: ignore[untyped-decorator]
 def is_rfc_3339(value: object) -> bool:
     """Written as the API itself writes times: what is near to it is near to the edge of RFC 3339."""
     if not isinstance(value, str):
