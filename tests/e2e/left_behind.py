@@ -59,6 +59,12 @@ class LeftBehind:
         return f"{self.verdict}: open: {tasks}. Messages: {self.messages}. Driven on just now: {self.driven_on}."
 
 
+def left_behind_by(stack: Stack, outcome: Outcome, work_queue_url: str) -> LeftBehind | None:
+    """Look at what an execution left that did not end; None where it ended."""
+    is_over = outcome.ledger.execution["status"] != "RUNNING"
+    return None if is_over else LeftBehind.of(stack, outcome, work_queue_url)
+
+
 def drive_on(stack: Stack) -> dict[str, int]:
     """Run the safety net once, as its schedule does every five minutes; give what it found."""
     answer = stack.aws("lambda").invoke(FunctionName=stack.functions["reconciler"], Payload=b"{}")

@@ -34,7 +34,7 @@ from local.replay import SAMPLE_TRACE, queue_of, replay
 from local.stack import Home, Stack
 from local.trace import read_trace
 from tasklatch.domain.overdue import OVERDUE_MS
-from tests.e2e.left_behind import LeftBehind, drive_on
+from tests.e2e.left_behind import drive_on, left_behind_by
 
 PROVES: Final = bool(os.environ.get("TASKLATCH_PROVE"))
 SEEDS: Final = (1, 2, 3, 4) if PROVES else (1,)
@@ -53,6 +53,12 @@ _LEFT_ALONE_SECONDS: Final = 6.0
 _KILLS_A_FUNCTION: Final = 8 if PROVES else 2
 _DOWN_SECONDS: Final = 240.0
 _BETWEEN_RUNS: Final = 15.0
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replays wait longer for a change than anything here takes to be driven on."""
+    monkeypatch.setattr(replays, "_STALL_SECONDS", _DOWN_SECONDS)
 
 
 @pytest.fixture
@@ -159,8 +165,10 @@ def test_replay_ends_right_though_functions_are_killed(
         killer.at_work(),
     ):
         outcome = replay(api, plan, queue, execution_id)
+        left_behind = left_behind_by(stack, outcome, queue.url)
 
     # then
+    assert left_behind is None, str(left_behind)
     assert outcome.differences == []
     assert set(killer.killed) == set(VICTIMS)
     with home.log.open("rb") as log:
@@ -174,10 +182,9 @@ def test_replay_ends_right_though_functions_are_killed(
 
 
 def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
-    stack: Stack, home: Home, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+    stack: Stack, home: Home, record_property: Callable[[str, object], None]
 ) -> None:
-    # given: patience for longer than the safety net needs, to find what is overdue and drive it on
-    monkeypatch.setattr(replays, "_STALL_SECONDS", _DOWN_SECONDS)
+    # given: the safety net has time to find what is overdue and to drive it on
     assert _DOWN_SECONDS * 1000 > OVERDUE_MS + _BETWEEN_RUNS * 1000 * 2
     plan = make_plan(read_trace(SAMPLE_TRACE), chaos=0.6, seed=5, ends="COMPLETED")
     under_way, over = Event(), Event()
@@ -205,13 +212,12 @@ def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
             outcome = replaying.result()
         finally:
             over.set()
-        is_over = outcome.ledger.execution["status"] != "RUNNING"
-        left_behind = "" if is_over else str(LeftBehind.of(again, outcome, queue.url))
+        left_behind = left_behind_by(again, outcome, queue.url)
 
     # then
     assert not was_over
     assert again.api_url == stack.api_url
-    assert left_behind == ""
+    assert left_behind is None, str(left_behind)
     assert outcome.differences == []
     record_property("found by the safety net", driving.result())
     record_property("deliveries", f"{len(outcome.answers)} in {outcome.seconds:.0f} s")
