@@ -87,6 +87,10 @@ test: $(READY) $(SCANNER_READY) ## every test (PYTEST_ARGS="-k name" for some)
 		case $$status in 5) ;; 0) [ $$outcome != 5 ] || outcome=0 ;; *) outcome=$$status ;; esac; \
 	done; exit $$outcome
 
+.PHONY: unit
+unit: $(READY) ## the tests that need nothing but Python, in well under a minute
+	@$(RUN) $(BIN)/python -m pytest -q -n auto --maxprocesses 4 tests/unit $(PYTEST_ARGS)
+
 .PHONY: prove
 prove: $(READY) ## the promises under every order, fault and kill, for longer than `make test` does it
 	@outcome=0; for part in "-n auto --maxprocesses 4 tests/proof" "tests/e2e/test_killing.py"; do \

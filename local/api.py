@@ -1,6 +1,5 @@
 """A small client of the service: a token for each kind of caller, and patience with a service that is busy."""
 
-import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
+from local.backoff import DEADLINE_SECONDS, Backoff, TransientError
 from local.stack import Client, LocalCloudError, Stack
 
 _BUSY: Final = frozenset(
@@ -25,9 +25,6 @@ _BUSY: Final = frozenset(
 )
 """Answers after which the same request may be sent again: every route can take it twice."""
 
-_FIRST_WAIT: Final = 0.1
-_LONGEST_WAIT: Final = 2.0
-_CALL_SECONDS: Final = 60.0
 _TOKEN_MARGIN_SECONDS: Final = 60.0
 _PAGE: Final = 100
 
@@ -82,9 +79,9 @@ class Api:
         How long one call may take, all its repeats included.
     """
 
-    def __init__(self, stack: Stack, *, deadline_seconds: float = _CALL_SECONDS) -> None:
+    def __init__(self, stack: Stack, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
         self._api_url = stack.api_url.rstrip("/")
-        self._deadline_seconds = deadline_seconds
+        self._backoff = Backoff(deadline_seconds)
         self._http = httpx.Client(timeout=httpx.Timeout(30, connect=5), trust_env=False)
         self._tokens = {name: _Token(self._http, stack.token_url, client) for name, client in stack.clients.items()}
 
@@ -122,30 +119,21 @@ class Api:
         """
         url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
         shown = f"{method} /{'/'.join(('v1', *path))}"
-        ends = time.monotonic() + self._deadline_seconds
-        for sends, wait in enumerate(_waits(), 1):
+
+        def attempt(sends: int) -> Reply:
             began = time.monotonic()
-            patience = wait
             try:
-                response = self._http.request(
-                    method,
-                    url,
-                    json=body,
-                    params=query,
-                    headers={"authorization": f"Bearer {self._tokens[client].value()}"},
-                )
+                token = self._tokens[client].value()
+                headers = {"authorization": f"Bearer {token}"}
+                response = self._http.request(method, url, json=body, params=query, headers=headers)
             except httpx.TransportError as error:
-                if time.monotonic() + patience > ends:
-                    raise LocalCloudError(f"{self._api_url} does not answer: {error}") from error
-            else:
-                if response.is_success:
-                    took = time.monotonic() - began
-                    return Reply(response.status_code, _body_of(response), response.headers, sends, took)
-                patience = max(wait, _asked_wait(response))
-                if response.status_code not in _BUSY or time.monotonic() + patience > ends:
-                    raise ApiError(shown, response.status_code, _problem_of(response))
-            time.sleep(patience)
-        raise AssertionError("waits do not end")
+                raise TransientError(LocalCloudError(f"{self._api_url} does not answer: {error}")) from error
+            if not response.is_success:
+                raise _refusal(shown, response)
+            took = time.monotonic() - began
+            return Reply(response.status_code, _body_of(response), response.headers, sends, took)
+
+        return self._backoff.run(attempt)
 
     def pages(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
         """Yield the items of a list, page after page.
@@ -185,7 +173,7 @@ class _Token:
                     auth=(self._client.client_id, self._client.client_secret),
                 )
                 if not response.is_success:
-                    raise ApiError(f"POST {self._url}", response.status_code, _problem_of(response))
+                    raise _refusal(f"POST {self._url}", response)
                 answer = response.json()
                 self._value = answer["access_token"]
                 life = float(answer["expires_in"])
@@ -193,12 +181,9 @@ class _Token:
             return self._value
 
 
-def _waits() -> Iterator[float]:
-    """Seconds to wait before each next try: drawn from a range that doubles up to a bound."""
-    ceiling = _FIRST_WAIT
-    while True:
-        yield random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
-        ceiling = min(ceiling * 2, _LONGEST_WAIT)
+def _refusal(request: str, response: httpx.Response) -> ApiError | TransientError:
+    refusal = ApiError(request, response.status_code, _problem_of(response))
+    return TransientError(refusal, _asked_wait(response)) if response.status_code in _BUSY else refusal
 
 
 def _asked_wait(response: httpx.Response) -> float:

@@ -4,7 +4,9 @@ ministack 1.5 puts a record on the stream for every write but those of PartiQL s
 creates tasks and takes batches. Over a restart it keeps how far a function has read a stream, but not the stream: the
 function then waits for as many records as it had read before. And it notes how far a function has read some time after
 it has noted what is in the table: what a function writes in between is lost, and its records do not come again. Without
-this, a task's history would lack just these changes on a local cloud. It takes a body that is called JSON for text even
+this, a task's history would lack just these changes on a local cloud. It takes a stream's batch for done although its
+function reports records as failed, as functions do that the table was too busy for: what followed from these changes
+would be lost for good. It takes a body that is called JSON for text even
 where it is gzip, and spoils its bytes; on AWS an encoded body arrives as base64. And where it enforces IAM, it knows
 batches of statements and of messages by names that IAM does not know, takes every schedule for one of the default
 group, and lets anyone hand on any role. Run it as a program of its own, where ``python -m ministack`` would be run.
@@ -14,6 +16,7 @@ import copy
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -32,6 +35,9 @@ _BODY: Final = 3
 _STREAMS: Final = ("_stream_records", "_stream_trimmed")
 _SEQUENCE: Final = "_stream_seq_counter"
 _POSITIONS: Final = "dynamodb_stream_positions"
+# As the template's mappings have it: so often a record comes again before it is set aside
+_REDELIVERIES: Final = 10
+_REDELIVERY_SECONDS: Final = 1.0
 
 # Service Authorization Reference: of a statement in PartiQL, IAM knows what it does, on the table that it names
 _STATEMENTS_OF: Final = {
@@ -103,6 +109,29 @@ def keep_streams() -> None:
     lambda_svc.get_state = get_functions_as_noted
     dynamodb.get_state = get_state_with_streams
     dynamodb.load_persisted_state = load_state_with_streams
+
+
+def redeliver_reported_records() -> None:
+    """Let the emulator hand over a stream's batch again, from the first record that its function reports as failed."""
+    execute = lambda_svc._execute_function  # noqa: SLF001
+
+    def execute_until_done(function: dict[str, Any], event: Any) -> dict[str, Any]:
+        records = (event.get("Records") if isinstance(event, dict) else None) or []
+        result: dict[str, Any] = execute(function, event)
+        again = 0
+        while (first := _first_reported(records, result)) is not None:
+            again = again + 1 if first == 0 else 1
+            records = records[first:]
+            if again > _REDELIVERIES:
+                _set_aside(function, records[0], result)
+                records, again = records[1:], 0
+            if not records:
+                break
+            time.sleep(_REDELIVERY_SECONDS if again else 0)
+            result = execute(function, {**event, "Records": records})
+        return result
+
+    lambda_svc._execute_function = execute_until_done  # noqa: SLF001
 
 
 def keep_encoded_bodies() -> None:
@@ -179,6 +208,27 @@ def _asked_by(statement: str, region: str, account: str) -> tuple[str, str]:
     return action, f"arn:aws:dynamodb:{region}:{account}:table/{table[1]}"
 
 
+def _first_reported(records: list[Any], result: dict[str, Any]) -> int | None:
+    """Give the place of the first of a stream's records that their function reports as failed."""
+    if result.get("error") or not records or records[0].get("eventSource") != "aws:dynamodb":
+        return None
+    body = result.get("body")
+    answer = json.loads(body) if isinstance(body, str) and body else body
+    failures = (answer or {}).get("batchItemFailures") or []
+    reported = {failure["itemIdentifier"] for failure in failures}
+    numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
+    return next((place for place, number in enumerate(numbers) if number in reported), None)
+
+
+def _set_aside(function: dict[str, Any], record: dict[str, Any], result: dict[str, Any]) -> None:
+    """Send a record that no delivery could get done to the failure destination of its mapping."""
+    name, stream = (function.get("config") or function)["FunctionName"], record["eventSourceARN"]
+    for _, _, mapping in lambda_svc._iter_all_esms():  # noqa: SLF001
+        if mapping["FunctionName"] == name and mapping.get("EventSourceArn") == stream:
+            why = "RetryAttemptsExhausted"
+            lambda_svc._send_ddb_stream_failure_record(mapping, function, [record], stream, result, why)  # noqa: SLF001
+
+
 def _announcing(statement: Callable[..., Any]) -> Callable[..., Any]:
     def run(*arguments: Any, **named: Any) -> Any:
         token = _in_statement.set(True)
@@ -199,6 +249,7 @@ def _announce(table: dict[str, Any], event: str, before: dict[str, Any] | None, 
 if __name__ == "__main__":
     announce_partiql_writes()
     keep_streams()
+    redeliver_reported_records()
     keep_encoded_bodies()
     authorize_as_iam_does()
     main()

@@ -19,6 +19,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from local.backoff import Backoff
+from local.patient_client import PatientClient
 from local.stack import Home, LocalCloudError, Stack, snake_case
 from local.tables import result_console
 
@@ -118,9 +120,9 @@ def place_on_aws(stack_name: str, session: Any = None) -> Place:
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack_name)
     return Place(
-        sqs=session.client("sqs"),
-        streams=session.client("dynamodbstreams"),
-        functions=session.client("lambda"),
+        sqs=PatientClient(session.client("sqs"), Backoff()),
+        streams=PatientClient(session.client("dynamodbstreams"), Backoff()),
+        functions=PatientClient(session.client("lambda"), Backoff()),
         queue_urls={name.removesuffix("Url"): url for name, url in outputs.items() if name.endswith("Url")},
         function_names={
             snake_case(resource["LogicalResourceId"].removesuffix("Function")): resource["PhysicalResourceId"]

@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.api import Api, ApiError, Reply
+from local.backoff import DEADLINE_SECONDS
 from local.delivery_plan import Delivery, End, Plan, Request, TaskPlan, honest_attempt, make_plan
 from local.outcome_check import Answered, Ledger, Taken, differences, has_caught_up
 from local.stack import ROOT, Home, LocalCloudError, Stack
@@ -128,9 +129,11 @@ def run_replay(
 
 
 @contextmanager
-def queue_of(stack: Stack, api: Api, execution_id: str) -> Iterator[WorkQueue]:
+def queue_of(
+    stack: Stack, api: Api, execution_id: str, deadline_seconds: float = DEADLINE_SECONDS
+) -> Iterator[WorkQueue]:
     """Attach a queue by a rule to the bus, for the tasks of one execution alone, and remove both afterwards."""
-    sqs, events = stack.aws("sqs"), stack.aws("events")
+    sqs, events = stack.aws("sqs", deadline_seconds), stack.aws("events", deadline_seconds)
     name = f"tasklatch-{execution_id}"[:64]
     bus = {"EventBusName": stack.event_bus_name}
     pattern = {"source": ["tasklatch"], "detail-type": ["Task Scheduled"], "detail": {"executionId": [execution_id]}}

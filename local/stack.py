@@ -14,6 +14,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from local.backoff import DEADLINE_SECONDS, Backoff
+from local.patient_client import PatientClient
+
 ROOT = Path(__file__).resolve().parent.parent
 REGION = "us-east-1"
 STACK_NAME = "tasklatch"
@@ -115,23 +118,21 @@ class Stack:
         clients = {name: Client(**client) for name, client in known.pop("clients").items()}
         return cls(clients=clients, **known)
 
-    def aws(self, service: str) -> Any:
-        """Give a boto3 client of one AWS service of this stack's cloud."""
-        return aws_client(service, self.aws_endpoint_url)
+    def aws(self, service: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
+        """Give a boto3 client of one AWS service of this stack's cloud; its calls are made again for so long."""
+        return aws_client(service, self.aws_endpoint_url, deadline_seconds)
 
 
-def aws_client(service: str, endpoint_url: str) -> Any:
+def aws_client(service: str, endpoint_url: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
     """Give a boto3 client that talks to the emulator, whatever AWS configuration this machine has."""
     session = boto3.Session(
         aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         region_name=REGION,
     )
-    config = Config(
-        proxies={}, retries={"total_max_attempts": 2, "mode": "standard"}, connect_timeout=5, read_timeout=60
-    )
+    config = Config(proxies={}, retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
     make: Any = session.client
-    return make(service, endpoint_url=endpoint_url, config=config)
+    return PatientClient(make(service, endpoint_url=endpoint_url, config=config), Backoff(deadline_seconds))
 
 
 def clean_environment(**extra: str) -> dict[str, str]:

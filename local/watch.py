@@ -19,13 +19,13 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
 from local.api import Api, ApiError
+from local.backoff import Backoff, TransientError
 from local.stack import Home, LocalCloudError, Stack
 from local.tables import clock, result_console, status
 
 _QUIET_SECONDS: Final = 15.0
 _LAST_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.5
-_CONNECTS: Final = 5
 _RUNNING: Final = "RUNNING"
 _OPEN: Final = frozenset({"PENDING", "SCHEDULED", "IN_PROGRESS"})
 _WRONG_USE: Final = 2
@@ -61,8 +61,9 @@ class Feed:
         How often the socket was connected.
     """
 
-    def __init__(self, api: Api, execution_id: str) -> None:
+    def __init__(self, api: Api, execution_id: str, backoff: Backoff | None = None) -> None:
         self._api = api
+        self._backoff = backoff or Backoff()
         self._path = ("executions", execution_id)
         self._seen: dict[str | None, int] = {}
         self.connections = 0
@@ -92,19 +93,19 @@ class Feed:
         yield from self._listed()
 
     def _connect(self) -> ClientConnection:
-        """Get a ticket, which is good for one connection, and connect with it."""
-        for left in reversed(range(_CONNECTS)):
+        """Get a ticket, which is good for one connection, and connect with it; again while that fails."""
+
+        def attempt(_: int) -> ClientConnection:
             url = self._api.call("reader", "POST", *self._path, "watch").body["url"]
             try:
-                socket = connect(url, proxy=None)
+                return connect(url, proxy=None)
             except (OSError, InvalidHandshake) as error:
-                if not left:
-                    raise LocalCloudError(f"The live socket does not take the connection: {error}") from error
-                time.sleep(_POLL_SECONDS)
-            else:
-                self.connections += 1
-                return socket
-        raise AssertionError("the last try returns or raises")
+                refused = LocalCloudError(f"The live socket does not take the connection: {error}")
+                raise TransientError(refused) from error
+
+        socket = self._backoff.run(attempt)
+        self.connections += 1
+        return socket
 
     def _told(self, socket: ClientConnection) -> Iterator[Update]:
         """Yield what is told until the execution is, or seems, over."""

@@ -109,11 +109,16 @@ class WorkQueue:
         A boto3 client.
     api
         Asked, as a reader, for inputs that are too large for an event.
+
+    Attributes
+    ----------
+    url
+        The queue's.
     """
 
     def __init__(self, sqs: Any, url: str, api: Api) -> None:
         self._sqs = sqs
-        self._url = url
+        self.url = url
         self._api = api
 
     def take(self, wait_seconds: int = _WAIT_SECONDS, at_most: int = 1) -> Iterator[Assignment]:
@@ -125,7 +130,7 @@ class WorkQueue:
             If an input cannot be read.
         """
         answer = self._sqs.receive_message(
-            QueueUrl=self._url,
+            QueueUrl=self.url,
             WaitTimeSeconds=wait_seconds,
             MaxNumberOfMessages=min(at_most, _MESSAGES),
             VisibilityTimeout=_HIDDEN_SECONDS,
@@ -136,12 +141,12 @@ class WorkQueue:
     def hide(self, assignment: Assignment) -> None:
         """Keep an assignment from others for another while: it is still worked on."""
         self._sqs.change_message_visibility(
-            QueueUrl=self._url, ReceiptHandle=assignment.receipt, VisibilityTimeout=_HIDDEN_SECONDS
+            QueueUrl=self.url, ReceiptHandle=assignment.receipt, VisibilityTimeout=_HIDDEN_SECONDS
         )
 
     def delete(self, assignment: Assignment) -> None:
         """Be done with an assignment."""
-        self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=assignment.receipt)
+        self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=assignment.receipt)
 
     def _read(self, detail: Mapping[str, Any], receipt: str) -> Assignment:
         execution_id, task_id = detail["executionId"], detail["taskId"]

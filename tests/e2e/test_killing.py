@@ -8,7 +8,6 @@ What the emulator does not show: it keeps its state only when it is stopped in o
 leaves its functions no time to end; AWS has no such moment. Stopped, it forgets what it was about to hand over.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -25,7 +24,6 @@ from typing import Any, Final
 from uuid import uuid4
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 
 from local import replay as replays
 from local.__main__ import bring_up
@@ -35,7 +33,8 @@ from local.delivery_plan import make_plan
 from local.replay import SAMPLE_TRACE, queue_of, replay
 from local.stack import Home, Stack
 from local.trace import read_trace
-from local.worker import Assignment, WorkQueue
+from tasklatch.domain.overdue import OVERDUE_MS
+from tests.e2e.left_behind import drive_on, left_behind_by
 
 PROVES: Final = bool(os.environ.get("TASKLATCH_PROVE"))
 SEEDS: Final = (1, 2, 3, 4) if PROVES else (1,)
@@ -54,6 +53,12 @@ _LEFT_ALONE_SECONDS: Final = 6.0
 _KILLS_A_FUNCTION: Final = 8 if PROVES else 2
 _DOWN_SECONDS: Final = 240.0
 _BETWEEN_RUNS: Final = 15.0
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replays wait longer for a change than anything here takes to be driven on."""
+    monkeypatch.setattr(replays, "_STALL_SECONDS", _DOWN_SECONDS)
 
 
 @pytest.fixture
@@ -156,12 +161,14 @@ def test_replay_ends_right_though_functions_are_killed(
     execution_id = f"killed-{uuid4()}"
     with (
         Api(stack, deadline_seconds=_DOWN_SECONDS) as api,
-        queue_of(stack, api, execution_id) as queue,
+        queue_of(stack, api, execution_id, _DOWN_SECONDS) as queue,
         killer.at_work(),
     ):
         outcome = replay(api, plan, queue, execution_id)
+        left_behind = left_behind_by(stack, outcome, queue.url)
 
     # then
+    assert left_behind is None, str(left_behind)
     assert outcome.differences == []
     assert set(killer.killed) == set(VICTIMS)
     with home.log.open("rb") as log:
@@ -174,30 +181,11 @@ def test_replay_ends_right_though_functions_are_killed(
     record_property("deliveries", f"{len(outcome.answers)} in {outcome.seconds:.0f} s")
 
 
-class _PatientQueue(WorkQueue):
-    """A queue whose taker waits while it cannot be reached."""
-
-    def take(self, wait_seconds: int = 1, at_most: int = 1) -> Iterator[Assignment]:
-        try:
-            yield from super().take(wait_seconds, at_most)
-        except (BotoCoreError, ClientError):
-            Event().wait(0.5)
-
-    def delete(self, assignment: Assignment) -> None:
-        for _ in range(int(_DOWN_SECONDS * 2)):
-            try:
-                super().delete(assignment)
-            except BotoCoreError:
-                Event().wait(0.5)
-            else:
-                return
-
-
 def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
-    stack: Stack, home: Home, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+    stack: Stack, home: Home, record_property: Callable[[str, object], None]
 ) -> None:
-    # given: a safety net that has to wait for what is overdue
-    monkeypatch.setattr(replays, "_STALL_SECONDS", _DOWN_SECONDS)
+    # given: the safety net has time to find what is overdue and to drive it on
+    assert _DOWN_SECONDS * 1000 > OVERDUE_MS + _BETWEEN_RUNS * 1000 * 2
     plan = make_plan(read_trace(SAMPLE_TRACE), chaos=0.6, seed=5, ends="COMPLETED")
     under_way, over = Event(), Event()
 
@@ -209,10 +197,9 @@ def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
     execution_id = f"stopped-{uuid4()}"
     with (
         Api(stack, deadline_seconds=_DOWN_SECONDS) as api,
-        queue_of(stack, api, execution_id) as plain,
+        queue_of(stack, api, execution_id, _DOWN_SECONDS) as queue,
         ThreadPoolExecutor(2) as pool,
     ):
-        queue = _PatientQueue(plain._sqs, plain._url, api)
         replaying = pool.submit(replay, api, plan, queue, execution_id, on_counts=look)
         assert under_way.wait(_DOWN_SECONDS)
         cloud = Cloud.running(home)
@@ -225,21 +212,20 @@ def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
             outcome = replaying.result()
         finally:
             over.set()
+        left_behind = left_behind_by(again, outcome, queue.url)
 
     # then
     assert not was_over
     assert again.api_url == stack.api_url
+    assert left_behind is None, str(left_behind)
     assert outcome.differences == []
     record_property("found by the safety net", driving.result())
     record_property("deliveries", f"{len(outcome.answers)} in {outcome.seconds:.0f} s")
 
 
 def _drive_on(stack: Stack, over: Event) -> dict[str, int]:
-    """Run the safety net now and then, as its schedule does every five minutes; count what it drove on."""
+    """Run the safety net now and then; count what it drove on."""
     found: Counter[str] = Counter()
-    functions = stack.aws("lambda")
     while not over.wait(_BETWEEN_RUNS):
-        answer = functions.invoke(FunctionName=stack.functions["reconciler"], Payload=b"{}")
-        told = json.loads(answer["Payload"].read())
-        found.update({name: told[name] for name in ("overdue_tasks", "stuck_executions")})
+        found.update(drive_on(stack))
     return dict(found)

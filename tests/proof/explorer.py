@@ -261,6 +261,10 @@ class Explorer:
         self._programs: dict[tuple[Any, ...], int] = {}
         self._views: dict[int, View] = {}
         self._private: dict[int, bool] = {}
+        # What is the same in many states is looked at once: all that is checked is a function of these alone
+        self._kept_to: set[tuple[Any, ...]] = set()
+        self._ends: dict[int, str] = {}
+        self._read_to: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
         self._lost = self._cloud.answers.number(LOST)
         self._doing: Step | None = None
         # Without tasks that wait, nobody writes who waits for whom.
@@ -317,7 +321,7 @@ class Explorer:
                 following.append(tuple(nexts))
                 self._doing = None
                 if at_rest:
-                    ends.add(self._check_rest(state))
+                    ends.add(self._check_rest(state.moment))
         except BrokenPromiseError as broken:
             explored.promise = broken.promise
             explored.violation = self._tell(broken, parents, number)
@@ -354,20 +358,31 @@ class Explorer:
 
     def _settled(self, state: State) -> State:
         """The same, past records that no function's mapping lets through, and in order."""
-        cursors = list(state.cursors)
+        place = (state.moment, state.cursors)
+        cursors = self._read_to.get(place)
+        if cursors is None:
+            cursors = self._read_to[place] = self._past_unwanted(*place)
+        return State(
+            state.moment,
+            state.now,
+            cursors,
+            tuple(sorted(state.queued)),
+            tuple(sorted(state.runs)),
+            state.clients,
+            tuple(sorted(state.late)),
+            state.faults,
+        )
+
+    def _past_unwanted(self, moment: int, positions: Sequence[int]) -> tuple[int, ...]:
+        cursors = list(positions)
         for place, position in enumerate(cursors):
             item, consumer = divmod(place, len(_CONSUMERS))
-            changes = self._cloud.changes_of(state.moment, item)
+            changes = self._cloud.changes_of(moment, item)
             at = position
             while at < len(changes) and not self._cloud.wants(_CONSUMERS[consumer], changes[at]):
                 at += 1
             cursors[place] = at
-        return state._replace(
-            cursors=tuple(cursors),
-            queued=tuple(sorted(state.queued)),
-            runs=tuple(sorted(state.runs)),
-            late=tuple(sorted(state.late)),
-        )
+        return tuple(cursors)
 
     def _steps(self, state: State) -> Iterator[tuple[Step, State]]:
         standing = [(self._without(state, run), run) for run in state.runs]
@@ -462,7 +477,7 @@ class Explorer:
         """One more part of a run's call takes effect; or the run dies; or the answer is lost."""
         node = self._runs.nodes[run.node]
         if node.pending is None:
-            yield Step("finds nothing to do", run.source), self._ended(state, run.source, node.result)
+            yield Step("finds nothing to do", run.source), self._ended(state, run.source, run.node)
             return
         all_parts = self._cloud.parts(node.pending)
         done = dict(run.done)
@@ -518,27 +533,33 @@ class Explorer:
         node = self._runs.go_on(run.node, answer, state.now)
         stands = self._runs.nodes[node]
         if stands.pending is None:
-            return self._ended(state, run.source, stands.result)
+            return self._ended(state, run.source, node)
         return state._replace(runs=(*state.runs, Run(run.source, node, ())))
 
-    def _ended(self, state: State, source: tuple[Any, ...], result: Any) -> State:
-        """What a function's result means to what started it."""
-        kind = source[0]
+    def _ended(self, state: State, source: tuple[Any, ...], node: int) -> State:
+        """What a function's result, which it has at a node, means to what started it."""
+        result, kind = self._runs.nodes[node].result, source[0]
         if kind != "client":
             if result["batchItemFailures"]:
                 return self._settled(self._again(state, source))
             if kind == "stream":
                 state = state._replace(cursors=_with(state.cursors, source[1], state.cursors[source[1]] + 1))
             return self._settled(state)
-        _, client, step, attempt = source
+        _, client, step, _ = source
         request = self._case.clients[self._clients[client]][step]
         if request.route:
             if result["statusCode"] >= _SERVER_ERROR:
                 return self._settled(self._again(state, source))
-            receipt = self._receipt(client, step, attempt)
-            told = Told(request, receipt, result["statusCode"], json.loads(result["body"]))
-            self._promises.answered(told, self._view(state.moment), self._changes(state.moment))
+            self._check_answered(state.moment, source, node)
         return self._settled(state._replace(clients=_with(state.clients, client, (step + 1, 0))))
+
+    def _check_answered(self, moment: int, source: tuple[Any, ...], node: int) -> None:
+        if (moment, source, node) not in self._kept_to:
+            _, client, step, attempt = source
+            result, request = self._runs.nodes[node].result, self._case.clients[self._clients[client]][step]
+            told = Told(request, self._receipt(client, step, attempt), result["statusCode"], json.loads(result["body"]))
+            self._promises.answered(told, self._view(moment), self._changes(moment))
+            self._kept_to.add((moment, source, node))
 
     def _again(self, state: State, source: tuple[Any, ...]) -> State:
         """What started a run that did not end comes again: at least once is what AWS promises."""
@@ -613,17 +634,22 @@ class Explorer:
         return self._views[moment]
 
     def _check_published(self, before: int, after: int) -> None:
+        if (before, after) in self._kept_to:
+            return
         known = self._view(before).events
         for event in self._view(after).events:
             if event not in known:
                 self._promises.published(event, known)
                 known = [*known, event]
+        self._kept_to.add((before, after))
 
-    def _check_rest(self, state: State) -> str:
-        view = self._view(state.moment)
-        self._promises.at_rest(view, self._changes(state.moment))
-        tasks = ", ".join(f"{name} {task.status} in attempt {task.attempt}" for name, task in view.tasks.items())
-        return f"{tasks}; execution {view.execution_status}"
+    def _check_rest(self, moment: int) -> str:
+        if moment not in self._ends:
+            view = self._view(moment)
+            self._promises.at_rest(view, self._changes(moment))
+            tasks = ", ".join(f"{name} {task.status} in attempt {task.attempt}" for name, task in view.tasks.items())
+            self._ends[moment] = f"{tasks}; execution {view.execution_status}"
+        return self._ends[moment]
 
     def _changes(self, moment: int) -> Mapping[Key, Sequence[Change]]:
         return {

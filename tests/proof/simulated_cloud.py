@@ -181,6 +181,7 @@ class Cloud:
         self.followed: list[Key] = []
         self._served: dict[tuple[int, int, int], tuple[Outcome, ...]] = {}
         self._parts: dict[int, tuple[int, ...]] = {}
+        self._wholes: dict[tuple[int, ...], int] = {}
         self._rules = [EventPattern.load(json.dumps(pattern)) for pattern in _advance_rules()]
         self._filters = {
             function: [EventPattern.load(pattern) for pattern in _stream_filters(function)]
@@ -210,13 +211,16 @@ class Cloud:
 
     def whole(self, call: int, answers: Sequence[int]) -> int:
         """The answer to a call from the answers to its parts."""
-        asked = self.calls[call]
         if self.parts(call) == (call,):
             return answers[0]
-        read = [json.loads(self.answers[answer]) for answer in answers]
-        served = [(one["answer"], one["error"]) for one in read]
-        text = as_text({"answer": whole(asked.operation, asked.arguments, served), "error": None})
-        return self.answers.number(text)
+        known = (call, *answers)
+        if known not in self._wholes:
+            asked = self.calls[call]
+            read = [json.loads(self.answers[answer]) for answer in answers]
+            served = [(one["answer"], one["error"]) for one in read]
+            text = as_text({"answer": whole(asked.operation, asked.arguments, served), "error": None})
+            self._wholes[known] = self.answers.number(text)
+        return self._wholes[known]
 
     def table(self, moment: int) -> memory_table.Table:
         return self.tables[self.moments[moment].table]

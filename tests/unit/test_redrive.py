@@ -3,11 +3,13 @@
 import io
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from local.patient_client import PatientClient
 from local.redrive import GOES_BACK_TO, IS_READ_AGAIN_BY, STAYS, Place, Redriven, place_on_aws, redrive
 
 STREAM = "arn:aws:dynamodb:eu-north-1:123456789012:table/t/stream/2026-01-10T08:00:00.000"
@@ -229,10 +231,12 @@ def test_on_aws_queues_and_functions_are_those_of_the_stack() -> None:
 
     class Session:
         def client(self, service: str) -> Any:
-            return CloudFormation() if service == "cloudformation" else service
+            return CloudFormation() if service == "cloudformation" else SimpleNamespace(service=service)
 
     place = place_on_aws("night", Session())
 
     assert place.queue_urls == {"TimerFailures": "https://timers"}
     assert place.function_names == {"retry_scheduler": "night-rs", "notifier": "night-n"}
-    assert (place.sqs, place.streams, place.functions) == ("sqs", "dynamodbstreams", "lambda")
+    clients = (place.sqs, place.streams, place.functions)
+    assert all(isinstance(client, PatientClient) for client in clients)
+    assert [client._client.service for client in clients] == ["sqs", "dynamodbstreams", "lambda"]

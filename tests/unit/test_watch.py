@@ -9,6 +9,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidHandshake
 
 from local import watch
 from local.api import Api, Reply
+from local.backoff import Backoff
 from local.stack import LocalCloudError
 from local.watch import Feed, Update, line_of
 
@@ -79,7 +80,8 @@ def _updates(service: Service, sockets: list[Any], monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(watch, "connect", connect)
     monkeypatch.setattr(watch, "_POLL_SECONDS", 0.0)
-    found = list(Feed(cast("Api", service), "night").updates())
+    backoff = Backoff(10.0, sleep=lambda _: None, clock=iter(range(1000)).__next__)
+    found = list(Feed(cast("Api", service), "night", backoff).updates())
     return [(one.task_id, one.status, one.version) for one in found]
 
 
@@ -167,7 +169,7 @@ def test_a_connection_that_is_refused_is_tried_again_with_another_ticket(monkeyp
 
 def test_a_socket_that_takes_no_connection_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LocalCloudError, match="does not take the connection"):
-        _updates(Service(), [OSError("away")] * 5, monkeypatch)
+        _updates(Service(), [OSError("away")] * 1000, monkeypatch)
 
 
 def test_a_line_tells_when_what_and_why() -> None:

@@ -29,6 +29,7 @@ from tasklatch.http.cognite_wording import (
     TaskExternalId,
     project_operation,
 )
+from tasklatch.http.query_values import DECIMAL, QueryBool
 
 MAX_TASKS: Final = 200
 MAX_DEFINITION_BYTES: Final = 300 * 1024
@@ -280,7 +281,7 @@ class WorkflowsQuery(BaseModel):
 
     model_config = {"extra": "forbid", "frozen": True}
 
-    limit: Annotated[int, Field(ge=1, le=1000)] = 25
+    limit: Annotated[int, Field(ge=1, le=1000), DECIMAL] = 25
     cursor: Cursor | None = None
 
     @property
@@ -294,7 +295,7 @@ class DeleteQuery(BaseModel):
 
     model_config = {"extra": "forbid", "frozen": True}
 
-    ignoreUnknownIds: bool = False
+    ignoreUnknownIds: QueryBool = False
 
 
 class WorkflowView(TypedDict):

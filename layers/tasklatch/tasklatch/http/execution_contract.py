@@ -4,7 +4,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final, NotRequired, Self, cast
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
 from tasklatch.clock import moment
@@ -18,6 +18,7 @@ from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, 
 from tasklatch.http.access import Scope
 from tasklatch.http.body import payload_text
 from tasklatch.http.names import ExecutionId, TaskId
+from tasklatch.http.query_values import DECIMAL, Timestamp
 from tasklatch.http.routes import Operation
 from tasklatch.http.views import (
     TaskDetailView,
@@ -129,9 +130,9 @@ class ExecutionsQuery(BaseModel):
     model_config = _QUERY
 
     status: ExecutionStatus | None = None
-    createdAfter: AwareDatetime | None = None
-    createdBefore: AwareDatetime | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 25
+    createdAfter: Timestamp | None = None
+    createdBefore: Timestamp | None = None
+    limit: Annotated[int, Field(ge=1, le=100), DECIMAL] = 25
     cursor: Annotated[str, Field(max_length=2048)] | None = None
 
     @model_validator(mode="after")
@@ -151,7 +152,7 @@ class TasksQuery(BaseModel):
     model_config = _QUERY
 
     status: TaskStatus | None = None
-    limit: Annotated[int, Field(ge=1, le=400)] = 100
+    limit: Annotated[int, Field(ge=1, le=400), DECIMAL] = 100
     cursor: Annotated[str, Field(max_length=4096)] | None = None
 
 
@@ -160,7 +161,7 @@ class HistoryQuery(BaseModel):
 
     model_config = _QUERY
 
-    limit: Annotated[int, Field(ge=1, le=400)] = 100
+    limit: Annotated[int, Field(ge=1, le=400), DECIMAL] = 100
     cursor: Annotated[str, Field(max_length=4096)] | None = None
 
 

@@ -24,20 +24,19 @@ from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
 from tasklatch.http.access import Scope
 from tasklatch.http.body import payload_text, validated
-from tasklatch.http.names import EXECUTION_ID
+from tasklatch.http.names import EXECUTION_ID, UUID_PATTERN
 from tasklatch.http.problem import Problem, Wording, told_in_a_line
 from tasklatch.http.routes import JSON, Operation
 
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_SCAN_ID_CHARACTERS: Final = 1024
 
-_UUID: Final = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"
 _LENIENT: Final = ConfigDict(extra="ignore", strict=True, frozen=True)
 _ENCODED: Final = "scan:"
 _DIGEST: Final = "scan~"
 _LONGEST_EXECUTION_ID: Final = 128
 
-TaskUuid = Annotated[str, Field(pattern=_UUID)]
+TaskUuid = Annotated[str, Field(pattern=UUID_PATTERN)]
 Status = Literal["success", "failure"]
 
 
@@ -178,7 +177,7 @@ _CHECKS: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]]] = (
     (lambda body: body.get("status") in ("success", "failure"), "status must be one of: success, failure"),
     (lambda body: _task_id(body) not in (None, ""), "task.taskId is required"),
     (
-        lambda body: isinstance(_task_id(body), str) and re.fullmatch(_UUID, _task_id(body)) is not None,
+        lambda body: isinstance(_task_id(body), str) and re.fullmatch(UUID_PATTERN, _task_id(body)) is not None,
         "task.taskId must be a valid UUID format",
     ),
     (

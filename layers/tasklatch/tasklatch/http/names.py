@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
+from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from tasklatch.domain.errors import InvalidRequestError
 
@@ -12,6 +13,7 @@ MAX_ID_BYTES: Final = 900
 """A DynamoDB sort key holds 1,024 bytes, and the id is not all of it."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+UUID_PATTERN: Final = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"
 EXECUTION_ID: Final = r"^[A-Za-z0-9._~:-]{1,128}$"
 _LONGEST_ID: Final = 255
 
@@ -38,8 +40,19 @@ TaskId = Annotated[
     Field(min_length=1, max_length=_LONGEST_ID, json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}),
     AfterValidator(_check_id),
 ]
+
+
+def _check_uuid(value: Any) -> Any:
+    # Python takes a UUID in braces, as a URN and without hyphens too
+    if isinstance(value, str) and not _WRITTEN_UUID.fullmatch(value):
+        raise ValueError("must be a UUID: 8-4-4-4-12 hexadecimal digits")
+    return value
+
+
+Uuid = Annotated[UUID, Field(strict=False), BeforeValidator(_check_uuid)]
 ExecutionId = Annotated[str, Field(pattern=EXECUTION_ID)]
 
+_WRITTEN_UUID: Final = re.compile(UUID_PATTERN)
 _PATH_EXECUTION_ID: Final = re.compile(EXECUTION_ID)
 
 

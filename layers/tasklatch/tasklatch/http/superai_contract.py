@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, NotRequired, Self
 from uuid import UUID, uuid5
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
 from tasklatch.clock import moment
@@ -21,8 +21,9 @@ from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task, TaskDetail
 from tasklatch.http.access import Scope
-from tasklatch.http.names import TaskId
+from tasklatch.http.names import TaskId, Uuid
 from tasklatch.http.problem import Fault, Problem, Wording
+from tasklatch.http.query_values import DECIMAL, QueryBool, Timestamp
 from tasklatch.http.routes import JSON, Operation
 
 MAX_STATUSES: Final = 100
@@ -76,7 +77,7 @@ class FlowExecutionCreate(BaseModel):
 
     model_config = _LENIENT
 
-    flow_id: Annotated[UUID, Field(strict=False)]
+    flow_id: Uuid
     input: dict[str, Any]
     input_task_name: str | None = None
     task_names: Annotated[list[TaskId], Field(max_length=MAX_TASKS_A_REQUEST)] = []
@@ -125,16 +126,16 @@ class FlowExecutionsQuery(BaseModel):
 
     model_config = _QUERY
 
-    flow_id: UUID
+    flow_id: Uuid
     status: Annotated[str, Field(description="One or more, with commas between them")] | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Timestamp | None = None
+    created_before: Timestamp | None = None
     sort_field: Literal["created_at"] = "created_at"
     sort_direction: Literal["desc"] = "desc"
-    page: Annotated[int, Field(ge=1, le=10)] = 1
-    page_size: Annotated[int, Field(ge=1, le=100)] = 10
-    include_run_number: bool = False
-    include_credits: bool = False
+    page: Annotated[int, Field(ge=1, le=10), DECIMAL] = 1
+    page_size: Annotated[int, Field(ge=1, le=100), DECIMAL] = 10
+    include_run_number: QueryBool = False
+    include_credits: QueryBool = False
 
     @field_validator("status")
     @classmethod
@@ -160,8 +161,8 @@ class FlowExecutionQuery(BaseModel):
 
     model_config = _QUERY
 
-    include_run_number: bool = False
-    include_credits: bool = False
+    include_run_number: QueryBool = False
+    include_credits: QueryBool = False
 
 
 class TaskExecutionsQuery(BaseModel):
@@ -171,8 +172,8 @@ class TaskExecutionsQuery(BaseModel):
 
     flow_execution_id: Annotated[str, Field(min_length=1, max_length=128)]
     task_name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    task_execution_idx: Annotated[int, Field(ge=0)] | None = None
-    include_credits: bool = False
+    task_execution_idx: Annotated[int, Field(ge=0), DECIMAL] | None = None
+    include_credits: QueryBool = False
 
 
 class FlowExecutionView(TypedDict):

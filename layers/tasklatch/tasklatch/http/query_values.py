@@ -1,0 +1,47 @@
+"""Values of a query string, which are all text: numbers, booleans and times as the API description writes them.
+
+What pydantic makes of text is wider: a time from `6`, a number from `1_0`, true from `on`. Whoever sends that means
+something else, and another parser would read it in another way.
+"""
+
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import AwareDatetime, BeforeValidator, WithJsonSchema
+
+_INTEGER: Final = r"-?(0|[1-9][0-9]*)"
+_TIMESTAMP: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+_PYTHONS_BOOLEANS: Final = {"True": "true", "False": "false"}
+
+
+def _require(pattern: str, message: str) -> BeforeValidator:
+    compiled = re.compile(pattern)
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not compiled.fullmatch(value):
+            raise ValueError(message)
+        return value
+
+    return BeforeValidator(check)
+
+
+def _parse_boolean(value: Any) -> Any:
+    text = _PYTHONS_BOOLEANS.get(value, value)
+    if isinstance(text, str) and text not in _PYTHONS_BOOLEANS.values():
+        raise ValueError("must be true or false")
+    return text
+
+
+DECIMAL: Final = _require(_INTEGER, "must be an integer in decimal digits")
+"""For an `int`, behind its bounds."""
+
+QueryBool = Annotated[
+    bool,
+    BeforeValidator(_parse_boolean),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": list(_PYTHONS_BOOLEANS)}]}),
+]
+"""Python's own spelling too: the platforms' clients that are built on `requests` send it."""
+
+Timestamp = Annotated[
+    AwareDatetime, _require(_TIMESTAMP, "must be a time as RFC 3339 writes it: 2026-01-31T12:00:00Z, with its offset")
+]
