@@ -41,12 +41,15 @@ class ApiError(Exception):
         The HTTP status.
     problem
         The problem details, as far as the answer held any.
+    sends
+        How often the request was sent until it was refused for good.
     """
 
-    def __init__(self, request: str, status: int, problem: Mapping[str, Any]) -> None:
+    def __init__(self, request: str, status: int, problem: Mapping[str, Any], sends: int = 1) -> None:
         super().__init__(f"{request}: {status} {problem.get('detail', '')}".rstrip())
         self.status = status
         self.problem = problem
+        self.sends = sends
 
     @property
     def is_final(self) -> bool:
@@ -63,7 +66,7 @@ class Reply:
     sends
         How often the request was sent until it came: after more than one, the service may have taken it twice.
     seconds
-        How long the last of them took.
+        How long the caller waited, from the first time it was sent, all repeats and the pauses between them included.
     """
 
     status: int
@@ -122,9 +125,9 @@ class Api:
         """
         url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
         shown = f"{method} /{'/'.join(('v1', *path))}"
-        ends = time.monotonic() + self._deadline_seconds
+        began = time.monotonic()
+        ends = began + self._deadline_seconds
         for sends, wait in enumerate(_waits(), 1):
-            began = time.monotonic()
             patience = wait
             try:
                 response = self._http.request(
@@ -143,7 +146,7 @@ class Api:
                     return Reply(response.status_code, _body_of(response), response.headers, sends, took)
                 patience = max(wait, _asked_wait(response))
                 if response.status_code not in _BUSY or time.monotonic() + patience > ends:
-                    raise ApiError(shown, response.status_code, _problem_of(response))
+                    raise ApiError(shown, response.status_code, _problem_of(response), sends)
             time.sleep(patience)
         raise AssertionError("waits do not end")
 

@@ -31,6 +31,7 @@ from local.tables import (
     status,
     tasks_table,
     verdicts_table,
+    waits_table,
 )
 from local.trace import Trace, TraceTask, read_trace
 from local.watch import Feed, Update, line_of
@@ -304,7 +305,8 @@ def _replay(stage: _Stage, stack: Stack, plan: Plan) -> None:
         outcome = replay(stage.api, plan, queue, execution_id)
     stage.console.print(verdicts_table(outcome.answers))
     stage.console.print(failures_table(outcome.ledger))
-    stage.tell(rates_line(outcome.answers, outcome.took, outcome.seconds))
+    stage.console.print(waits_table(outcome.waits))
+    stage.tell(rates_line(outcome.answers, outcome.waits, outcome.seconds))
     stage.faults.extend(outcome.differences)
     if not outcome.differences:
         stage.tell(

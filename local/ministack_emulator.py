@@ -22,6 +22,9 @@ from ministack.app import main
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway, dynamodb, lambda_svc
 
+from local.emulator_layers import share_unpacked_layers
+from local.emulator_queues import keep_queues_on_any_port
+
 _STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
 
 # The place of the request's headers among the arguments of the function that calls a Lambda.
@@ -200,5 +203,7 @@ if __name__ == "__main__":
     announce_partiql_writes()
     keep_streams()
     keep_encoded_bodies()
+    keep_queues_on_any_port()
+    share_unpacked_layers()
     authorize_as_iam_does()
     main()

@@ -46,6 +46,11 @@ class Home:
         return self.path / "state"
 
     @property
+    def scratch(self) -> Path:
+        """What the emulator unpacks for its functions' processes."""
+        return self.path / "tmp"
+
+    @property
     def build(self) -> Path:
         """What `sam build` makes of the template."""
         return self.path / "sam" / "build"
