@@ -21,6 +21,7 @@ from pathlib import Path
 
 import httpx
 
+from local.progress import console
 from local.stack import CREDENTIALS, REGION, ROOT, Home, LocalCloudError
 
 HOST = "127.0.0.1"
@@ -186,7 +187,8 @@ def _choose_port(home: Home) -> int:
         try:
             probe.bind((HOST, port))
         except OSError:
-            port = free_port()
+            taken, port = port, free_port()
+            console.print(f"Port {taken} is taken by another program: using {port}.")
     remembered.write_text(str(port), encoding="utf-8")
     return port
 

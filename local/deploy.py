@@ -22,6 +22,7 @@ from local.cloud import Cloud
 from local.progress import console, show_tail, step
 from local.self_check import PREFIX, check_background
 from local.stack import (
+    PROCESSES,
     REGION,
     ROOT,
     STACK_NAME,
@@ -37,8 +38,7 @@ from local.tokens import fetch_token
 
 BUCKET = "tasklatch-artifacts"
 WORK_QUEUE = "tasklatch-work"
-# How many reports, and how many reads, the local cloud answers side by side without starting a process first
-WARM_PROCESSES = 4
+FED_BY_QUEUES = ("workflow_advancer", "retry_dispatcher")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
 # Shared by all homes: they are downloads, not state
@@ -91,7 +91,7 @@ def deploy(home: Home, cloud: Cloud) -> Stack:
                 raise
         deployed.write_text(built, encoding="utf-8")
     stack = describe(cloud)
-    with step("Starting processes of the API's functions"):
+    with step("Starting the functions' processes"):
         _warm_up(stack)
     with step("Checking that a retry opens and a dependent task follows"):
         check_background(stack)
@@ -212,27 +212,34 @@ def _show_failures(cloud: Cloud) -> None:
 
 
 def _warm_up(stack: Stack) -> None:
-    """Have the API's functions answer as many calls at once as they are to have processes: a burst need not wait then.
+    """Start processes of those functions that a burst calls for, by as many calls at once.
 
-    The calls are about an execution that does not exist, so nothing is written.
+    The calls are about an execution that does not exist, or bring no messages: nothing is written.
     """
-    path = "/v1/executions/warm-up"
-    headers = {
-        name: {"Authorization": f"Bearer {fetch_token(stack, name)}"} for name in ("worker", "reader", "operator")
-    }
-    calls = [
-        ("GET", "/v1/health", {}, None),
-        ("POST", f"{path}/cancel", headers["operator"], {}),
-        *[("POST", f"{path}/tasks/warm-up/status", headers["worker"], {"status": "IN_PROGRESS"})] * WARM_PROCESSES,
-        *[("GET", path, headers["reader"], None)] * WARM_PROCESSES,
-    ]
-    with (
-        httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False) as http,
-        ThreadPoolExecutor(len(calls)) as pool,
-    ):
-        for answer in pool.map(lambda call: http.request(call[0], call[1], headers=call[2], json=call[3]), calls):
+    with httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False) as http, ThreadPoolExecutor(32) as pool:
+        answers = [pool.submit(http.request, *call, **named) for call, named in _calls_of_the_api(stack)]
+        functions = stack.aws("lambda")
+        batches = [
+            pool.submit(functions.invoke, FunctionName=stack.functions[name], Payload=b'{"Records": []}')
+            for name in FED_BY_QUEUES * PROCESSES
+        ]
+        for answer in (future.result() for future in answers):
             if answer.is_server_error or answer.status_code == httpx.codes.UNAUTHORIZED:
                 raise LocalCloudError(f"{answer.request.url} answers {answer.status_code}: {answer.text}")
+        for result in (future.result() for future in batches):
+            if "FunctionError" in result:
+                raise LocalCloudError(f"A function fails on an empty batch: {result['Payload'].read().decode()}")
+
+
+def _calls_of_the_api(stack: Stack) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    path = "/v1/executions/warm-up"
+    tokens = {name: {"Authorization": f"Bearer {fetch_token(stack, name)}"} for name in stack.clients}
+    yield ("GET", "/v1/health"), {}
+    yield ("POST", f"{path}/cancel"), {"headers": tokens["operator"], "json": {}}
+    for _ in range(PROCESSES):
+        yield ("GET", path), {"headers": tokens["reader"]}
+        report = {"headers": tokens["worker"], "json": {"status": "IN_PROGRESS"}}
+        yield ("POST", f"{path}/tasks/warm-up/status"), report
 
 
 def _target() -> dict[str, str]:

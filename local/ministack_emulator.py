@@ -7,7 +7,8 @@ it has noted what is in the table: what a function writes in between is lost, an
 this, a task's history would lack just these changes on a local cloud. It takes a body that is called JSON for text even
 where it is gzip, and spoils its bytes; on AWS an encoded body arrives as base64. And where it enforces IAM, it knows
 batches of statements and of messages by names that IAM does not know, takes every schedule for one of the default
-group, and lets anyone hand on any role. Run it as a program of its own, where ``python -m ministack`` would be run.
+group, and lets anyone hand on any role. What it does with ports, layers and processes is mended in files of their own
+(`local/emulator_*.py`). Run it as a program of its own, where ``python -m ministack`` would be run.
 """
 
 import copy
@@ -23,6 +24,7 @@ from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway, dynamodb, lambda_svc
 
 from local.emulator_layers import share_unpacked_layers
+from local.emulator_processes import bound_queue_processes
 from local.emulator_queues import keep_queues_on_any_port
 
 _STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
@@ -205,5 +207,6 @@ if __name__ == "__main__":
     keep_encoded_bodies()
     keep_queues_on_any_port()
     share_unpacked_layers()
+    bound_queue_processes()
     authorize_as_iam_does()
     main()

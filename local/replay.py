@@ -122,7 +122,7 @@ def run_replay(
         with Api(stack) as api:
             return _replay_and_show(api, stack, plan, speed=speed, chaos=chaos, seed=seed)
     except (ApiError, LocalCloudError, BotoCoreError, ClientError) as error:
-        print(f"The replay broke off: {error}", file=sys.stderr)
+        print(f"The replay failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped; what was done so far stays in the ledger.", file=sys.stderr)

@@ -17,6 +17,8 @@ from botocore.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 REGION = "us-east-1"
 STACK_NAME = "tasklatch"
+# How many processes a function has ready for a burst, and has at most where a queue feeds it
+PROCESSES = 4
 # The emulator takes any; real ones must never reach it, nor these AWS.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
