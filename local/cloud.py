@@ -153,6 +153,7 @@ class Cloud:
         home.stack_file.unlink(missing_ok=True)
         _remove_scratch(home)
         if alive:
+            home.deployed.unlink(missing_ok=True)
             raise LocalCloudError(f"The emulator hung and was killed after {STOP_SECONDS} s: what changed is lost.")
 
 

@@ -78,10 +78,9 @@ def deploy(home: Home, cloud: Cloud) -> Stack:
         When the deployment fails, or the service does not work after it.
     """
     built = f"{(home.path / 'built').read_text(encoding='utf-8')} at {cloud.url}"
-    deployed = home.path / "deployed"
-    current = deployed.exists() and deployed.read_text(encoding="utf-8") == built
+    current = home.deployed.exists() and home.deployed.read_text(encoding="utf-8") == built
     if not (current and _stack_status(cloud) in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}):
-        deployed.unlink(missing_ok=True)
+        home.deployed.unlink(missing_ok=True)
         with step("Deploying template.yaml into the local cloud"):
             _remove_failed_stack(cloud)
             try:
@@ -89,7 +88,7 @@ def deploy(home: Home, cloud: Cloud) -> Stack:
             except LocalCloudError:
                 _show_failures(cloud)
                 raise
-        deployed.write_text(built, encoding="utf-8")
+        home.deployed.write_text(built, encoding="utf-8")
     stack = describe(cloud)
     with step("Starting the functions' processes"):
         _warm_up(stack)

@@ -63,6 +63,11 @@ class Home:
         return self.build / "TasklatchLayer"
 
     @property
+    def deployed(self) -> Path:
+        """Which build is deployed into the state, and for which address."""
+        return self.path / "deployed"
+
+    @property
     def log(self) -> Path:
         """The emulator's log, the functions' own lines among it."""
         return self.path / "ministack.log"
