@@ -25,7 +25,7 @@ from local.progress import console
 from local.stack import CREDENTIALS, REGION, ROOT, Home, LocalCloudError
 
 HOST = "127.0.0.1"
-START_SECONDS = 60
+START_SECONDS = 120
 STOP_SECONDS = 30
 # How long a process that a burst has called for waits for the next one: the emulator's own is five minutes
 WARM_SECONDS = 3600
