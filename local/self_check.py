@@ -17,6 +17,7 @@ PREFIX: Final = "self-check-"
 """What the ids of the executions that `make up` makes begin with."""
 
 _SECONDS: Final = 120.0
+_CALL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 _RETRY_POLICY: Final = {"maxAttempts": 2, "initialSeconds": 1, "maxSeconds": 1, "jitter": 0}
 
@@ -34,7 +35,7 @@ def check_background(stack: Stack, seconds: float = _SECONDS) -> None:
     LocalCloudError
         If something does not come in time, or the API refuses.
     """
-    with Api(stack) as api:
+    with Api(stack, deadline_seconds=_CALL_SECONDS) as api:
         execution_id = f"{PREFIX}{uuid4()}"
         try:
             _play(api, execution_id, seconds)

@@ -44,7 +44,7 @@ class Service:
 
 
 def check(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.self_check.Api", lambda _stack: service)
+    monkeypatch.setattr("local.self_check.Api", lambda _stack, **_settings: service)
     check_background(STACK, SECONDS)
 
 
