@@ -45,6 +45,9 @@ def bring_up(home: Home) -> Stack:
         cloud = running
         try:
             if cloud is None:
+                if Cloud.was_cut_short(home):
+                    console.print("The emulator was not stopped by `make down`: what changed since it started is lost.")
+                    home.deployed.unlink(missing_ok=True)
                 with step("Starting the AWS emulator"):
                     cloud = Cloud.start(home)
             return deploy(home, cloud)

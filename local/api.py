@@ -38,12 +38,15 @@ class ApiError(Exception):
         The HTTP status.
     problem
         The problem details, as far as the answer held any.
+    sends
+        How often the request was sent until it was refused for good.
     """
 
-    def __init__(self, request: str, status: int, problem: Mapping[str, Any]) -> None:
+    def __init__(self, request: str, status: int, problem: Mapping[str, Any], sends: int = 1) -> None:
         super().__init__(f"{request}: {status} {problem.get('detail', '')}".rstrip())
         self.status = status
         self.problem = problem
+        self.sends = sends
 
     @property
     def is_final(self) -> bool:
@@ -60,7 +63,7 @@ class Reply:
     sends
         How often the request was sent until it came: after more than one, the service may have taken it twice.
     seconds
-        How long the last of them took.
+        How long the caller waited, from the first time it was sent, all repeats and the pauses between them included.
     """
 
     status: int
@@ -119,9 +122,9 @@ class Api:
         """
         url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
         shown = f"{method} /{'/'.join(('v1', *path))}"
+        began = time.monotonic()
 
         def attempt(sends: int) -> Reply:
-            began = time.monotonic()
             try:
                 token = self._tokens[client].value()
                 headers = {"authorization": f"Bearer {token}"}

@@ -7,10 +7,12 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +21,14 @@ from pathlib import Path
 
 import httpx
 
+from local.progress import console
 from local.stack import CREDENTIALS, REGION, ROOT, Home, LocalCloudError
 
 HOST = "127.0.0.1"
-START_SECONDS = 60
+START_SECONDS = 120
 STOP_SECONDS = 30
+# How long a process that a burst has called for waits for the next one: the emulator's own is five minutes
+WARM_SECONDS = 3600
 # Those that this process started itself: it has to take note of their end, or they stay listed as ended
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -37,10 +42,17 @@ def _note_ended_children() -> None:
 
 @dataclass(frozen=True)
 class Cloud:
-    """A running emulator."""
+    """A running emulator.
+
+    Attributes
+    ----------
+    home
+        The folder that it was started for: a copy of a folder holds the number of a process that is not its own.
+    """
 
     pid: int
     port: int
+    home: str = ""
 
     @property
     def url(self) -> str:
@@ -49,12 +61,30 @@ class Cloud:
 
     @classmethod
     def running(cls, home: Home) -> Cloud | None:
-        """Find the emulator that was started for this folder, if it still runs."""
-        try:
-            cloud = cls(**json.loads(_pid_file(home).read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        """Find the emulator that was started for this folder, if it still runs.
+
+        Raises
+        ------
+        LocalCloudError
+            When the folder was moved away from under it.
+        """
+        cloud = cls._started(home)
+        if cloud is None or not _is_emulator(cloud.pid):
             return None
-        return cloud if _is_emulator(cloud.pid) else None
+        if cloud.home in {"", str(home.path)}:
+            return cloud
+        if Path(cloud.home).exists():
+            return None
+        raise LocalCloudError(
+            f"This folder was moved while its emulator ran: process {cloud.pid} will write its data to {cloud.home}. "
+            f"End it (`kill {cloud.pid}`); to keep what changed, put {cloud.home}/state in the place of {home.state}."
+        )
+
+    @classmethod
+    def was_cut_short(cls, home: Home) -> bool:
+        """Tell whether the emulator of this folder ended without being stopped, so that it saved nothing."""
+        cloud = cls._started(home)
+        return cloud is not None and cloud.home in {"", str(home.path)} and not _is_emulator(cloud.pid)
 
     @classmethod
     def start(cls, home: Home) -> Cloud:
@@ -65,32 +95,44 @@ class Cloud:
         LocalCloudError
             When it ends at once or does not answer in time.
         """
-        scratch = home.path / "tmp"
-        for folder in (home.path, home.state, scratch):
+        _remove_scratch(home)
+        for folder in (home.path, home.state, home.scratch):
             folder.mkdir(parents=True, exist_ok=True)
+        # Of two projects that start at once, both would find the same port free, and one the other's emulator on it
+        with _locked(Path(tempfile.gettempdir()) / f"tasklatch-start-{os.getuid()}.lock"):
+            process, cloud = cls._launch(home)
+            if _until_it_answers(process, cloud.url):
+                return cloud
+        ended = process.poll()
+        cloud.stop(home)
+        why = f"ended with status {ended}" if ended is not None else f"did not answer within {START_SECONDS} s"
+        raise LocalCloudError(f"The emulator {why}.")
+
+    @classmethod
+    def _launch(cls, home: Home) -> tuple[subprocess.Popen[bytes], Cloud]:
         port = _choose_port(home)
         with home.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "local.ministack_emulator"],
                 cwd=ROOT,
-                env=_environment(home, port, scratch),
+                env=_environment(home, port),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        cloud = cls(pid=process.pid, port=port)
+        cloud = cls(pid=process.pid, port=port, home=str(home.path))
         _children[process.pid] = process
         _pid_file(home).write_text(json.dumps(asdict(cloud)), encoding="utf-8")
-        deadline = time.monotonic() + START_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            if cloud._answers():
-                return cloud
-            time.sleep(0.1)
-        ended = process.poll()
-        cloud.stop(home)
-        why = f"ended with status {ended}" if ended is not None else f"did not answer within {START_SECONDS} s"
-        raise LocalCloudError(f"The emulator {why}.")
+        return process, cloud
+
+    @classmethod
+    def _started(cls, home: Home) -> Cloud | None:
+        """Read what the last start noted, unless the emulator was stopped since."""
+        try:
+            return cls(**json.loads(_pid_file(home).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
 
     def stop(self, home: Home) -> None:
         """Stop the emulator and its functions, which makes it write its state; return when it has.
@@ -109,23 +151,17 @@ class Cloud:
             os.killpg(self.pid, signal.SIGKILL)
         _pid_file(home).unlink(missing_ok=True)
         home.stack_file.unlink(missing_ok=True)
+        _remove_scratch(home)
         if alive:
+            home.deployed.unlink(missing_ok=True)
             raise LocalCloudError(f"The emulator hung and was killed after {STOP_SECONDS} s: what changed is lost.")
-
-    def _answers(self) -> bool:
-        try:
-            with httpx.Client(trust_env=False) as client:
-                return client.get(f"{self.url}/_ministack/health", timeout=2).is_success
-        except httpx.TransportError:
-            return False
 
 
 @contextmanager
 def only_one(home: Home) -> Iterator[None]:
     """Hold off a second start, deployment or stop in the same folder until the first is done."""
     home.path.mkdir(parents=True, exist_ok=True)
-    with (home.path / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(home.path / "lock"):
         yield
 
 
@@ -152,12 +188,36 @@ def _choose_port(home: Home) -> int:
         try:
             probe.bind((HOST, port))
         except OSError:
-            port = free_port()
+            taken, port = port, free_port()
+            console.print(f"Port {taken} is taken by another program: using {port}.")
     remembered.write_text(str(port), encoding="utf-8")
     return port
 
 
-def _environment(home: Home, port: int, scratch: Path) -> dict[str, str]:
+def _until_it_answers(process: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + START_SECONDS
+    with httpx.Client(trust_env=False, timeout=2) as client:
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if client.get(f"{url}/_ministack/health").is_success:
+                    return True
+            time.sleep(0.1)
+    return False
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_scratch(home: Home) -> None:
+    """Remove the unpacked functions of processes that are gone: the emulator leaves them behind."""
+    shutil.rmtree(home.scratch, ignore_errors=True)
+
+
+def _environment(home: Home, port: int) -> dict[str, str]:
     """Give the emulator's environment; functions inherit it, so there is nothing in it of the user's own."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TZ") if name in os.environ}
     return (
@@ -175,10 +235,11 @@ def _environment(home: Home, port: int, scratch: Path) -> dict[str, str]:
             "PERSIST_STATE": "1",
             "STATE_DIR": str(home.state),
             "S3_DATA_DIR": str(home.state / "s3"),
-            "TMPDIR": str(scratch),
+            "TMPDIR": str(home.scratch),
             # It would look for a Docker engine and clear up containers there
             "DOCKER_HOST": f"unix://{home.path / 'no-docker.sock'}",
             "LAMBDA_EXECUTOR": "local",
+            "LAMBDA_WARM_TTL_SECONDS": str(WARM_SECONDS),
             "AUTH": "true" if enforces_iam() else "false",
             "PYTHONUNBUFFERED": "1",
         }

@@ -31,6 +31,7 @@ from local.tables import (
     status,
     tasks_table,
     verdicts_table,
+    waits_table,
 )
 from local.trace import Trace, TraceTask, read_trace
 from local.watch import Feed, Update, line_of
@@ -122,10 +123,10 @@ def run_demo(stack_file: Path) -> int:
             stage = _Stage(api, result_console())
             _tell(stage, stack, read_trace(SAMPLE_TRACE))
     except (ApiError, LocalCloudError, BotoCoreError, ClientError) as error:
-        print(f"The demonstration broke off: {error}", file=sys.stderr)
+        print(f"The demonstration failed: {error}", file=sys.stderr)
         return 1
     for fault in stage.faults:
-        stage.console.print("NOT AS TOLD", fault, style="red", markup=False)
+        stage.console.print("CHECK FAILED", fault, style="red", markup=False)
     return 1 if stage.faults else 0
 
 
@@ -233,7 +234,8 @@ def _try_again(stage: _Stage, queue: WorkQueue, task: TraceTask, failed: Mapping
 def _show_feed(stage: _Stage, trace: Trace, updates: Sequence[Update]) -> None:
     stage.chapter("6. What somebody saw who watched it live")
     told = [update for update in updates if not update.is_listed]
-    stage.tell(f"{len(told)} changes over the live socket; the last {_LINES_OF_FEED} (times UTC):")
+    cut = f"; the last {_LINES_OF_FEED}" if len(told) > _LINES_OF_FEED else ""
+    stage.tell(f"{len(told)} changes over the live socket{cut} (times UTC):")
     for update in told[-_LINES_OF_FEED:]:
         stage.console.print(f"  {line_of(update)}")
     last = {update.task_id: update.status for update in updates}
@@ -304,7 +306,8 @@ def _replay(stage: _Stage, stack: Stack, plan: Plan) -> None:
         outcome = replay(stage.api, plan, queue, execution_id)
     stage.console.print(verdicts_table(outcome.answers))
     stage.console.print(failures_table(outcome.ledger))
-    stage.tell(rates_line(outcome.answers, outcome.took, outcome.seconds))
+    stage.console.print(waits_table(outcome.waits))
+    stage.tell(rates_line(outcome.answers, outcome.waits, outcome.seconds))
     stage.faults.extend(outcome.differences)
     if not outcome.differences:
         stage.tell(

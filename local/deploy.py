@@ -20,7 +20,9 @@ from botocore.exceptions import ClientError
 
 from local.cloud import Cloud
 from local.progress import console, show_tail, step
+from local.self_check import PREFIX, check_background
 from local.stack import (
+    PROCESSES,
     REGION,
     ROOT,
     STACK_NAME,
@@ -36,6 +38,7 @@ from local.tokens import fetch_token
 
 BUCKET = "tasklatch-artifacts"
 WORK_QUEUE = "tasklatch-work"
+FED_BY_QUEUES = ("workflow_advancer", "retry_dispatcher")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
 # Shared by all homes: they are downloads, not state
@@ -72,13 +75,12 @@ def deploy(home: Home, cloud: Cloud) -> Stack:
     Raises
     ------
     LocalCloudError
-        When the deployment fails or the API does not answer after it.
+        When the deployment fails, or the service does not work after it.
     """
     built = f"{(home.path / 'built').read_text(encoding='utf-8')} at {cloud.url}"
-    deployed = home.path / "deployed"
-    current = deployed.exists() and deployed.read_text(encoding="utf-8") == built
+    current = home.deployed.exists() and home.deployed.read_text(encoding="utf-8") == built
     if not (current and _stack_status(cloud) in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}):
-        deployed.unlink(missing_ok=True)
+        home.deployed.unlink(missing_ok=True)
         with step("Deploying template.yaml into the local cloud"):
             _remove_failed_stack(cloud)
             try:
@@ -86,10 +88,12 @@ def deploy(home: Home, cloud: Cloud) -> Stack:
             except LocalCloudError:
                 _show_failures(cloud)
                 raise
-        deployed.write_text(built, encoding="utf-8")
+        home.deployed.write_text(built, encoding="utf-8")
     stack = describe(cloud)
-    with step("Waiting for the first answers"):
+    with step("Starting the functions' processes"):
         _warm_up(stack)
+    with step("Checking that a retry opens and a dependent task follows"):
+        check_background(stack)
     stack.save(home)
     return stack
 
@@ -99,7 +103,7 @@ def describe(cloud: Cloud) -> Stack:
     cloudformation = aws_client("cloudformation", cloud.url)
     described: dict[str, Any] = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    cognito = aws_client("cognito-idp", cloud.url)
+    cognito, sqs = aws_client("cognito-idp", cloud.url), aws_client("sqs", cloud.url)
     clients = {
         name: _client(cognito, outputs["UserPoolId"], outputs[f"{name.capitalize()}ClientId"])
         for name in ("worker", "reader", "operator")
@@ -120,7 +124,9 @@ def describe(cloud: Cloud) -> Stack:
         live_url=f"{_parameters(cloud)['LiveUrlBase']}/{outputs['LiveApiId']}/live",
         event_bus_name=outputs["EventBusName"],
         queues={
-            name.removesuffix("Url"): url for name, url in outputs.items() if name.endswith(("QueueUrl", "FailuresUrl"))
+            name.removesuffix("Url"): _address(sqs, url)
+            for name, url in outputs.items()
+            if name.endswith(("QueueUrl", "FailuresUrl"))
         },
         clients=clients,
         functions=functions,
@@ -131,6 +137,12 @@ def describe(cloud: Cloud) -> Stack:
 def _client(cognito: Any, pool: str, client_id: str) -> Client:
     known = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client_id)["UserPoolClient"]
     return Client(client_id, known["ClientSecret"], " ".join(known["AllowedOAuthScopes"]))
+
+
+def _address(sqs: Any, url: str) -> str:
+    """Give a queue's address on the port of today: an output keeps the one on which the queue was made."""
+    address: str = sqs.get_queue_url(QueueName=url.rpartition("/")[2])["QueueUrl"]
+    return address
 
 
 def _deploy_with_sam(home: Home, cloud: Cloud) -> None:
@@ -161,8 +173,8 @@ def _attach_workers_queue(stack: Stack, bus: str) -> str:
     sqs, events = stack.aws("sqs"), stack.aws("events")
     url: str = sqs.create_queue(QueueName=WORK_QUEUE, Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    # Demonstration and replay bring their own workers
-    others = [{"anything-but": {"prefix": ["demo-", "replay-"]}}]
+    # Demonstration, replay and self-check bring their own workers
+    others = [{"anything-but": {"prefix": ["demo-", "replay-", PREFIX]}}]
     pattern = {"source": ["tasklatch"], "detail-type": ["Task Scheduled"], "detail": {"executionId": others}}
     events.put_rule(Name=WORK_QUEUE, EventBusName=bus, EventPattern=json.dumps(pattern))
     events.put_targets(Rule=WORK_QUEUE, EventBusName=bus, Targets=[{"Id": "workers", "Arn": arn}])
@@ -199,18 +211,34 @@ def _show_failures(cloud: Cloud) -> None:
 
 
 def _warm_up(stack: Stack) -> None:
-    """Have each API function answer once, which starts its process: the first caller should not wait for that.
+    """Start processes of those functions that a burst calls for, by as many calls at once.
 
-    The report is on an execution that does not exist, so nothing is written.
+    The calls are about an execution that does not exist, or bring no messages: nothing is written.
     """
-    report = "/v1/executions/warm-up/tasks/warm-up/status"
-    headers = {"Authorization": f"Bearer {fetch_token(stack, 'worker')}"}
-    with httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False) as http, ThreadPoolExecutor(2) as pool:
-        health = pool.submit(http.get, "/v1/health")
-        reported = pool.submit(http.post, report, json={"status": "IN_PROGRESS"}, headers=headers)
-        for answer in (health.result(), reported.result()):
+    with httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False) as http, ThreadPoolExecutor(32) as pool:
+        answers = [pool.submit(http.request, *call, **named) for call, named in _calls_of_the_api(stack)]
+        functions = stack.aws("lambda")
+        batches = [
+            pool.submit(functions.invoke, FunctionName=stack.functions[name], Payload=b'{"Records": []}')
+            for name in FED_BY_QUEUES * PROCESSES
+        ]
+        for answer in (future.result() for future in answers):
             if answer.is_server_error or answer.status_code == httpx.codes.UNAUTHORIZED:
                 raise LocalCloudError(f"{answer.request.url} answers {answer.status_code}: {answer.text}")
+        for result in (future.result() for future in batches):
+            if "FunctionError" in result:
+                raise LocalCloudError(f"A function fails on an empty batch: {result['Payload'].read().decode()}")
+
+
+def _calls_of_the_api(stack: Stack) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    path = "/v1/executions/warm-up"
+    tokens = {name: {"Authorization": f"Bearer {fetch_token(stack, name)}"} for name in stack.clients}
+    yield ("GET", "/v1/health"), {}
+    yield ("POST", f"{path}/cancel"), {"headers": tokens["operator"], "json": {}}
+    for _ in range(PROCESSES):
+        yield ("GET", path), {"headers": tokens["reader"]}
+        report = {"headers": tokens["worker"], "json": {"status": "IN_PROGRESS"}}
+        yield ("POST", f"{path}/tasks/warm-up/status"), report
 
 
 def _target() -> dict[str, str]:
@@ -234,7 +262,7 @@ def _sam(home: Home, *arguments: str, env: dict[str, str]) -> None:
     programs = Path(sys.executable).parent
     with log.open("wb") as output:
         status = subprocess.run(
-            [programs / "sam", *arguments],
+            [sys.executable, "-m", "samcli", *arguments],
             cwd=ROOT,
             env=clean_environment(PATH=f"{programs}{os.pathsep}{os.environ['PATH']}", SAM_CLI_TELEMETRY="0", **env),
             stdin=subprocess.DEVNULL,

@@ -9,7 +9,8 @@ function reports records as failed, as functions do that the table was too busy 
 would be lost for good. It takes a body that is called JSON for text even
 where it is gzip, and spoils its bytes; on AWS an encoded body arrives as base64. And where it enforces IAM, it knows
 batches of statements and of messages by names that IAM does not know, takes every schedule for one of the default
-group, and lets anyone hand on any role. Run it as a program of its own, where ``python -m ministack`` would be run.
+group, and lets anyone hand on any role. What it does with ports, layers and processes is mended in files of their own
+(`local/emulator_*.py`). Run it as a program of its own, where ``python -m ministack`` would be run.
 """
 
 import copy
@@ -24,6 +25,10 @@ from typing import Any, Final
 from ministack.app import main
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway, dynamodb, lambda_svc
+
+from local.emulator_layers import share_unpacked_layers
+from local.emulator_processes import bound_queue_processes
+from local.emulator_queues import keep_queues_on_any_port
 
 _STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
 
@@ -251,5 +256,8 @@ if __name__ == "__main__":
     keep_streams()
     redeliver_reported_records()
     keep_encoded_bodies()
+    keep_queues_on_any_port()
+    share_unpacked_layers()
+    bound_queue_processes()
     authorize_as_iam_does()
     main()

@@ -27,12 +27,14 @@ from local.delivery_plan import Delivery, End, Plan, Request, TaskPlan, honest_a
 from local.outcome_check import Answered, Ledger, Taken, differences, has_caught_up
 from local.stack import ROOT, Home, LocalCloudError, Stack
 from local.tables import (
+    Wait,
     failures_table,
     rates_line,
     reactions_table,
     result_console,
     troubles_table,
     verdicts_table,
+    waits_table,
 )
 from local.trace import TraceError, read_trace
 from local.worker import Assignment, WorkQueue
@@ -61,8 +63,8 @@ class Outcome:
 
     Attributes
     ----------
-    answers, took
-        What each delivery got; and how many seconds each request took.
+    answers, waits
+        What each delivery got; and how long its sender waited for each request.
     taken
         What came out of the queue, in the order in which it came.
     seconds
@@ -73,7 +75,7 @@ class Outcome:
 
     execution_id: str
     answers: Sequence[Answered]
-    took: Sequence[float]
+    waits: Sequence[Wait]
     taken: Sequence[Taken]
     seconds: float
     ledger: Ledger
@@ -121,7 +123,7 @@ def run_replay(
         with Api(stack) as api:
             return _replay_and_show(api, stack, plan, speed=speed, chaos=chaos, seed=seed)
     except (ApiError, LocalCloudError, BotoCoreError, ClientError) as error:
-        print(f"The replay broke off: {error}", file=sys.stderr)
+        print(f"The replay failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped; what was done so far stays in the ledger.", file=sys.stderr)
@@ -193,7 +195,7 @@ def replay(
     return Outcome(
         execution_id=execution_id,
         answers=crew.answers,
-        took=crew.took,
+        waits=crew.waits,
         taken=crew.taken,
         seconds=seconds,
         ledger=ledger,
@@ -257,7 +259,7 @@ class _Crew:
     speed: float | None
     stop: Event = field(default_factory=Event)
     answers: list[Answered] = field(default_factory=list)
-    took: list[float] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
     taken: list[Taken] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -304,10 +306,10 @@ class _Crew:
         """Send a request; tell whether the task was sealed, so that there is no more to say."""
         with self._calls:
             said_at = time.monotonic()
-            answers, seconds = _send(self.api, self.execution_id, request, self._issued, said_at)
+            answers, wait = _send(self.api, self.execution_id, request, self._issued, said_at)
         with self._lock:
             self.answers += answers
-            self.took.append(seconds)
+            self.waits.append(wait)
         return any(answered.end is End.SEALED for answered in answers)
 
 
@@ -363,11 +365,11 @@ _Issued = dict[tuple[str, int], str]
 
 def _send(
     api: Api, execution_id: str, request: Request, issued: _Issued, said_at: float
-) -> tuple[list[Answered], float]:
+) -> tuple[list[Answered], Wait]:
     bodies = [_body(delivery, issued) for delivery in request]
     if len(request) > 1:
-        answers, seconds = _send_batch(api, execution_id, request, bodies)
-        return [replace(answered, said_at=said_at) for answered in answers], seconds
+        answers, wait = _send_batch(api, execution_id, request, bodies)
+        return [replace(answered, said_at=said_at) for answered in answers], wait
     (delivery,), (body,) = request, bodies
     route = "heartbeat" if delivery.is_heartbeat else "status"
     try:
@@ -376,22 +378,22 @@ def _send(
         if not error.is_final:
             raise
         refused = Answered(delivery, End.REFUSED, None, str(error.problem.get("detail", error)), said_at=said_at)
-        return [refused], time.monotonic() - said_at
-    return [_answered(delivery, reply.body, said_at, again=reply.sends > 1)], reply.seconds
+        return [refused], Wait(time.monotonic() - said_at, error.sends > 1)
+    again = reply.sends > 1
+    return [_answered(delivery, reply.body, said_at, again=again)], Wait(reply.seconds, again)
 
 
 def _send_batch(
     api: Api, execution_id: str, deliveries: Sequence[Delivery], bodies: Sequence[dict[str, Any]]
-) -> tuple[list[Answered], float]:
+) -> tuple[list[Answered], Wait]:
     """Send a batch, and again those of it that the service was too busy for."""
     answers: dict[int, Answered] = {}
     waiting = list(range(len(deliveries)))
     unsure = False
-    seconds = 0.0
-    ends = time.monotonic() + _BUSY_SECONDS
+    began = time.monotonic()
+    ends = began + _BUSY_SECONDS
     while waiting:
         reply = _post_batch(api, execution_id, [(deliveries[index], bodies[index]) for index in waiting])
-        seconds += reply.seconds
         results = dict(zip(waiting, reply.body["results"], strict=True))
         unsure = unsure or reply.sends > 1
         waiting = []
@@ -405,7 +407,8 @@ def _send_batch(
                 answers[index] = Answered(deliveries[index], End.REFUSED, None, result["problem"]["detail"])
         if waiting:
             time.sleep(_POLL_SECONDS)
-    return [replace(answers[index], may_have_been_taken_twice=unsure) for index in range(len(deliveries))], seconds
+    wait = Wait(time.monotonic() - began, unsure)
+    return [replace(answers[index], may_have_been_taken_twice=unsure) for index in range(len(deliveries))], wait
 
 
 def _post_batch(api: Api, execution_id: str, reports: Sequence[tuple[Delivery, dict[str, Any]]]) -> Reply:
@@ -471,7 +474,8 @@ def _replay_and_show(api: Api, stack: Stack, plan: Plan, *, speed: float | None,
     if failures.row_count:
         console.print(failures)
     console.print(reactions_table(outcome.answers, outcome.ledger))
-    console.print(rates_line(outcome.answers, outcome.took, outcome.seconds))
+    console.print(waits_table(outcome.waits))
+    console.print(rates_line(outcome.answers, outcome.waits, outcome.seconds))
     for difference in outcome.differences:
         console.print(f"[red]DIFFERENT[/red] {escape(difference)}")
     if outcome.differences:

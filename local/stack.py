@@ -20,6 +20,8 @@ from local.patient_client import PatientClient
 ROOT = Path(__file__).resolve().parent.parent
 REGION = "us-east-1"
 STACK_NAME = "tasklatch"
+# How many processes a function has ready for a burst, and has at most where a queue feeds it
+PROCESSES = 4
 # The emulator takes any; real ones must never reach it, nor these AWS.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
@@ -49,6 +51,11 @@ class Home:
         return self.path / "state"
 
     @property
+    def scratch(self) -> Path:
+        """What the emulator unpacks for its functions' processes."""
+        return self.path / "tmp"
+
+    @property
     def build(self) -> Path:
         """What `sam build` makes of the template."""
         return self.path / "sam" / "build"
@@ -57,6 +64,11 @@ class Home:
     def layer(self) -> Path:
         """The built layer, as it lies under `/opt` on Lambda."""
         return self.build / "TasklatchLayer"
+
+    @property
+    def deployed(self) -> Path:
+        """Which build is deployed into the state, and for which address."""
+        return self.path / "deployed"
 
     @property
     def log(self) -> Path:

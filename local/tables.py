@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -28,6 +29,13 @@ MEANING: Final[Mapping[End, str]] = {
     End.GO_ON: "a heartbeat in time: the worker goes on",
     End.STOP: "a heartbeat too late: the worker stops",
 }
+
+
+class Wait(NamedTuple):
+    """How long the sender of a request waited for its answer."""
+
+    seconds: float
+    was_sent_again: bool
 
 
 def result_console() -> Console:
@@ -92,10 +100,29 @@ def reactions_table(answers: Sequence[Answered], ledger: Ledger) -> Table:
     return table
 
 
-def rates_line(answers: Sequence[Answered], took: Sequence[float], seconds: float) -> str:
-    """How many deliveries, and how long an answer took; times in seconds."""
-    quick = f"; an answer took {median(took) * 1000:,.0f} ms in the middle, {max(took) * 1000:,.0f} ms at most"
-    return f"{len(answers):,} deliveries in {len(took):,} requests in {seconds:.1f} s{quick if took else ''}"
+def waits_table(waits: Iterable[Wait]) -> Table:
+    """Show how long the senders waited for an answer; those that had to send again are counted by themselves."""
+    table = _table("Answers", "Count", "Median", "95 %", "Slowest", right=("Count", "Median", "95 %", "Slowest"))
+    at_once: list[float] = []
+    again: list[float] = []
+    for wait in waits:
+        (again if wait.was_sent_again else at_once).append(wait.seconds)
+    for name, seconds in (("to the first try", at_once), ("after a repeat", again)):
+        if seconds:
+            figures = (percentile(seconds, share) for share in (50, 95, 100))
+            table.add_row(name, f"{len(seconds):,}", *(f"{figure * 1000:,.0f} ms" for figure in figures))
+    return table
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the smallest value that at least so many percent of all values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(ceil(len(ordered) * percent / 100), 1) - 1]
+
+
+def rates_line(answers: Sequence[Answered], waits: Sequence[Wait], seconds: float) -> str:
+    """Say how many deliveries and requests there were, and how long all of it took."""
+    return f"{len(answers):,} deliveries in {len(waits):,} requests in {seconds:.1f} s"
 
 
 def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> Table:

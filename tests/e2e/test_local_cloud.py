@@ -3,11 +3,14 @@
 import base64
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,14 +19,18 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from local.__main__ import bring_up, take_down
-from local.cloud import Cloud
+from local.cloud import HOST, Cloud
+from local.deploy import WORK_QUEUE
 from local.invoke import invoke
+from local.self_check import check_background
 from local.stack import ROOT, Home, LocalCloudError, Stack
 from local.tokens import fetch_token
+from tests.ports import occupied
 
 LISTENING = "0A"
 LOOPBACK = "0100007F"
 HISTORY_SECONDS = 30
+NO_TIMER_SECONDS = 5
 
 
 def _claims(token: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -151,6 +158,70 @@ def test_what_changes_after_a_restart_is_written_to_the_history_as_before(home: 
     operator.post(f"{task}/status", json={"status": "COMPLETED"}).raise_for_status()
 
     assert _history(operator, task, until="COMPLETED") == [*before, "COMPLETED"]
+
+
+@pytest.fixture
+def usual_port(stack: Stack, home: Home) -> Iterator[int]:
+    """The port of the tests' cloud, to which it comes back afterwards."""
+    cloud = Cloud.running(home)
+    assert cloud is not None
+    yield cloud.port
+    take_down(home)
+    (home.path / "port").write_text(str(cloud.port), encoding="utf-8")
+    assert bring_up(home) == stack
+
+
+def test_everything_goes_on_where_another_program_took_the_port(
+    usual_port: int, home: Home, operator: httpx.Client
+) -> None:
+    execution = str(uuid.uuid4())
+    body = {"executionId": execution, "tasks": [{"taskId": "a"}]}
+    operator.post("/v1/executions", json=body).raise_for_status()
+    take_down(home)
+
+    # It fails by itself if no timer fires or no dependent goes on
+    with occupied(usual_port):
+        elsewhere = bring_up(home)
+
+    assert elsewhere.aws_endpoint_url != f"http://{HOST}:{usual_port}"
+    headers = {"Authorization": f"Bearer {fetch_token(elsewhere, 'reader')}"}
+    again = httpx.get(f"{elsewhere.api_url}/v1/executions/{execution}", headers=headers, timeout=30, trust_env=False)
+    assert again.status_code == httpx.codes.OK
+    queues = elsewhere.aws("sqs").list_queues()["QueueUrls"]
+    assert [url for url in queues if url.endswith(f"/{WORK_QUEUE}")] == [elsewhere.work_queue_url]
+    assert {url.rpartition("/000000000000/")[0] for url in (*queues, *elsewhere.queues.values())} == {
+        elsewhere.aws_endpoint_url
+    }
+
+
+def test_emulator_that_was_killed_comes_up_with_what_it_saved_and_deploys_what_it_lost(
+    stack: Stack, home: Home
+) -> None:
+    take_down(home)
+    bring_up(home)
+    cloud = Cloud.running(home)
+    assert cloud is not None
+    os.killpg(cloud.pid, signal.SIGKILL)
+
+    done = _local("--home", str(home.path), "up")
+
+    assert done.returncode == 0, done.stderr
+    assert "was not stopped by `make down`" in done.stderr
+    assert "Deploying template.yaml" in done.stderr
+    assert Stack.load(home) == stack
+
+
+def test_up_fails_and_says_why_where_no_timer_fires(stack: Stack, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local.deploy.check_background", partial(check_background, seconds=NO_TIMER_SECONDS))
+    functions = stack.aws("lambda")
+    name = stack.functions["retry_dispatcher"]
+    (mapping,) = functions.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    try:
+        with pytest.raises(LocalCloudError, match="a retry that was due after 1 s was not opened"):
+            bring_up(home)
+    finally:
+        functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
 
 def test_a_second_start_finds_the_first(stack: Stack, home: Home) -> None:

@@ -1,0 +1,69 @@
+"""What the client of the service measures: the time until an answer that counts, repeats and pauses included."""
+
+from typing import Final
+
+import httpx
+import pytest
+
+from local.api import Api, ApiError
+from local.stack import Client, Stack
+
+URL: Final = "http://service"
+ANSWER_SECONDS: Final = 4.0
+STACK: Final = Stack(URL, f"{URL}/token", "", "", "", {"worker": Client("id", "secret", "tasklatch/report")}, "", "")
+
+
+class Clock:
+    """Time that passes only when somebody waits."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    passing = Clock()
+    monkeypatch.setattr("local.api.time", passing)
+    return passing
+
+
+def client_of(clock: Clock, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> Api:
+    """Make a client of a service that takes its time and answers each request with the next status."""
+    left = list(statuses)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/token":
+            return httpx.Response(200, json={"access_token": "token", "expires_in": 3600})
+        clock.sleep(ANSWER_SECONDS)
+        return httpx.Response(left.pop(0), json={"detail": "as arranged"})
+
+    real = httpx.Client
+    monkeypatch.setattr("local.api.httpx.Client", lambda **_settings: real(transport=httpx.MockTransport(answer)))
+    return Api(STACK)
+
+
+def test_wait_counts_from_the_first_try_to_the_answer(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with client_of(clock, monkeypatch, 503, 502, 200) as client:
+        reply = client.call("worker", "POST", "executions", body={})
+
+    assert reply.sends == 3
+    assert reply.seconds == clock.now > 3 * ANSWER_SECONDS
+
+
+def test_answer_to_the_first_try_is_sent_once(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with client_of(clock, monkeypatch, 200) as client:
+        reply = client.call("worker", "POST", "executions", body={})
+
+    assert (reply.sends, reply.seconds) == (1, ANSWER_SECONDS)
+
+
+def test_refusal_says_how_often_it_was_asked_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with client_of(clock, monkeypatch, 503, 409) as client, pytest.raises(ApiError) as refusal:
+        client.call("worker", "POST", "executions", body={})
+
+    assert refusal.value.sends == 2

@@ -1,0 +1,45 @@
+"""The figures that replay and demonstration show are those that the sender of a request waits for."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from local.tables import Wait, percentile, waits_table
+
+
+def rows(*waits: Wait) -> list[list[str]]:
+    console = Console(file=StringIO(), width=80)
+    console.print(waits_table(waits))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined] # it is the StringIO
+    return [line.split("  ") for line in lines if line.strip().startswith(("to the first try", "after a repeat"))]
+
+
+def cells(row: list[str]) -> list[str]:
+    return [cell.strip() for cell in row if cell.strip()]
+
+
+def test_answers_to_the_first_try_are_counted_without_those_that_came_after_a_repeat() -> None:
+    waits = [
+        *(Wait(0.025, was_sent_again=False),) * 19,
+        Wait(0.4, was_sent_again=False),
+        Wait(15.2, was_sent_again=True),
+    ]
+
+    at_once, again = (cells(row) for row in rows(*waits))
+
+    assert at_once == ["to the first try", "20", "25 ms", "25 ms", "400 ms"]
+    assert again == ["after a repeat", "1", "15,200 ms", "15,200 ms", "15,200 ms"]
+
+
+def test_a_row_without_answers_is_left_out() -> None:
+    (row,) = rows(Wait(0.025, was_sent_again=False))
+
+    assert cells(row)[0] == "to the first try"
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(50, 10.0), (95, 19.0), (100, 20.0), (0, 1.0)])
+def test_percentile_is_a_value_that_was_measured(percent: int, expected: float) -> None:
+    values = [float(number) for number in range(20, 0, -1)]
+
+    assert percentile(values, percent) == expected
