@@ -13,6 +13,8 @@ from tasklatch.domain.errors import (
     ConflictError,
     DuplicatedError,
     ForbiddenError,
+    IdempotencyKeyReusedError,
+    IdNotInPathError,
     InvalidRequestError,
     NotFoundError,
     PayloadTooLargeError,
@@ -31,10 +33,12 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     UnknownTasksError: HTTPStatus.BAD_REQUEST,
     AttemptNeverOpenedError: HTTPStatus.CONFLICT,
     ConflictError: HTTPStatus.CONFLICT,
+    IdempotencyKeyReusedError: HTTPStatus.CONFLICT,
     DuplicatedError: HTTPStatus.CONFLICT,
     PayloadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedEncodingError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IdNotInPathError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """What each error is to an HTTP client."""
@@ -46,10 +50,12 @@ _NAME: Final[dict[type[TasklatchError], str]] = {
     UnknownTasksError: "unknown-tasks",
     AttemptNeverOpenedError: "attempt-never-opened",
     ConflictError: "conflict",
+    IdempotencyKeyReusedError: "idempotency-key-reused",
     DuplicatedError: "duplicated",
     PayloadTooLargeError: "too-large",
     UnsupportedEncodingError: "unsupported-encoding",
     InvalidRequestError: "invalid-request",
+    IdNotInPathError: "id-not-in-path",
     BusyError: "busy",
 }
 

@@ -120,6 +120,8 @@ class Operation:
         Request headers that mean something here.
     wording
         How the contract tells what went wrong.
+    body_route
+        The operation that does the same with the task's id in the body, for ids that cannot stand in a path.
     tenant_parameter
         The path's parameter that names the tenant as well, for contracts whose paths do: it must be the token's.
     """
@@ -134,6 +136,7 @@ class Operation:
     problems: tuple[HTTPStatus, ...] = ()
     headers: tuple[str, ...] = ()
     wording: Wording = PROBLEM_DETAILS
+    body_route: str | None = None
     tenant_parameter: str | None = None
 
 
@@ -206,7 +209,7 @@ class Routes:
         tenant_claim = settings().tenant_claim
         tenant = tenant_of(event, operation.scope, tenant_claim) if operation.scope else ""
         path: Mapping[str, str] = event.get("pathParameters") or {}
-        check_path_ids(path)
+        check_path_ids(path, operation.body_route)
         if operation.tenant_parameter and tenant_claim and path[operation.tenant_parameter] != tenant:
             raise ForbiddenError(f"the token is not for this {operation.tenant_parameter}")
         return self._serve[operation.key](
