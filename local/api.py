@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from threading import Lock
 from types import TracebackType
@@ -13,6 +13,7 @@ import httpx
 
 from local.backoff import DEADLINE_SECONDS, Backoff, TransientError
 from local.stack import Client, LocalCloudError, Stack
+from tasklatch.domain.addressing import fits_path
 
 _BUSY: Final = frozenset(
     {
@@ -153,6 +154,39 @@ class Api:
             if "nextCursor" not in page:
                 return
             query["cursor"] = page["nextCursor"]
+
+
+def call_task(
+    api: Api, client: str, execution_id: str, task_id: str, what: str = "", body: Mapping[str, Any] | None = None
+) -> Reply:
+    """Make one call about a task: at its path or, where its id cannot stand in one, with the id in the body.
+
+    Parameters
+    ----------
+    what
+        ``status``, ``heartbeat``, or nothing to read it.
+
+    Raises
+    ------
+    ApiError, LocalCloudError
+        As `Api.call`.
+    """
+    execution = ("executions", execution_id)
+    if fits_path(task_id):
+        at_task = (*execution, "tasks", task_id)
+        return api.call(client, "POST", *at_task, what, body=body) if what else api.call(client, "GET", *at_task)
+    named = {"taskId": task_id, **(body or {})}
+    if what == "status":
+        return _only_result(api.call(client, "POST", *execution, "statuses", body={"statuses": [named]}))
+    return api.call(client, "POST", *execution, *(("heartbeats",) if what else ("tasks", "read")), body=named)
+
+
+def _only_result(reply: Reply) -> Reply:
+    """Take the one answer out of a batch's."""
+    [result] = reply.body["results"]
+    if "problem" in result:
+        raise ApiError("POST statuses", result["status"], result["problem"])
+    return replace(reply, body=result)
 
 
 class _Token:

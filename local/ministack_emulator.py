@@ -7,7 +7,9 @@ it has noted what is in the table: what a function writes in between is lost, an
 this, a task's history would lack just these changes on a local cloud. It takes a stream's batch for done although its
 function reports records as failed, as functions do that the table was too busy for: what followed from these changes
 would be lost for good. It takes a body that is called JSON for text even
-where it is gzip, and spoils its bytes; on AWS an encoded body arrives as base64. And where it enforces IAM, it knows
+where it is gzip, and spoils its bytes; on AWS an encoded body arrives as base64. It leaves ``%25`` in a
+path as it is, so that one id comes as another; on AWS, as live captures show, a path is decoded, ends at a decoded
+question mark, and what stands for a parameter is decoded once more. And where it enforces IAM, it knows
 batches of statements and of messages by names that IAM does not know, takes every schedule for one of the default
 group, and lets anyone hand on any role. What it does with ports, layers and processes is mended in files of their own
 (`local/emulator_*.py`). Run it as a program of its own, where ``python -m ministack`` would be run.
@@ -21,6 +23,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
+from urllib.parse import unquote
 
 from ministack.app import main
 from ministack.core import iam_actions, iam_evaluator
@@ -155,6 +158,23 @@ def keep_encoded_bodies() -> None:
     apigateway._v2_request_body_is_text = lambda kind: not _is_encoded.get() and is_text(kind)  # noqa: SLF001
 
 
+def read_paths_as_api_gateway_does() -> None:
+    """Let the emulator decode paths, cut them at a decoded question mark, and decode their parameters once more."""
+    match = apigateway._extract_path_params  # noqa: SLF001
+
+    def decode(raw_path: str) -> str:
+        return unquote(raw_path, errors="replace").partition("?")[0]
+
+    def match_and_decode(route_path: str, request_path: str) -> dict[str, str] | None:
+        parameters: dict[str, str] | None = match(route_path, request_path)
+        if parameters is None:
+            return None
+        return {name: unquote(value, errors="replace") for name, value in parameters.items()}
+
+    apigateway.decode_http_api_path = decode
+    apigateway._extract_path_params = match_and_decode  # noqa: SLF001
+
+
 def authorize_as_iam_does() -> None:
     """Let the emulator, where it enforces IAM, ask for the actions and resources that AWS asks for."""
     action_of, checks = iam_actions.extract_iam_action, iam_actions.dynamodb_transaction_checks
@@ -259,5 +279,6 @@ if __name__ == "__main__":
     keep_queues_on_any_port()
     share_unpacked_layers()
     bound_queue_processes()
+    read_paths_as_api_gateway_does()
     authorize_as_iam_does()
     main()

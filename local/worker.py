@@ -16,7 +16,7 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 
-from local.api import Api, ApiError
+from local.api import Api, ApiError, call_task
 from local.stack import Home, LocalCloudError, Stack
 from local.tables import result_console, status
 
@@ -53,7 +53,7 @@ class Assignment:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """Where the task is found in the API."""
+        """Where the task is found in the API, if its id can stand in a path."""
         return ("executions", self.execution_id, "tasks", self.task_id)
 
 
@@ -152,7 +152,7 @@ class WorkQueue:
         execution_id, task_id = detail["executionId"], detail["taskId"]
         given = detail.get("input")
         if given is None:  # it is too large for an event, which says where it is
-            given = self._api.call("reader", "GET", "executions", execution_id, "tasks", task_id).body.get("input")
+            given = call_task(self._api, "reader", execution_id, task_id).body.get("input")
         return Assignment(
             execution_id=execution_id,
             task_id=task_id,
@@ -250,19 +250,24 @@ class Worker:
 
     def _is_to_go_on(self, assignment: Assignment) -> bool:
         body = {"taskExecutionId": assignment.task_execution_id}
-        answer = self._api.call("worker", "POST", *assignment.path, "heartbeat", body=body).body
+        answer = self._call(assignment, "heartbeat", body)
         return bool(answer["continue"])
 
     def _report(self, assignment: Assignment, said: Mapping[str, Any]) -> dict[str, Any] | None:
         """Report, and give the answer; None where the service does not know the task or the attempt."""
         body = {**said, "taskExecutionId": assignment.task_execution_id}
         try:
-            answer: dict[str, Any] = self._api.call("worker", "POST", *assignment.path, "status", body=body).body
+            answer = self._call(assignment, "status", body)
         except ApiError as error:
             if not error.is_final:
                 raise
             self._tell(f"[red]refused:[/red] {escape(str(error))}")
             return None
+        return answer
+
+    def _call(self, assignment: Assignment, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        reply = call_task(self._api, "worker", assignment.execution_id, assignment.task_id, what, body)
+        answer: dict[str, Any] = reply.body
         return answer
 
 

@@ -1,8 +1,9 @@
 """What API Gateway does between a caller and the functions, in this process: an HTTP API with a JWT authorizer.
 
-Whatever speaks HTTP can speak to the handlers so: routes are matched on the decoded path, the token's claims are handed
-over, and the request becomes an event of payload format 2.0. As AWS documents it, repeated headers and query parameters
-are joined with commas, header names are lower case, and a body that is not text (or is encoded) comes as base64.
+Whatever speaks HTTP can speak to the handlers so: routes are matched on the decoded path, parameters are decoded once
+more, as live captures show it, the token's claims are handed over, and the request becomes an event of payload format
+2.0. As AWS documents it, repeated headers and query parameters are joined with commas, header names are lower case,
+and a body that is not text (or is encoded) comes as base64.
 """
 
 import base64
@@ -49,6 +50,39 @@ def operations() -> Mapping[str, tuple[str, Operation]]:
     }
 
 
+@dataclass(frozen=True)
+class PathReading:
+    """How a path becomes parameters. AWS documents none of it; captures by others show more than one way.
+
+    Attributes
+    ----------
+    decodes_percent
+        Whether ``%25`` is decoded as all else is.
+    decodes_parameters
+        Whether what stands for a parameter is decoded once more.
+    cuts
+        Whether the path ends at a decoded question mark.
+    """
+
+    decodes_percent: bool = True
+    decodes_parameters: bool = True
+    cuts: bool = True
+
+    def path(self, raw: str) -> str:
+        """The path that routes are matched on."""
+        if self.decodes_percent:
+            decoded = unquote(raw, errors="replace")
+        else:
+            decoded = "%25".join(unquote(part, errors="replace") for part in raw.split("%25"))
+        return decoded.partition("?")[0] if self.cuts else decoded
+
+    def parameters(self, matched: Mapping[str, str]) -> dict[str, str]:
+        """The parameters that the function is handed."""
+        if not self.decodes_parameters:
+            return dict(matched)
+        return {name: unquote(value, errors="replace") for name, value in matched.items()}
+
+
 @dataclass
 class HttpApi(httpx.BaseTransport):
     """The API, as its callers reach it.
@@ -59,6 +93,8 @@ class HttpApi(httpx.BaseTransport):
         The claims of each token that is good.
     remaining_ms
         How much time each function has.
+    reading
+        How paths are read.
     crashes
         The tracebacks of what handlers raised: on Lambda they end up in the log, and the caller gets a 500.
     answers
@@ -67,6 +103,7 @@ class HttpApi(httpx.BaseTransport):
 
     tokens: Mapping[str, Claims]
     remaining_ms: int = 10_000
+    reading: PathReading = field(default_factory=PathReading)
     crashes: list[str] = field(default_factory=list)
     answers: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -103,10 +140,10 @@ class HttpApi(httpx.BaseTransport):
             return _own(431, "Request Header Fields Too Large")
         if len(body) > MAX_BODY_BYTES:
             return _own(413, "Request Entity Too Large")
-        matched = route_of(method, unquote(parts.path, errors="replace"))
+        matched = route_of(method, self.reading.path(parts.path))
         if matched is None:
             return _own(404, "Not Found")
-        key, path = matched
+        key, path = matched[0], self.reading.parameters(matched[1])
         function, operation = operations()[key]
         claims: Claims | None = None
         if operation.scope is not None:

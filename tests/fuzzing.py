@@ -256,6 +256,9 @@ def good_body(key: str, names: Mapping[str, str]) -> dict[str, Any]:
         "POST /v1/executions/{executionId}/statuses": {"statuses": [{**task, "status": "IN_PROGRESS"}]},
         "POST /v1/executions/{executionId}/tasks/{taskId}/status": {"status": "IN_PROGRESS"},
         "POST /v1/executions/{executionId}/tasks/{taskId}/heartbeat": {"progress": 0.5},
+        "POST /v1/executions/{executionId}/tasks/read": task,
+        "POST /v1/executions/{executionId}/tasks/history": task,
+        "POST /v1/executions/{executionId}/heartbeats": {**task, "progress": 0.5},
         "POST /v1/executions/{executionId}/cancel": {"reason": "enough"},
         "POST /forge/updateTaskStatus": {
             "connectionId": "c",

@@ -9,7 +9,7 @@ from tasklatch.aws.patience import Patience
 from tasklatch.clock import system_clock
 from tasklatch.http import execution_contract as contract
 from tasklatch.http.body import payload_text
-from tasklatch.http.idempotency import execution_id_for
+from tasklatch.http.idempotency import execution_id_for, keyed_request
 from tasklatch.http.routes import Answer, Call, Routes, page_answer
 from tasklatch.http.views import task_view
 from tasklatch.settings import settings
@@ -21,13 +21,16 @@ handler = routes.serve
 @routes.serves(contract.CREATE_EXECUTION)
 def create_execution(call: Call) -> Answer:
     body = call.checked_body(contract.ExecutionBody)
-    key = call.headers.get("idempotency-key")
-    execution, created = _executions(call).create(
+    keyed = keyed_request(contract.CREATE_EXECUTION.name, call.headers, call.body)
+    metadata = payload_text(body.metadata, "metadata", limit=contract.MAX_METADATA_BYTES)
+    executions, definitions = _executions(call), body.definitions()
+    executions.claim_key(call.tenant, keyed, definitions)
+    execution, created = executions.create(
         call.tenant,
-        execution_id_for(call.tenant, body.executionId, key),
-        body.definitions(),
+        execution_id_for(call.tenant, body.executionId, keyed),
+        definitions,
         name=body.name,
-        metadata=payload_text(body.metadata, "metadata", limit=contract.MAX_METADATA_BYTES),
+        metadata=metadata,
     )
     return Answer(
         contract.execution_view(execution),
@@ -76,19 +79,37 @@ def list_tasks(call: Call) -> Answer:
 
 @routes.serves(contract.GET_TASK)
 def get_task(call: Call) -> Answer:
-    detail = _executions(call).task_detail(call.tenant, call.path["executionId"], call.path["taskId"])
-    return Answer(contract.task_detail_view(detail))
+    return _task_detail(call, call.path["taskId"])
+
+
+@routes.serves(contract.GET_NAMED_TASK)
+def get_named_task(call: Call) -> Answer:
+    return _task_detail(call, call.checked_body(contract.NamedTaskBody).taskId)
 
 
 @routes.serves(contract.LIST_HISTORY)
 def list_history(call: Call) -> Answer:
-    query = call.checked_query(contract.HistoryQuery)
-    execution_id, task_id = call.path["executionId"], call.path["taskId"]
+    return _history_page(call, call.path["taskId"], call.checked_query(contract.HistoryQuery))
+
+
+@routes.serves(contract.LIST_NAMED_HISTORY)
+def list_named_history(call: Call) -> Answer:
+    body = call.checked_body(contract.NamedHistoryBody)
+    return _history_page(call, body.taskId, body)
+
+
+def _task_detail(call: Call, task_id: str) -> Answer:
+    detail = _executions(call).task_detail(call.tenant, call.path["executionId"], task_id)
+    return Answer(contract.task_detail_view(detail))
+
+
+def _history_page(call: Call, task_id: str, page: contract.HistoryQuery | contract.NamedHistoryBody) -> Answer:
+    execution_id = call.path["executionId"]
     history = History(dynamodb(), settings(), Patience(call.remaining_ms))
-    found, cursor = history.list_entries(call.tenant, execution_id, task_id, limit=query.limit, cursor=query.cursor)
-    if not found and query.cursor is None:
+    entries, cursor = history.list_entries(call.tenant, execution_id, task_id, limit=page.limit, cursor=page.cursor)
+    if not entries and page.cursor is None:
         _executions(call).task_detail(call.tenant, execution_id, task_id)
-    return page_answer([contract.history_view(entry, call.tenant, execution_id, task_id) for entry in found], cursor)
+    return page_answer([contract.history_view(entry, call.tenant, execution_id, task_id) for entry in entries], cursor)
 
 
 def _executions(call: Call) -> Executions:

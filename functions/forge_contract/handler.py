@@ -10,7 +10,7 @@ from tasklatch.clock import system_clock
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.http import forge_contract as contract
 from tasklatch.http.body import payload_text
-from tasklatch.http.idempotency import execution_id_for
+from tasklatch.http.idempotency import execution_id_for, keyed_request
 from tasklatch.http.routes import Answer, Call, Routes
 from tasklatch.observability import count_verdicts
 from tasklatch.settings import settings
@@ -38,13 +38,16 @@ def update_task_status(call: Call) -> Answer:
 def register_scan(call: Call) -> Answer:
     body = call.checked_body(contract.ScanBody)
     named = contract.execution_of_scan(body.scanId) if body.scanId is not None else None
-    execution_id = execution_id_for(call.tenant, named, call.headers.get("idempotency-key"))
+    keyed = keyed_request(contract.REGISTER_SCAN.name, call.headers, call.body)
+    execution_id = execution_id_for(call.tenant, named, keyed)
     scan_id = body.scanId or execution_id
     metadata = {"connectionId": body.connectionId, "scanId": scan_id}
-    execution, created = _executions(call).create(
+    executions, definitions = _executions(call), body.definitions(scan_id)
+    executions.claim_key(call.tenant, keyed, definitions)
+    execution, created = executions.create(
         call.tenant,
         execution_id,
-        body.definitions(scan_id),
+        definitions,
         metadata=payload_text(metadata, "connectionId"),
         stays_open=True,
     )

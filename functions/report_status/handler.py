@@ -12,8 +12,10 @@ from tasklatch.http.report_contract import (
     REPORT_STATUS,
     REPORT_STATUSES,
     SEND_HEARTBEAT,
+    SEND_NAMED_HEARTBEAT,
     BatchBody,
     HeartbeatBody,
+    NamedHeartbeatBody,
     ReportBody,
     batched_answer,
     batched_report,
@@ -62,8 +64,17 @@ def report_statuses(call: Call) -> Answer:
 
 @routes.serves(SEND_HEARTBEAT)
 def send_heartbeat(call: Call) -> Answer:
-    execution_id, task_id = call.path["executionId"], call.path["taskId"]
-    body = call.checked_body(HeartbeatBody)
+    return _heartbeat(call, call.path["taskId"], call.checked_body(HeartbeatBody))
+
+
+@routes.serves(SEND_NAMED_HEARTBEAT)
+def send_named_heartbeat(call: Call) -> Answer:
+    body = call.checked_body(NamedHeartbeatBody)
+    return _heartbeat(call, body.taskId, body)
+
+
+def _heartbeat(call: Call, task_id: str, body: HeartbeatBody) -> Answer:
+    execution_id = call.path["executionId"]
     attempt = body.named_attempt(call.tenant, execution_id, task_id)
     pulse = _ledger(call).heartbeat(call.tenant, execution_id, task_id, attempt, to_thousandths(body.progress))
     return Answer(heartbeat_answer(pulse), noted={"continue": pulse.goes_on})

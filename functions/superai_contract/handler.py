@@ -14,7 +14,7 @@ from tasklatch.domain.execution import Execution
 from tasklatch.http import superai_contract as contract
 from tasklatch.http.body import payload_text
 from tasklatch.http.execution_contract import MAX_METADATA_BYTES, milliseconds
-from tasklatch.http.idempotency import execution_id_for
+from tasklatch.http.idempotency import execution_id_for, keyed_request
 from tasklatch.http.names import can_be_task_id
 from tasklatch.http.routes import Answer, Call, Routes
 from tasklatch.observability import count_verdicts
@@ -50,11 +50,15 @@ def add_task_statuses(call: Call) -> Answer:
 @routes.serves(contract.CREATE_FLOW_EXECUTION)
 def create_flow_execution(call: Call) -> Answer:
     body = call.checked_body(contract.FlowExecutionCreate)
-    execution, _ = _executions(call).create(
+    keyed = keyed_request(contract.CREATE_FLOW_EXECUTION.name, call.headers, call.body)
+    metadata = payload_text({"input": body.input}, "input", limit=MAX_METADATA_BYTES)
+    executions, definitions = _executions(call), body.definitions()
+    executions.claim_key(call.tenant, keyed, definitions)
+    execution, _ = executions.create(
         call.tenant,
-        execution_id_for(call.tenant, None, call.headers.get("idempotency-key")),
-        body.definitions(),
-        metadata=payload_text({"input": body.input}, "input", limit=MAX_METADATA_BYTES),
+        execution_id_for(call.tenant, None, keyed),
+        definitions,
+        metadata=metadata,
         group=contract.group_of(body.flow_id),
         stays_open=True,
     )

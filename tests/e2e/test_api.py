@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -138,6 +139,56 @@ def test_task_id_with_reserved_characters_is_reached_percent_encoded(
     assert (answer.status_code, answer.json()["task"]["taskId"]) == (httpx.codes.OK, "a b:ü#")
 
 
+def test_right_encoding_of_a_task_id_never_names_another_task(
+    operator: httpx.Client, worker: httpx.Client, reader: httpx.Client
+) -> None:
+    # given
+    names = ["50%", "50", "a/b", "a", "b", "a?b", "a;b", "a\\b"]
+    body = {"tasks": [{"taskId": name} for name in names]}
+    execution_id = operator.post("/v1/executions", json=body).json()["executionId"]
+    tasks = f"/v1/executions/{execution_id}/tasks"
+    before = reader.get(tasks).json()
+
+    # when
+    encoded = [quote(name, safe="") for name in names if not name.isalnum()]
+    encoded += [quote(name, safe="") for name in encoded]
+    answers = [worker.post(f"{tasks}/{name}/status", json={"status": "FAILED"}) for name in encoded]
+
+    # then
+    assert {answer.status_code for answer in answers} == {404, 422}
+    problems = [answer.json() for answer in answers if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY]
+    assert {problem["type"] for problem in problems} == {"urn:tasklatch:problem:id-not-in-path"}
+    assert "POST /v1/executions/{executionId}/statuses" in problems[0]["detail"]
+    assert reader.get(tasks).json() == before
+
+
+def test_task_whose_id_no_path_can_carry_is_worked_on_with_its_id_in_the_body(
+    operator: httpx.Client, worker: httpx.Client, reader: httpx.Client
+) -> None:
+    # given
+    execution_id = operator.post("/v1/executions", json={"tasks": [{"taskId": "50%"}]}).json()["executionId"]
+    execution = f"/v1/executions/{execution_id}"
+
+    # when
+    alive = worker.post(f"{execution}/heartbeats", json={"taskId": "50%", "attempt": 1})
+    done = {"taskId": "50%", "status": "COMPLETED", "output": {"half": True}}
+    reported = worker.post(f"{execution}/statuses", json={"statuses": [done]})
+
+    # then
+    assert (alive.json()["continue"], reported.json()["results"][0]["verdict"]) == (True, "applied")
+    assert reader.post(f"{execution}/tasks/read", json={"taskId": "50%"}).json()["output"] == {"half": True}
+    told = until(lambda: reader.post(f"{execution}/tasks/history", json={"taskId": "50%"}).json()["items"])
+    assert {entry["verdict"] for entry in told} == {"applied"}
+
+
+@pytest.mark.parametrize("task_id", ["50%25", "a%41", "..", "a/../b"])
+def test_task_id_that_a_path_could_take_for_another_is_not_created(operator: httpx.Client, task_id: str) -> None:
+    answer = operator.post("/v1/executions", json={"tasks": [{"taskId": task_id}]})
+
+    assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert "in a path" in answer.json()["errors"][0]["msg"]
+
+
 def test_same_idempotency_key_gives_the_same_execution(operator: httpx.Client) -> None:
     headers = {"Idempotency-Key": fresh_name()}
     body = {"tasks": [{"taskId": "fetch"}]}
@@ -183,6 +234,7 @@ def routes(execution_id: str) -> dict[str, set[tuple[str, str]]]:
             ("POST", f"{execution}/tasks/fetch/status"),
             ("POST", f"{execution}/statuses"),
             ("POST", f"{execution}/tasks/fetch/heartbeat"),
+            ("POST", f"{execution}/heartbeats"),
         },
         "reader": {
             ("GET", "/v1/executions"),
@@ -190,6 +242,8 @@ def routes(execution_id: str) -> dict[str, set[tuple[str, str]]]:
             ("GET", f"{execution}/tasks"),
             ("GET", f"{execution}/tasks/fetch"),
             ("GET", f"{execution}/tasks/fetch/history"),
+            ("POST", f"{execution}/tasks/read"),
+            ("POST", f"{execution}/tasks/history"),
         },
     }
 

@@ -13,6 +13,8 @@ ALWAYS_OPEN: Final = {"GET /v1/health", "GET /v1/openapi.json", "GET /v1/docs"}
 # Change no task: a ticket for a live view, and lists whose filters come in a body
 READ_BY_POST: Final = {
     "POST /v1/executions/{executionId}/watch",
+    "POST /v1/executions/{executionId}/tasks/read",
+    "POST /v1/executions/{executionId}/tasks/history",
     "POST /api/v1/projects/{project}/workflows/executions/list",
     "POST /api/v1/projects/{project}/workflows/versions/list",
 }

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from tasklatch.domain.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
+from tasklatch.domain.errors import ForbiddenError, IdNotInPathError, InvalidRequestError, UnauthorizedError
+from tasklatch.domain.idempotency import KeyedRequest
 from tasklatch.http.access import DEFAULT_TENANT, Scope, tenant_of
-from tasklatch.http.idempotency import execution_id_for
+from tasklatch.http.idempotency import execution_id_for, keyed_request
 from tasklatch.http.names import check_path_ids
 from tests.factories import api_event
 
@@ -75,7 +76,7 @@ def test_execution_id_cannot_be(value: str) -> None:
         check_path_ids({"executionId": value})
 
 
-@pytest.mark.parametrize("value", ["a", "a b", "a/b#c%d", "ä", "x" * 255, "#" * 255, "漢" * 255])
+@pytest.mark.parametrize("value", ["a", "a b", "a+b#c", "ä", "x" * 255, "#" * 255, "漢" * 255])
 def test_task_id_can_be(value: str) -> None:
     check_path_ids({"taskId": value})
 
@@ -86,13 +87,25 @@ def test_task_id_cannot_be(value: str) -> None:
         check_path_ids({"taskId": value})
 
 
+@pytest.mark.parametrize("value", ["50%", "a/b", "a\\b", "a?b", "a;b", ".", "..", "\ufffd"])
+def test_task_id_that_a_path_may_have_changed_is_refused(value: str) -> None:
+    with pytest.raises(IdNotInPathError, match="body of POST /elsewhere"):
+        check_path_ids({"taskId": value}, "POST /elsewhere")
+
+
+@pytest.mark.parametrize("value", ["50%", "a/b", ".."])
+def test_project_may_be_anything(value: str) -> None:
+    check_path_ids({"project": value})
+
+
 def test_execution_gets_its_id_from_the_caller_or_the_key_or_by_chance() -> None:
-    assert execution_id_for("tenant", "given", "key") == "given"
-    by_key = execution_id_for("tenant", None, "key")
-    assert execution_id_for("tenant", None, "key") == by_key
+    keyed, other = KeyedRequest("key", "f"), KeyedRequest("other", "f")
+    assert execution_id_for("tenant", "given", keyed) == "given"
+    by_key = execution_id_for("tenant", None, keyed)
+    assert execution_id_for("tenant", None, keyed) == by_key
     others = {
-        execution_id_for("another", None, "key"),
-        execution_id_for("tenant", None, "other"),
+        execution_id_for("another", None, keyed),
+        execution_id_for("tenant", None, other),
         execution_id_for("tenant", None, None),
         execution_id_for("tenant", None, None),
     }
@@ -102,4 +115,39 @@ def test_execution_gets_its_id_from_the_caller_or_the_key_or_by_chance() -> None
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\n", "ä"])
 def test_key_that_cannot_be_used_is_refused(key: str) -> None:
     with pytest.raises(InvalidRequestError):
-        execution_id_for("tenant", None, key)
+        keyed_request("create", {"idempotency-key": key}, {})
+
+
+@pytest.mark.parametrize("key", ["x" * 255, " ", "~", "a,a"])
+def test_key_of_printable_characters_is_taken(key: str) -> None:
+    keyed = keyed_request("create", {"idempotency-key": key}, {})
+    assert keyed is not None
+    assert keyed.key == key
+
+
+def fingerprint(body: Any, operation: str = "create") -> str:
+    keyed = keyed_request(operation, {"idempotency-key": "k"}, body)
+    assert keyed is not None
+    return keyed.fingerprint
+
+
+def test_same_body_has_the_same_fingerprint_in_any_order_of_its_keys() -> None:
+    body = {"tasks": [{"taskId": "a", "input": {"x": 1, "y": [1, 2]}}], "name": "n"}
+    turned = {"name": "n", "tasks": [{"input": {"y": [1, 2], "x": 1}, "taskId": "a"}]}
+
+    assert fingerprint(turned) == fingerprint(body)
+
+
+def test_whatever_else_differs_makes_another_fingerprint() -> None:
+    body: dict[str, Any] = {"tasks": [{"taskId": "a", "input": {"y": [1, 2]}}]}
+    others: list[Any] = [
+        {**body, "executionId": "x"},
+        {**body, "name": None},
+        {"tasks": [{"taskId": "a", "input": {"y": [2, 1]}}]},
+        {"tasks": [{"taskId": "a", "input": {"y": [1, "2"]}}]},
+        {"tasks": [{"taskId": "a", "input": {"y": [1, 2], "z": {}}}]},
+        {"tasks": [{"taskId": "A", "input": {"y": [1, 2]}}]},
+        [body],
+    ]
+    found = {fingerprint(one) for one in (body, *others)} | {fingerprint(body, "other")}
+    assert len(found) == len(others) + 2

@@ -163,7 +163,7 @@ def test_definition_that_an_item_cannot_hold_is_refused() -> None:
         a_version(*(a_definition(f"t{number}", parameters=large) for number in range(4))).definition_text()
 
 
-@pytest.mark.parametrize("wrong", ["a/b", "a?b", " a", ""])
+@pytest.mark.parametrize("wrong", ["a/b", "a?b", "50%", "a;b", "..", " a", ""])
 def test_name_that_cannot_stand_in_a_path_is_refused_when_it_is_given(wrong: str) -> None:
     with pytest.raises(InvalidRequestError):
         a_version(a_definition(), version=wrong)

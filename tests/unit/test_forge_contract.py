@@ -142,6 +142,8 @@ def test_scan_that_can_be_an_execution_is_one_as_it_is() -> None:
     ("scan_id", "execution_id"),
     [
         ("a/b", "scan:YS9i"),
+        (".", "scan:Lg"),
+        ("..", "scan:Li4"),
         ("é?", "scan:w6k_"),
         ("a\n", "scan:YQo"),
         ("scan:YS9i", "scan:c2NhbjpZUzlp"),

@@ -29,6 +29,7 @@ def names_up_to(length: int) -> list[str]:
         (keys.execution_list, 1, 4),
         (keys.execution_pk, 2, 3),
         (keys.open_list, 2, 3),
+        (keys.idempotency_pk, 2, 3),
         (keys.history_pk, 3, 2),
     ],
 )

@@ -269,6 +269,20 @@ def test_large_input_is_read_and_not_sent(*, over: int, inline: bool) -> None:
     assert detail.get("inputPath") == (None if inline else "/v1/executions/nightly/tasks/resize")
 
 
+@pytest.mark.parametrize("task_id", ["50%", "a/b", "a?b"])
+def test_large_input_of_a_task_that_no_path_names_is_read_with_its_id_in_the_body(task_id: str) -> None:
+    # given
+    item = {**input_item(json.dumps({"x": "y" * MAX_INPUT_BYTES})), "sk": {"S": keys.input_sk(task_id)}}
+
+    # when
+    detail = announced(replace(SCHEDULED, task_id=task_id), inputs=[item])
+
+    # then
+    assert detail["inputPath"] == "/v1/executions/nightly/tasks/read"
+    assert detail["inputBody"] == {"taskId": task_id}
+    assert "input" not in detail
+
+
 def test_every_attempt_in_a_batch_is_given_its_input() -> None:
     # given
     outside = Outside(inputs=[input_item('{"n":1}')])

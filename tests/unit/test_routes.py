@@ -36,10 +36,12 @@ def every_error() -> Iterator[type[TasklatchError]]:
 
 
 def made(error: type[TasklatchError]) -> TasklatchError:
-    if error in (errors.NotFoundError, errors.AttemptNeverOpenedError):
+    if error in (errors.NotFoundError, errors.AttemptNeverOpenedError, errors.IdNotInPathError):
         return error("task", "name")
     if error is errors.DuplicatedError:
         return errors.DuplicatedError("task", ["name"])
+    if error is errors.IdempotencyKeyReusedError:
+        return errors.IdempotencyKeyReusedError()
     return error("what is wrong")
 
 
@@ -73,10 +75,10 @@ def answer(routes: Routes, route: str, **request: Any) -> Reply:
 
 
 def test_request_is_answered_in_json_by_its_route(routes: Routes, seen: list[Call]) -> None:
-    reply = answer(routes, READ, path={"taskId": "a/b"}, body={"size": 3}, request_id="own")
+    reply = answer(routes, READ, path={"taskId": "a b#c"}, body={"size": 3}, request_id="own")
     assert (reply.status, reply.body) == (200, {"size": 3, "tenant": "default"})
     assert reply.headers["content-type"] == "application/json"
-    assert seen[0].path == {"taskId": "a/b"}
+    assert seen[0].path == {"taskId": "a b#c"}
     assert (seen[0].request_id, seen[0].receipt) == ("own", "own")
 
 
@@ -101,6 +103,7 @@ def test_request_id_is_the_callers_where_it_can_be(routes: Routes, seen: list[Ca
     [
         ({"claims": {"scope": "tasklatch/report"}}, 403),
         ({"path": {"taskId": "a\nb"}}, 422),
+        ({"path": {"taskId": "50%"}}, 422),
         ({"body": "{"}, 422),
         ({"body": {"size": "3"}}, 422),
         ({"headers": {"content-encoding": "br"}}, 415),

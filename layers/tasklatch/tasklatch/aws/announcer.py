@@ -12,6 +12,7 @@ from tasklatch.aws.live import Live
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.task_stream import AnyChange
 from tasklatch.clock import moment
+from tasklatch.domain.addressing import fits_path
 from tasklatch.domain.announcement import Change, ExecutionChange, Topic, attention_of, topic_of
 from tasklatch.domain.history import change_entry
 from tasklatch.domain.retry import decide_retry
@@ -62,13 +63,21 @@ def _task_detail(change: Change, given: str | None) -> dict[str, Any]:
         if given is None or len(given.encode()) <= MAX_INPUT_BYTES:
             detail["input"] = json.loads(given) if given is not None else {}
         else:
-            detail["inputPath"] = f"/v1/executions/{task.execution_id}/tasks/{quote(task.task_id, safe='')}"
+            detail |= _where_input_is(task)
     decision = decide_retry(task)
     if decision is not None:
         detail["willRetry"] = decision.will_retry
         detail["retryReason"] = decision.reason
         detail["notBefore"] = moment(decision.not_before) if decision.not_before is not None else None
     return {name: value for name, value in detail.items() if value is not None}
+
+
+def _where_input_is(task: Task) -> dict[str, Any]:
+    """Name the request that shows the input: a GET of a path, or a POST where the id cannot stand in one."""
+    tasks = f"/v1/executions/{task.execution_id}/tasks"
+    if fits_path(task.task_id):
+        return {"inputPath": f"{tasks}/{quote(task.task_id, safe='')}"}
+    return {"inputPath": f"{tasks}/read", "inputBody": {"taskId": task.task_id}}
 
 
 def _execution_detail(change: ExecutionChange) -> dict[str, Any]:

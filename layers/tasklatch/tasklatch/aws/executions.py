@@ -12,6 +12,7 @@ from tasklatch.aws.batch_get import get_all
 from tasklatch.aws.batch_put import put_all
 from tasklatch.aws.cursor import decode_cursor, encode_cursor, foreign_cursor
 from tasklatch.aws.execution_item import execution_item, execution_key, execution_of, group_item
+from tasklatch.aws.idempotency_keys import IdempotencyKeys
 from tasklatch.aws.insertion import insert_absent
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.pages import pages
@@ -33,6 +34,7 @@ from tasklatch.domain.execution import (
     creation_fingerprint,
     new_task,
 )
+from tasklatch.domain.idempotency import KeyedRequest
 from tasklatch.domain.latch import service_latch
 from tasklatch.domain.reference_check import check_references, has_references, possible_names
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
@@ -69,6 +71,22 @@ class Executions:
         self._payloads = Payloads(client, settings, patience)
         self._pointers = TaskPointers(client, settings, patience)
         self._workflow = Workflow(client, settings, clock, patience)
+
+    def claim_key(self, tenant: str, request: KeyedRequest | None, definitions: Sequence[TaskDefinition]) -> None:
+        """Bind the key of a request, where it has one, before anything is created; wrong tasks bind none.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the tasks do not fit together.
+        IdempotencyKeyReusedError
+            If the key came with another request before.
+        BusyError
+            If the table would not take it in time.
+        """
+        if request is not None:
+            check_definitions(definitions)
+            IdempotencyKeys(self._client, self._settings, self._clock, self._patience).claim(tenant, request)
 
     def create(
         self,

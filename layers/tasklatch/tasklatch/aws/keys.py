@@ -12,6 +12,7 @@ DEFINITION_SK: Final = "DEFINITION"
 WORKFLOW_SK: Final = "WORKFLOW"
 VERSION_PREFIX: Final = "VERSION#"
 TASK_ID_SK: Final = "TASKID"
+IDEMPOTENCY_SK: Final = "IDEMPOTENCY"
 TASK_PREFIX: Final = "TASK#"
 LISTS_INDEX: Final = "lists"
 LIST_KEY: Final = "listKey"
@@ -112,6 +113,11 @@ def version_list_sort(external_id: str, version: str) -> str:
 def task_id_pk(tenant: str, shared: str) -> str:
     """The pointer to a task from what the ids of all its attempts share."""
     return f"TASKID#{_part(tenant)}#{shared}"
+
+
+def idempotency_pk(tenant: str, key: str) -> str:
+    """What an Idempotency-Key is bound to: by its digest, as a key may hold what should not be seen."""
+    return f"IDEMPOTENCY#{_part(tenant)}#{sha256(key.encode()).hexdigest()}"
 
 
 def _digest(text: str) -> str:

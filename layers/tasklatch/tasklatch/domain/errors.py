@@ -25,6 +25,22 @@ class InvalidRequestError(TasklatchError):
         self.errors = errors or []
 
 
+class IdNotInPathError(TasklatchError):
+    """An id in a path that need not be the one that was meant: gateways decode paths in more than one way.
+
+    Parameters
+    ----------
+    parameter
+        The path's parameter.
+    body_route
+        Where the same is done with the id in the body; None where nothing is.
+    """
+
+    def __init__(self, parameter: str, value: str, body_route: str | None = None) -> None:
+        instead = f": name it in the body of {body_route}" if body_route else ""
+        super().__init__(f"{parameter} {value!r} cannot be addressed in a path{instead}")
+
+
 class PayloadTooLargeError(TasklatchError):
     """A body or an output over its bound."""
 
@@ -73,6 +89,13 @@ class AttemptNeverOpenedError(TasklatchError):
 
 class ConflictError(TasklatchError):
     """The same name was used before, for something else."""
+
+
+class IdempotencyKeyReusedError(TasklatchError):
+    """The Idempotency-Key came with another request before."""
+
+    def __init__(self) -> None:
+        super().__init__("the Idempotency-Key was used for another request: use a new one")
 
 
 class DuplicatedError(TasklatchError):

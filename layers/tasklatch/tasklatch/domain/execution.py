@@ -1,5 +1,6 @@
 """An execution, and what its tasks are made from."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from itertools import chain, islice
 from typing import Final
 
 from tasklatch.domain.errors import MAX_FAULTS, ConflictError, InvalidRequestError
+from tasklatch.domain.idempotency import canonical_json, canonical_text
 from tasklatch.domain.status import ExecutionStatus, TaskStatus, precedence_of
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, Task
 
@@ -115,6 +117,11 @@ class WorkflowRun:
     definition: str
     input: str | None = None
 
+    @property
+    def canonical(self) -> "WorkflowRun":
+        """The same for the same run, in whatever order the keys of its texts came."""
+        return WorkflowRun(self.version, canonical_json(json.loads(self.definition)), canonical_text(self.input))
+
 
 @dataclass(frozen=True)
 class TaskDefinition:
@@ -152,7 +159,7 @@ class TaskDefinition:
         """Twelve hexadecimal digits: the same for the same definition."""
         said = (
             self.task_id,
-            self.input,
+            canonical_text(self.input),
             self.depends_on,
             self.retry_policy,
             self.timeout_seconds,
@@ -195,7 +202,8 @@ def creation_fingerprint(
 ) -> str:
     """Sixteen hexadecimal digits: the same for the same request."""
     more = (group, stays_open) if group is not None or stays_open else ()
-    said = (name, metadata, [definition.fingerprint for definition in definitions], *more, *((run,) if run else ()))
+    runs = (run.canonical,) if run else ()
+    said = (name, canonical_text(metadata), [definition.fingerprint for definition in definitions], *more, *runs)
     return sha256(repr(said).encode()).hexdigest()[:16]
 
 

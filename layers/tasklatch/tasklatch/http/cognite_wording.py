@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final, NotRequired
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from tasklatch.domain.addressing import fits_path
 from tasklatch.domain.errors import DuplicatedError, NotFoundError, TasklatchError
-from tasklatch.http.names import TaskId
+from tasklatch.http.names import NewTaskId, TaskId
 from tasklatch.http.problem import Problem, Wording, told_in_a_line
 from tasklatch.http.routes import JSON, Operation
 
@@ -27,8 +28,8 @@ def _without_edges(value: str) -> str:
 
 
 def _can_stand_in_a_path(value: str) -> str:
-    if "/" in value or "?" in value:
-        raise ValueError("must not hold '/' or '?': API Gateway decodes paths before it matches them")
+    if not fits_path(value):
+        raise ValueError("must not hold any of % / \\ ? ; nor be '.' or '..': it is addressed in paths alone")
     return value
 
 
@@ -42,7 +43,7 @@ ExternalId = Annotated[TaskId, AfterValidator(_without_edges)]
 PathId = Annotated[ExternalId, AfterValidator(_can_stand_in_a_path)]
 """The name of a workflow or a version, which stand in paths."""
 
-TaskExternalId = Annotated[ExternalId, AfterValidator(_is_not_reserved)]
+TaskExternalId = Annotated[NewTaskId, AfterValidator(_without_edges), AfterValidator(_is_not_reserved)]
 Cursor = Annotated[str, Field(max_length=2048)]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from tasklatch.http.names import ExecutionId, TaskId
+from tasklatch.http.names import ExecutionId, PathParameter, TaskId
 from tasklatch.http.routes import JSON, Operation
 
 _REF: Final = "#/components/schemas/{model}"
@@ -26,15 +26,15 @@ _THEIRS: Final = {"type": "object", "properties": {"message": {"type": "string"}
 
 _PATH_TYPES: Final[Mapping[str, Any]] = {
     "executionId": ExecutionId,
-    "taskId": TaskId,
+    "taskId": PathParameter,
     "flow_execution_id": ExecutionId,
     "project": TaskId,
-    "workflowExternalId": TaskId,
-    "version": TaskId,
+    "workflowExternalId": PathParameter,
+    "version": PathParameter,
 }
 _CONTRACTS: Final = {"/forge/": "Forge", "/api/v1/projects/": "Cognite", "/api/": "SuperAI"}
 _HEADER_NOTES: Final = {
-    "Idempotency-Key": "Names this request: sent again with the same key, it returns the same execution.",
+    "Idempotency-Key": "Names this request: sent again with it, it gives the same execution; another body is refused.",
 }
 
 

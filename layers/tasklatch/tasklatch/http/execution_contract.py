@@ -17,7 +17,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, TaskDetail
 from tasklatch.http.access import Scope
 from tasklatch.http.body import payload_text
-from tasklatch.http.names import ExecutionId, TaskId
+from tasklatch.http.names import NewExecutionId, NewTaskId, TaskId
 from tasklatch.http.query_values import DECIMAL, Timestamp
 from tasklatch.http.routes import Operation
 from tasklatch.http.views import (
@@ -70,7 +70,7 @@ class TaskBody(BaseModel):
 
     model_config = _STRICT
 
-    taskId: TaskId
+    taskId: NewTaskId
     input: dict[str, Any] | None = None
     dependsOn: Annotated[list[TaskId], Field(max_length=MAX_TASKS_A_REQUEST)] | None = None
     retryPolicy: RetryPolicyBody | None = None
@@ -119,7 +119,7 @@ class TasksBody(BaseModel):
 class ExecutionBody(TasksBody):
     """An execution to create, with up to 500 tasks; more can be added."""
 
-    executionId: ExecutionId | None = None
+    executionId: NewExecutionId | None = None
     name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
     metadata: dict[str, Any] | None = None
 
@@ -162,6 +162,21 @@ class HistoryQuery(BaseModel):
     model_config = _QUERY
 
     limit: Annotated[int, Field(ge=1, le=400), DECIMAL] = 100
+    cursor: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class NamedTaskBody(BaseModel):
+    """The task to show."""
+
+    model_config = _STRICT
+
+    taskId: TaskId
+
+
+class NamedHistoryBody(NamedTaskBody):
+    """The task whose history to list, and how much of it."""
+
+    limit: Annotated[int, Field(ge=1, le=400)] = 100
     cursor: Annotated[str, Field(max_length=4096)] | None = None
 
 
@@ -298,6 +313,8 @@ def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: s
 
 _EXECUTION: Final = "/v1/executions/{executionId}"
 _TASK: Final = f"{_EXECUTION}/tasks/{{taskId}}"
+_READ_TASK: Final = f"POST {_EXECUTION}/tasks/read"
+_READ_HISTORY: Final = f"POST {_EXECUTION}/tasks/history"
 _MISSING: Final = (HTTPStatus.NOT_FOUND,)
 _CLASH: Final = (HTTPStatus.CONFLICT,)
 
@@ -352,6 +369,16 @@ GET_TASK: Final = Operation(
     scope=Scope.READ,
     answers={HTTPStatus.OK: TaskDetailView},
     problems=_MISSING,
+    body_route=_READ_TASK,
+)
+GET_NAMED_TASK: Final = Operation(
+    name="get_named_task",
+    key=_READ_TASK,
+    summary="Show a task whose id cannot stand in a path",
+    scope=Scope.READ,
+    request=NamedTaskBody,
+    answers={HTTPStatus.OK: TaskDetailView},
+    problems=_MISSING,
 )
 LIST_HISTORY: Final = Operation(
     name="list_history",
@@ -359,6 +386,16 @@ LIST_HISTORY: Final = Operation(
     summary="List every change of a task, and every report that changed nothing with its verdict",
     scope=Scope.READ,
     query=HistoryQuery,
+    answers={HTTPStatus.OK: HistoryList},
+    problems=_MISSING,
+    body_route=_READ_HISTORY,
+)
+LIST_NAMED_HISTORY: Final = Operation(
+    name="list_named_history",
+    key=_READ_HISTORY,
+    summary="List the history of a task whose id cannot stand in a path",
+    scope=Scope.READ,
+    request=NamedHistoryBody,
     answers={HTTPStatus.OK: HistoryList},
     problems=_MISSING,
 )

@@ -24,7 +24,7 @@ from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
 from tasklatch.http.access import Scope
 from tasklatch.http.body import payload_text, validated
-from tasklatch.http.names import EXECUTION_ID, UUID_PATTERN
+from tasklatch.http.names import UUID_PATTERN, can_be_new_execution_id
 from tasklatch.http.problem import Problem, Wording, told_in_a_line
 from tasklatch.http.routes import JSON, Operation
 
@@ -216,7 +216,7 @@ def execution_of_scan(scan_id: Any) -> str:
     """
     if not _is_text(scan_id):
         raise NotFoundError("execution", "that is no text")
-    if re.fullmatch(EXECUTION_ID, scan_id) and not scan_id.startswith((_ENCODED, _DIGEST)):
+    if can_be_new_execution_id(scan_id) and not scan_id.startswith((_ENCODED, _DIGEST)):
         return str(scan_id)
     raw = scan_id.encode()
     encoded = _ENCODED + base64.urlsafe_b64encode(raw).decode().rstrip("=")

@@ -2,40 +2,55 @@
 
 import re
 import uuid
-from typing import Final
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
 
 from tasklatch.domain.errors import InvalidRequestError
+from tasklatch.domain.idempotency import KeyedRequest, canonical_json
 
 _KEY: Final = re.compile(r"[\x20-\x7e]{1,255}")
 _NAMESPACE: Final = uuid.UUID("5f0f7d50-5f3c-4f57-9d06-3d6f5a7a2c11")
 
 
-def execution_id_for(tenant: str, given: str | None, key: str | None) -> str:
-    """The id of the execution that a request creates.
+def keyed_request(operation: str, headers: Mapping[str, str], body: Any) -> KeyedRequest | None:
+    """Take the ``Idempotency-Key`` of a request; None if it has none.
 
     Parameters
     ----------
-    given
-        The id that the caller chose: by it the request can be repeated as it is.
-    key
-        The ``Idempotency-Key`` header: the same key makes the same id.
+    operation
+        What the request asks for: the same body to another operation is another request.
+    body
+        The parsed JSON: how it was written down, packed and ordered makes no difference, all else does.
 
     Raises
     ------
     InvalidRequestError
         If the key is not 1 to 255 printable ASCII characters.
     """
-    if key is not None and not _KEY.fullmatch(key):
-        raise InvalidRequestError(
-            "the Idempotency-Key cannot be used",
-            [
-                {
-                    "loc": ["header", "idempotency-key"],
-                    "msg": "must be 1 to 255 printable characters",
-                    "type": "key",
-                }
-            ],
-        )
+    key = headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        fault: dict[str, object] = {
+            "loc": ["header", "idempotency-key"],
+            "msg": "must be 1 to 255 printable characters",
+            "type": "key",
+        }
+        raise InvalidRequestError("the Idempotency-Key cannot be used", [fault])
+    return KeyedRequest(key, sha256(canonical_json([operation, body]).encode()).hexdigest())
+
+
+def execution_id_for(tenant: str, given: str | None, keyed: KeyedRequest | None) -> str:
+    """The id of the execution that a request creates.
+
+    Parameters
+    ----------
+    given
+        The id that the caller chose: by it the request can be repeated as it is.
+    keyed
+        The request, where it has a key: the same key makes the same id.
+    """
     if given is not None:
         return given
-    return str(uuid.uuid4() if key is None else uuid.uuid5(_NAMESPACE, f"{tenant}\0{key}"))
+    return str(uuid.uuid4() if keyed is None else uuid.uuid5(_NAMESPACE, f"{tenant}\0{keyed.key}"))

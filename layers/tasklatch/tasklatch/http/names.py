@@ -7,7 +7,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tasklatch.domain.errors import InvalidRequestError
+from tasklatch.domain.addressing import PATH_PATTERN, UNCONFUSED_PATTERN, confusion_of, fits_path
+from tasklatch.domain.errors import IdNotInPathError, InvalidRequestError
 
 MAX_ID_BYTES: Final = 900
 """A DynamoDB sort key holds 1,024 bytes, and the id is not all of it."""
@@ -15,7 +16,10 @@ MAX_ID_BYTES: Final = 900
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 UUID_PATTERN: Final = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"
 EXECUTION_ID: Final = r"^[A-Za-z0-9._~:-]{1,128}$"
+_NEW_EXECUTION_ID: Final = r"^(?!\.{1,2}$)[A-Za-z0-9._~:-]{1,128}$"
 _LONGEST_ID: Final = 255
+_FREE_PARAMETERS: Final = frozenset({"project"})
+"""They are compared with what the token says, or ignored: nothing is looked up by them."""
 
 
 def _fault_in_id(value: str) -> str | None:
@@ -35,11 +39,26 @@ def _check_id(value: str) -> str:
     return value
 
 
+def _check_new(value: str) -> str:
+    fault = confusion_of(value)
+    if fault:
+        raise ValueError(fault)
+    return value
+
+
 TaskId = Annotated[
     str,
     Field(min_length=1, max_length=_LONGEST_ID, json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}),
     AfterValidator(_check_id),
 ]
+"""The id of a task that may be there."""
+
+NewTaskId = Annotated[TaskId, Field(json_schema_extra={"pattern": UNCONFUSED_PATTERN}), AfterValidator(_check_new)]
+"""The id of a task to create."""
+
+PathParameter = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID, json_schema_extra={"pattern": PATH_PATTERN})]
+"""An id as it can stand in a path, for the API description; `check_path_ids` is what checks it."""
+
 
 
 def _check_uuid(value: Any) -> Any:
@@ -51,14 +70,23 @@ def _check_uuid(value: Any) -> Any:
 
 Uuid = Annotated[UUID, Field(strict=False), BeforeValidator(_check_uuid)]
 ExecutionId = Annotated[str, Field(pattern=EXECUTION_ID)]
+NewExecutionId = Annotated[
+    str, Field(pattern=EXECUTION_ID, json_schema_extra={"pattern": _NEW_EXECUTION_ID}), AfterValidator(_check_new)
+]
 
 _WRITTEN_UUID: Final = re.compile(UUID_PATTERN)
 _PATH_EXECUTION_ID: Final = re.compile(EXECUTION_ID)
+_CREATABLE_EXECUTION_ID: Final = re.compile(_NEW_EXECUTION_ID)
 
 
 def can_be_task_id(value: str) -> bool:
     """Whether there can be a task of this name."""
     return _fault_in_id(value) is None
+
+
+def can_be_new_execution_id(value: str) -> bool:
+    """Whether an execution of this id can be created."""
+    return _CREATABLE_EXECUTION_ID.fullmatch(value) is not None
 
 
 def to_thousandths(value: float | None) -> float | None:
@@ -67,13 +95,20 @@ def to_thousandths(value: float | None) -> float | None:
     return None if value is None else round(value, 3) + 0.0
 
 
-def check_path_ids(ids: Mapping[str, str]) -> None:
+def check_path_ids(ids: Mapping[str, str], body_route: str | None = None) -> None:
     """Check the ids that stand in a path.
+
+    Parameters
+    ----------
+    body_route
+        Where the same is done with the id in the body.
 
     Raises
     ------
     InvalidRequestError
         If one of them can be no id.
+    IdNotInPathError
+        If one of them may be another by the time that it is read from a path.
     """
     for name, value in ids.items():
         if name == "executionId":
@@ -83,3 +118,5 @@ def check_path_ids(ids: Mapping[str, str]) -> None:
         if fault:
             error: dict[str, object] = {"loc": ["path", name], "msg": fault, "type": "invalid_id"}
             raise InvalidRequestError(f"the path's {name} can be no id", [error])
+        if name not in _FREE_PARAMETERS and name != "executionId" and not fits_path(value):
+            raise IdNotInPathError(name, value, body_route)

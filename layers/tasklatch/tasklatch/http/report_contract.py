@@ -115,6 +115,12 @@ class HeartbeatBody(_Attempt):
     progress: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
 
 
+class NamedHeartbeatBody(HeartbeatBody):
+    """A sign that an attempt at the named task is alive."""
+
+    taskId: TaskId
+
+
 class ReportAnswer(TypedDict):
     """The verdict on a report, the task after it and, after a failure, the decision on its retry."""
 
@@ -190,7 +196,10 @@ def batched_answer(
     return answer
 
 
-_TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
+_EXECUTION: Final = "/v1/executions/{executionId}"
+_TASK: Final = f"{_EXECUTION}/tasks/{{taskId}}"
+_STATUSES: Final = f"POST {_EXECUTION}/statuses"
+_HEARTBEATS: Final = f"POST {_EXECUTION}/heartbeats"
 _PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 REPORT_STATUS: Final = Operation(
@@ -201,10 +210,11 @@ REPORT_STATUS: Final = Operation(
     request=ReportBody,
     answers={HTTPStatus.OK: ReportAnswer},
     problems=_PROBLEMS,
+    body_route=_STATUSES,
 )
 REPORT_STATUSES: Final = Operation(
     name="report_statuses",
-    key="POST /v1/executions/{executionId}/statuses",
+    key=_STATUSES,
     summary="Report on up to 100 attempts, in order; each gets an answer of its own",
     scope=Scope.REPORT,
     request=BatchBody,
@@ -216,6 +226,16 @@ SEND_HEARTBEAT: Final = Operation(
     summary="Say that an attempt is alive, and learn whether to go on",
     scope=Scope.REPORT,
     request=HeartbeatBody,
+    answers={HTTPStatus.OK: HeartbeatAnswer},
+    problems=_PROBLEMS,
+    body_route=_HEARTBEATS,
+)
+SEND_NAMED_HEARTBEAT: Final = Operation(
+    name="send_named_heartbeat",
+    key=_HEARTBEATS,
+    summary="Say that an attempt is alive, for a task whose id cannot stand in a path",
+    scope=Scope.REPORT,
+    request=NamedHeartbeatBody,
     answers={HTTPStatus.OK: HeartbeatAnswer},
     problems=_PROBLEMS,
 )

@@ -130,6 +130,8 @@ class Operation:
         How the contract tells what went wrong.
     repeatable
         Query parameters that may come more than once.
+    body_route
+        The operation that does the same with the task's id in the body, for ids that cannot stand in a path.
     tenant_parameter
         The path's parameter that names the tenant as well, for contracts whose paths do: it must be the token's.
     """
@@ -145,6 +147,7 @@ class Operation:
     headers: tuple[str, ...] = ()
     wording: Wording = PROBLEM_DETAILS
     repeatable: frozenset[str] = frozenset()
+    body_route: str | None = None
     tenant_parameter: str | None = None
 
 
@@ -221,7 +224,7 @@ class Routes:
         tenant_claim = settings().tenant_claim
         tenant = tenant_of(event, operation.scope, tenant_claim) if operation.scope else ""
         path: Mapping[str, str] = event.get("pathParameters") or {}
-        check_path_ids(path)
+        check_path_ids(path, operation.body_route)
         if operation.query is not None:
             _check_once(event.get("rawQueryString", ""), operation.repeatable)
         if operation.tenant_parameter and tenant_claim and path[operation.tenant_parameter] != tenant:

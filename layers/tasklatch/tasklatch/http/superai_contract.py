@@ -21,7 +21,7 @@ from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task, TaskDetail
 from tasklatch.http.access import Scope
-from tasklatch.http.names import TaskId, Uuid
+from tasklatch.http.names import NewTaskId, Uuid
 from tasklatch.http.problem import Fault, Problem, Wording
 from tasklatch.http.query_values import DECIMAL, QueryBool, Timestamp
 from tasklatch.http.routes import JSON, Operation
@@ -80,7 +80,7 @@ class FlowExecutionCreate(BaseModel):
     flow_id: Uuid
     input: dict[str, Any]
     input_task_name: str | None = None
-    task_names: Annotated[list[TaskId], Field(max_length=MAX_TASKS_A_REQUEST)] = []
+    task_names: Annotated[list[NewTaskId], Field(max_length=MAX_TASKS_A_REQUEST)] = []
 
     def definitions(self) -> list[TaskDefinition]:
         """The definitions that the domain knows. The platform's workers themselves decide on another try."""
