@@ -80,7 +80,8 @@ def comparison_table(figures: Sequence[Figure]) -> Table:
     for column in ("A report", *names):
         table.add_column(column)
     cells = {(one.unit, one.name): one.text or _number(one.value) for one in figures}
-    for unit in dict.fromkeys(one.unit for one in figures):
+    # Sequences last: they take several lines
+    for unit in dict.fromkeys(one.unit for one in sorted(figures, key=lambda one: one.text is not None)):
         table.add_row(unit, *(cells.get((unit, name), "") for name in names))
     return table
 

@@ -33,9 +33,9 @@ GUARDED: Final = "powertools_guarded"
 IDEMPOTENT: Final = "powertools_idempotent"
 HANDLERS: Final[Mapping[str, str]] = {
     SERVICE: "Tasklatch",
-    PLAIN: "Powertools: resolver, validation",
-    GUARDED: "the same, one condition, log line, metric",
-    IDEMPOTENT: "the plain one with Idempotency",
+    PLAIN: "Powertools",
+    GUARDED: "Powertools, condition, log, metric",
+    IDEMPOTENT: "Powertools, Idempotency",
 }
 """Folders of handlers, and what the table calls them."""
 
