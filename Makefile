@@ -91,6 +91,13 @@ test: $(READY) $(SCANNER_READY) ## every test (PYTEST_ARGS="-k name" for some)
 unit: $(READY) ## the tests that need nothing but Python, in well under a minute
 	@$(RUN) $(BIN)/python -m pytest -q -n auto --maxprocesses 4 tests/unit $(PYTEST_ARGS)
 
+# Without the tests against the local cloud: their functions run in the emulator's processes
+.PHONY: coverage
+coverage: $(READY) ## which lines the tests in one process reach; a table, and HTML in .local/coverage-html
+	@mkdir -p .local
+	@$(RUN) $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --cov --cov-report=term --cov-report=html:.local/coverage-html \
+		tests/unit tests/integration $(PYTEST_ARGS)
+
 .PHONY: prove
 prove: $(READY) ## the promises under every order, fault and kill, for longer than `make test` does it
 	@outcome=0; for part in "-n auto --maxprocesses 4 tests/proof" "tests/e2e/test_killing.py"; do \

@@ -169,7 +169,7 @@ def _parameters(cloud: Cloud) -> dict[str, str]:
 
 
 def _attach_workers_queue(stack: Stack, bus: str) -> str:
-    """Give workers a queue: whatever is scheduled is put into it by a rule, as the README shows for AWS."""
+    """Give workers a queue: whatever is scheduled is put into it by a rule, as docs/workers.md shows for AWS."""
     sqs, events = stack.aws("sqs"), stack.aws("events")
     url: str = sqs.create_queue(QueueName=WORK_QUEUE, Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

@@ -17,12 +17,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import alternatives
 from tests.benchmarks.measure import Figure
 from tests.conftest import ENVIRONMENT
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULT: Final = ROOT / ".local" / "bench.json"
-BENCHMARKS: Final = ("report_overhead", "batch_time", "cold_start", "cost", "scale")
+BENCHMARKS: Final = ("report_overhead", "alternatives", "batch_time", "cold_start", "cost", "scale")
 # Benchmarks whose figures are counts, many for each case
 COUNTED: Final = ("cost", "scale")
 _LONGEST_SECONDS: Final = 240
@@ -69,6 +70,19 @@ def counts_table(figures: Sequence[Figure]) -> Table:
         table.add_column(unit, justify="right")
     for case in dict.fromkeys(one.name for one in figures):
         table.add_row(case, *(_number(one.value) for one in figures if one.name == case))
+    return table
+
+
+def comparison_table(figures: Sequence[Figure]) -> Table:
+    """The alternatives side by side: a line for each figure, a column for each handler."""
+    names = list(dict.fromkeys(one.name for one in figures))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
+    for column in ("A report", *names):
+        table.add_column(column)
+    cells = {(one.unit, one.name): one.text or _number(one.value) for one in figures}
+    # Sequences last: they take several lines
+    for unit in dict.fromkeys(one.unit for one in sorted(figures, key=lambda one: one.text is not None)):
+        table.add_row(unit, *(cells.get((unit, name), "") for name in names))
     return table
 
 
@@ -130,8 +144,11 @@ if __name__ == "__main__":
     )
     output = Console(width=160)
     counted = [one for one in measured if one.benchmark in COUNTED and one.unit != "x"]
-    if others := [one for one in measured if one not in counted]:
+    compared = [one for one in measured if one.benchmark == alternatives.NAME and one.unit != "x"]
+    if others := [one for one in measured if one not in counted and one not in compared]:
         output.print(table_of(others))
+    if compared:
+        output.print(comparison_table(compared))
     if counted:
         output.print(counts_table(counted))
     output.print(

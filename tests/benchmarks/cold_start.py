@@ -1,4 +1,4 @@
-"""Cold starts in Lambda's own runtime protocol: every function, and one that only makes a boto3 client.
+"""Cold starts in Lambda's own runtime protocol: every function, a bare boto3 client, the alternatives.
 
 Each start is a fresh process under the runtime interface emulator, which sees the built, byte-compiled layer, its own
 folder and Python's standard library. The init ends when the handler has been imported; up to the first answer, a
@@ -22,11 +22,11 @@ from local.stack import ROOT, Home
 from tasklatch.aws import keys, latch_expression
 from tasklatch.aws.batch_put import put_all
 from tasklatch.domain.latch import latch_of
+from tests.benchmarks import alternatives
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, figure, ratio, use_endpoint, write_figures
-from tests.benchmarks.metered_service import STATUS_ROUTE
 from tests.conftest import ENVIRONMENT
-from tests.factories import NOW, a_report, a_task, api_event, fresh_name, stored_item
+from tests.factories import NOW, a_report, a_task, fresh_name, stored_item
 from tests.integration.emulators import patient
 
 NAME: Final = "cold start"
@@ -54,17 +54,19 @@ def figures() -> list[Figure]:
     build(home)
     others = sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py"))
     others.remove(REPORTING)
-    starts: dict[str, list[_Start]] = {name: [] for name in (BARE, REPORTING, *others)}
+    starts: dict[str, list[_Start]] = {name: [] for name in (BARE, *alternatives.HANDLERS, *others)}
     with tempfile.TemporaryDirectory() as folder, running(service_ms=5) as url:
         use_endpoint(url)
         client = boto3.client("dynamodb")
         environment = ENVIRONMENT | {"AWS_ENDPOINT_URL": url, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024"}
         packages = _packages_with_boto3(Path(folder), home)
         for number in range(_ROUNDS):
-            starts[BARE].append(_start(_bare_client(Path(folder)), _update(_fresh_task(client)), environment, packages))
-            starts[REPORTING].append(
-                _start(ROOT / "functions" / REPORTING, _report(_fresh_task(client)), environment, packages[:1])
-            )
+            starts[BARE].append(_start(_alone(Path(folder), BARE), _update(_fresh_task(client)), environment, packages))
+            for name in alternatives.HANDLERS:
+                own = name == REPORTING
+                handler = ROOT / "functions" / name if own else _alone(Path(folder), name)
+                event = alternatives.report_event(_fresh_task(client), "COMPLETED")
+                starts[name].append(_start(handler, event, environment, packages[:1] if own else packages))
             for name in others if number < _ROUNDS_OF_OTHERS else ():
                 nothing = environment | _NO_TIME_FOR_CALLS
                 starts[name].append(_start(ROOT / "functions" / name, {"Records": []}, nothing, packages[:1]))
@@ -73,7 +75,7 @@ def figures() -> list[Figure]:
 
 def _figures_of(starts: Mapping[str, list[_Start]], others: list[str]) -> list[Figure]:
     init = {name: [one.init for one in taken] for name, taken in starts.items()}
-    answered = {name: [one.first_answer for one in starts[name]] for name in (BARE, REPORTING)}
+    answered = {name: [one.first_answer for one in starts[name]] for name in (BARE, *alternatives.HANDLERS)}
     return [
         figure(NAME, "init of a handler that only makes a boto3 client", init[BARE], "ms"),
         figure(NAME, f"init of {REPORTING}", init[REPORTING], "ms"),
@@ -83,12 +85,23 @@ def _figures_of(starts: Mapping[str, list[_Start]], others: list[str]) -> list[F
             ratio(NAME, f"init of {name} / of the bare handler", init[name], init[BARE][: len(init[name])], OTHERS_GOAL)
             for name in others
         ),
+        *(
+            figure(alternatives.NAME, title, answered[name], "cold: first answer ms")
+            for name, title in alternatives.HANDLERS.items()
+        ),
+        *(
+            ratio(NAME, f"first report answered: {REPORTING} / {title}", answered[REPORTING], answered[name])
+            for name, title in alternatives.HANDLERS.items()
+            if name != REPORTING
+        ),
     ]
 
 
 def _start(folder: Path, event: Any, environment: Mapping[str, str], packages: list[Path]) -> _Start:
     done: Invocation = invoke_handler(folder, event, environment, packages)
-    if folder.name in (BARE, REPORTING) and "errorType" in done.answer | json.loads(done.answer.get("body", "{}")):
+    if folder.name in (BARE, *alternatives.HANDLERS) and "errorType" in done.answer | json.loads(
+        done.answer.get("body", "{}")
+    ):
         raise RuntimeError(f"{folder.name} answered {done.answer}: {done.log}")
     return _Start(done.init_ms, done.init_ms + done.invoke_ms)
 
@@ -103,12 +116,12 @@ def _packages_with_boto3(folder: Path, home: Home) -> list[Path]:
     return [home.layer / "python", beside]
 
 
-def _bare_client(folder: Path) -> Path:
-    """The bare handler's folder, alone in another: Lambda would see nothing of this project either."""
-    copied = folder / BARE
+def _alone(folder: Path, name: str) -> Path:
+    """A handler's folder, alone in another: Lambda would see nothing of this project either."""
+    copied = folder / name
     if not copied.exists():
         copied.mkdir()
-        (copied / "handler.py").write_bytes((Path(__file__).parent / BARE / "handler.py").read_bytes())
+        (copied / "handler.py").write_bytes((Path(__file__).parent / name / "handler.py").read_bytes())
     return copied
 
 
@@ -121,11 +134,6 @@ def _fresh_task(client: Any) -> str:
 def _update(task_id: str) -> dict[str, Any]:
     latch = latch_of(a_report(task_id=task_id, attempt=1), now=NOW, receipt="0" * 32)
     return latch_expression.update_item(latch, "ledger", keys.execution_pk("default", "nightly"), NOW // 1000)
-
-
-def _report(task_id: str) -> dict[str, Any]:
-    path = {"executionId": "nightly", "taskId": task_id}
-    return api_event(STATUS_ROUTE, path=path, body={"status": "COMPLETED", "attempt": 1})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """A DynamoDB for measuring against: a process of its own that keeps items in memory and takes a fixed time a call.
 
-It is no emulator. It knows the few calls that taking a report makes, in the words in which this service writes them,
-and refuses all others. It evaluates conditions and updates, so what is measured is the real path with real verdicts;
-but nothing in it throttles, contends or varies. Every call is answered `service_ms` after it has arrived, whatever it
-costs here, and any number of calls are served side by side, as DynamoDB serves them.
+It is no emulator. It has the few operations that taking a report needs, and refuses all others. It evaluates conditions
+and updates, so what is measured is the real path with real verdicts; but nothing in it throttles, contends or varies.
+Every call is answered `service_ms` after it has arrived, whatever it costs here, and any number of calls are served
+side by side, as DynamoDB serves them.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from tests.proof import expressions
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 HOST: Final = "127.0.0.1"
 
@@ -31,8 +33,6 @@ _COMPARE: Final[Mapping[str, Callable[[int, int], bool]]] = {
     "<": operator.lt,
     ">=": operator.ge,
 }
-_SET: Final = re.compile(r"(#\w+) = (:\w+)")
-_CONDITION: Final = re.compile(r"(#\w+) (=|<|>=) (:\w+)")
 _STATEMENT: Final = re.compile(
     r'UPDATE "\w+" SET "version" = "version" \+ 1(?P<sets>(?: SET "\w+" = \?)*)(?P<removes>(?: REMOVE "\w+")*)'
     r' WHERE "pk" = \? AND "sk" = \?(?P<conditions>(?: AND "\w+" (?:=|<|>=) \?)*) RETURNING ALL NEW \*'
@@ -46,7 +46,7 @@ class RefusedError(Exception):
 
 
 class Write(NamedTuple):
-    """A conditional update, whichever language it came in."""
+    """A conditional update in PartiQL."""
 
     sets: Mapping[str, Any]
     removes: tuple[str, ...]
@@ -62,20 +62,6 @@ class _Form(NamedTuple):
 
 
 @cache
-def _expression(update: str, condition: str) -> _Form:
-    sets, _, removes = update.removeprefix("SET ").partition(" REMOVE ")
-    first, *others = sets.split(", ")
-    terms = condition.split(" AND ")
-    if first != "#version = #version + :one" or terms[0] != "attribute_exists(#pk)":
-        raise RefusedError(f"{update} / {condition}")
-    return _Form(
-        tuple(_matched(_SET, one) for one in others),
-        tuple(removes.split(", ")) if removes else (),
-        tuple(_matched(_CONDITION, one) for one in terms[1:]),
-    )
-
-
-@cache
 def _statement(text: str) -> _Form:
     found = _STATEMENT.fullmatch(text)
     if found is None:
@@ -85,13 +71,6 @@ def _statement(text: str) -> _Form:
         tuple(_NAME.findall(found["removes"])),
         tuple((name, comparison, "") for name, comparison in _STATED.findall(found["conditions"])),
     )
-
-
-def _matched(form: re.Pattern[str], text: str) -> tuple[Any, ...]:
-    found = form.fullmatch(text)
-    if found is None:
-        raise RefusedError(text)
-    return found.groups()
 
 
 class Store:
@@ -112,12 +91,14 @@ class Store:
             "BatchExecuteStatement": self._execute,
             "BatchGetItem": self._get_batch,
             "BatchWriteItem": self._put_batch,
+            "DeleteItem": self._delete,
             "GetItem": self._get,
+            "PutItem": self._put,
             "UpdateItem": self._update,
         }
         try:
             return answers[operation](request)
-        except (KeyError, RefusedError) as error:
+        except (KeyError, ValueError, RefusedError) as error:
             return 400, {"__type": "com.amazon.coral.validate#ValidationException", "message": f"no such call: {error}"}
 
     def _get(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -136,21 +117,26 @@ class Store:
             self._items[_key(item)] = item
         return 200, {"UnprocessedItems": {}}
 
+    def _delete(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self._items.pop(_key(request["Key"]), None)
+        return 200, {}
+
+    def _put(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        key = _key(request["Item"])
+        old = self._items.get(key)
+        if not _condition_holds(request, old or {}):
+            return _condition_failed(request, old)
+        self._items[key] = request["Item"]
+        return 200, {}
+
     def _update(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        names, values = request["ExpressionAttributeNames"], request["ExpressionAttributeValues"]
-        form = _expression(request["UpdateExpression"], request["ConditionExpression"])
-        let_through, item = self._write(
-            _key(request["Key"]),
-            Write(
-                {names[name]: values[value] for name, value in form.sets},
-                tuple(names[name] for name in form.removes),
-                tuple((names[name], comparison, values[value]) for name, comparison, value in form.conditions),
-            ),
-        )
-        if let_through:
-            return 200, {"Attributes": item}
-        refusal = {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}
-        return 400, refusal | ({} if item is None else {"Item": item}) | {"message": "The conditional request failed"}
+        key = _key(request["Key"])
+        old = self._items.get(key)
+        if not _condition_holds(request, old or {}):
+            return _condition_failed(request, old)
+        new = expressions.update(request["UpdateExpression"]).apply(old or request["Key"], _bindings(request))
+        self._items[key] = new
+        return 200, {"Attributes": new} if request.get("ReturnValues") == "ALL_NEW" else {}
 
     def _execute(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         responses = []
@@ -177,6 +163,22 @@ class Store:
         new = kept | dict(write.sets) | {"version": {"N": str(int(old["version"]["N"]) + 1)}}
         self._items[key] = new
         return True, new
+
+
+def _bindings(request: Mapping[str, Any]) -> expressions.Bindings:
+    return expressions.Bindings(request["ExpressionAttributeNames"], request["ExpressionAttributeValues"])
+
+
+def _condition_holds(request: Mapping[str, Any], old: Item) -> bool:
+    text = request.get("ConditionExpression")
+    return text is None or expressions.condition(text)(old, _bindings(request))
+
+
+def _condition_failed(request: Mapping[str, Any], old: Item | None) -> tuple[int, dict[str, Any]]:
+    error: dict[str, Any] = {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}
+    if old is not None and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD":
+        error["Item"] = old
+    return 400, error | {"message": "The conditional request failed"}
 
 
 def _key(item: Mapping[str, Any]) -> Key:

@@ -28,6 +28,8 @@ class Figure:
         First and third quartile; None for what is counted.
     goal
         The most that it may be; None where it only informs.
+    text
+        Shown in place of the value, where a number alone says too little.
     """
 
     benchmark: str
@@ -36,6 +38,7 @@ class Figure:
     unit: str
     spread: tuple[float, float] | None = None
     goal: float | None = None
+    text: str | None = None
 
     @property
     def met(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tasklatch.aws import keys
+from tests.benchmarks import alternatives
 from tests.benchmarks.__main__ import missed
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure
@@ -73,6 +74,48 @@ def test_the_stand_in_gives_the_verdicts_of_an_emulator(
     # then
     assert found == outcomes(load, statements_table)
     assert {verdict for _, verdict, _ in found[: len(REPORTS)]} == {"applied", "duplicate", "ignored_after_success"}
+
+
+def test_what_the_service_keeps_right_the_alternatives_get_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    with running(service_ms=0) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        bench = alternatives.Bench(url)
+
+        # when
+        wrong_steps = {
+            folder: [figure.value for figure in bench.endings(folder, title)]
+            for folder, title in alternatives.HANDLERS.items()
+        }
+
+    # then
+    assert wrong_steps == {
+        alternatives.SERVICE: [0, 0],
+        alternatives.PLAIN: [1, 2],
+        alternatives.GUARDED: [0, 1],
+        alternatives.IDEMPOTENT: [2, 1],
+    }
+
+
+def test_a_report_is_one_call_and_idempotency_is_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    with running(service_ms=0) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        bench = alternatives.Bench(url)
+
+        # when
+        calls = {
+            folder: next(figure.value for figure in bench.traffic(folder, title) if figure.unit == "calls")
+            for folder, title in alternatives.HANDLERS.items()
+        }
+
+    # then
+    assert calls == {
+        alternatives.SERVICE: 1,
+        alternatives.PLAIN: 1,
+        alternatives.GUARDED: 1,
+        alternatives.IDEMPOTENT: 3,
+    }
 
 
 def test_a_goal_that_is_not_met_is_named() -> None:
