@@ -142,7 +142,7 @@ NUMBERS: Final = {
     "integers": "[0, 9007199254740993, -170141183460469231731687303715884105728, 123456789012345678901234567890]",
     "decimals": "[0.1, 1.0, -0.0, 3.141592653589793, 1e100, 5e-324, 1.7976931348623157e308, 123456789.123]",
 }
-SAME: Final = '[1e2, 1E+2, 100.00, 0.10000000000000001, -0]'
+SAME: Final = "[1e2, 1E+2, 100.00, 0.10000000000000001, -0]"
 """What comes back in other words: the same doubles."""
 
 
@@ -275,7 +275,10 @@ def test_watcher_whom_an_unforeseen_error_keeps_out_is_told_a_status(monkeypatch
     # given
     module = load_handler("live_connection")
     monkeypatch.setattr(module, "dynamodb", failing(KeyError("x")))
-    event = {"requestContext": {"routeKey": "$connect", "connectionId": "c"}, "queryStringParameters": {"ticket": "t" * 43}}
+    event = {
+        "requestContext": {"routeKey": "$connect", "connectionId": "c"},
+        "queryStringParameters": {"ticket": "t" * 43},
+    }
 
     # then
     assert module.handler(event, Context()) == {"statusCode": 500}

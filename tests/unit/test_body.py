@@ -108,8 +108,6 @@ json_values = st.recursive(
 )
 
 
-
-
 @given(st.binary(max_size=200))
 def test_any_bytes_are_json_or_refused(data: bytes) -> None:
     try:

@@ -118,7 +118,8 @@ def test_text_that_is_not_utf_8_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b" ", b"01", b"-", b"+1", b".5", b"1.", b"0x1", b"{}{}", b"[1,]", b'{"a":1,}', b"[1 2]", b"'a'", b"{a:1}"]
+    "data",
+    [b"", b" ", b"01", b"-", b"+1", b".5", b"1.", b"0x1", b"{}{}", b"[1,]", b'{"a":1,}', b"[1 2]", b"'a'", b"{a:1}"],
 )
 def test_what_is_almost_json_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidJsonError):

@@ -225,7 +225,9 @@ def test_message_that_another_try_may_serve_comes_again_without_its_neighbours(e
         served.append(text)
 
     # when
-    answer = take_each([{"messageId": text, "body": text} for text in ("first", "bad", "last")], take, dead_letters(queue))
+    answer = take_each(
+        [{"messageId": text, "body": text} for text in ("first", "bad", "last")], take, dead_letters(queue)
+    )
 
     # then
     assert served == ["first", "last"]
@@ -233,7 +235,14 @@ def test_message_that_another_try_may_serve_comes_again_without_its_neighbours(e
     assert not queue.calls
 
 
-POISON: Final = (KeyError("x"), ValueError("\0ä\n"), TypeError(), AttributeError(), RecursionError("deep"), MemoryError())
+POISON: Final = (
+    KeyError("x"),
+    ValueError("\0ä\n"),
+    TypeError(),
+    AttributeError(),
+    RecursionError("deep"),
+    MemoryError(),
+)
 
 
 def serve_poison(queue: FakeClient, error: Exception) -> Any:
@@ -243,7 +252,9 @@ def serve_poison(queue: FakeClient, error: Exception) -> Any:
         if text == "bad":
             raise error
 
-    return take_each([{"messageId": text, "body": text} for text in ("first", "bad", "last")], take, dead_letters(queue))
+    return take_each(
+        [{"messageId": text, "body": text} for text in ("first", "bad", "last")], take, dead_letters(queue)
+    )
 
 
 @pytest.mark.parametrize("error", POISON, ids=[type(error).__name__ for error in POISON])

@@ -1,7 +1,5 @@
 """How tasks hang together: what ends an execution, what may be retried, and what inputs refer to."""
 
-from typing import Any
-
 import pytest
 
 from tasklatch.domain.failure import FailureReason

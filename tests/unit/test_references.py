@@ -119,7 +119,7 @@ def test_reference_names_any_task(name: str) -> None:
     assert check_references([definition], {name}) == {"t": ()}
 
 
-names = st.text(st.sampled_from("ab.{}$[0]\"\\ é") | st.characters(exclude_categories=["C"]), min_size=1, max_size=255)
+names = st.text(st.sampled_from('ab.{}$[0]"\\ é') | st.characters(exclude_categories=["C"]), min_size=1, max_size=255)
 
 
 @given(names.filter(can_be_task_id), st.sampled_from(["input", "output"]))
@@ -207,7 +207,9 @@ def test_faults_are_bounded() -> None:
     assert len(faults(*pairs)) == 20
 
 
-@pytest.mark.parametrize("text", ["${" * 50_000, "${x.output" * 10_000, "${" + ".output" * 14_000, "${.output.output}" * 6_000])
+@pytest.mark.parametrize(
+    "text", ["${" * 50_000, "${x.output" * 10_000, "${" + ".output" * 14_000, "${.output.output}" * 6_000]
+)
 def test_texts_that_look_like_references_cost_little(text: str) -> None:
     begun = time.process_time()
     definition = task("c", "x", refers_to=text)

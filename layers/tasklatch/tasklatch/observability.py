@@ -52,7 +52,5 @@ def report_unhandled(**fields: object) -> None:
     """Log the error that is being handled, with its traceback, and count it: all functions' together, for one alarm."""
     logger().exception("unhandled error", extra=fields)
     # The function itself ends well, with an answer, so Lambda's own count of errors does not know of it.
-    with single_metric(
-        name=UNHANDLED_METRIC, unit=MetricUnit.Count, value=1, default_dimensions={"service": "api"}
-    ):
+    with single_metric(name=UNHANDLED_METRIC, unit=MetricUnit.Count, value=1, default_dimensions={"service": "api"}):
         pass

@@ -131,7 +131,9 @@ class BusyError(TasklatchError):
 class UnexpectedError(TasklatchError):
     """An error that nothing here foresees: a bug, or a service that refuses what it should take."""
 
-    def __init__(self, detail: str = "an error that the service does not expect; its log has it by this request id") -> None:
+    def __init__(
+        self, detail: str = "an error that the service does not expect; its log has it by this request id"
+    ) -> None:
         super().__init__(detail)
 
 

@@ -254,7 +254,11 @@ def _check_once(query: str, repeatable: frozenset[str]) -> None:
     names = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in repeatable]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        fault: dict[str, object] = {"loc": ["query", twice[:255]], "msg": "given more than once", "type": "repeated_key"}
+        fault: dict[str, object] = {
+            "loc": ["query", twice[:255]],
+            "msg": "given more than once",
+            "type": "repeated_key",
+        }
         raise InvalidRequestError("the query does not fit the API description", [fault])
 
 
