@@ -22,6 +22,9 @@ from ministack.app import main
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway, dynamodb, lambda_svc
 
+from local.emulator_alarms import store_metric_math_alarms
+from local.emulator_http_apis import import_http_apis
+
 _STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
 
 # The place of the request's headers among the arguments of the function that calls a Lambda.
@@ -200,5 +203,7 @@ if __name__ == "__main__":
     announce_partiql_writes()
     keep_streams()
     keep_encoded_bodies()
+    import_http_apis()
+    store_metric_math_alarms()
     authorize_as_iam_does()
     main()
