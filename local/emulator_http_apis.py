@@ -1,8 +1,8 @@
 """Lets the emulator import an HTTP API from its OpenAPI definition, as API Gateway does.
 
-SAM writes the routes of an HTTP API into the `Body` of its resource. ministack 1.5 ignores a body: the API that it makes
-has neither routes nor an authorizer, and answers 404 to everything. Here the body is imported. What is understood of OpenAPI
-is what SAM makes of this project's template; the rest is refused rather than left out.
+SAM writes the routes of an HTTP API into the `Body` of its resource. ministack 1.5 ignores a body: its API
+has neither routes nor an authorizer, and answers 404 to everything. Here the body is imported. What is understood of
+OpenAPI is what SAM makes of this project's template; the rest is refused rather than left out.
 """
 
 from collections.abc import Callable, Mapping
