@@ -29,6 +29,8 @@ from ministack.app import main
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway, dynamodb, lambda_svc
 
+from local.emulator_alarms import store_metric_math_alarms
+from local.emulator_http_apis import import_http_apis
 from local.emulator_layers import share_unpacked_layers
 from local.emulator_processes import bound_queue_processes
 from local.emulator_queues import keep_queues_on_any_port
@@ -276,9 +278,11 @@ if __name__ == "__main__":
     keep_streams()
     redeliver_reported_records()
     keep_encoded_bodies()
-    keep_queues_on_any_port()
-    share_unpacked_layers()
     bound_queue_processes()
+    import_http_apis()
     read_paths_as_api_gateway_does()
+    share_unpacked_layers()
+    store_metric_math_alarms()
+keep_queues_on_any_port()
     authorize_as_iam_does()
     main()

@@ -31,7 +31,7 @@ from tests.conftest import ENVIRONMENT
 from tests.factories import Context, Reply, api_event, call_api
 from tests.integration.emulators import Table, intercepted, running_ministack
 from tests.reactions import Clock, World, refusal
-from tests.template.template import compact, functions, listed, resources, target, transformed
+from tests.template.template import HTTP_API, compact, functions, listed, resources, target, transformed
 from tests.template.test_permissions import lambdas_own
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ DEPLOYED: Final = {
     "AWS::DynamoDB::Table",
     "AWS::Events::EventBus",
     "AWS::IAM::Role",
+    "AWS::Logs::LogGroup",
     "AWS::SQS::Queue",
     "AWS::Scheduler::ScheduleGroup",
 }
@@ -183,7 +184,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     chosen = {
         name: resource
         for name, resource in whole["Resources"].items()
-        if resource["Type"] in DEPLOYED and "Condition" not in resource
+        if resource["Type"] in DEPLOYED and "Condition" not in resource and name != HTTP_API
     }
     template = {name: whole[name] for name in ("Parameters", "Conditions")} | {"Resources": chosen}
     with running_ministack(tmp_path_factory.mktemp("iam"), enforce_iam=True) as url:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +18,22 @@ from samtranslator.translator.translator import Translator
 ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGED: Final = {"CodeUri": "s3://bucket/code", "ContentUri": "s3://bucket/layer"}
 
+HTTP_API: Final = "ServerlessHttpApi"
+"""What SAM calls the API that it makes of the functions' `HttpApi` events."""
+
+_FUNCTION_IN_URI: Final = re.compile(r"functions/\$\{(\w+)\.Arn\}/invocations$")
+
 Resource = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the HTTP API: the function behind it, the authorizer (None where it is open) and the scopes."""
+
+    function: str
+    authorizer: str | None
+    scopes: tuple[str, ...]
+    integration: Resource
 
 
 @cache
@@ -39,6 +56,29 @@ def resources(kind: str) -> dict[str, Resource]:
         for name, resource in transformed()["Resources"].items()
         if resource["Type"] == kind
     }
+
+
+def http_api_definition() -> dict[str, Any]:
+    """Return the OpenAPI definition from which API Gateway makes the HTTP API."""
+    definition: dict[str, Any] = resources("AWS::ApiGatewayV2::Api")[HTTP_API]["Body"]
+    return definition
+
+
+def http_routes() -> dict[str, Route]:
+    """Return the routes of the HTTP API by their keys, such as `GET /v1/health`."""
+    return {
+        f"{method.upper()} {path}": _route(operation)
+        for path, operations in http_api_definition()["paths"].items()
+        for method, operation in operations.items()
+    }
+
+
+def _route(operation: Resource) -> Route:
+    integration = operation["x-amazon-apigateway-integration"]
+    function = _FUNCTION_IN_URI.search(integration["uri"]["Fn::Sub"])
+    assert function is not None
+    [(authorizer, scopes)] = [pair for requirement in operation["security"] for pair in requirement.items()]
+    return Route(function[1], None if authorizer == "NONE" else authorizer, tuple(scopes), integration)
 
 
 def functions() -> dict[str, Resource]:

@@ -5,17 +5,28 @@ tests/integration/test_least_privilege.py.
 """
 
 import json
+import re
 from typing import Any, Final
 
 import pytest
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 
-from tests.template.template import compact, functions, grants, listed, resources, role_of, target
+from tests.template.template import (
+    HTTP_API,
+    compact,
+    functions,
+    grants,
+    http_routes,
+    listed,
+    resources,
+    role_of,
+    target,
+)
 
 # Every function writes its log and its traces
 LOG_ACTIONS: Final = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TRACE_ACTIONS: Final = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
-LOG_GROUPS: Final = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group"
+LOG_GROUP: Final = compact({"Fn::GetAtt": ["FunctionLogs", "Arn"]})
 LIST_STREAMS: Final = "dynamodb:ListStreams"
 
 
@@ -32,9 +43,7 @@ def lambdas_own(function: str) -> set[tuple[str, str]]:
     Of what it needs to read, AWS keeps policies, AWSLambdaDynamoDBExecutionRole and AWSLambdaSQSQueueExecutionRole.
     """
     it = functions()[function]
-    group = resources("AWS::Logs::LogGroup")[target(it["LoggingConfig"]["LogGroup"])]["LogGroupName"]["Fn::Sub"]
-    log = compact({"Fn::Sub": f"{LOG_GROUPS}:{group}:*"})
-    own = {(action, log) for action in LOG_ACTIONS} | {(action, "*") for action in TRACE_ACTIONS}
+    own = {(action, LOG_GROUP) for action in LOG_ACTIONS} | {(action, "*") for action in TRACE_ACTIONS}
     for mapping in resources("AWS::Lambda::EventSourceMapping").values():
         if functions()[function] is not resources("AWS::Lambda::Function")[target(mapping["FunctionName"])]:
             continue
@@ -56,14 +65,13 @@ def test_lambda_may_do_with_a_functions_role_what_it_must(function: str) -> None
 
 
 @pytest.mark.parametrize("name", resources("AWS::Lambda::Function"))
-def test_a_function_writes_to_its_own_log_group_only(name: str) -> None:
+def test_a_function_writes_to_the_stacks_log_group_only(name: str) -> None:
     function = resources("AWS::Lambda::Function")[name]
-    group = resources("AWS::Logs::LogGroup")[function["LoggingConfig"]["LogGroup"]["Ref"]]
 
     granted = {(action, to) for action, to in grants(role_of(function)) if action.startswith("logs:")}
 
-    own = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:" + group["LogGroupName"]["Fn::Sub"]
-    assert granted == {(action, f'{{"Fn::Sub":"{own}:*"}}') for action in LOG_ACTIONS}
+    assert target(function["LoggingConfig"]["LogGroup"]) == "FunctionLogs"
+    assert granted == {(action, LOG_GROUP) for action in LOG_ACTIONS}
 
 
 @pytest.mark.parametrize("role", resources("AWS::IAM::Role").items(), ids=lambda item: item[0])
@@ -88,8 +96,23 @@ def test_no_two_functions_share_a_role() -> None:
 def test_only_this_stacks_apis_and_rules_may_call_a_function(permission: tuple[str, dict[str, Any]]) -> None:
     caller = permission[1]["SourceArn"]
 
-    if permission[1]["Principal"] == "apigateway.amazonaws.com":
-        assert caller["Fn::Sub"].rpartition(":")[2] in {"${HttpApi}/*", "${LiveApi}/*"}
-    else:
+    if permission[1]["Principal"] != "apigateway.amazonaws.com":
         assert permission[1]["Principal"] == "events.amazonaws.com"
         assert target(caller) in resources("AWS::Events::Rule")
+    elif target(permission[1]["FunctionName"]) == "LiveConnectionFunction":
+        assert caller["Fn::Sub"].rpartition(":")[2] == "${LiveApi}/*"
+    else:
+        assert caller["Fn::Sub"][1]["__ApiId__"] == {"Ref": HTTP_API}
+
+
+def test_the_api_may_call_a_function_for_each_of_its_routes() -> None:
+    called = {
+        (target(permission["FunctionName"]), permission["SourceArn"]["Fn::Sub"][0].partition("${__Stage__}/")[2])
+        for permission in resources("AWS::Lambda::Permission").values()
+        if isinstance(permission["SourceArn"].get("Fn::Sub"), list)
+    }
+
+    # In an ARN of a call, a route's parameters stand as they are in its key
+    assert called == {
+        (route.function, re.sub(r"\{\w+\}", "*", key.replace(" ", ""))) for key, route in http_routes().items()
+    }

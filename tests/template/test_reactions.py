@@ -1,12 +1,17 @@
 """What must hold for queues, rules, timers, live sockets and alarms: whatever fails is kept, and somebody is told."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
 
 from tests.template.template import grants, resources, target, transformed
+
+# CloudWatch's limits of an alarm on metric math, and of a search expression
+MOST_METRICS_OF_AN_ALARM: Final = 10
+LONGEST_SEARCH: Final = 1_024
 
 QUEUES: Final = resources("AWS::SQS::Queue")
 FUNCTIONS: Final = resources("AWS::Lambda::Function")
@@ -38,15 +43,23 @@ def _consumed() -> set[str]:
     return mapped & set(QUEUES)
 
 
-def _watched(namespace: str, metric: str, dimension: str) -> set[str]:
-    """Give the logical ids of what alarms look at."""
-    return {
-        target(one["Value"])
+def _metrics(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the metrics that an alarm looks at: its own one, or those that its expression takes."""
+    if "Metrics" not in alarm:
+        return [alarm]
+    return [metric["MetricStat"]["Metric"] for metric in alarm["Metrics"] if "MetricStat" in metric]
+
+
+def _watched(namespace: str, metric: str, dimension: str) -> list[str]:
+    """Return the logical ids of what alarms look at, sorted, each as often as it is looked at."""
+    return sorted(
+        target(value["Value"])
         for alarm in ALARMS.values()
-        if (alarm["Namespace"], alarm["MetricName"]) == (namespace, metric)
-        for one in alarm.get("Dimensions", [])
-        if one["Name"] == dimension
-    }
+        for watched in _metrics(alarm)
+        if (watched["Namespace"], watched["MetricName"]) == (namespace, metric)
+        for value in watched.get("Dimensions", [])
+        if value["Name"] == dimension
+    )
 
 
 def _may_send_to(service: str) -> set[str]:
@@ -137,11 +150,11 @@ def test_a_topic_that_services_publish_to_is_not_under_a_key_that_they_may_not_u
 
 
 def test_every_dead_letter_queue_has_an_alarm() -> None:
-    assert _watched("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName") == _dead_letter_queues()
+    assert _watched("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName") == sorted(_dead_letter_queues())
 
 
 def test_every_function_has_an_alarm_for_errors() -> None:
-    assert _watched("AWS/Lambda", "Errors", "FunctionName") == set(FUNCTIONS)
+    assert _watched("AWS/Lambda", "Errors", "FunctionName") == sorted(FUNCTIONS)
 
 
 def test_every_follower_of_the_table_has_an_alarm_for_its_lag() -> None:
@@ -153,12 +166,14 @@ def test_every_follower_of_the_table_has_an_alarm_for_its_lag() -> None:
 
     assert (
         _watched("AWS/Lambda", "IteratorAge", "FunctionName")
-        == followers
-        == {
-            "NotifierFunction",
-            "RetrySchedulerFunction",
-        }
+        == sorted(followers)
+        == ["NotifierFunction", "RetrySchedulerFunction"]
     )
+
+
+def test_messages_that_are_due_at_once_have_an_alarm_for_their_age() -> None:
+    # Those of the timer queue are old by design
+    assert _watched("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName") == ["AdvanceQueue"]
 
 
 @pytest.mark.parametrize("alarm", ALARMS.items(), ids=lambda item: item[0])
@@ -167,10 +182,59 @@ def test_an_alarm_tells_the_person_if_there_is_one_and_is_quiet_without_data(ala
     assert alarm[1]["TreatMissingData"] == "notBreaching"
 
 
+@pytest.mark.parametrize("alarm", ALARMS.items(), ids=lambda item: item[0])
+def test_an_alarm_says_what_happened_and_what_to_do(alarm: tuple[str, dict[str, Any]]) -> None:
+    happened, _, to_do = alarm[1]["AlarmDescription"].partition(": ")
+
+    assert happened
+    assert to_do
+
+
+MATH_ALARMS: Final = {name: alarm for name, alarm in ALARMS.items() if "Metrics" in alarm}
+
+
+@pytest.mark.parametrize("alarm", MATH_ALARMS.values(), ids=MATH_ALARMS)
+def test_an_alarm_on_an_expression_keeps_to_what_cloudwatch_takes(alarm: dict[str, Any]) -> None:
+    expressions = [metric for metric in alarm["Metrics"] if "Expression" in metric]
+    metrics = [metric for metric in alarm["Metrics"] if "MetricStat" in metric]
+
+    # One series comes out, of ten metrics at most, over one period
+    assert len(expressions) == 1
+    assert "SEARCH" not in expressions[0]["Expression"]
+    assert len(metrics) <= MOST_METRICS_OF_AN_ALARM
+    assert all(metric["ReturnData"] is False for metric in metrics)
+    assert len({metric["MetricStat"]["Period"] for metric in metrics}) == 1
+    ids = [metric["Id"] for metric in alarm["Metrics"]]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z]\w*", identifier) for identifier in ids)
+
+
+@pytest.mark.parametrize("name", ["LagAlarm"])
+def test_a_comparison_names_each_metric_of_its_alarm(name: str) -> None:
+    [expression] = [metric["Expression"] for metric in ALARMS[name]["Metrics"] if "Expression" in metric]
+    metrics = {metric["Id"] for metric in ALARMS[name]["Metrics"] if "MetricStat" in metric}
+
+    assert set(re.findall(r"(\w+) >", expression)) == metrics
+
+
 def test_overdue_tasks_throttles_and_server_errors_have_alarms() -> None:
-    watched = {(it["Namespace"], it["MetricName"]) for it in ALARMS.values()}
+    watched = {(metric["Namespace"], metric["MetricName"]) for it in ALARMS.values() for metric in _metrics(it)}
 
     assert {("Tasklatch", "OverdueTasks"), ("AWS/Lambda", "Throttles"), ("AWS/ApiGateway", "5xx")} <= watched
+
+
+def test_the_dashboard_finds_functions_and_queues_by_itself() -> None:
+    dashboard = json.loads(resources("AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"])
+    expressions = [
+        metric[0]["expression"]
+        for widget in dashboard["widgets"]
+        for metric in widget["properties"]["metrics"]
+        if isinstance(metric[0], dict)
+    ]
+
+    for shown in ("Errors", "IteratorAge", "ApproximateNumberOfMessagesVisible"):
+        assert [it for it in expressions if it.startswith("SEARCH('{AWS/") and f'MetricName="{shown}"' in it]
+    assert not [it for it in expressions if len(it) > LONGEST_SEARCH]
 
 
 def _rule_pattern(name: str) -> dict[str, Any]:

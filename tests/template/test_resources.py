@@ -7,7 +7,16 @@ from typing import Any, Final
 
 import pytest
 
-from tests.template.template import Resource, resources, target, transformed
+from local.stack import snake_case
+from tests.template.template import (
+    Resource,
+    Route,
+    http_api_definition,
+    http_routes,
+    resources,
+    target,
+    transformed,
+)
 
 ALWAYS_OPEN: Final = {"GET /v1/health", "GET /v1/openapi.json", "GET /v1/docs"}
 # Change no task: a ticket for a live view, and lists whose filters come in a body
@@ -19,6 +28,7 @@ READ_BY_POST: Final = {
     "POST /api/v1/projects/{project}/workflows/versions/list",
 }
 SCOPES: Final = {"tasklatch/report", "tasklatch/read", "tasklatch/manage"}
+AUTHORIZER: Final = "access-token"
 LONGEST_ANSWER_SECONDS: Final = 30
 STREAM_HOURS: Final = 24
 READERS_OF_A_SHARD: Final = 2
@@ -30,10 +40,6 @@ def _each(kind: str) -> pytest.MarkDecorator:
 
 def _all_of(found: Mapping[str, Resource]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("it", found.values(), ids=found)
-
-
-def _of_http_api(kind: str) -> dict[str, Resource]:
-    return {name: it for name, it in resources(kind).items() if target(it["ApiId"]) == "HttpApi"}
 
 
 def _mappings(source: str) -> dict[str, Resource]:
@@ -62,22 +68,23 @@ def test_a_function_runs_on_the_chosen_python_with_the_layer_and_traces(it: dict
     assert it["TracingConfig"] == {"Mode": "Active"}
 
 
-@_each("AWS::Lambda::Function")
-def test_a_function_says_who_it_is_in_logs_and_metrics(it: dict[str, Any]) -> None:
-    variables = it["Environment"]["Variables"]
+@pytest.mark.parametrize("name", resources("AWS::Lambda::Function"))
+def test_a_function_says_who_it_is_in_logs_and_metrics(name: str) -> None:
+    variables = resources("AWS::Lambda::Function")[name]["Environment"]["Variables"]
 
-    assert it["LoggingConfig"]["LogGroup"]["Ref"].removesuffix("Logs").lower() == variables[
-        "POWERTOOLS_SERVICE_NAME"
-    ].replace("_", "")
+    assert snake_case(name.removesuffix("Function")) == variables["POWERTOOLS_SERVICE_NAME"]
     assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "Tasklatch"
 
 
-@_all_of(_of_http_api("AWS::ApiGatewayV2::Integration"))
-def test_a_function_behind_the_api_gives_up_before_the_api_does(it: dict[str, Any]) -> None:
-    function = resources("AWS::Lambda::Function")[target(it["IntegrationUri"])]
+@pytest.mark.parametrize("name", sorted({route.function for route in http_routes().values()}))
+def test_a_function_behind_the_api_gives_up_before_the_api_does(name: str) -> None:
+    assert resources("AWS::Lambda::Function")[name]["Timeout"] < LONGEST_ANSWER_SECONDS
 
-    assert function["Timeout"] < LONGEST_ANSWER_SECONDS
-    assert it["PayloadFormatVersion"] == "2.0"
+
+@pytest.mark.parametrize("route", http_routes().values(), ids=http_routes())
+def test_a_route_hands_the_whole_request_over_in_the_form_that_the_functions_read(route: Route) -> None:
+    assert route.integration["type"] == "aws_proxy"
+    assert route.integration["payloadFormatVersion"] == "2.0"
 
 
 @_each("AWS::Lambda::EventSourceMapping")
@@ -137,33 +144,43 @@ def test_a_queue_keeps_encrypted_for_the_longest_time(it: dict[str, Any]) -> Non
     assert it["MessageRetentionPeriod"] == 14 * 86_400
 
 
-def _routes() -> dict[str, Any]:
-    return {route["RouteKey"]: route for route in _of_http_api("AWS::ApiGatewayV2::Route").values()}
-
-
-@pytest.mark.parametrize("key", sorted(_routes().keys() - ALWAYS_OPEN))
+@pytest.mark.parametrize("key", sorted(http_routes().keys() - ALWAYS_OPEN))
 def test_a_route_needs_a_token_with_one_scope(key: str) -> None:
-    route = _routes()[key]
+    route = http_routes()[key]
 
-    assert route["AuthorizationType"] == "JWT"
-    assert target(route["AuthorizerId"]) == "HttpApiAuthorizer"
-    assert len(route["AuthorizationScopes"]) == 1
-    assert route["AuthorizationScopes"][0] in SCOPES
+    assert route.authorizer == AUTHORIZER
+    assert len(route.scopes) == 1
+    assert route.scopes[0] in SCOPES
 
 
-@pytest.mark.parametrize("key", sorted(_routes().keys() - ALWAYS_OPEN))
+@pytest.mark.parametrize("key", sorted(http_routes().keys() - ALWAYS_OPEN))
 def test_a_route_that_only_reads_asks_for_no_more_than_that(key: str) -> None:
     reads = key.startswith(f"{HTTPMethod.GET} ") or key in READ_BY_POST
 
-    assert (_routes()[key]["AuthorizationScopes"] == ["tasklatch/read"]) == reads
+    assert (http_routes()[key].scopes == ("tasklatch/read",)) == reads
 
 
 @pytest.mark.parametrize("key", sorted(ALWAYS_OPEN))
 def test_an_open_route_leads_to_the_function_that_can_reach_nothing(key: str) -> None:
-    route = _routes()[key]
+    route = http_routes()[key]
 
-    assert route["AuthorizationType"] == "NONE"
-    assert route["Target"] == {"Fn::Sub": "integrations/${ApiDescriptionIntegration}"}
+    assert route.authorizer is None
+    assert route.function == "ApiDescriptionFunction"
+
+
+def test_a_token_is_checked_for_its_issuer_and_its_audience() -> None:
+    schemes = http_api_definition()["components"]["securitySchemes"]
+    authorizer = schemes[AUTHORIZER]["x-amazon-apigateway-authorizer"]
+    jwt = authorizer["jwtConfiguration"]
+
+    assert set(schemes) == {AUTHORIZER}
+    assert (authorizer["type"], authorizer["identitySource"]) == ("jwt", "$request.header.Authorization")
+    # The stack's own user pool with its clients, or what the user brings
+    own, other = jwt["issuer"]["Fn::If"][1:]
+    assert (own, other) == ({"Fn::Sub": "https://${UserPool.ProviderName}"}, {"Ref": "JwtIssuer"})
+    clients, audience = jwt["audience"]["Fn::If"][1:]
+    assert {target(client) for client in clients} == set(resources("AWS::Cognito::UserPoolClient"))
+    assert audience == {"Ref": "JwtAudience"}
 
 
 @_each("AWS::ApiGatewayV2::Stage")

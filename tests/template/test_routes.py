@@ -1,44 +1,32 @@
 """What API Gateway lets through to a function is what the function's code declares: the route, and the scope for it."""
 
-from typing import Any
-
 from local.handlers import load_handler
 from tasklatch.http.routes import Routes
-from tests.template.template import functions, resources, target
+from tests.template.template import functions, http_routes, resources
 
-Known = dict[str, tuple[str, str | None]]
-
-
-def _of_http_api(kind: str) -> dict[str, Any]:
-    return {name: it for name, it in resources(kind).items() if target(it["ApiId"]) == "HttpApi"}
+FunctionAndScope = tuple[str, str | None]
 
 
-def _deployed() -> Known:
-    """Give each route of the template with the function that it leads to and the one scope that it asks for."""
-    names = {id(it): name for name, it in functions().items()}
-    behind = {
-        name: names[id(resources("AWS::Lambda::Function")[target(it["IntegrationUri"])])]
-        for name, it in _of_http_api("AWS::ApiGatewayV2::Integration").items()
-    }
-    found: Known = {}
-    for it in _of_http_api("AWS::ApiGatewayV2::Route").values():
-        integration = it["Target"]["Fn::Sub"].removeprefix("integrations/${").removesuffix("}")
-        scopes = it.get("AuthorizationScopes", [None])
-        assert len(scopes) == 1
-        assert (it["AuthorizationType"] == "JWT") == (scopes != [None])
-        found[it["RouteKey"]] = behind[integration], scopes[0]
-    return found
+def _deployed() -> dict[str, FunctionAndScope]:
+    """Return each route of the template with the function that it leads to and the one scope that it asks for."""
+    names = {id(function): name for name, function in functions().items()}
+    deployed: dict[str, FunctionAndScope] = {}
+    for key, route in http_routes().items():
+        assert len(route.scopes) == (0 if route.authorizer is None else 1)
+        function = names[id(resources("AWS::Lambda::Function")[route.function])]
+        deployed[key] = function, route.scopes[0] if route.scopes else None
+    return deployed
 
 
-def _declared() -> Known:
-    """Give each operation that a function's code serves, with its scope."""
-    found: Known = {}
+def _declared() -> dict[str, FunctionAndScope]:
+    """Return each operation that a function's code serves, with its scope."""
+    declared: dict[str, FunctionAndScope] = {}
     for function in functions():
         routes = getattr(load_handler(function), "routes", None)
         if isinstance(routes, Routes):
             for key, operation in routes.operations.items():
-                found[key] = function, operation.scope.value if operation.scope else None
-    return found
+                declared[key] = function, operation.scope.value if operation.scope else None
+    return declared
 
 
 def test_each_route_leads_to_the_function_that_serves_it_and_asks_for_the_scope_that_it_declares() -> None:

@@ -1,0 +1,124 @@
+"""Lets the emulator import an HTTP API from its OpenAPI definition, as API Gateway does.
+
+SAM writes the routes of an HTTP API into the `Body` of its resource. ministack 1.5 ignores a body: its API
+has neither routes nor an authorizer, and answers 404 to everything. Here the body is imported. What is understood of
+OpenAPI is what SAM makes of this project's template; the rest is refused rather than left out.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ministack.services import apigateway
+from ministack.services.cloudformation import provisioners
+
+API_TYPE: Final = "AWS::ApiGatewayV2::Api"
+INTEGRATION: Final = "x-amazon-apigateway-integration"
+AUTHORIZER: Final = "x-amazon-apigateway-authorizer"
+OPEN: Final = "NONE"
+# Parameters, responses and tags change no answer
+DEFINITION_KEYS: Final = {"openapi", "info", "paths", "components", "tags"}
+OPERATION_KEYS: Final = {INTEGRATION, "security", "parameters", "responses"}
+INTEGRATION_KEYS: Final = {"type", "httpMethod", "uri", "payloadFormatVersion"}
+AUTHORIZER_KEYS: Final = {"type", "identitySource", "jwtConfiguration"}
+
+Definition = Mapping[str, Any]
+# Its physical id and what its GetAtt gives
+Created = tuple[str, dict[str, Any]]
+
+
+class HttpApiImport:
+    """Puts routes, integrations and authorizers of an OpenAPI definition in the place of those that an API has."""
+
+    def __init__(self, api_id: str, definition: Definition) -> None:
+        self._api_id = api_id
+        self._definition = definition
+
+    def run(self) -> None:
+        """Import the definition.
+
+        Raises
+        ------
+        ValueError
+            When there is something in it that this import does not understand.
+        """
+        _refuse_unknown(self._definition, DEFINITION_KEYS, "definition")
+        for store in (apigateway._routes, apigateway._integrations, apigateway._authorizers):  # noqa: SLF001
+            store[self._api_id] = {}
+        apigateway._apis[self._api_id]["name"] = self._definition["info"]["title"]  # noqa: SLF001
+        schemes = self._definition.get("components", {}).get("securitySchemes", {})
+        authorizers = {name: self._create_authorizer(name, scheme[AUTHORIZER]) for name, scheme in schemes.items()}
+        for path, operations in self._definition["paths"].items():
+            for method, operation in operations.items():
+                self._create_route(f"{method.upper()} {path}", operation, authorizers)
+
+    def _create_authorizer(self, name: str, authorizer: Definition) -> str:
+        _refuse_unknown(authorizer, AUTHORIZER_KEYS, f"authorizer {name}")
+        if authorizer["type"] != "jwt":
+            raise ValueError(f"authorizer {name} is none for tokens: {authorizer['type']}")
+        attributes = {
+            "Name": name,
+            "AuthorizerType": "JWT",
+            "IdentitySource": [authorizer["identitySource"]],
+            "JwtConfiguration": {key.capitalize(): value for key, value in authorizer["jwtConfiguration"].items()},
+        }
+        return self._create(provisioners._apigw_v2_authorizer_create, name, attributes)  # noqa: SLF001
+
+    def _create_route(self, route_key: str, operation: Definition, authorizers: Mapping[str, str]) -> None:
+        _refuse_unknown(operation, OPERATION_KEYS, route_key)
+        integration = operation[INTEGRATION]
+        _refuse_unknown(integration, INTEGRATION_KEYS, f"integration of {route_key}")
+        integration_id = self._create(
+            provisioners._apigw_v2_integration_create,  # noqa: SLF001
+            route_key,
+            {
+                "IntegrationType": integration["type"].upper(),
+                "IntegrationMethod": integration["httpMethod"],
+                "IntegrationUri": integration["uri"],
+                "PayloadFormatVersion": integration["payloadFormatVersion"],
+            },
+        )
+        route = {"RouteKey": route_key, "Target": f"integrations/{integration_id}"}
+        self._create(
+            provisioners._apigw_v2_route_create,  # noqa: SLF001
+            route_key,
+            route | _authorization(operation.get("security", []), authorizers),
+        )
+
+    def _create(self, create: Callable[..., Created], name: str, properties: dict[str, Any]) -> str:
+        return create(name, {"ApiId": self._api_id, **properties}, "")[0]
+
+
+def import_http_apis() -> None:
+    """Let the emulator import the body of each HTTP API that a stack creates or updates."""
+    handlers = provisioners._RESOURCE_HANDLERS[API_TYPE]  # noqa: SLF001 - it has no other place for this
+    create, update = handlers["create"], handlers["update"]
+
+    def create_and_import(logical_id: str, properties: dict[str, Any], stack_name: str) -> Created:
+        return _imported(create(logical_id, properties, stack_name), properties)
+
+    def update_and_import(
+        physical_id: str, old: dict[str, Any], new: dict[str, Any], *more: Any, **named: Any
+    ) -> Created:
+        return _imported(update(physical_id, old, new, *more, **named), new)
+
+    handlers |= {"create": create_and_import, "update": update_and_import}
+
+
+def _imported(created: Created, properties: Mapping[str, Any]) -> Created:
+    if "Body" in properties:
+        HttpApiImport(created[0], properties["Body"]).run()
+    return created
+
+
+def _authorization(security: list[Mapping[str, list[str]]], authorizers: Mapping[str, str]) -> dict[str, Any]:
+    """Return how a route is authorized: by an authorizer and scopes, or not at all, which SAM writes as `NONE`."""
+    requirements = [pair for requirement in security for pair in requirement.items()]
+    if not requirements or requirements == [(OPEN, [])]:
+        return {"AuthorizationType": OPEN}
+    [(name, scopes)] = requirements
+    return {"AuthorizationType": "JWT", "AuthorizerId": authorizers[name], "AuthorizationScopes": scopes}
+
+
+def _refuse_unknown(part: Mapping[str, Any], understood: set[str], name: str) -> None:
+    if unknown := sorted(part.keys() - understood):
+        raise ValueError(f"the local cloud does not import {', '.join(unknown)} of {name}")
