@@ -60,7 +60,6 @@ PathParameter = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID, json_
 """An id as it can stand in a path, for the API description; `check_path_ids` is what checks it."""
 
 
-
 def _check_uuid(value: Any) -> Any:
     # Python takes a UUID in braces, as a URN and without hyphens too
     if isinstance(value, str) and not _WRITTEN_UUID.fullmatch(value):
