@@ -1,4 +1,4 @@
-"""What comes back is what was sent, or it is refused: numbers, repeated keys and depth, on every route of every contract."""
+"""What comes back is what was sent, or it is refused: numbers, repeated keys, depth, on every route of every contract."""
 
 import json
 from collections.abc import Callable
@@ -183,7 +183,8 @@ def test_numbers_come_back_through_the_platforms(session: httpx.Client, sent: st
 
     # Forge: what a taskRunner is called with
     scan, task = fresh_name(), str(uuid4())
-    body = f'{{"connectionId": "c", "scanId": "{scan}", "tasks": [{{"taskId": "{task}", "taskMetadata": {{"n": {sent}}}}}]}}'
+    root = f'{{"taskId": "{task}", "taskMetadata": {{"n": {sent}}}}}'
+    body = f'{{"connectionId": "c", "scanId": "{scan}", "tasks": [{root}]}}'
     assert session.post("/forge/scans", content=body).status_code == 201
     given = session.get(f"/v1/executions/{scan}/tasks/{task}").json()["input"]
     assert as_text(given["taskMetadata"]["n"]) == expected
