@@ -1,4 +1,4 @@
-"""What comes back is what was sent, or it is refused: numbers, repeated keys, depth, on every route of every contract."""
+"""What comes back is what was sent, or is refused: numbers, repeated keys, depth, on every route of every contract."""
 
 import json
 from collections.abc import Callable
