@@ -210,6 +210,7 @@ BAD_REPORTS: Final[dict[str, tuple[Any, int]]] = {
     "endless wait": ({"status": "FAILED", "retryAfterSeconds": 1e9}, 422),
     "empty label": ({"status": "COMPLETED", "label": ""}, 422),
     "attempt never opened": ({"status": "COMPLETED", "attempt": 2}, 409),
+    "output of an attempt never opened": ({"status": "COMPLETED", "attempt": 2, "output": {"rows": 3}}, 409),
     "id of another task": (
         {"status": "COMPLETED", "taskExecutionId": "00000100-0000-8000-8000-000000000000"},
         409,
@@ -227,12 +228,31 @@ def test_bad_report_is_refused_and_writes_nothing(api: Api, execution_id: str, b
 
     # then
     assert (reply.status, reply.body["status"]) == (status, status)
-    assert [item for item in api.items(execution_id) if not is_output(item)] == before
+    assert api.items(execution_id) == before
 
 
-def is_output(item: dict[str, Any]) -> bool:
-    """An output is put before the write that refers to it, also when that is refused."""
-    return str(item["sk"]["S"]).startswith("OUTPUT#")
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED", "FAILED", "FAILED_WITH_TERMINAL_ERROR"])
+def test_task_that_waits_can_be_neither_reported_nor_kept_alive(api: Api, execution_id: str, status: str) -> None:
+    # given
+    before = api.items(execution_id)
+    body = {"status": status, "attempt": 1, "output": {"rows": 3}}
+
+    # when
+    reported = api(REPORT, execution_id, "parse", body=body)
+    batched = api(BATCH, execution_id, body={"statuses": [{"taskId": "parse", **body}]})
+    alive = api(HEARTBEAT, execution_id, "parse", body={"attempt": 1})
+
+    # then
+    (result,) = batched.body["results"]
+    for status_code, problem in (
+        (reported.status, reported.body),
+        (result["status"], result["problem"]),
+        (alive.status, alive.body),
+    ):
+        assert (status_code, problem["type"]) == (409, "urn:tasklatch:problem:attempt-not-open")
+        assert "the task waits" in problem["detail"]
+    assert api.items(execution_id) == before
+    assert api(HISTORY, execution_id, "parse").body["items"] == []
 
 
 BAD_EXECUTIONS: Final[dict[str, tuple[Any, int]]] = {

@@ -9,7 +9,7 @@ import pytest
 from tasklatch.aws import keys
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.task_item import task_of
-from tasklatch.domain.errors import AttemptNeverOpenedError, TasklatchError
+from tasklatch.domain.errors import AttemptNotOpenError, TasklatchError
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.latch import judge, latch_of
 from tasklatch.domain.outcome import Recorded
@@ -65,8 +65,8 @@ def expected_verdict(task: Task, report: Report) -> Verdict | type[TasklatchErro
         return Verdict.APPLIED
     try:
         return judge(latch, task)
-    except AttemptNeverOpenedError:
-        return AttemptNeverOpenedError
+    except AttemptNotOpenError:
+        return AttemptNotOpenError
 
 
 def verdict_of(result: Recorded | TasklatchError) -> Verdict | type[TasklatchError]:
@@ -121,7 +121,7 @@ def test_single_and_batch_writer_agree_with_the_rules(statements_table: Table, s
 
 def test_generated_table_covers_every_verdict() -> None:
     outcomes = {expected_verdict(task, report) for task, report in product(STATES.values(), REPORTS)}
-    assert outcomes == {*Verdict, AttemptNeverOpenedError}
+    assert outcomes == {*Verdict, AttemptNotOpenError}
 
 
 def test_one_after_another_in_a_batch_is_as_one_after_another_alone(statements_table: Table) -> None:

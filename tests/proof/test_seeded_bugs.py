@@ -25,7 +25,7 @@ from tasklatch.aws.workflow import Workflow
 from tasklatch.domain.latch import Latch, judge, next_attempt_latch, service_latch
 from tasklatch.domain.outcome import Recorded
 from tasklatch.domain.report import Report, Verdict
-from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.status import PRECEDENCE_PER_ATTEMPT, ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.domain.timer import Timer
 from tasklatch.domain.workflow import outcome_of
@@ -38,18 +38,35 @@ Seed = Callable[[pytest.MonkeyPatch], None]
 
 
 def _without_condition(*dropped: str) -> Seed:
-    """Leave terms out of the latch's condition, in both of DynamoDB's languages."""
+    """Leave ends of the latch's interval out of the condition, or all of it, in both of DynamoDB's languages."""
 
     def seed(patch: pytest.MonkeyPatch) -> None:
         parts = latch_expression._parts
 
         def fewer(latch: Latch, pk: str, expires_at: int | None) -> Any:
             assigned, removed, conditions = parts(latch, pk, expires_at)
-            return assigned, removed, [term for term in conditions if term[0] not in dropped]
+            return assigned, removed, [term for term in conditions if dropped and term[1] not in dropped]
 
         patch.setattr(latch_expression, "_parts", fewer)
 
     return seed
+
+
+def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
+    """The latch is its upper end alone, with the attempt compared, as if an attempt that waits were open."""
+    derived = ledger.latch_of
+
+    def from_waiting(*arguments: Any, **named: Any) -> Latch:
+        latch = derived(*arguments, **named)
+        return replace(latch, lowest=latch.attempt * PRECEDENCE_PER_ATTEMPT)
+
+    patch.setattr(ledger, "latch_of", from_waiting)
+    patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
+
+
+def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is taken to be alive."""
+    patch.setattr(ledger, "heartbeat_interval", lambda attempt: (attempt * 10, attempt * 10 + 3))
 
 
 def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
@@ -234,13 +251,19 @@ class SeededBug:
 
 
 BUGS: Final = (
-    SeededBug("the condition is removed", _without_condition("precedence", "attempt", "version"),
+    SeededBug("the condition is removed", _without_condition(),
               cases.LATE_SUCCESS, "a_success_is_final"),
-    SeededBug("the precedence is not looked at", _without_condition("precedence"),
+    SeededBug("the upper end of the interval is dropped", _without_condition("<"),
               cases.LATE_SUCCESS, "a_success_is_final"),
-    SeededBug("the attempt is dropped", _without_condition("attempt"),
+    SeededBug("the lower end of the interval is dropped", _without_condition(">="),
               cases.UNOPENED, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
-    SeededBug("an old attempt is taken for a newer one", _without_condition("attempt", "precedence"),
+    SeededBug("a task that waits can be failed", _without_lower_end,
+              cases.WAITING_FAILED, "a_task_that_waits_is_moved_by_no_report"),
+    SeededBug("a task that waits can succeed", _without_lower_end,
+              cases.WAITING_COMPLETED, "a_task_that_waits_is_moved_by_no_report"),
+    SeededBug("a task that waits can be alive", _heartbeats_without_lower_end,
+              cases.WAITING_HEARTBEAT, "a_task_that_waits_is_alive_to_nobody"),
+    SeededBug("an old attempt is taken for a newer one", _without_condition("<", ">="),
               cases.OLD_FAILURE, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
     SeededBug("a retry is opened each time its timer fires", _a_timer_opens_an_attempt_each_time_it_fires,
               with_faults(cases.STALE_FAILURE, twice=1), "an_attempt_is_opened_once_after_a_failure_that_is_retried"),

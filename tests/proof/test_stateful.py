@@ -23,7 +23,7 @@ from tasklatch.aws.history import History
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.task_stream import read_changes
 from tasklatch.domain.announcement import Change
-from tasklatch.domain.errors import AttemptNeverOpenedError, ConflictError, TasklatchError
+from tasklatch.domain.errors import AttemptNotOpenError, ConflictError, TasklatchError
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.latch import Latch
 from tasklatch.domain.outcome import Recorded
@@ -57,8 +57,14 @@ class ModelTask:
     status: TaskStatus = TaskStatus.PENDING
     attempt: int = 1
     allowed: int = ATTEMPTS
+    is_open: bool = False
     decided_by: str | None = None
     verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def opened(self) -> int:
+        """How many attempts a worker was handed."""
+        return self.attempt - (not self.is_open)
 
     @property
     def gave_up(self) -> bool:
@@ -80,7 +86,7 @@ class ModelTask:
     def takes(self, report: Report) -> Verdict | None:
         """The verdict on a report, and the task after it; None where its attempt was never opened."""
         attempt = report.attempt or (1 if report.status is TaskStatus.COMPLETED else self.attempt)
-        if attempt > self.attempt:
+        if attempt > self.opened:
             return None
         if self.status in SEALED:
             return Verdict.SEALED
@@ -101,7 +107,11 @@ class ModelTask:
 
     def opens_next(self) -> None:
         self.attempt += 1
+        self.schedule()
+
+    def schedule(self) -> None:
         self.status = TaskStatus.SCHEDULED
+        self.is_open = True
 
 
 reports: Final = st.builds(
@@ -139,8 +149,8 @@ class Life(RuleBasedStateMachine):
     def an_execution_is_created(self, *, goes_on: bool, timeout: int | None) -> None:
         policy = RetryPolicy(max_attempts=ATTEMPTS, initial_seconds=5, jitter=0)
         self.model = {
-            "first": ModelTask(goes_on=goes_on, status=TaskStatus.SCHEDULED),
-            "second": ModelTask(status=TaskStatus.SCHEDULED),
+            "first": ModelTask(goes_on=goes_on, status=TaskStatus.SCHEDULED, is_open=True),
+            "second": ModelTask(status=TaskStatus.SCHEDULED, is_open=True),
             "after": ModelTask(waits_for=("first",)),
         }
         self.world.create(
@@ -162,7 +172,7 @@ class Life(RuleBasedStateMachine):
         expected = self.model[report.task_id].takes(report)
         try:
             recorded = self.world.ledger.record(self.world.tenant, "nightly", report, fresh_name())
-        except AttemptNeverOpenedError:
+        except AttemptNotOpenError:
             assert expected is None
         else:
             self._acknowledged(report, recorded, expected)
@@ -174,7 +184,7 @@ class Life(RuleBasedStateMachine):
         results = self.world.ledger.record_all(self.world.tenant, "nightly", batch, fresh_name())
         for report, verdict, result in zip(batch, expected, results, strict=True):
             if isinstance(result, TasklatchError):
-                assert isinstance(result, AttemptNeverOpenedError)
+                assert isinstance(result, AttemptNotOpenError)
                 assert verdict is None
             else:
                 self._acknowledged(report, result, verdict)
@@ -183,7 +193,12 @@ class Life(RuleBasedStateMachine):
     @rule(name=st.sampled_from(TASKS), attempt=st.none() | st.integers(1, 3))
     def a_worker_is_alive(self, name: str, attempt: int | None) -> None:
         task = self.model[name]
-        under_way = task.status in (TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
+        under_way = task.status in (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
+        if (attempt or task.attempt) > task.opened:
+            with pytest.raises(AttemptNotOpenError):
+                self.world.ledger.heartbeat(self.world.tenant, "nightly", name, attempt, None)
+            self._compare()
+            return
         pulse = self.world.ledger.heartbeat(self.world.tenant, "nightly", name, attempt, None)
         assert pulse.goes_on is (under_way and attempt in (None, task.attempt))
         self._compare()
@@ -277,7 +292,7 @@ class Life(RuleBasedStateMachine):
         for task in self.model.values():
             waits = any(not self._is_done(name) for name in task.waits_for)
             if task.status is TaskStatus.PENDING and not waits and set(settled) & {*task.waits_for}:
-                task.status = TaskStatus.SCHEDULED
+                task.schedule()
 
     def _is_done(self, name: str) -> bool:
         return self.model[name].settled and not self.model[name].ends_execution
@@ -297,13 +312,14 @@ class Life(RuleBasedStateMachine):
         self._cancel_open()
         for task in self.model.values():
             if task.status is TaskStatus.CANCELED or task.ends_execution:
-                task.attempt += 1
+                task.attempt = task.opened + 1
                 task.allowed = max(ATTEMPTS, task.attempt)
                 task.status = TaskStatus.PENDING
+                task.is_open = False
         self.execution = ExecutionStatus.RUNNING
         for task in self.model.values():
             if task.status is TaskStatus.PENDING and all(map(self._is_done, task.waits_for)):
-                task.status = TaskStatus.SCHEDULED
+                task.schedule()
         self._close()
 
     def _let_go(self, changes: Iterable[Change]) -> None:

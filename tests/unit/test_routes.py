@@ -35,7 +35,7 @@ def every_error() -> Iterator[type[TasklatchError]]:
 
 
 def made(error: type[TasklatchError]) -> TasklatchError:
-    if error in (errors.NotFoundError, errors.AttemptNeverOpenedError):
+    if error in (errors.NotFoundError, errors.AttemptNotOpenError):
         return error("task", "name")
     if error is errors.DuplicatedError:
         return errors.DuplicatedError("task", ["name"])

@@ -24,7 +24,7 @@ from tasklatch.aws.task_item import Item, task_of
 from tasklatch.clock import Clock
 from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError
 from tasklatch.domain.execution import Execution
-from tasklatch.domain.latch import reopen_latch, service_latch
+from tasklatch.domain.latch import reopen_latch, service_latch, unopened_failure_latch
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.domain.workflow import (
@@ -182,7 +182,7 @@ class Workflow:
         unfit = {sk for sk, item in inputs.items() if not self._resolve(tenant, execution_id, item)}
         now = self._clock()
         latches = [
-            service_latch(task, TaskStatus.FAILED_WITH_TERMINAL_ERROR, now=now, message=_TOO_LARGE)
+            unopened_failure_latch(task, now=now, message=_TOO_LARGE)
             if keys.input_sk(task.task_id) in unfit
             else service_latch(task, TaskStatus.SCHEDULED, now=now)
             for task in ready

@@ -105,6 +105,11 @@ class Task:
         return task_execution_id(self.tenant, self.execution_id, self.task_id, self.attempt)
 
     @property
+    def opened_attempts(self) -> int:
+        """How many attempts were opened so far: all, or all but the current one where that still waits."""
+        return self.attempt - (self.scheduled_at is None)
+
+    @property
     def max_attempts(self) -> int:
         """How many attempts there may be, the first included."""
         return max(self.retry_policy.max_attempts, self.granted_attempts or 0)

@@ -8,7 +8,7 @@ from typing import Any, Final, NotRequired
 from typing_extensions import TypedDict
 
 from tasklatch.domain.errors import (
-    AttemptNeverOpenedError,
+    AttemptNotOpenError,
     BusyError,
     ConflictError,
     DuplicatedError,
@@ -29,7 +29,7 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     ForbiddenError: HTTPStatus.FORBIDDEN,
     NotFoundError: HTTPStatus.NOT_FOUND,
     UnknownTasksError: HTTPStatus.BAD_REQUEST,
-    AttemptNeverOpenedError: HTTPStatus.CONFLICT,
+    AttemptNotOpenError: HTTPStatus.CONFLICT,
     ConflictError: HTTPStatus.CONFLICT,
     DuplicatedError: HTTPStatus.CONFLICT,
     PayloadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -44,7 +44,7 @@ _NAME: Final[dict[type[TasklatchError], str]] = {
     ForbiddenError: "forbidden",
     NotFoundError: "not-found",
     UnknownTasksError: "unknown-tasks",
-    AttemptNeverOpenedError: "attempt-never-opened",
+    AttemptNotOpenError: "attempt-not-open",
     ConflictError: "conflict",
     DuplicatedError: "duplicated",
     PayloadTooLargeError: "too-large",

@@ -35,7 +35,7 @@ class _Attempt(BaseModel):
 
         Raises
         ------
-        AttemptNeverOpenedError
+        AttemptNotOpenError
             If the taskExecutionId was issued for another task.
         InvalidRequestError
             If attempt and taskExecutionId name different attempts.
@@ -72,7 +72,7 @@ class ReportBody(_Attempt):
 
         Raises
         ------
-        AttemptNeverOpenedError, InvalidRequestError, PayloadTooLargeError
+        AttemptNotOpenError, InvalidRequestError, PayloadTooLargeError
             If it names no attempt of this task, or its output cannot be kept.
         """
         return make_report(
