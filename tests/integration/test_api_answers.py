@@ -208,6 +208,8 @@ BAD_REPORTS: Final[dict[str, tuple[Any, int]]] = {
     "output too large": ({"status": "COMPLETED", "output": {"a": "x" * 102_400}}, 413),
     "negative wait": ({"status": "FAILED", "retryAfterSeconds": -1}, 422),
     "endless wait": ({"status": "FAILED", "retryAfterSeconds": 1e9}, 422),
+    "sequence below zero": ({"status": "IN_PROGRESS", "sequence": -1}, 422),
+    "sequence past what every parser reads": ({"status": "IN_PROGRESS", "sequence": 2**53}, 422),
     "empty label": ({"status": "COMPLETED", "label": ""}, 422),
     "attempt never opened": ({"status": "COMPLETED", "attempt": 2}, 409),
     "output of an attempt never opened": ({"status": "COMPLETED", "attempt": 2, "output": {"rows": 3}}, 409),
@@ -253,6 +255,53 @@ def test_task_that_waits_can_be_neither_reported_nor_kept_alive(api: Api, execut
         assert "the task waits" in problem["detail"]
     assert api.items(execution_id) == before
     assert api(HISTORY, execution_id, "parse").body["items"] == []
+
+
+def in_one(api: Api, execution_id: str, body: dict[str, Any]) -> Any:
+    return api(REPORT, execution_id, "fetch", body=body).body["verdict"]
+
+
+def in_a_batch(api: Api, execution_id: str, body: dict[str, Any]) -> Any:
+    return api(BATCH, execution_id, body={"statuses": [{"taskId": "fetch", **body}]}).body["results"][0]["verdict"]
+
+
+@pytest.mark.parametrize("says", [in_one, in_a_batch])
+def test_what_a_worker_said_of_its_attempt_is_kept_unless_it_says_something_else(
+    api: Api, execution_id: str, says: Callable[[Api, str, dict[str, Any]], Any]
+) -> None:
+    # when
+    verdicts = [
+        says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 1}, "message": "begun"}),
+        says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 1}, "message": "begun"}),
+        says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 2}}),
+        says(api, execution_id, {"status": "IN_PROGRESS", "output": {"ack": 3}, "sequence": 3}),
+        says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 0}, "sequence": 2}),
+    ]
+    under_way = api(TASK, execution_id, "fetch").body
+    verdicts += [says(api, execution_id, {"status": "COMPLETED", "attempt": 1, "sequence": 9})]
+    done = api(TASK, execution_id, "fetch").body
+
+    # then
+    assert verdicts == ["applied", "duplicate", "applied", "applied", "duplicate", "applied"]
+    assert (under_way["status"], under_way["output"], under_way["message"]) == ("IN_PROGRESS", {"ack": 3}, "begun")
+    assert (done["status"], done["output"]) == ("COMPLETED", {"ack": 3})
+
+
+@pytest.mark.parametrize("says", [in_one, in_a_batch])
+def test_checkpoint_that_comes_late_fills_the_output_of_a_success_that_had_none(
+    api: Api, execution_id: str, says: Callable[[Api, str, dict[str, Any]], Any]
+) -> None:
+    # given
+    says(api, execution_id, {"status": "COMPLETED", "attempt": 1})
+
+    # when
+    filled = says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 1}})
+    other = says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 2}})
+
+    # then
+    assert (filled, other) == ("applied", "ignored_after_success")
+    done = api(TASK, execution_id, "fetch").body
+    assert (done["status"], done["output"]) == ("COMPLETED", {"ack": 1})
 
 
 BAD_EXECUTIONS: Final[dict[str, tuple[Any, int]]] = {

@@ -387,6 +387,36 @@ CANCEL_WAITING = Case(
     },
 )
 
+CHECKPOINTS = Case(
+    "checkpoints that are numbered, and a success without output",
+    [a_task(attempts=1)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1}, sequence=1)],
+        "second": [says("IN_PROGRESS", attempt=1, output={"ack": 2}, sequence=2)],
+        "third": [says("COMPLETED", attempt=1)],
+    },
+    one_attempt=True,
+)
+CHECKPOINT_AND_FAILURE = Case(
+    "a checkpoint, a failure without output, and a success that has one",
+    [a_task(attempts=1)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1})],
+        "second": [says("FAILED", attempt=1)],
+        "third": [says("COMPLETED", attempt=1, output={"rows": 3})],
+    },
+    one_attempt=True,
+)
+CHECKPOINTS_OF_TWO = Case(
+    "checkpoints of two attempts, and a late success of the first",
+    [a_task()],
+    {
+        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1}), says("FAILED", attempt=1)],
+        "late": [says("COMPLETED", attempt=1)],
+        "next": [says("IN_PROGRESS", when=handed_out(2), attempt=2, output={"ack": 2})],
+    },
+)
+
 
 IN_EVERY_RUN: Final = (
     ONE_ATTEMPT,
@@ -417,6 +447,10 @@ IN_EVERY_RUN: Final = (
     OTHERS_ID,
     PUT_OFF,
     CANCEL_WAITING,
+    CHECKPOINTS,
+    CHECKPOINT_AND_FAILURE,
+    CHECKPOINTS_OF_TWO,
+    with_faults(CHECKPOINTS, lost_answers=1),
     lagging(CHAIN),
     with_faults(LATE_SUCCESS, twice=1, redelivered=1),
     with_faults(LATE_SUCCESS, crashes=1, redelivered=1),

@@ -51,15 +51,24 @@ def reopened_by_a_person(before: Task, after: Task) -> bool:
     )
 
 
+def says_more(before: Task, after: Task) -> bool:
+    """Whether a change is what a worker adds: another output, message or label, and nothing else."""
+    same = (before.status, before.attempt, before.precedence) == (after.status, after.attempt, after.precedence)
+    said = [(task.output, task.checkpoint_fingerprint, task.message, task.label) for task in (before, after)]
+    return same and said[0] != said[1]
+
+
 # ------------------------------------------------------------------ of every change of a task
 
 
 def a_success_is_final(before: Task, after: Task, _table: Table) -> bool:
-    """Promise 1: nothing turns a success into anything else, in no field that says so."""
+    """Promise 1: nothing turns a success into anything else, in no field that says so; its output can be filled."""
     return before.status is not TaskStatus.COMPLETED or (
         after.status is TaskStatus.COMPLETED
-        and (after.version, after.attempt, after.output_fingerprint)
-        == (before.version, before.attempt, before.output_fingerprint)
+        and (after.attempt, after.decided_attempt, after.ended_at)
+        == (before.attempt, before.decided_attempt, before.ended_at)
+        and before.output_fingerprint in (None, after.output_fingerprint)
+        and (after.version == before.version or after.output != before.output)
     )
 
 
@@ -75,7 +84,7 @@ def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
     return (
         after.version == before.version + 1
         and after.precedence == precedence_of(after.status, after.attempt)
-        and (after.precedence > before.precedence or reopened_by_a_person(before, after))
+        and (after.precedence > before.precedence or reopened_by_a_person(before, after) or says_more(before, after))
     )
 
 
@@ -123,9 +132,9 @@ def a_task_that_waits_is_alive_to_nobody(before: Task, after: Task, _table: Tabl
 
 def an_output_is_there_before_the_success_that_names_it(_before: Task, after: Task, table: Table) -> bool:
     """Promise 4: what a recorded success refers to is in the table."""
-    if after.output_fingerprint is None:
+    if after.output is None:
         return True
-    sort_key = keys.output_sk(after.task_id, after.output_attempt or 0, after.output_fingerprint)
+    sort_key = keys.output_sk(after.task_id, *after.output)
     return (_PK, sort_key) in table
 
 
@@ -225,7 +234,7 @@ def nothing_is_left_of_what_is_refused(told: Told, report: Report, view: View) -
     if told.status != _CONFLICT:
         return True
     history = keys.history_pk(TENANT, EXECUTION, report.task_id)
-    output = keys.output_sk(report.task_id, report.attempt or 0, report.fingerprint)
+    output = keys.output_sk(report.task_id, *report.output_place)
     entries = [item for key, item in view.table.items() if key[0] == history]
     return (_PK, output) not in view.table and all(item.get("receipt") != {"S": told.receipt} for item in entries)
 
@@ -355,6 +364,10 @@ class EveryPromise(Promises):
                 "a_task_that_waits_is_moved_by_no_report",
                 f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.receipt}",
             )
+        if not self.an_output_is_of_the_attempt_that_decided(after):
+            raise BrokenPromiseError(
+                "an_output_is_of_the_attempt_that_decided", f"{_as_it_stands(after)} has another's by {after.receipt}"
+            )
         if not self.an_attempt_is_only_spoken_for_while_it_is_the_current_one(before, after):
             raise BrokenPromiseError(
                 "an_attempt_is_only_spoken_for_while_it_is_the_current_one",
@@ -379,7 +392,14 @@ class EveryPromise(Promises):
         if report is None or report.attempt is None:
             return True
         late_success = report.status is TaskStatus.COMPLETED and report.attempt <= before.attempt
-        return late_success or report.attempt == before.attempt
+        of_what_decided = after.status is before.status and report.attempt == before.deciding_attempt
+        return late_success or of_what_decided or report.attempt == before.attempt
+
+    def an_output_is_of_the_attempt_that_decided(self, after: Task) -> bool:
+        """What one attempt said is never shown as another's output."""
+        reports = (one for one in self._reports() if one.task_id == after.task_id and one.output is not None)
+        said = [one.attempt for one in reports if one.output_place == after.output]
+        return not said or bool({None, after.deciding_attempt} & {*said})
 
     def an_identical_report_is_applied_once(self, stream: Sequence[Task]) -> bool:
         """Promise 4: what is said again, by whomever, in whatever order, changes nothing more."""
@@ -466,7 +486,16 @@ class EveryPromise(Promises):
         """Promise 2: whatever the order, of what was said on one attempt the weightiest stays."""
         said = [report for report in self._reports() if report.task_id == task.task_id]
         weights = {precedence_of(report.status, task.attempt): report.status for report in said}
-        return task.attempt == 1 and task.status is weights[max(weights)]
+        return task.attempt == 1 and task.status is weights[max(weights)] and self._its_output_stands(said, task)
+
+    @staticmethod
+    def _its_output_stands(said: Sequence[Report], task: Task) -> bool:
+        """Whether the output is the final report's that decided, or else the last checkpoint, by its sequence."""
+        final = [one for one in said if one.output is not None and one.status is task.status]
+        checkpoints = [one for one in said if one.output is not None and one.status is TaskStatus.IN_PROGRESS]
+        checkpoints.sort(key=lambda one: one.sequence or 0)
+        expected = [one.output_place for one in (final or checkpoints)[-1:]]
+        return ([task.output] if task.output is not None else []) == expected
 
     def _reports(self) -> Iterable[Report]:
         for requests in self._requests.values():

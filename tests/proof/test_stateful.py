@@ -59,6 +59,10 @@ class ModelTask:
     allowed: int = ATTEMPTS
     is_open: bool = False
     decided_by: str | None = None
+    succeeded: int | None = None
+    checkpoint: tuple[int, str] | None = None
+    final: str | None = None
+    message: str | None = None
     verdicts: list[Verdict] = field(default_factory=list)
 
     @property
@@ -90,20 +94,63 @@ class ModelTask:
             return None
         if self.status in SEALED:
             return Verdict.SEALED
+        if self._is_moved_by(report, attempt):
+            return self._become(report, attempt)
+        return Verdict.APPLIED if self._learns_from(report, attempt) else self._ignores(report, attempt)
+
+    def _ignores(self, report: Report, attempt: int) -> Verdict:
         if self.status is TaskStatus.COMPLETED:
             late_failure = report.status is not TaskStatus.COMPLETED
             return Verdict.IGNORED_AFTER_SUCCESS if late_failure else Verdict.DUPLICATE
-        if report.status is TaskStatus.COMPLETED:
-            return self._become(report)
-        if attempt < self.attempt:
-            return Verdict.DUPLICATE if report.fingerprint == self.decided_by else Verdict.STALE_ATTEMPT
-        return self._become(report) if RANK[report.status] > RANK[self.status] else Verdict.DUPLICATE
+        stale = attempt < self.attempt and report.fingerprint != self.decided_by
+        return Verdict.STALE_ATTEMPT if stale else Verdict.DUPLICATE
 
-    def _become(self, report: Report) -> Verdict:
+    def _is_moved_by(self, report: Report, attempt: int) -> bool:
+        if self.status is TaskStatus.COMPLETED or report.status is TaskStatus.COMPLETED:
+            return self.status is not TaskStatus.COMPLETED
+        return attempt == self.attempt and RANK[report.status] > RANK[self.status]
+
+    def _become(self, report: Report, attempt: int) -> Verdict:
         self.status = report.status
-        if report.status is not TaskStatus.IN_PROGRESS:
-            self.decided_by = report.fingerprint
+        self.message = report.message
+        if report.status is TaskStatus.IN_PROGRESS:
+            self.checkpoint = (attempt, report.fingerprint) if report.output else self.checkpoint
+            return Verdict.APPLIED
+        self.decided_by = report.fingerprint
+        if report.status is TaskStatus.COMPLETED:
+            self.succeeded = report.attempt or self.opened
+            self.final = None
+        self.final = report.fingerprint if report.output else self.final
         return Verdict.APPLIED
+
+    def _learns_from(self, report: Report, attempt: int) -> bool:
+        """Whether a report that moves nothing says something of the attempt that decided all the same."""
+        is_any_success = report.status is TaskStatus.COMPLETED and report.attempt is None
+        decided = self.succeeded or self.attempt
+        if attempt != decided and not is_any_success:
+            return False
+        if report.status is not TaskStatus.IN_PROGRESS:
+            alike = (self.status is TaskStatus.COMPLETED) == (report.status is TaskStatus.COMPLETED)
+            fills = report.output is not None and self.final is None and alike
+            self.final = report.fingerprint if fills else self.final
+            return fills
+        checkpoint = (decided, report.fingerprint)
+        if self.status is TaskStatus.IN_PROGRESS:
+            gives = report.output is not None and checkpoint != self.checkpoint
+            says = report.message not in (None, self.message)
+        else:
+            is_shown = self.status is not TaskStatus.COMPLETED or self.final is None
+            gives = report.output is not None and is_shown and (self.checkpoint or (0,))[0] != decided
+            says = False
+        self.checkpoint = checkpoint if gives else self.checkpoint
+        self.message = report.message if says else self.message
+        return gives or says
+
+    @property
+    def output(self) -> str | None:
+        """The fingerprint of the report that gave the output."""
+        attempt, fingerprint = self.checkpoint or (0, None)
+        return self.final or (fingerprint if attempt == (self.succeeded or self.attempt) else None)
 
     def opens_next(self) -> None:
         self.attempt += 1
@@ -112,6 +159,7 @@ class ModelTask:
     def schedule(self) -> None:
         self.status = TaskStatus.SCHEDULED
         self.is_open = True
+        self.final = self.message = None
 
 
 reports: Final = st.builds(
@@ -316,6 +364,7 @@ class Life(RuleBasedStateMachine):
                 task.allowed = max(ATTEMPTS, task.attempt)
                 task.status = TaskStatus.PENDING
                 task.is_open = False
+                task.final = task.message = None
         self.execution = ExecutionStatus.RUNNING
         for task in self.model.values():
             if task.status is TaskStatus.PENDING and all(map(self._is_done, task.waits_for)):
@@ -344,8 +393,11 @@ class Life(RuleBasedStateMachine):
     def _compare(self) -> None:
         """The tasks and the execution stand as the model says; what changed is in the stream."""
         self._collect()
-        stands = {name: (task.status, task.attempt) for name, task in self.world.tasks().items()}
-        assert stands == {name: (task.status, task.attempt) for name, task in self.model.items()}
+        tasks = self.world.tasks().items()
+        stands = {
+            name: (task.status, task.attempt, task.output.fingerprint if task.output else None) for name, task in tasks
+        }
+        assert stands == {name: (task.status, task.attempt, task.output) for name, task in self.model.items()}
         assert self.world.status() is self.execution
         for task in self.world.tasks().values():
             assert (task.status is TaskStatus.COMPLETED) == (task.precedence == COMPLETED_PRECEDENCE)

@@ -130,6 +130,10 @@ FULL: Final = a_task(
     receipt="r",
     output_attempt=0,
     output_fingerprint="f",
+    checkpoint_attempt=2,
+    checkpoint_fingerprint="c",
+    checkpoint_sequence=2**53 - 1,
+    decided_attempt=1,
     definition="d",
 )
 

@@ -17,6 +17,7 @@ from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.side_by_side import side_by_side
 from tasklatch.aws.task_item import Item, task_of
 from tasklatch.clock import Clock
+from tasklatch.domain.amendment import amendment_latch
 from tasklatch.domain.errors import AttemptNotOpenError, BusyError, NotFoundError, TasklatchError
 from tasklatch.domain.history import ignored_entry
 from tasklatch.domain.latch import Latch, attempt_spoken_of, check_opened, heartbeat_interval, judge, latch_of
@@ -79,28 +80,29 @@ class Ledger:
         current = self.read(tenant, execution_id, report.task_id) if _is_read_first(report) else None
         if current is not None and report.output is not None:
             check_opened(current, attempt_spoken_of(report, current))
-        rests_on_read = adds or not _names_its_attempt(report)
         kept: Report | None = None
         for _ in self._patience.tries():
             said = self._added_to_earlier_output(report, current) if adds and current else report
             if said.output is not None and said != kept:
                 self._payloads.put_outputs(tenant, execution_id, [said], now)
                 kept = said
-            latch = _latch(said, current if rests_on_read else None, now, receipt)
+            latch = _write_of(said, current, now, receipt)
             try:
                 return Recorded(Verdict.APPLIED, self._write(tenant, execution_id, latch, now))
             except ClientError as error:
                 found = _in_the_way(report.task_id, error)
-            if not _overtaken(latch, found):
+            if not _is_worth_another_try(said, latch, found, now):
                 return self._settle(said, latch, found, now)
             current = found
         raise AssertionError("tries end by raising")
 
     def _added_to_earlier_output(self, report: Report, current: Task) -> Report:
         """Put a report's output over what was said of its attempt before; on the version that was read alone."""
-        if current.output_attempt != report.attempt:
+        place = current.output_of(report.attempt or current.attempt)
+        if place is None:
             return report
-        return added_to(report, self._payloads.output_of(current))
+        sk = keys.output_sk(report.task_id, *place)
+        return added_to(report, self._payloads.text_of(current.tenant, current.execution_id, sk))
 
     def record_all(
         self,
@@ -295,7 +297,7 @@ class Ledger:
         try:
             for _ in self._patience.tries() if waiting else ():
                 latches = {
-                    index: _latch(report, current.get(index), now, f"{receipt}#{index}")
+                    index: _write_of(report, current.get(index), now, f"{receipt}#{index}")
                     for index, report in waiting.items()
                 }
                 answers = self._execute(tenant, execution_id, latches, now)
@@ -304,7 +306,7 @@ class Ledger:
                         failed[index] = NotFoundError("task", waiting[index].task_id)
                     elif let_through:
                         yield index, Recorded(Verdict.APPLIED, task)
-                    elif _overtaken(latches[index], task):
+                    elif _is_worth_another_try(waiting[index], latches[index], task, now):
                         current[index] = task
                         continue
                     elif latches[index].lets_through(task):
@@ -328,7 +330,7 @@ class Ledger:
         Returns
         -------
         dict, dict
-            The tasks that reports rest on, as they were read; and the errors.
+            The tasks as they were read; and the errors.
         """
         needed = {index: report for index, report in reports.items() if _is_read_first(report)}
         current = {index: seen[report.task_id] for index, report in needed.items() if report.task_id in seen}
@@ -350,7 +352,7 @@ class Ledger:
             self._payloads.put_outputs(tenant, execution_id, list(with_output.values()), now)
         except BusyError as busy:
             failed.update(dict.fromkeys(with_output, busy))
-        return {index: task for index, task in current.items() if not _names_its_attempt(reports[index])}, failed
+        return current, failed
 
     def _settle_all(
         self, reports: dict[int, Report], refused: dict[int, tuple[Latch, Task]], now: int
@@ -456,11 +458,21 @@ def _unopened(reports: Mapping[int, Report], current: Mapping[int, Task]) -> Ite
             yield index, error
 
 
-def _latch(report: Report, current: Task | None, now: int, receipt: str) -> Latch:
-    if current is None:
+def _write_of(report: Report, current: Task | None, now: int, receipt: str) -> Latch:
+    """The write that a report asks for, from what is known of its task."""
+    amendment = amendment_latch(report, current, now=now, receipt=receipt) if current is not None else None
+    if amendment is not None:
+        return amendment
+    if current is None or (_names_its_attempt(report) and not report.adds_to_output):
         return latch_of(report, now=now, receipt=receipt)
     attempt = report.attempt or current.attempt
     return latch_of(report, now=now, receipt=receipt, attempt=attempt, version=current.version)
+
+
+def _is_worth_another_try(report: Report, latch: Latch, found: Task, now: int) -> bool:
+    """Whether a write that was not let through can be made from the task that was in its way."""
+    receipt = str(latch.values["receipt"])
+    return _overtaken(latch, found) or amendment_latch(report, found, now=now, receipt=receipt) is not None
 
 
 def _overtaken(latch: Latch, found: Task) -> bool:

@@ -47,7 +47,15 @@ class Transition:
 
 _SAID_BEFORE: Final = ("failure_reason", "message", "message_truncated", "retry_after_seconds", "label")
 _OUTPUT: Final = ("output_attempt", "output_fingerprint")
-_LAST_ATTEMPT: Final = (*_SAID_BEFORE, "started_at", "ended_at", "heartbeat_at", "progress")
+_LAST_ATTEMPT: Final = (
+    *_SAID_BEFORE,
+    *_OUTPUT,
+    "started_at",
+    "ended_at",
+    "heartbeat_at",
+    "progress",
+    "checkpoint_sequence",
+)
 
 _WAITING: Final = TaskStatus.PENDING
 _OPEN: Final = TaskStatus.SCHEDULED
@@ -57,10 +65,10 @@ TRANSITIONS: Final[Mapping[TaskStatus, Transition]] = MappingProxyType(
     {
         TaskStatus.PENDING: Transition(_WAITING, (), (*_LAST_ATTEMPT, "scheduled_at")),
         TaskStatus.SCHEDULED: Transition(_WAITING, ("scheduled_at",), _LAST_ATTEMPT),
-        TaskStatus.IN_PROGRESS: Transition(_OPEN, ("started_at",), (*_SAID_BEFORE, "ended_at", "progress")),
-        TaskStatus.TIMED_OUT: Transition(_OPEN, _ENDED, (*_SAID_BEFORE, *_OUTPUT)),
-        TaskStatus.FAILED: Transition(_OPEN, _ENDED, (*_SAID_BEFORE, *_OUTPUT)),
-        TaskStatus.FAILED_WITH_TERMINAL_ERROR: Transition(_OPEN, _ENDED, (*_SAID_BEFORE, *_OUTPUT)),
+        TaskStatus.IN_PROGRESS: Transition(_OPEN, ("started_at",), (*_SAID_BEFORE, "ended_at")),
+        TaskStatus.TIMED_OUT: Transition(_OPEN, _ENDED, _SAID_BEFORE),
+        TaskStatus.FAILED: Transition(_OPEN, _ENDED, _SAID_BEFORE),
+        TaskStatus.FAILED_WITH_TERMINAL_ERROR: Transition(_OPEN, _ENDED, _SAID_BEFORE),
         TaskStatus.COMPLETED: Transition(_OPEN, _ENDED, (*_SAID_BEFORE, *_OUTPUT)),
         TaskStatus.CANCELED: Transition(_OPEN, _ENDED, ()),
         TaskStatus.SKIPPED: Transition(_OPEN, _ENDED, ()),
@@ -143,19 +151,9 @@ def latch_of(
     values.update(dict.fromkeys(transition.stamps, now))
     if report.status is not TaskStatus.IN_PROGRESS:
         values["outcome"] = report.fingerprint
-    if report.failure_reason is not None:
-        values["failure_reason"] = report.failure_reason
-    if report.message is not None:
-        values["message"] = report.message
-    if report.message_truncated:
-        values["message_truncated"] = True
-    if report.retry_after_seconds is not None:
-        values["retry_after_seconds"] = report.retry_after_seconds
-    if report.label is not None:
-        values["label"] = report.label
-    if report.output is not None:
-        values["output_attempt"] = report.attempt or 0
-        values["output_fingerprint"] = report.fingerprint
+    if report.status is TaskStatus.COMPLETED and report.attempt is not None:
+        values["decided_attempt"] = report.attempt
+    values.update(report_values(report, attempt))
     return Latch(
         task_id=report.task_id,
         status=report.status,
@@ -169,6 +167,34 @@ def latch_of(
         closes=report.status in CLOSING,
         fingerprint=report.fingerprint,
     )
+
+
+def report_values(report: Report, attempt: int, *parts: str) -> dict[str, Value]:
+    """The fields of a task that hold what a report carries.
+
+    Parameters
+    ----------
+    attempt
+        The attempt it speaks about.
+    parts
+        Which of them: ``output``, ``message`` or ``label``; all where none is named.
+    """
+    is_checkpoint = report.status is TaskStatus.IN_PROGRESS
+    place = report.output_place if report.output is not None else None
+    fields: dict[str, dict[str, Value | None]] = {
+        "failure": {"failure_reason": report.failure_reason, "retry_after_seconds": report.retry_after_seconds},
+        "message": {"message": report.message, "message_truncated": report.message_truncated or None},
+        "label": {"label": report.label},
+        "output": {
+            "output_attempt": place.attempt if place and not is_checkpoint else None,
+            "output_fingerprint": place.fingerprint if place and not is_checkpoint else None,
+            "checkpoint_attempt": attempt if place and is_checkpoint else None,
+            "checkpoint_fingerprint": place.fingerprint if place and is_checkpoint else None,
+            "checkpoint_sequence": report.sequence,
+        },
+    }
+    chosen = (values for part, values in fields.items() if not parts or part in parts)
+    return {field: value for values in chosen for field, value in values.items() if value is not None}
 
 
 def _below(status: TaskStatus, attempt: int) -> int:
