@@ -29,7 +29,7 @@ def fixed_clock() -> int:
 
 
 def a_task(status: TaskStatus = TaskStatus.IN_PROGRESS, attempt: int = 1, **fields: Any) -> Task:
-    """A task whose precedence fits its status and attempt, unless told otherwise."""
+    """A task whose precedence fits its status and attempt, unless told otherwise; its attempt waits or was opened."""
     given: dict[str, Any] = {
         "tenant": "default",
         "execution_id": "nightly",
@@ -40,6 +40,7 @@ def a_task(status: TaskStatus = TaskStatus.IN_PROGRESS, attempt: int = 1, **fiel
         "version": 3,
         "created_at": NOW - 60_000,
         "updated_at": NOW - 30_000,
+        "scheduled_at": None if status is TaskStatus.PENDING else NOW - 50_000,
     }
     return Task(**(given | fields))
 

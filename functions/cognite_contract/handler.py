@@ -8,7 +8,7 @@ from tasklatch.aws.patience import Patience
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.task_pointers import TaskPointers
 from tasklatch.clock import system_clock
-from tasklatch.domain.errors import AttemptNeverOpenedError, NotFoundError
+from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError
 from tasklatch.domain.task import Task
 from tasklatch.http import cognite_contract as contract
 from tasklatch.http.routes import Answer, Call, Routes
@@ -27,7 +27,7 @@ def update_task(call: Call) -> Answer:
     ledger = Ledger(dynamodb(), settings(), system_clock, patience)
     try:
         recorded = ledger.record(call.tenant, named.execution_id, report, call.receipt)
-    except AttemptNeverOpenedError as error:
+    except AttemptNotOpenError as error:
         # The id has the form of one that may be issued later.
         raise NotFoundError("task", call.path["taskId"]) from error
     return Answer(

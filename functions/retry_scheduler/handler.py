@@ -20,7 +20,11 @@ from tasklatch.settings import settings
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
     """Take a batch of the table's stream; report what could not be done, so that it comes again."""
     changes, failed = read_changes(event["Records"])
-    tasks = {number: change.task for number, change in changes.items() if isinstance(change, Change)}
+    tasks = {
+        number: change.task
+        for number, change in changes.items()
+        if isinstance(change, Change) and not change.is_a_sign_of_life
+    }
     try:
         _follow_up(Patience(context.get_remaining_time_in_millis)).follow(tasks.values())
     except BusyError as busy:

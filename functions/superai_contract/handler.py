@@ -33,6 +33,7 @@ def add_task_statuses(call: Call) -> Answer:
     _check_shown(execution)
     contract.check_names(body, tasks)
     reports = body.reports(now, call.receipt)
+    contract.check_open(reports, tasks)
     ledger = Ledger(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
     recorded = []
     for result in ledger.record_all(call.tenant, execution_id, reports, call.receipt, tasks):

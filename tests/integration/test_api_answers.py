@@ -208,8 +208,11 @@ BAD_REPORTS: Final[dict[str, tuple[Any, int]]] = {
     "output too large": ({"status": "COMPLETED", "output": {"a": "x" * 102_400}}, 413),
     "negative wait": ({"status": "FAILED", "retryAfterSeconds": -1}, 422),
     "endless wait": ({"status": "FAILED", "retryAfterSeconds": 1e9}, 422),
+    "sequence below zero": ({"status": "IN_PROGRESS", "sequence": -1}, 422),
+    "sequence past what every parser reads": ({"status": "IN_PROGRESS", "sequence": 2**53}, 422),
     "empty label": ({"status": "COMPLETED", "label": ""}, 422),
     "attempt never opened": ({"status": "COMPLETED", "attempt": 2}, 409),
+    "output of an attempt never opened": ({"status": "COMPLETED", "attempt": 2, "output": {"rows": 3}}, 409),
     "id of another task": (
         {"status": "COMPLETED", "taskExecutionId": "00000100-0000-8000-8000-000000000000"},
         409,
@@ -227,12 +230,78 @@ def test_bad_report_is_refused_and_writes_nothing(api: Api, execution_id: str, b
 
     # then
     assert (reply.status, reply.body["status"]) == (status, status)
-    assert [item for item in api.items(execution_id) if not is_output(item)] == before
+    assert api.items(execution_id) == before
 
 
-def is_output(item: dict[str, Any]) -> bool:
-    """An output is put before the write that refers to it, also when that is refused."""
-    return str(item["sk"]["S"]).startswith("OUTPUT#")
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED", "FAILED", "FAILED_WITH_TERMINAL_ERROR"])
+def test_task_that_waits_can_be_neither_reported_nor_kept_alive(api: Api, execution_id: str, status: str) -> None:
+    # given
+    before = api.items(execution_id)
+    body = {"status": status, "attempt": 1, "output": {"rows": 3}}
+
+    # when
+    reported = api(REPORT, execution_id, "parse", body=body)
+    batched = api(BATCH, execution_id, body={"statuses": [{"taskId": "parse", **body}]})
+    alive = api(HEARTBEAT, execution_id, "parse", body={"attempt": 1})
+
+    # then
+    (result,) = batched.body["results"]
+    for status_code, problem in (
+        (reported.status, reported.body),
+        (result["status"], result["problem"]),
+        (alive.status, alive.body),
+    ):
+        assert (status_code, problem["type"]) == (409, "urn:tasklatch:problem:attempt-not-open")
+        assert "the task waits" in problem["detail"]
+    assert api.items(execution_id) == before
+    assert api(HISTORY, execution_id, "parse").body["items"] == []
+
+
+def in_one(api: Api, execution_id: str, body: dict[str, Any]) -> Any:
+    return api(REPORT, execution_id, "fetch", body=body).body["verdict"]
+
+
+def in_a_batch(api: Api, execution_id: str, body: dict[str, Any]) -> Any:
+    return api(BATCH, execution_id, body={"statuses": [{"taskId": "fetch", **body}]}).body["results"][0]["verdict"]
+
+
+@pytest.mark.parametrize("says", [in_one, in_a_batch])
+def test_what_a_worker_said_of_its_attempt_is_kept_unless_it_says_something_else(
+    api: Api, execution_id: str, says: Callable[[Api, str, dict[str, Any]], Any]
+) -> None:
+    # when
+    verdicts = [
+        says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 1}, "message": "begun"}),
+        says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 1}, "message": "begun"}),
+        says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 2}}),
+        says(api, execution_id, {"status": "IN_PROGRESS", "output": {"ack": 3}, "sequence": 3}),
+        says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 0}, "sequence": 2}),
+    ]
+    under_way = api(TASK, execution_id, "fetch").body
+    verdicts += [says(api, execution_id, {"status": "COMPLETED", "attempt": 1, "sequence": 9})]
+    done = api(TASK, execution_id, "fetch").body
+
+    # then
+    assert verdicts == ["applied", "duplicate", "applied", "applied", "duplicate", "applied"]
+    assert (under_way["status"], under_way["output"], under_way["message"]) == ("IN_PROGRESS", {"ack": 3}, "begun")
+    assert (done["status"], done["output"]) == ("COMPLETED", {"ack": 3})
+
+
+@pytest.mark.parametrize("says", [in_one, in_a_batch])
+def test_checkpoint_that_comes_late_fills_the_output_of_a_success_that_had_none(
+    api: Api, execution_id: str, says: Callable[[Api, str, dict[str, Any]], Any]
+) -> None:
+    # given
+    says(api, execution_id, {"status": "COMPLETED", "attempt": 1})
+
+    # when
+    filled = says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 1}})
+    other = says(api, execution_id, {"status": "IN_PROGRESS", "attempt": 1, "output": {"ack": 2}})
+
+    # then
+    assert (filled, other) == ("applied", "ignored_after_success")
+    done = api(TASK, execution_id, "fetch").body
+    assert (done["status"], done["output"]) == ("COMPLETED", {"ack": 1})
 
 
 BAD_EXECUTIONS: Final[dict[str, tuple[Any, int]]] = {

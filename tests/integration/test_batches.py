@@ -12,7 +12,7 @@ from tasklatch.aws import keys
 from tasklatch.aws.history import History
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.task_item import task_of
-from tasklatch.domain.errors import AttemptNeverOpenedError, BusyError, NotFoundError, TasklatchError
+from tasklatch.domain.errors import AttemptNotOpenError, BusyError, NotFoundError, TasklatchError
 from tasklatch.domain.outcome import Recorded
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import TaskStatus
@@ -155,7 +155,7 @@ def test_errors_concern_only_their_own_report(statements_table: Table) -> None:
         Verdict.APPLIED,
         NotFoundError,
         NotFoundError,
-        AttemptNeverOpenedError,
+        AttemptNotOpenError,
         Verdict.APPLIED,
     ]
     assert stored(table, one).output_fingerprint is not None

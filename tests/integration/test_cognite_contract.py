@@ -732,3 +732,15 @@ def test_any_project_will_do_where_there_is_one_tenant(api: Api, monkeypatch: py
     settings.cache_clear()
 
     assert api(WORKFLOW, "no-such-workflow", claims={"scope": ALL_SCOPES}).status == 404
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "FAILED_WITH_TERMINAL_ERROR"])
+def test_task_that_waits_has_no_id_that_can_be_updated_yet(api: Api, execution_id: str, status: str) -> None:
+    # when
+    refused = api.update(task_execution_id(api.tenant, execution_id, "c", 1), status, output={"a": 1})
+
+    # then
+    assert (refused.status, refused.body["error"]["code"]) == (404, 404)
+    shown = api(NATIVE_TASK, execution_id, "c").body
+    assert (shown["status"], shown["output"]) == ("PENDING", None)
+    assert api(NATIVE_HISTORY, execution_id, "c").body["items"] == []

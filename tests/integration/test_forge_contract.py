@@ -248,3 +248,21 @@ def test_dispatch_carries_what_a_task_runner_is_called_with(api: Api, scan: Scan
         "taskMetadata": {"path": "/é"},
     }
     assert api.update(scan.scan_id, scan.task_id, taskExecutionId=detail["input"]["taskExecutionId"]).status == 200
+
+
+@pytest.mark.parametrize("status", ["success", "failure"])
+def test_task_that_waits_for_another_cannot_be_reported(api: Api, status: str) -> None:
+    # given
+    execution_id, task_id, other = fresh_name(), str(uuid4()), str(uuid4())
+    tasks = [{"taskId": other}, {"taskId": task_id, "dependsOn": [other]}]
+    assert api("POST /v1/executions", body={"executionId": execution_id, "tasks": tasks}).status == 201
+
+    # when
+    refused = api.update(execution_id, task_id, status)
+
+    # then
+    assert refused.status == 409
+    assert (refused.body["status"], refused.body["error"]) == ("REJECTED", "Task is not open")
+    assert refused.body["originalError"]["type"] == "urn:tasklatch:problem:attempt-not-open"
+    assert api.task(execution_id, task_id).status == "PENDING"
+    assert api(HISTORY, execution_id, task_id).body["items"] == []

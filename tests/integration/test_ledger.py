@@ -11,10 +11,10 @@ from tasklatch.aws.history import History
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.task_item import task_of
-from tasklatch.domain.errors import AttemptNeverOpenedError, BusyError, NotFoundError
+from tasklatch.domain.errors import AttemptNotOpenError, BusyError, NotFoundError
 from tasklatch.domain.latch import next_attempt_latch
 from tasklatch.domain.report import Report, Verdict
-from tasklatch.domain.status import COMPLETED_PRECEDENCE, TaskStatus
+from tasklatch.domain.status import COMPLETED_PRECEDENCE, REPORTABLE, TaskStatus
 from tasklatch.domain.task import Task
 from tests.factories import NOW, FakeTime, a_report, a_task, fixed_clock, fresh_name, stored_item
 from tests.integration.emulators import Table, counted_calls, intercepted, patient
@@ -159,7 +159,7 @@ def test_attempt_that_was_never_opened_is_refused(table: Table, status: TaskStat
     before = stored(table, task)
 
     # when
-    with pytest.raises(AttemptNeverOpenedError):
+    with pytest.raises(AttemptNotOpenError):
         record(table, a_report(status, attempt=2))
 
     # then
@@ -174,9 +174,45 @@ def test_unknown_task_is_not_found(table: Table, attempt: int | None) -> None:
     assert table.items(keys.execution_pk(table.tenant, "nightly")) == []
 
 
-def test_report_on_a_pending_task_is_taken_at_once(table: Table) -> None:
-    given_task(table, TaskStatus.PENDING)
-    assert record(table, a_report(TaskStatus.IN_PROGRESS)).verdict is Verdict.APPLIED
+@pytest.mark.parametrize("output", [None, '{"pages":3}'])
+@pytest.mark.parametrize("attempt", [None, 1])
+@pytest.mark.parametrize("status", sorted(REPORTABLE))
+def test_report_on_a_task_that_waits_is_refused_and_nothing_is_written(
+    table: Table, status: TaskStatus, attempt: int | None, output: str | None
+) -> None:
+    # given
+    task = given_task(table, TaskStatus.PENDING)
+    before = stored(table, task)
+
+    # when
+    with pytest.raises(AttemptNotOpenError, match="attempt 1 is not open: the task waits"):
+        record(table, a_report(status, attempt=attempt, output=output))
+
+    # then
+    assert table.items(keys.execution_pk(table.tenant, "nightly")) == [before]
+    assert ignored(table) == []
+
+
+@pytest.mark.parametrize(("attempt", "named"), [(1, None), (1, 1), (2, None), (2, 2), (1, 2)])
+def test_heartbeat_of_an_attempt_that_is_not_open_is_refused_and_nothing_is_written(
+    table: Table, attempt: int, named: int | None
+) -> None:
+    # given
+    task = given_task(table, TaskStatus.PENDING, attempt)
+    before = stored(table, task)
+
+    # when
+    with pytest.raises(AttemptNotOpenError):
+        ledger_of(table).heartbeat(table.tenant, "nightly", "resize", named, 0.5)
+
+    # then
+    assert stored(table, task) == before
+
+
+def test_late_success_counts_while_the_task_waits_again(table: Table) -> None:
+    given_task(table, TaskStatus.PENDING, attempt=2)
+    recorded = record(table, a_report(attempt=1, output='{"pages":3}'))
+    assert (recorded.verdict, recorded.task.status) == (Verdict.APPLIED, TaskStatus.COMPLETED)
 
 
 def test_output_is_kept_beside_the_task_and_read_back(table: Table) -> None:
@@ -201,7 +237,7 @@ def test_output_is_kept_beside_the_task_and_read_back(table: Table) -> None:
         pytest.param(
             a_report(attempt=1, output="{}"),
             TaskStatus.IN_PROGRESS,
-            ["BatchWriteItem", "UpdateItem"],
+            ["BatchWriteItem", "GetItem", "UpdateItem"],
             id="success with output",
         ),
         pytest.param(
@@ -481,11 +517,10 @@ def test_report_without_attempt_that_loses_against_a_success_is_ignored(table: T
 @pytest.mark.parametrize(
     ("status", "attempt", "named", "goes_on"),
     [
-        (TaskStatus.PENDING, 1, 1, True),
+        (TaskStatus.PENDING, 2, 1, False),
         (TaskStatus.SCHEDULED, 1, None, True),
         (TaskStatus.IN_PROGRESS, 2, 2, True),
         (TaskStatus.IN_PROGRESS, 2, 1, False),
-        (TaskStatus.IN_PROGRESS, 1, 2, False),
         (TaskStatus.FAILED, 1, 1, False),
         (TaskStatus.TIMED_OUT, 1, 1, False),
         (TaskStatus.COMPLETED, 1, None, False),

@@ -421,3 +421,37 @@ def test_update_of_a_task_that_moved_on_since_it_was_read_is_written_all_the_sam
     # then
     assert (reply.status, moved) == (200, [200])
     assert api.status(execution_id, "resize") == "FAILED"
+
+
+@pytest.fixture
+def waiting(api: Api) -> str:
+    """An execution in which `send` waits for `extract`."""
+    execution_id = fresh_name()
+    tasks = [{"taskId": "extract"}, {"taskId": "send", "dependsOn": ["extract"]}]
+    assert api("POST /v1/executions", body={"executionId": execution_id, "tasks": tasks}).status == 201
+    return execution_id
+
+
+@pytest.mark.parametrize("word", ["running", "in_progress", "completed", "failed", "skipped", "cancelled"])
+def test_word_that_drives_the_latch_is_refused_of_a_task_that_waits(api: Api, waiting: str, word: str) -> None:
+    # when
+    refused = api.report(waiting, ("extract", "running"), ("send", word))
+
+    # then nothing of the batch is applied
+    assert refused.status == 409
+    assert refused.body["error"]["code"] == "conflict"
+    assert refused.body["error"]["details"] == {"task_names_not_open": ["send"]}
+    assert (api.status(waiting, "extract"), api.status(waiting, "send")) == ("SCHEDULED", "PENDING")
+    assert api.history(waiting, "send") == []
+
+
+@pytest.mark.parametrize("word", ["queued", "waiting for the others", None])
+def test_any_other_word_makes_a_record_of_a_task_that_waits(api: Api, waiting: str, word: str | None) -> None:
+    # when
+    taken = api.report(waiting, ("send", word))
+
+    # then
+    assert (taken.status, taken.body[0]["status"]) == (200, word or "queued")
+    assert api.status(waiting, "send") == "PENDING"
+    (entry,) = api.history(waiting, "send")
+    assert (entry["status"], entry.get("label")) == ("PENDING", word)

@@ -9,7 +9,8 @@ import pytest
 from tasklatch.aws import keys
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.task_item import task_of
-from tasklatch.domain.errors import AttemptNeverOpenedError, TasklatchError
+from tasklatch.domain.amendment import amendment_latch
+from tasklatch.domain.errors import AttemptNotOpenError, TasklatchError
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.latch import judge, latch_of
 from tasklatch.domain.outcome import Recorded
@@ -34,7 +35,17 @@ DETAILS: Final[tuple[dict[str, Any], ...]] = (
     },
 )
 
-STATES: Final = {
+CHECKPOINTS: Final = [
+    replace(a_report(TaskStatus.IN_PROGRESS, attempt=attempt, output=output), sequence=sequence)
+    for attempt, output, sequence in product((None, 2), ('{"pages":1}', '{"pages":2}'), (None, 4, 6))
+]
+WITH_CHECKPOINT: Final = {
+    f"{status} at attempt 2, with a checkpoint": a_task(
+        status, 2, checkpoint_attempt=2, checkpoint_fingerprint=CHECKPOINTS[0].fingerprint, checkpoint_sequence=5
+    )
+    for status in (TaskStatus.IN_PROGRESS, TaskStatus.TIMED_OUT, TaskStatus.FAILED, TaskStatus.COMPLETED)
+}
+STATES: Final = WITH_CHECKPOINT | {
     f"{status} at attempt {attempt}": a_task(
         status,
         attempt,
@@ -53,7 +64,7 @@ STATES: Final = {
 REPORTS: Final = [
     make_report("resize", status, attempt=attempt, **details)
     for status, attempt, details in product(sorted(REPORTABLE), ATTEMPTS, DETAILS)
-] + [EARLIER]
+] + [EARLIER, *CHECKPOINTS]
 
 
 def expected_verdict(task: Task, report: Report) -> Verdict | type[TasklatchError]:
@@ -61,12 +72,12 @@ def expected_verdict(task: Task, report: Report) -> Verdict | type[TasklatchErro
     names_attempt = report.attempt is not None or report.status is TaskStatus.COMPLETED
     current = {} if names_attempt else {"attempt": task.attempt, "version": task.version}
     latch = latch_of(report, now=0, receipt="a", **current)
-    if latch.lets_through(task):
+    if latch.lets_through(task) or amendment_latch(report, task, now=0, receipt="a") is not None:
         return Verdict.APPLIED
     try:
         return judge(latch, task)
-    except AttemptNeverOpenedError:
-        return AttemptNeverOpenedError
+    except AttemptNotOpenError:
+        return AttemptNotOpenError
 
 
 def verdict_of(result: Recorded | TasklatchError) -> Verdict | type[TasklatchError]:
@@ -121,7 +132,7 @@ def test_single_and_batch_writer_agree_with_the_rules(statements_table: Table, s
 
 def test_generated_table_covers_every_verdict() -> None:
     outcomes = {expected_verdict(task, report) for task, report in product(STATES.values(), REPORTS)}
-    assert outcomes == {*Verdict, AttemptNeverOpenedError}
+    assert outcomes == {*Verdict, AttemptNotOpenError}
 
 
 def test_one_after_another_in_a_batch_is_as_one_after_another_alone(statements_table: Table) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from tasklatch.domain.attempt import task_execution_id
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.status import ExecutionStatus
-from tests.proof.explorer import EXECUTION, Case, Faults, Request, View, at_once
+from tests.proof.explorer import EXECUTION, TENANT, Case, Faults, Request, View, at_once
 
 _TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
 Definition = Mapping[str, Any]
@@ -24,10 +25,30 @@ def says(status: str, task_id: str = "a", *, when: Callable[[View], bool] = at_o
     return Request("report_status", f"POST {_TASK}/status", path, {"status": status, **fields}, when)
 
 
-def beats(task_id: str = "a", attempt: int = 1) -> Request:
-    """A worker's heartbeat."""
+def says_all(*reports: Mapping[str, Any], when: Callable[[View], bool] = at_once) -> Request:
+    """Reports in one batch."""
+    path = {"executionId": EXECUTION}
+    body = {"statuses": list(reports)}
+    return Request("report_status", "POST /v1/executions/{executionId}/statuses", path, body, when)
+
+
+def beats(task_id: str = "a", **fields: Any) -> Request:
+    """A worker's heartbeat, of its first attempt unless it says otherwise."""
     path = {"executionId": EXECUTION, "taskId": task_id}
-    return Request("report_status", f"POST {_TASK}/heartbeat", path, {"attempt": attempt})
+    return Request("report_status", f"POST {_TASK}/heartbeat", path, fields or {"attempt": 1})
+
+
+def updates(*statuses: str, task_name: str = "a") -> Request:
+    """A SuperAI worker's batch of status updates of one task."""
+    route = "POST /api/flow-executions/{flow_execution_id}/task-status"
+    body = {"statuses": [{"task_name": task_name, "status": status} for status in statuses]}
+    return Request("superai_contract", route, {"flow_execution_id": EXECUTION}, body)
+
+
+def ends_invocation(status: str, task_id: str) -> Request:
+    """What a Forge taskRunner ends with; its id names no attempt."""
+    body = {"scanId": EXECUTION, "connectionId": "c", "status": status, "task": {"taskId": task_id}}
+    return Request("forge_contract", "POST /forge/updateTaskStatus", {}, body)
 
 
 def handed_out(attempt: int, task_id: str = "a") -> Callable[[View], bool]:
@@ -249,6 +270,153 @@ LOST_TIMER = Case(
     Faults(lost_messages=1),
 )
 
+_UUID: Final = "00000000-0000-4000-8000-00000000000b"
+WAITING: Final = [a_task("a", attempts=1), a_task("b", dependsOn=["a"], input={"v": "${a.output.v}"})]
+"""A task, and one that waits for it and is tried again at once if it fails."""
+
+FREES: Final = says("COMPLETED", "a", attempt=1, output={"v": 1})
+WAITING_FAILED = Case(
+    "failures of a task that waits",
+    WAITING,
+    {
+        "first": [FREES],
+        "early": [says("FAILED", "b", attempt=1), says("FAILED_WITH_TERMINAL_ERROR", "b", attempt=1)],
+        "next": [says("COMPLETED", "b", when=handed_out(2, "b"), attempt=2)],
+    },
+)
+WAITING_COMPLETED = Case(
+    "a success of a task that waits, and another that waits for it",
+    [*WAITING, a_task("c", dependsOn=["b"])],
+    {
+        "first": [FREES],
+        "early": [says("IN_PROGRESS", "b", attempt=1), says("COMPLETED", "b", attempt=1, output={"w": 2})],
+    },
+)
+WAITING_UNNAMED = Case(
+    "reports that name no attempt of a task that waits",
+    WAITING,
+    {
+        "first": [FREES],
+        "early": [says("FAILED", "b", output={"w": 2})],
+        "hasty": [says("COMPLETED", "b")],
+    },
+)
+WAITING_HEARTBEAT = Case(
+    "heartbeats of a task that waits, and of no attempt",
+    [WAITING[0], {**WAITING[1], "heartbeatTimeoutSeconds": 10}],
+    {
+        "first": [FREES],
+        "early": [beats("b"), beats("b", progress=0.5)],
+        "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
+    },
+)
+WAITING_CANCELED = Case(
+    "a task that waits, cancelled and retried by a person, and reports on it",
+    [a_task("a", attempts=1), a_task("b", attempts=1, dependsOn=["a"])],
+    {
+        "first": [says("FAILED", "a", attempt=1)],
+        "operator": [retries()],
+        "early": [says("COMPLETED", "b", attempt=1)],
+    },
+)
+WAITING_AGAIN = Case(
+    "a task that a person gave another attempt, and a report on that before it is open",
+    [a_task(attempts=1)],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "operator": [retries()],
+        "early": [says("FAILED", attempt=2)],
+        "rescue": [says("COMPLETED", attempt=1)],
+    },
+)
+WAITING_BATCH = Case(
+    "a batch of reports on a task and on one that waits for it",
+    WAITING,
+    {
+        "first": [
+            says_all(
+                {"taskId": "b", "status": "IN_PROGRESS", "attempt": 1},
+                {"taskId": "a", "status": "COMPLETED", "attempt": 1},
+                {"taskId": "b", "status": "FAILED", "attempt": 1},
+            )
+        ],
+        "next": [says("COMPLETED", "b", when=handed_out(1, "b"))],
+    },
+)
+WAITING_UPDATED = Case(
+    "another platform's updates of a task that waits",
+    WAITING,
+    {
+        "first": [FREES],
+        "early": [updates("queued", "running", "failed", task_name="b"), updates("skipped", task_name="b")],
+    },
+)
+WAITING_INVOCATION = Case(
+    "another platform's invocations that end a task that waits",
+    [WAITING[0], a_task(_UUID, dependsOn=["a"])],
+    {
+        "first": [FREES],
+        "early": [ends_invocation("failure", _UUID), ends_invocation("success", _UUID)],
+    },
+)
+OTHERS_ID = Case(
+    "a report with the id of another task's attempt",
+    [a_task("a", attempts=1), a_task("b", attempts=1)],
+    {
+        "first": [says("COMPLETED", "a", attempt=1)],
+        "confused": [says("FAILED", "b", taskExecutionId=task_execution_id(TENANT, EXECUTION, "a", 1))],
+        "other": [says("COMPLETED", "b", taskExecutionId=task_execution_id(TENANT, EXECUTION, "b", 1))],
+    },
+)
+PUT_OFF = Case(
+    "a worker that asks to wait before the next attempt, and one that does not",
+    [{"taskId": "a", "retryPolicy": {"maxAttempts": 2, "initialSeconds": 1, "maxSeconds": 30, "jitter": 0}}],
+    {
+        "first": [says("FAILED", attempt=1, failureReason="RATE_LIMITED", retryAfterSeconds=20)],
+        "second": [says("FAILED", attempt=1)],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+CANCEL_WAITING = Case(
+    "a cancellation of tasks that wait, against what frees them",
+    WAITING,
+    {
+        "first": [FREES],
+        "operator": [cancels()],
+        "early": [says("COMPLETED", "b", attempt=1)],
+    },
+)
+
+CHECKPOINTS = Case(
+    "checkpoints that are numbered, and a success without output",
+    [a_task(attempts=1)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1}, sequence=1)],
+        "second": [says("IN_PROGRESS", attempt=1, output={"ack": 2}, sequence=2)],
+        "third": [says("COMPLETED", attempt=1)],
+    },
+    one_attempt=True,
+)
+CHECKPOINT_AND_FAILURE = Case(
+    "a checkpoint, a failure without output, and a success that has one",
+    [a_task(attempts=1)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1})],
+        "second": [says("FAILED", attempt=1)],
+        "third": [says("COMPLETED", attempt=1, output={"rows": 3})],
+    },
+    one_attempt=True,
+)
+CHECKPOINTS_OF_TWO = Case(
+    "checkpoints of two attempts, and a late success of the first",
+    [a_task()],
+    {
+        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1}), says("FAILED", attempt=1)],
+        "late": [says("COMPLETED", attempt=1)],
+        "next": [says("IN_PROGRESS", when=handed_out(2), attempt=2, output={"ack": 2})],
+    },
+)
+
 
 IN_EVERY_RUN: Final = (
     ONE_ATTEMPT,
@@ -269,6 +437,20 @@ IN_EVERY_RUN: Final = (
     CONTINUE,
     GONE_ON,
     LOST_TIMER,
+    WAITING_FAILED,
+    WAITING_COMPLETED,
+    WAITING_UNNAMED,
+    WAITING_HEARTBEAT,
+    WAITING_BATCH,
+    WAITING_UPDATED,
+    WAITING_INVOCATION,
+    OTHERS_ID,
+    PUT_OFF,
+    CANCEL_WAITING,
+    CHECKPOINTS,
+    CHECKPOINT_AND_FAILURE,
+    CHECKPOINTS_OF_TWO,
+    with_faults(CHECKPOINTS, lost_answers=1),
     lagging(CHAIN),
     with_faults(LATE_SUCCESS, twice=1, redelivered=1),
     with_faults(LATE_SUCCESS, crashes=1, redelivered=1),
@@ -288,6 +470,8 @@ ONLY_TO_PROVE: Final = (
     DEADLINE,
     CANCEL_AND_RETRY,
     RESCUE_AND_RETRY,
+    WAITING_CANCELED,
+    WAITING_AGAIN,
     with_faults(CHAIN, redelivered=1),
     lagging(JOIN),
     with_faults(reconciled(RETRY_ALONE), lost_answers=1),

@@ -195,6 +195,11 @@ class Told:
     status: int
     body: Mapping[str, Any]
 
+    @property
+    def knew_of_it(self) -> bool:
+        """Whether the client was handed what it speaks about before it spoke."""
+        return self.request.when is not at_once
+
 
 class Promises:
     """What is checked. Each is called with what it needs; it raises `BrokenPromiseError`."""

@@ -25,11 +25,13 @@ from tests.proof.simulated_cloud import LOST, Cloud, Interned, a_call, as_text
 FUNCTIONS: Final = (
     "executions",
     "execution_control",
+    "forge_contract",
     "notifier",
     "reconciler",
     "report_status",
     "retry_dispatcher",
     "retry_scheduler",
+    "superai_contract",
     "workflow_advancer",
 )
 _CLIENTS: Final[Mapping[str, str]] = {

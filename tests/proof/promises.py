@@ -12,6 +12,7 @@ from tasklatch.aws import keys
 from tasklatch.aws.execution_item import execution_of
 from tasklatch.aws.task_item import task_of
 from tasklatch.domain.deadline import next_deadline
+from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.retry import decide_retry
@@ -19,7 +20,7 @@ from tasklatch.domain.status import CLOSING, SEALED, ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.domain.timer import timer_of
 from tasklatch.domain.workflow import aborts, gave_up, is_settled
-from tasklatch.http.report_contract import ReportBody
+from tasklatch.http.report_contract import BatchedReportBody, ReportBody
 from tests.proof.explorer import EXECUTION, TENANT, BrokenPromiseError, Case, Promises, Request, Told, View
 from tests.proof.memory_table import Key, Table
 from tests.proof.simulated_cloud import Change, Event
@@ -39,23 +40,35 @@ def tasks_in(table: Table) -> dict[str, Task]:
 
 
 def reopened_by_a_person(before: Task, after: Task) -> bool:
-    """Whether a change is a person's grant of one more attempt: the only one that may take something back."""
+    """Whether a change is a person's grant of one more attempt: the only one that may take something back.
+
+    An attempt that was never opened is not spent, and is the one that is granted.
+    """
     return (
         after.status is TaskStatus.PENDING
-        and after.attempt == before.attempt + 1 == after.granted_attempts
+        and after.attempt == before.opened_attempts + 1 == after.granted_attempts
         and (before.status is TaskStatus.CANCELED or aborts(before))
     )
+
+
+def says_more(before: Task, after: Task) -> bool:
+    """Whether a change is what a worker adds: another output, message or label, and nothing else."""
+    same = (before.status, before.attempt, before.precedence) == (after.status, after.attempt, after.precedence)
+    said = [(task.output, task.checkpoint_fingerprint, task.message, task.label) for task in (before, after)]
+    return same and said[0] != said[1]
 
 
 # ------------------------------------------------------------------ of every change of a task
 
 
 def a_success_is_final(before: Task, after: Task, _table: Table) -> bool:
-    """Promise 1: nothing turns a success into anything else, in no field that says so."""
+    """Promise 1: nothing turns a success into anything else, in no field that says so; its output can be filled."""
     return before.status is not TaskStatus.COMPLETED or (
         after.status is TaskStatus.COMPLETED
-        and (after.version, after.attempt, after.output_fingerprint)
-        == (before.version, before.attempt, before.output_fingerprint)
+        and (after.attempt, after.decided_attempt, after.ended_at)
+        == (before.attempt, before.decided_attempt, before.ended_at)
+        and before.output_fingerprint in (None, after.output_fingerprint)
+        and (after.version == before.version or after.output != before.output)
     )
 
 
@@ -71,7 +84,7 @@ def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
     return (
         after.version == before.version + 1
         and after.precedence == precedence_of(after.status, after.attempt)
-        and (after.precedence > before.precedence or reopened_by_a_person(before, after))
+        and (after.precedence > before.precedence or reopened_by_a_person(before, after) or says_more(before, after))
     )
 
 
@@ -102,8 +115,8 @@ def nothing_is_timed_out_early(before: Task, after: Task, _table: Table) -> bool
 
 
 def a_task_is_scheduled_when_what_it_waits_for_is_done(before: Task, after: Task, table: Table) -> bool:
-    """A dependent starts after all that it waits for, and once an attempt."""
-    if (before.status, after.status) != (TaskStatus.PENDING, TaskStatus.SCHEDULED):
+    """Promise 3: no attempt at a task is handed out before what it waits for is done."""
+    if after.status is not TaskStatus.SCHEDULED or before.version == after.version:
         return True
     item = table.get((_PK, keys.input_sk(after.task_id)), {})
     awaited = [name["S"] for name in item["dependsOn"]["L"]] if "dependsOn" in item else []
@@ -111,11 +124,17 @@ def a_task_is_scheduled_when_what_it_waits_for_is_done(before: Task, after: Task
     return all(is_settled(tasks[name]) and not aborts(tasks[name]) for name in awaited)
 
 
+def a_task_that_waits_is_alive_to_nobody(before: Task, after: Task, _table: Table) -> bool:
+    """Promise 3: no heartbeat is noted of an attempt that is not open."""
+    waits = before.status is after.status is TaskStatus.PENDING
+    return not waits or (before.heartbeat_at, before.progress) == (after.heartbeat_at, after.progress)
+
+
 def an_output_is_there_before_the_success_that_names_it(_before: Task, after: Task, table: Table) -> bool:
     """Promise 4: what a recorded success refers to is in the table."""
-    if after.output_fingerprint is None:
+    if after.output is None:
         return True
-    sort_key = keys.output_sk(after.task_id, after.output_attempt or 0, after.output_fingerprint)
+    sort_key = keys.output_sk(after.task_id, *after.output)
     return (_PK, sort_key) in table
 
 
@@ -134,6 +153,7 @@ OF_A_TASK: Final[Sequence[TaskPredicate]] = (
     an_attempt_is_opened_once_after_a_failure_that_is_retried,
     nothing_is_timed_out_early,
     a_task_is_scheduled_when_what_it_waits_for_is_done,
+    a_task_that_waits_is_alive_to_nobody,
     an_output_is_there_before_the_success_that_names_it,
     a_task_is_on_the_list_of_open_ones_until_it_is_closed,
 )
@@ -171,19 +191,52 @@ OF_AN_EXECUTION: Final[Sequence[ExecutionPredicate]] = (
 # ------------------------------------------------------------------ of every answer
 
 
-def what_was_said(request: Request) -> Report | None:
-    """The report that a request is; None where it is another."""
-    if not request.route.endswith("/status"):
-        return None
-    return ReportBody.model_validate(request.body).report(TENANT, EXECUTION, request.path["taskId"])
+def what_was_said(request: Request) -> Mapping[str, Report]:
+    """The reports that a request is, by what their receipts end in; none where it is another."""
+    if request.route.endswith("/status"):
+        try:
+            return {"": ReportBody.model_validate(request.body).report(TENANT, EXECUTION, request.path["taskId"])}
+        except AttemptNotOpenError:
+            # It names an attempt at another task, and so speaks about none.
+            return {}
+    if request.route.endswith("/statuses"):
+        bodies = [BatchedReportBody.model_validate(body) for body in request.body["statuses"]]
+        return {f"#{index}": body.report(TENANT, EXECUTION, body.taskId) for index, body in enumerate(bodies)}
+    return {}
 
 
-def a_report_is_refused_only_for_an_attempt_that_was_never_opened(told: Told, report: Report) -> bool:
-    """Promise 4: whatever is said of an attempt that was opened is taken."""
+def what_was_told(told: Told) -> Iterable[tuple[Told, Report]]:
+    """Each report that a request is, and what it was answered."""
+    for suffix, report in what_was_said(told.request).items():
+        if not suffix:
+            yield told, report
+            continue
+        result = told.body["results"][int(suffix[1:])]
+        yield (
+            Told(told.request, told.receipt + suffix, result["status"], {**result, **result.get("problem", {})}),
+            report,
+        )
+
+
+def a_report_is_refused_only_for_an_attempt_that_is_not_open(
+    told: Told, report: Report, stream: Sequence[Task]
+) -> bool:
+    """Promise 4: whatever is said of an attempt that was handed out is taken; promise 3: of any other nothing is."""
     if told.status == _OK:
         return True
     named = report.attempt or 1
-    return told.status == _CONFLICT and f"attempt {named} was never opened" in told.body["detail"]
+    was_closed = any(task.opened_attempts < named or report.attempt is None for task in stream)
+    return told.status == _CONFLICT and "attempt-not-open" in told.body["type"] and was_closed and not told.knew_of_it
+
+
+def nothing_is_left_of_what_is_refused(told: Told, report: Report, view: View) -> bool:
+    """Promise 3: of a report that is refused there is no entry and no output."""
+    if told.status != _CONFLICT:
+        return True
+    history = keys.history_pk(TENANT, EXECUTION, report.task_id)
+    output = keys.output_sk(report.task_id, *report.output_place)
+    entries = [item for key, item in view.table.items() if key[0] == history]
+    return (_PK, output) not in view.table and all(item.get("receipt") != {"S": told.receipt} for item in entries)
 
 
 def what_is_acknowledged_is_in_the_table(told: Told, report: Report, view: View, stream: Sequence[Task]) -> bool:
@@ -306,6 +359,15 @@ class EveryPromise(Promises):
                     )
             return
         before, after = task_of(change.before), task_of(change.after)
+        if not self.a_task_that_waits_is_moved_by_no_report(before, after):
+            raise BrokenPromiseError(
+                "a_task_that_waits_is_moved_by_no_report",
+                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.receipt}",
+            )
+        if not self.an_output_is_of_the_attempt_that_decided(after):
+            raise BrokenPromiseError(
+                "an_output_is_of_the_attempt_that_decided", f"{_as_it_stands(after)} has another's by {after.receipt}"
+            )
         if not self.an_attempt_is_only_spoken_for_while_it_is_the_current_one(before, after):
             raise BrokenPromiseError(
                 "an_attempt_is_only_spoken_for_while_it_is_the_current_one",
@@ -315,13 +377,29 @@ class EveryPromise(Promises):
             if not of_task(before, after, table):
                 raise BrokenPromiseError(of_task.__name__, f"{_as_it_stands(before)} became {_as_it_stands(after)}")
 
+    def a_task_that_waits_is_moved_by_no_report(self, before: Task, after: Task) -> bool:
+        """Promise 3: what waits for others is freed by them alone; but a success of an attempt that was open counts."""
+        by_a_report = after.receipt is not None and after.version != before.version
+        if before.status is not TaskStatus.PENDING or not by_a_report:
+            return True
+        report = self._report_of(after.receipt or "")
+        late = report is None or (report.attempt or 1) <= before.opened_attempts
+        return after.status is TaskStatus.COMPLETED and late and before.opened_attempts > 0
+
     def an_attempt_is_only_spoken_for_while_it_is_the_current_one(self, before: Task, after: Task) -> bool:
         """Promise 3: a report holds only for the attempt that it names; a success for any that was opened."""
         report = self._report_of(after.receipt) if after.receipt and after.receipt != before.receipt else None
         if report is None or report.attempt is None:
             return True
         late_success = report.status is TaskStatus.COMPLETED and report.attempt <= before.attempt
-        return late_success or report.attempt == before.attempt
+        of_what_decided = after.status is before.status and report.attempt == before.deciding_attempt
+        return late_success or of_what_decided or report.attempt == before.attempt
+
+    def an_output_is_of_the_attempt_that_decided(self, after: Task) -> bool:
+        """What one attempt said is never shown as another's output."""
+        reports = (one for one in self._reports() if one.task_id == after.task_id and one.output is not None)
+        said = [one.attempt for one in reports if one.output_place == after.output]
+        return not said or bool({None, after.deciding_attempt} & {*said})
 
     def an_identical_report_is_applied_once(self, stream: Sequence[Task]) -> bool:
         """Promise 4: what is said again, by whomever, in whatever order, changes nothing more."""
@@ -336,15 +414,16 @@ class EveryPromise(Promises):
         return all(count == 1 for count in given.values())
 
     def answered(self, told: Told, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
-        report = what_was_said(told.request)
-        if report is None:
-            return
-        stream = _stream(changes, report.task_id)
+        for one, report in what_was_told(told):
+            self._report_answered(one, report, view, _stream(changes, report.task_id))
+
+    def _report_answered(self, told: Told, report: Report, view: View, stream: Sequence[Task]) -> None:
         for name, holds in (
             (
-                "a_report_is_refused_only_for_an_attempt_that_was_never_opened",
-                a_report_is_refused_only_for_an_attempt_that_was_never_opened(told, report),
+                "a_report_is_refused_only_for_an_attempt_that_is_not_open",
+                a_report_is_refused_only_for_an_attempt_that_is_not_open(told, report, stream),
             ),
+            ("nothing_is_left_of_what_is_refused", nothing_is_left_of_what_is_refused(told, report, view)),
             ("what_is_acknowledged_is_in_the_table", what_is_acknowledged_is_in_the_table(told, report, view, stream)),
             ("a_verdict_is_true", a_verdict_is_true(told, report, view)),
             ("an_identical_report_is_applied_once", self.an_identical_report_is_applied_once(stream)),
@@ -407,16 +486,29 @@ class EveryPromise(Promises):
         """Promise 2: whatever the order, of what was said on one attempt the weightiest stays."""
         said = [report for report in self._reports() if report.task_id == task.task_id]
         weights = {precedence_of(report.status, task.attempt): report.status for report in said}
-        return task.attempt == 1 and task.status is weights[max(weights)]
+        return task.attempt == 1 and task.status is weights[max(weights)] and self._its_output_stands(said, task)
+
+    @staticmethod
+    def _its_output_stands(said: Sequence[Report], task: Task) -> bool:
+        """Whether the output is the final report's that decided, or else the last checkpoint, by its sequence."""
+        final = [one for one in said if one.output is not None and one.status is task.status]
+        checkpoints = [one for one in said if one.output is not None and one.status is TaskStatus.IN_PROGRESS]
+        checkpoints.sort(key=lambda one: one.sequence or 0)
+        expected = [one.output_place for one in (final or checkpoints)[-1:]]
+        return ([task.output] if task.output is not None else []) == expected
 
     def _reports(self) -> Iterable[Report]:
         for requests in self._requests.values():
-            yield from filter(None, map(what_was_said, requests))
+            for request in requests:
+                yield from what_was_said(request).values()
 
     def _report_of(self, receipt: str) -> Report | None:
-        """What a request said, by its receipt: client, step, try."""
+        """What a request said, by its receipt: client, step, try, and its place in a batch."""
         client, _, step = receipt.rpartition("-")[0].rpartition("-")
-        return what_was_said(self._requests[client][int(step) - 1]) if client in self._requests else None
+        if client not in self._requests:
+            return None
+        _, hash_sign, place = receipt.partition("#")
+        return what_was_said(self._requests[client][int(step) - 1]).get(hash_sign + place)
 
 
 def _stream(changes: Mapping[Key, Sequence[Change]], task_id: str) -> list[Task]:

@@ -22,11 +22,11 @@ from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.safety_net import SafetyNet
 from tasklatch.aws.task_item import task_of
 from tasklatch.aws.workflow import Workflow
-from tasklatch.domain.latch import Latch, judge, next_attempt_latch, service_latch
+from tasklatch.domain.latch import Latch, judge, latch_of, next_attempt_latch, service_latch
 from tasklatch.domain.outcome import Recorded
 from tasklatch.domain.report import Report, Verdict
-from tasklatch.domain.status import ExecutionStatus, TaskStatus
-from tasklatch.domain.task import Task
+from tasklatch.domain.status import PRECEDENCE_PER_ATTEMPT, ExecutionStatus, TaskStatus
+from tasklatch.domain.task import OutputPlace, Task
 from tasklatch.domain.timer import Timer
 from tasklatch.domain.workflow import outcome_of
 from tests.proof import cases
@@ -38,18 +38,48 @@ Seed = Callable[[pytest.MonkeyPatch], None]
 
 
 def _without_condition(*dropped: str) -> Seed:
-    """Leave terms out of the latch's condition, in both of DynamoDB's languages."""
+    """Leave ends of the latch's interval out of the condition, or all of it, in both of DynamoDB's languages."""
 
     def seed(patch: pytest.MonkeyPatch) -> None:
         parts = latch_expression._parts
 
         def fewer(latch: Latch, pk: str, expires_at: int | None) -> Any:
             assigned, removed, conditions = parts(latch, pk, expires_at)
-            return assigned, removed, [term for term in conditions if term[0] not in dropped]
+            return assigned, removed, [term for term in conditions if dropped and term[1] not in dropped]
 
         patch.setattr(latch_expression, "_parts", fewer)
 
     return seed
+
+
+def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
+    """The latch is its upper end alone, with the attempt compared, as if an attempt that waits were open."""
+
+    def from_waiting(*arguments: Any, **named: Any) -> Latch:
+        latch = latch_of(*arguments, **named)
+        return replace(latch, lowest=latch.attempt * PRECEDENCE_PER_ATTEMPT)
+
+    patch.setattr(ledger, "latch_of", from_waiting)
+    patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
+
+
+def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is taken to be alive."""
+    patch.setattr(ledger, "heartbeat_interval", lambda attempt: (attempt * 10, attempt * 10 + 3))
+
+
+def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> None:
+    """The last output that anyone gave is taken for the task's."""
+
+    def last_given(self: Task, _attempt: int) -> OutputPlace | None:
+        return OutputPlace(0, self.checkpoint_fingerprint) if self.checkpoint_fingerprint else None
+
+    patch.setattr(Task, "output_of", last_given)
+
+
+def _what_comes_later_adds_nothing(patch: pytest.MonkeyPatch) -> None:
+    """A report that does not raise the latch is taken to say nothing new."""
+    patch.setattr(ledger, "amendment_latch", lambda *_arguments, **_named: None)
 
 
 def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
@@ -234,13 +264,23 @@ class SeededBug:
 
 
 BUGS: Final = (
-    SeededBug("the condition is removed", _without_condition("precedence", "attempt", "version"),
+    SeededBug("the condition is removed", _without_condition(),
               cases.LATE_SUCCESS, "a_success_is_final"),
-    SeededBug("the precedence is not looked at", _without_condition("precedence"),
+    SeededBug("the upper end of the interval is dropped", _without_condition("<"),
               cases.LATE_SUCCESS, "a_success_is_final"),
-    SeededBug("the attempt is dropped", _without_condition("attempt"),
+    SeededBug("the lower end of the interval is dropped", _without_condition(">="),
               cases.UNOPENED, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
-    SeededBug("an old attempt is taken for a newer one", _without_condition("attempt", "precedence"),
+    SeededBug("a task that waits can be failed", _without_lower_end,
+              cases.WAITING_FAILED, "a_task_that_waits_is_moved_by_no_report"),
+    SeededBug("a task that waits can succeed", _without_lower_end,
+              cases.WAITING_COMPLETED, "a_task_that_waits_is_moved_by_no_report"),
+    SeededBug("a task that waits can be alive", _heartbeats_without_lower_end,
+              cases.WAITING_HEARTBEAT, "a_task_that_waits_is_alive_to_nobody"),
+    SeededBug("a checkpoint is shown as another attempt's output", _a_checkpoint_is_shown_of_whichever_attempt,
+              cases.CHECKPOINTS_OF_TWO, "an_output_is_of_the_attempt_that_decided"),
+    SeededBug("a later checkpoint is not kept", _what_comes_later_adds_nothing,
+              cases.CHECKPOINTS, "the_weightiest_report_stands_in_every_order"),
+    SeededBug("an old attempt is taken for a newer one", _without_condition("<", ">="),
               cases.OLD_FAILURE, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
     SeededBug("a retry is opened each time its timer fires", _a_timer_opens_an_attempt_each_time_it_fires,
               with_faults(cases.STALE_FAILURE, twice=1), "an_attempt_is_opened_once_after_a_failure_that_is_retried"),

@@ -23,7 +23,7 @@ from tasklatch.aws.history import History
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.task_stream import read_changes
 from tasklatch.domain.announcement import Change
-from tasklatch.domain.errors import AttemptNeverOpenedError, ConflictError, TasklatchError
+from tasklatch.domain.errors import AttemptNotOpenError, ConflictError, TasklatchError
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.latch import Latch
 from tasklatch.domain.outcome import Recorded
@@ -57,8 +57,18 @@ class ModelTask:
     status: TaskStatus = TaskStatus.PENDING
     attempt: int = 1
     allowed: int = ATTEMPTS
+    is_open: bool = False
     decided_by: str | None = None
+    succeeded: int | None = None
+    checkpoint: tuple[int, str] | None = None
+    final: str | None = None
+    message: str | None = None
     verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def opened(self) -> int:
+        """How many attempts a worker was handed."""
+        return self.attempt - (not self.is_open)
 
     @property
     def gave_up(self) -> bool:
@@ -80,28 +90,76 @@ class ModelTask:
     def takes(self, report: Report) -> Verdict | None:
         """The verdict on a report, and the task after it; None where its attempt was never opened."""
         attempt = report.attempt or (1 if report.status is TaskStatus.COMPLETED else self.attempt)
-        if attempt > self.attempt:
+        if attempt > self.opened:
             return None
         if self.status in SEALED:
             return Verdict.SEALED
+        if self._is_moved_by(report, attempt):
+            return self._become(report, attempt)
+        return Verdict.APPLIED if self._learns_from(report, attempt) else self._ignores(report, attempt)
+
+    def _ignores(self, report: Report, attempt: int) -> Verdict:
         if self.status is TaskStatus.COMPLETED:
             late_failure = report.status is not TaskStatus.COMPLETED
             return Verdict.IGNORED_AFTER_SUCCESS if late_failure else Verdict.DUPLICATE
-        if report.status is TaskStatus.COMPLETED:
-            return self._become(report)
-        if attempt < self.attempt:
-            return Verdict.DUPLICATE if report.fingerprint == self.decided_by else Verdict.STALE_ATTEMPT
-        return self._become(report) if RANK[report.status] > RANK[self.status] else Verdict.DUPLICATE
+        stale = attempt < self.attempt and report.fingerprint != self.decided_by
+        return Verdict.STALE_ATTEMPT if stale else Verdict.DUPLICATE
 
-    def _become(self, report: Report) -> Verdict:
+    def _is_moved_by(self, report: Report, attempt: int) -> bool:
+        if self.status is TaskStatus.COMPLETED or report.status is TaskStatus.COMPLETED:
+            return self.status is not TaskStatus.COMPLETED
+        return attempt == self.attempt and RANK[report.status] > RANK[self.status]
+
+    def _become(self, report: Report, attempt: int) -> Verdict:
         self.status = report.status
-        if report.status is not TaskStatus.IN_PROGRESS:
-            self.decided_by = report.fingerprint
+        self.message = report.message
+        if report.status is TaskStatus.IN_PROGRESS:
+            self.checkpoint = (attempt, report.fingerprint) if report.output else self.checkpoint
+            return Verdict.APPLIED
+        self.decided_by = report.fingerprint
+        if report.status is TaskStatus.COMPLETED:
+            self.succeeded = report.attempt or self.opened
+            self.final = None
+        self.final = report.fingerprint if report.output else self.final
         return Verdict.APPLIED
+
+    def _learns_from(self, report: Report, attempt: int) -> bool:
+        """Whether a report that moves nothing says something of the attempt that decided all the same."""
+        is_any_success = report.status is TaskStatus.COMPLETED and report.attempt is None
+        decided = self.succeeded or self.attempt
+        if attempt != decided and not is_any_success:
+            return False
+        if report.status is not TaskStatus.IN_PROGRESS:
+            alike = (self.status is TaskStatus.COMPLETED) == (report.status is TaskStatus.COMPLETED)
+            fills = report.output is not None and self.final is None and alike
+            self.final = report.fingerprint if fills else self.final
+            return fills
+        checkpoint = (decided, report.fingerprint)
+        if self.status is TaskStatus.IN_PROGRESS:
+            gives = report.output is not None and checkpoint != self.checkpoint
+            says = report.message not in (None, self.message)
+        else:
+            is_shown = self.status is not TaskStatus.COMPLETED or self.final is None
+            gives = report.output is not None and is_shown and (self.checkpoint or (0,))[0] != decided
+            says = False
+        self.checkpoint = checkpoint if gives else self.checkpoint
+        self.message = report.message if says else self.message
+        return gives or says
+
+    @property
+    def output(self) -> str | None:
+        """The fingerprint of the report that gave the output."""
+        attempt, fingerprint = self.checkpoint or (0, None)
+        return self.final or (fingerprint if attempt == (self.succeeded or self.attempt) else None)
 
     def opens_next(self) -> None:
         self.attempt += 1
+        self.schedule()
+
+    def schedule(self) -> None:
         self.status = TaskStatus.SCHEDULED
+        self.is_open = True
+        self.final = self.message = None
 
 
 reports: Final = st.builds(
@@ -139,8 +197,8 @@ class Life(RuleBasedStateMachine):
     def an_execution_is_created(self, *, goes_on: bool, timeout: int | None) -> None:
         policy = RetryPolicy(max_attempts=ATTEMPTS, initial_seconds=5, jitter=0)
         self.model = {
-            "first": ModelTask(goes_on=goes_on, status=TaskStatus.SCHEDULED),
-            "second": ModelTask(status=TaskStatus.SCHEDULED),
+            "first": ModelTask(goes_on=goes_on, status=TaskStatus.SCHEDULED, is_open=True),
+            "second": ModelTask(status=TaskStatus.SCHEDULED, is_open=True),
             "after": ModelTask(waits_for=("first",)),
         }
         self.world.create(
@@ -162,7 +220,7 @@ class Life(RuleBasedStateMachine):
         expected = self.model[report.task_id].takes(report)
         try:
             recorded = self.world.ledger.record(self.world.tenant, "nightly", report, fresh_name())
-        except AttemptNeverOpenedError:
+        except AttemptNotOpenError:
             assert expected is None
         else:
             self._acknowledged(report, recorded, expected)
@@ -174,7 +232,7 @@ class Life(RuleBasedStateMachine):
         results = self.world.ledger.record_all(self.world.tenant, "nightly", batch, fresh_name())
         for report, verdict, result in zip(batch, expected, results, strict=True):
             if isinstance(result, TasklatchError):
-                assert isinstance(result, AttemptNeverOpenedError)
+                assert isinstance(result, AttemptNotOpenError)
                 assert verdict is None
             else:
                 self._acknowledged(report, result, verdict)
@@ -183,7 +241,12 @@ class Life(RuleBasedStateMachine):
     @rule(name=st.sampled_from(TASKS), attempt=st.none() | st.integers(1, 3))
     def a_worker_is_alive(self, name: str, attempt: int | None) -> None:
         task = self.model[name]
-        under_way = task.status in (TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
+        under_way = task.status in (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
+        if (attempt or task.attempt) > task.opened:
+            with pytest.raises(AttemptNotOpenError):
+                self.world.ledger.heartbeat(self.world.tenant, "nightly", name, attempt, None)
+            self._compare()
+            return
         pulse = self.world.ledger.heartbeat(self.world.tenant, "nightly", name, attempt, None)
         assert pulse.goes_on is (under_way and attempt in (None, task.attempt))
         self._compare()
@@ -277,7 +340,7 @@ class Life(RuleBasedStateMachine):
         for task in self.model.values():
             waits = any(not self._is_done(name) for name in task.waits_for)
             if task.status is TaskStatus.PENDING and not waits and set(settled) & {*task.waits_for}:
-                task.status = TaskStatus.SCHEDULED
+                task.schedule()
 
     def _is_done(self, name: str) -> bool:
         return self.model[name].settled and not self.model[name].ends_execution
@@ -297,13 +360,15 @@ class Life(RuleBasedStateMachine):
         self._cancel_open()
         for task in self.model.values():
             if task.status is TaskStatus.CANCELED or task.ends_execution:
-                task.attempt += 1
+                task.attempt = task.opened + 1
                 task.allowed = max(ATTEMPTS, task.attempt)
                 task.status = TaskStatus.PENDING
+                task.is_open = False
+                task.final = task.message = None
         self.execution = ExecutionStatus.RUNNING
         for task in self.model.values():
             if task.status is TaskStatus.PENDING and all(map(self._is_done, task.waits_for)):
-                task.status = TaskStatus.SCHEDULED
+                task.schedule()
         self._close()
 
     def _let_go(self, changes: Iterable[Change]) -> None:
@@ -328,8 +393,11 @@ class Life(RuleBasedStateMachine):
     def _compare(self) -> None:
         """The tasks and the execution stand as the model says; what changed is in the stream."""
         self._collect()
-        stands = {name: (task.status, task.attempt) for name, task in self.world.tasks().items()}
-        assert stands == {name: (task.status, task.attempt) for name, task in self.model.items()}
+        tasks = self.world.tasks().items()
+        stands = {
+            name: (task.status, task.attempt, task.output.fingerprint if task.output else None) for name, task in tasks
+        }
+        assert stands == {name: (task.status, task.attempt, task.output) for name, task in self.model.items()}
         assert self.world.status() is self.execution
         for task in self.world.tasks().values():
             assert (task.status is TaskStatus.COMPLETED) == (task.precedence == COMPLETED_PRECEDENCE)

@@ -9,8 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasklatch.domain.errors import AttemptNeverOpenedError
-from tasklatch.domain.latch import TRANSITIONS, judge, latch_of, next_attempt_latch, prevented_overwrite, service_latch
+from tasklatch.domain.amendment import amendment_latch
+from tasklatch.domain.errors import AttemptNotOpenError
+from tasklatch.domain.latch import (
+    TRANSITIONS,
+    Latch,
+    heartbeat_interval,
+    judge,
+    latch_of,
+    next_attempt_latch,
+    prevented_overwrite,
+    reopen_latch,
+    service_latch,
+    unopened_failure_latch,
+)
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import (
     COMPLETED_PRECEDENCE,
@@ -48,8 +60,11 @@ def record(task: Task, report: Report) -> tuple[Verdict, Task]:
     named = report.attempt is not None or report.status is TaskStatus.COMPLETED
     current = {} if named else {"attempt": task.attempt, "version": task.version}
     latch = latch_of(report, now=NOW, receipt=f"request {task.version} {id(report)}", **current)
+    amendment = amendment_latch(report, task, now=NOW, receipt=f"request {task.version} {id(report)}")
     if latch.lets_through(task):
         return Verdict.APPLIED, written(task, latch)
+    if amendment is not None and amendment.lets_through(task):
+        return Verdict.APPLIED, written(task, amendment)
     return judge(latch, task), task
 
 
@@ -105,13 +120,99 @@ def test_attempt_that_cannot_be_has_no_precedence(attempt: int) -> None:
 
 def test_reports_on_one_attempt_end_in_the_same_status_in_any_order() -> None:
     """Exhaustive: every choice of reportable statuses, in every order, twice each, from every open status."""
-    for start in (TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS, TaskStatus.TIMED_OUT):
+    for start in (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS, TaskStatus.TIMED_OUT):
         for chosen in product((False, True), repeat=len(REPORTABLE)):
             picked = [status for status, wanted in zip(sorted(REPORTABLE), chosen, strict=True) if wanted]
             heaviest = max([start, *picked], key=lambda status: precedence_of(status, 1))
             for order in permutations(picked):
                 reports = [a_report(status, attempt=1) for status in (*order, *order)]
                 assert after(a_task(start), reports).status is heaviest, (start, order)
+
+
+WRITES: Final = [
+    # What is asked for of attempt 2, and the interval of precedence from which it is let through.
+    (latch_of(a_report(TaskStatus.IN_PROGRESS, attempt=2), now=NOW, receipt="r"), 21, 22),
+    (latch_of(a_report(TaskStatus.FAILED, attempt=2), now=NOW, receipt="r"), 21, 24),
+    (latch_of(a_report(TaskStatus.FAILED_WITH_TERMINAL_ERROR, attempt=2), now=NOW, receipt="r"), 21, 25),
+    (latch_of(a_report(TaskStatus.COMPLETED, attempt=2), now=NOW, receipt="r"), 21, COMPLETED_PRECEDENCE),
+    (latch_of(a_report(TaskStatus.COMPLETED), now=NOW, receipt="r"), 11, COMPLETED_PRECEDENCE),
+    *(
+        (latch_of(a_report(seal), now=NOW, receipt="r", attempt=2, version=3), 21, COMPLETED_PRECEDENCE)
+        for seal in sorted(SEALED)
+    ),
+    (service_latch(a_task(TaskStatus.PENDING, 2), TaskStatus.SCHEDULED, now=NOW), 20, 21),
+    (service_latch(a_task(attempt=2), TaskStatus.TIMED_OUT, now=NOW), 21, 23),
+    (next_attempt_latch(a_task(TaskStatus.FAILED, 2), now=NOW), 23, 25),
+    *((service_latch(a_task(attempt=2), seal, now=NOW), 20, COMPLETED_PRECEDENCE) for seal in sorted(SEALED)),
+    (reopen_latch(a_task(TaskStatus.CANCELED, 2), now=NOW), SEALED_PRECEDENCE, SEALED_PRECEDENCE + 1),
+    (reopen_latch(a_task(TaskStatus.FAILED_WITH_TERMINAL_ERROR, 2), now=NOW), 25, 26),
+    (unopened_failure_latch(a_task(TaskStatus.PENDING, 2), now=NOW, message="why"), 20, 21),
+]
+
+
+@pytest.mark.parametrize(("latch", "lowest", "below"), WRITES)
+def test_latch_is_an_interval_of_its_number(latch: Latch, lowest: int, below: int) -> None:
+    for precedence in {10, 15, *range(19, 32), COMPLETED_PRECEDENCE - 1, COMPLETED_PRECEDENCE, SEALED_PRECEDENCE}:
+        task = a_task(attempt=2, precedence=precedence)
+        assert latch.lets_through(task) is (lowest <= precedence < below), precedence
+
+
+def test_heartbeat_is_of_an_attempt_that_is_under_way() -> None:
+    assert heartbeat_interval(2) == (21, 23)
+
+
+@pytest.mark.parametrize("status", sorted(REPORTABLE))
+@pytest.mark.parametrize("attempt", [None, 1])
+def test_report_on_a_task_that_waits_is_an_error(status: TaskStatus, attempt: int | None) -> None:
+    with pytest.raises(AttemptNotOpenError, match="attempt 1 is not open: the task waits"):
+        record(a_task(TaskStatus.PENDING), a_report(status, attempt=attempt))
+
+
+def test_report_on_the_attempt_that_a_person_granted_is_an_error_while_it_waits() -> None:
+    waiting = a_task(TaskStatus.PENDING, 2)
+    for status in REPORTABLE:
+        with pytest.raises(AttemptNotOpenError, match="attempt 2 is not open"):
+            record(waiting, a_report(status, attempt=2))
+
+
+@pytest.mark.parametrize("attempt", [None, 1])
+def test_late_success_of_an_opened_attempt_counts_while_the_task_waits_again(attempt: int | None) -> None:
+    verdict, task = record(a_task(TaskStatus.PENDING, 2), a_report(TaskStatus.COMPLETED, attempt=attempt))
+    assert (verdict, task.status) == (Verdict.APPLIED, TaskStatus.COMPLETED)
+
+
+@pytest.mark.parametrize("status", [TaskStatus.CANCELED, TaskStatus.SKIPPED])
+def test_attempt_that_was_never_opened_is_the_one_that_a_person_grants(status: TaskStatus) -> None:
+    # given
+    closed = a_task(status, scheduled_at=None)
+
+    # when
+    reopened = written(closed, reopen_latch(closed, now=NOW))
+
+    # then
+    assert (reopened.status, reopened.attempt, reopened.precedence) == (TaskStatus.PENDING, 1, 10)
+    for task in (closed, reopened):
+        with pytest.raises(AttemptNotOpenError, match="attempt 1 is not open"):
+            record(task, a_report(TaskStatus.COMPLETED, attempt=1))
+
+
+def test_attempt_whose_input_cannot_be_made_is_never_open() -> None:
+    # given
+    waiting = a_task(TaskStatus.PENDING)
+
+    # when
+    failed = written(waiting, unopened_failure_latch(waiting, now=NOW, message="too large"))
+
+    # then
+    assert failed.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
+    assert not service_latch(waiting, TaskStatus.SCHEDULED, now=NOW).lets_through(failed)
+    with pytest.raises(AttemptNotOpenError, match="attempt 1 is not open"):
+        record(failed, a_report(TaskStatus.COMPLETED, attempt=1))
+
+
+@pytest.mark.parametrize("task", [a_task(TaskStatus.PENDING), a_task(TaskStatus.PENDING, 2)])
+def test_remark_is_kept_of_a_task_that_waits(task: Task) -> None:
+    assert record(task, a_report(TaskStatus.PENDING, label="queued")) == (Verdict.DUPLICATE, task)
 
 
 def test_reports_that_name_no_attempt_end_in_the_same_status_in_any_order() -> None:
@@ -136,7 +237,7 @@ def test_success_once_recorded_is_final(task: Task, story: list[Report | str]) -
         if isinstance(event, Report):
             try:
                 _, task = record(task, event)
-            except AttemptNeverOpenedError:
+            except AttemptNotOpenError:
                 continue
         else:
             latch = {
@@ -148,18 +249,26 @@ def test_success_once_recorded_is_final(task: Task, story: list[Report | str]) -
             if task.status in ATTEMPT_STATUSES and latch.lets_through(task):
                 task = written(task, latch)
         if success is not None:
-            assert task == success
+            assert _without_amendments(task) == _without_amendments(success)
         elif task.status is TaskStatus.COMPLETED:
             success = task
         assert task.precedence >= before.precedence, "the latch only rises"
         assert task.version == before.version + (task != before)
 
 
+def _without_amendments(task: Task) -> Task:
+    """A task without what can be added to an output that is empty."""
+    return replace(
+        task, version=0, updated_at=0, receipt=None, output_attempt=None, output_fingerprint=None,
+        checkpoint_attempt=None, checkpoint_fingerprint=None, checkpoint_sequence=None,
+    )  # fmt: skip
+
+
 @given(open_tasks, reports)
 def test_identical_repeat_is_a_duplicate_and_changes_nothing(task: Task, report: Report) -> None:
     try:
         _, once = record(task, report)
-    except AttemptNeverOpenedError:
+    except AttemptNotOpenError:
         return
     verdict, twice = record(once, report)
     assert twice == once
@@ -204,7 +313,7 @@ def test_report_that_is_not_let_through_has_its_verdict(task: Task, report: Repo
 @pytest.mark.parametrize("status", [*ATTEMPT_STATUSES, TaskStatus.COMPLETED, TaskStatus.CANCELED])
 def test_report_on_an_attempt_that_was_never_opened_is_an_error_whatever_the_status(status: TaskStatus) -> None:
     for reported in REPORTABLE:
-        with pytest.raises(AttemptNeverOpenedError, match="attempt 3 was never opened"):
+        with pytest.raises(AttemptNotOpenError, match="attempt 3 was never opened"):
             record(a_task(status, 2), a_report(reported, attempt=3))
 
 
@@ -245,7 +354,7 @@ def test_what_an_earlier_report_said_is_not_left_standing(status: TaskStatus) ->
     before = a_report(
         TaskStatus.FAILED, attempt=1, message="m" * 2000, retry_after_seconds=3, label="broken", output="{}"
     )
-    task = replace(after(a_task(), [before]), attempt=2, precedence=20)
+    task = replace(after(a_task(), [before]), attempt=2, precedence=21)
 
     # when
     now_said = after(task, [a_report(status, attempt=2)])

@@ -9,7 +9,14 @@ import pytest
 from tasklatch.aws import keys
 from tasklatch.aws.latch_expression import statement, update_item
 from tasklatch.aws.task_item import item_of, task_of
-from tasklatch.domain.latch import Latch, latch_of, next_attempt_latch, service_latch
+from tasklatch.domain.latch import (
+    Latch,
+    latch_of,
+    next_attempt_latch,
+    reopen_latch,
+    service_latch,
+    unopened_failure_latch,
+)
 from tasklatch.domain.status import REPORTABLE, SEALED, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tests.factories import NOW, a_report, a_task
@@ -29,6 +36,8 @@ LATCHES: Final = [
     service_latch(a_task(), TaskStatus.SCHEDULED, now=NOW),
     service_latch(a_task(), TaskStatus.TIMED_OUT, now=NOW),
     next_attempt_latch(a_task(TaskStatus.FAILED), now=NOW),
+    reopen_latch(a_task(TaskStatus.CANCELED), now=NOW),
+    unopened_failure_latch(a_task(TaskStatus.PENDING), now=NOW, message="why"),
 ]
 
 Meaning = tuple[dict[str, Any], set[str], set[tuple[str, str, str]], dict[str, Any]]
@@ -89,10 +98,9 @@ def test_both_languages_assign_remove_and_need_the_same(latch: Latch, expires_at
 @pytest.mark.parametrize("latch", LATCHES, ids=[f"{latch.status}-{number}" for number, latch in enumerate(LATCHES)])
 def test_condition_is_the_one_of_the_rules(latch: Latch) -> None:
     _, removed, conditions, _ = meaning_of_update(update_item(latch, "ledger", PK, None))
-    comparison = ">=" if latch.status is TaskStatus.COMPLETED else "="
     expected = {
-        ("attempt", comparison, str({"N": str(latch.attempt)})),
-        ("precedence", "<", str({"N": str(latch.precedence)})),
+        ("precedence", ">=", str({"N": str(latch.lowest)})),
+        ("precedence", "<", str({"N": str(latch.below)})),
     }
     if latch.version is not None:
         expected.add(("version", "=", str({"N": str(latch.version)})))
@@ -122,6 +130,10 @@ FULL: Final = a_task(
     receipt="r",
     output_attempt=0,
     output_fingerprint="f",
+    checkpoint_attempt=2,
+    checkpoint_fingerprint="c",
+    checkpoint_sequence=2**53 - 1,
+    decided_attempt=1,
     definition="d",
 )
 

@@ -29,7 +29,7 @@ from local.replay import SAMPLE_TRACE, Outcome, replay, run_replay
 from local.trace import Trace, read_trace
 from local.worker import Assignment, WorkQueue
 from tasklatch.domain.attempt import attempt_of
-from tasklatch.domain.errors import AttemptNeverOpenedError
+from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.failure import TREATMENT, FailureReason
 from tasklatch.domain.history import change_entry, ignored_entry
 from tasklatch.domain.latch import Latch, judge, latch_of, next_attempt_latch, service_latch
@@ -194,7 +194,7 @@ class Service:
         if "taskExecutionId" in said:
             try:
                 attempt = attempt_of(said["taskExecutionId"], task.tenant, task.execution_id, name)
-            except AttemptNeverOpenedError as error:
+            except AttemptNotOpenError as error:
                 raise ApiError("POST", 409, {"detail": str(error)}) from error
         if attempt is not None and attempt > task.attempt:
             raise ApiError("POST", 409, {"detail": "never opened"})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasklatch.domain.attempt import attempt_of, id_of_all_attempts, parts_of, task_execution_id
-from tasklatch.domain.errors import AttemptNeverOpenedError, PayloadTooLargeError
+from tasklatch.domain.errors import AttemptNotOpenError, PayloadTooLargeError
 from tasklatch.domain.failure import TREATMENT, FailureReason
 from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, MAX_OUTPUT_BYTES, added_to, make_report
 from tasklatch.domain.status import MAX_ATTEMPT, TaskStatus
@@ -107,7 +107,7 @@ def test_task_execution_id_tells_its_attempt(tenant: str, execution_id: str, tas
 @pytest.mark.parametrize("other", [("b", "run", "task"), ("a", "other", "task"), ("a", "run", "other")])
 def test_id_of_another_task_is_refused(other: tuple[str, str, str]) -> None:
     issued = task_execution_id("a", "run", "task", 1)
-    with pytest.raises(AttemptNeverOpenedError):
+    with pytest.raises(AttemptNotOpenError):
         attempt_of(issued, *other)
 
 
@@ -122,7 +122,7 @@ def test_ids_of_all_attempts_share_what_leads_to_their_task() -> None:
 
 
 def test_attempt_zero_is_never_taken_for_one() -> None:
-    with pytest.raises(AttemptNeverOpenedError):
+    with pytest.raises(AttemptNotOpenError):
         attempt_of(task_execution_id("a", "run", "task", 0), "a", "run", "task")
 
 

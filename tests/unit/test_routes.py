@@ -36,7 +36,7 @@ def every_error() -> Iterator[type[TasklatchError]]:
 
 
 def made(error: type[TasklatchError]) -> TasklatchError:
-    if error in (errors.NotFoundError, errors.AttemptNeverOpenedError, errors.IdNotInPathError):
+    if error in (errors.NotFoundError, errors.AttemptNotOpenError, errors.IdNotInPathError):
         return error("task", "name")
     if error is errors.DuplicatedError:
         return errors.DuplicatedError("task", ["name"])

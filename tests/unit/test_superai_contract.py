@@ -53,8 +53,8 @@ def test_seal_covers_what_is_open_and_never_a_success(word: str) -> None:
     (report,) = reports(word)
     latch = latch_of(report, now=NOW, receipt="r", attempt=1, version=3)
     open_to_it = {status for status in TaskStatus if latch.lets_through(a_task(status))}
-    assert latch.ceiling == COMPLETED_PRECEDENCE
-    assert open_to_it == set(TaskStatus) - SEALED - {TaskStatus.COMPLETED}
+    assert latch.below == COMPLETED_PRECEDENCE
+    assert open_to_it == set(TaskStatus) - SEALED - {TaskStatus.PENDING, TaskStatus.COMPLETED}
 
 
 def test_each_update_makes_a_record_of_its_own_in_order() -> None:

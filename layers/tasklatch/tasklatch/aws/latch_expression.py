@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.aws import keys
 from tasklatch.aws.task_item import COLUMNS, attribute_value
-from tasklatch.domain.latch import Attempt, Latch
+from tasklatch.domain.latch import Latch
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, BatchStatementRequestTypeDef
 
 Values = dict[str, "AttributeValueTypeDef"]
 
-_COMPARISON: Final = {Attempt.EXACTLY: "=", Attempt.AT_LEAST: ">="}
 _EXPIRES_AT: Final = "expiresAt"
 
 
@@ -37,10 +36,9 @@ def _parts(
     if latch.closes:
         removed += [keys.LIST_KEY, keys.LIST_SORT]
     conditions: list[tuple[str, str, AttributeValueTypeDef]] = [
-        ("attempt", _COMPARISON[latch.compare], {"N": str(latch.attempt)}),
+        ("precedence", ">=", {"N": str(latch.lowest)}),
+        ("precedence", "<", {"N": str(latch.below)}),
     ]
-    if not latch.reopens:
-        conditions.append(("precedence", "<", {"N": str(latch.ceiling)}))
     if latch.version is not None:
         conditions.append(("version", "=", {"N": str(latch.version)}))
     return assigned, removed, conditions
@@ -57,10 +55,10 @@ def update_item(latch: Latch, table: str, pk: str, expires_at: int | None) -> di
         values[f":{attribute}"] = value
         sets.append(f"#{attribute} = :{attribute}")
     terms = ["attribute_exists(#pk)"]
-    for attribute, comparison, value in conditions:
+    for number, (attribute, comparison, value) in enumerate(conditions):
         names[f"#{attribute}"] = attribute
-        values[f":if_{attribute}"] = value
-        terms.append(f"#{attribute} {comparison} :if_{attribute}")
+        values[f":if_{number}"] = value
+        terms.append(f"#{attribute} {comparison} :if_{number}")
     expression = "SET " + ", ".join(sets)
     if removed:
         names.update({f"#{attribute}": attribute for attribute in removed})

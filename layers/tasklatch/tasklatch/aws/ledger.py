@@ -17,9 +17,10 @@ from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.side_by_side import side_by_side
 from tasklatch.aws.task_item import Item, task_of
 from tasklatch.clock import Clock
-from tasklatch.domain.errors import BusyError, NotFoundError, TasklatchError
+from tasklatch.domain.amendment import amendment_latch
+from tasklatch.domain.errors import AttemptNotOpenError, BusyError, NotFoundError, TasklatchError
 from tasklatch.domain.history import ignored_entry
-from tasklatch.domain.latch import Latch, judge, latch_of
+from tasklatch.domain.latch import Latch, attempt_spoken_of, check_opened, heartbeat_interval, judge, latch_of
 from tasklatch.domain.outcome import Pulse, Recorded
 from tasklatch.domain.report import Report, Verdict, added_to
 from tasklatch.domain.status import TaskStatus
@@ -29,7 +30,7 @@ from tasklatch.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_GOING_ON: Final = (TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
+_UNDER_WAY: Final = (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
 
 
 class Ledger:
@@ -67,8 +68,8 @@ class Ledger:
         ------
         NotFoundError
             If there is no such task.
-        AttemptNeverOpenedError
-            If the report speaks about an attempt that was not opened.
+        AttemptNotOpenError
+            If the report speaks about an attempt that is not open; nothing was written.
         PayloadTooLargeError
             If its output is too large with the earlier one that it is put over.
         BusyError
@@ -76,28 +77,32 @@ class Ledger:
         """
         now = self._clock()
         adds = report.adds_to_output and report.output is not None
-        current = None if _names_its_attempt(report) and not adds else self.read(tenant, execution_id, report.task_id)
+        current = self.read(tenant, execution_id, report.task_id) if _is_read_first(report) else None
+        if current is not None and report.output is not None:
+            check_opened(current, attempt_spoken_of(report, current))
         kept: Report | None = None
         for _ in self._patience.tries():
             said = self._added_to_earlier_output(report, current) if adds and current else report
             if said.output is not None and said != kept:
                 self._payloads.put_outputs(tenant, execution_id, [said], now)
                 kept = said
-            latch = _latch(said, current, now, receipt)
+            latch = _write_of(said, current, now, receipt)
             try:
                 return Recorded(Verdict.APPLIED, self._write(tenant, execution_id, latch, now))
             except ClientError as error:
                 found = _in_the_way(report.task_id, error)
-            if not _overtaken(latch, found):
+            if not _is_worth_another_try(said, latch, found, now):
                 return self._settle(said, latch, found, now)
             current = found
         raise AssertionError("tries end by raising")
 
     def _added_to_earlier_output(self, report: Report, current: Task) -> Report:
         """Put a report's output over what was said of its attempt before; on the version that was read alone."""
-        if current.output_attempt != report.attempt:
+        place = current.output_of(report.attempt or current.attempt)
+        if place is None:
             return report
-        return added_to(report, self._payloads.output_of(current))
+        sk = keys.output_sk(report.task_id, *place)
+        return added_to(report, self._payloads.text_of(current.tenant, current.execution_id, sk))
 
     def record_all(
         self,
@@ -144,6 +149,8 @@ class Ledger:
         ------
         NotFoundError
             If there is no such task.
+        AttemptNotOpenError
+            If the attempt is not open; nothing was written.
         BusyError
             If the table would not take it in time.
         """
@@ -152,21 +159,26 @@ class Ledger:
             answer = self._patience.call(lambda: self._client.update_item(**request))
         except ClientError as error:
             task = _in_the_way(task_id, error)
+            check_opened(task, attempt or task.attempt)
             return Pulse(goes_on=False, reason=_why_stop(task, attempt), task=task)
         return Pulse(goes_on=True, reason=None, task=task_of(answer["Attributes"]))
 
     def _heartbeat_request(
         self, tenant: str, execution_id: str, task_id: str, attempt: int | None, progress: float | None
     ) -> dict[str, Any]:
-        names = {"#pk": keys.PK, "#status": "status", "#heartbeat": "heartbeatAt"}
-        values: Item = {f":{status}": {"S": status} for status in _GOING_ON}
-        values[":now"] = {"N": str(self._clock())}
-        condition = f"attribute_exists(#pk) AND #status IN ({', '.join(f':{status}' for status in _GOING_ON)})"
+        names = {"#pk": keys.PK, "#heartbeat": "heartbeatAt"}
+        values: Item = {":now": {"N": str(self._clock())}}
         update = "SET #heartbeat = :now"
         if attempt is not None:
-            names["#attempt"] = "attempt"
-            values[":attempt"] = {"N": str(attempt)}
-            condition += " AND #attempt = :attempt"
+            lowest, below = heartbeat_interval(attempt)
+            names["#precedence"] = "precedence"
+            values |= {":lowest": {"N": str(lowest)}, ":below": {"N": str(below)}}
+            condition = "#precedence >= :lowest AND #precedence < :below"
+        else:
+            # Of whichever attempt is the current one: no interval says that it is under way.
+            names["#status"] = "status"
+            values |= {f":{status}": {"S": status} for status in _UNDER_WAY}
+            condition = f"#status IN ({', '.join(f':{status}' for status in _UNDER_WAY)})"
         if progress is not None:
             names["#progress"] = "progress"
             values[":progress"] = {"N": str(progress)}
@@ -175,7 +187,7 @@ class Ledger:
             "TableName": self._settings.table_name,
             "Key": _task_key(tenant, execution_id, task_id),
             "UpdateExpression": update,
-            "ConditionExpression": condition,
+            "ConditionExpression": f"attribute_exists(#pk) AND {condition}",
             "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": values,
             "ReturnValues": "ALL_NEW",
@@ -285,7 +297,7 @@ class Ledger:
         try:
             for _ in self._patience.tries() if waiting else ():
                 latches = {
-                    index: _latch(report, current.get(index), now, f"{receipt}#{index}")
+                    index: _write_of(report, current.get(index), now, f"{receipt}#{index}")
                     for index, report in waiting.items()
                 }
                 answers = self._execute(tenant, execution_id, latches, now)
@@ -294,7 +306,7 @@ class Ledger:
                         failed[index] = NotFoundError("task", waiting[index].task_id)
                     elif let_through:
                         yield index, Recorded(Verdict.APPLIED, task)
-                    elif _overtaken(latches[index], task):
+                    elif _is_worth_another_try(waiting[index], latches[index], task, now):
                         current[index] = task
                         continue
                     elif latches[index].lets_through(task):
@@ -313,18 +325,17 @@ class Ledger:
     def _prepare(
         self, tenant: str, execution_id: str, reports: dict[int, Report], seen: Mapping[str, Task], now: int
     ) -> tuple[dict[int, Task], dict[int, TasklatchError]]:
-        """Put the outputs, and find the tasks of reports that name no attempt; tell which of them cannot go on."""
+        """Read what must be read first, and put the outputs of what can be reported; tell what cannot go on, and why.
+
+        Returns
+        -------
+        dict, dict
+            The tasks as they were read; and the errors.
+        """
+        needed = {index: report for index, report in reports.items() if _is_read_first(report)}
+        current = {index: seen[report.task_id] for index, report in needed.items() if report.task_id in seen}
         failed: dict[int, TasklatchError] = {}
-        with_output = {index: report for index, report in reports.items() if report.output is not None}
-        try:
-            self._payloads.put_outputs(tenant, execution_id, list(with_output.values()), now)
-        except BusyError as busy:
-            failed.update(dict.fromkeys(with_output, busy))
-        unnamed = {
-            index: report for index, report in reports.items() if index not in failed and not _names_its_attempt(report)
-        }
-        current = {index: seen[report.task_id] for index, report in unnamed.items() if report.task_id in seen}
-        unread = {index: report for index, report in unnamed.items() if index not in current}
+        unread = {index: report for index, report in needed.items() if index not in current}
         try:
             for index, task in self._read_all(tenant, execution_id, unread):
                 if task is None:
@@ -333,6 +344,14 @@ class Ledger:
                     current[index] = task
         except BusyError as busy:
             failed.update(dict.fromkeys(unread, busy))
+        failed.update(_unopened(reports, current))
+        with_output = {
+            index: report for index, report in reports.items() if report.output is not None and index not in failed
+        }
+        try:
+            self._payloads.put_outputs(tenant, execution_id, list(with_output.values()), now)
+        except BusyError as busy:
+            failed.update(dict.fromkeys(with_output, busy))
         return current, failed
 
     def _settle_all(
@@ -423,11 +442,37 @@ def _names_its_attempt(report: Report) -> bool:
     return report.attempt is not None or report.status is TaskStatus.COMPLETED
 
 
-def _latch(report: Report, current: Task | None, now: int, receipt: str) -> Latch:
-    if current is None:
+def _is_read_first(report: Report) -> bool:
+    """Whether its task is read before it is written: nothing is put for an attempt that is not open."""
+    return report.output is not None or not _names_its_attempt(report)
+
+
+def _unopened(reports: Mapping[int, Report], current: Mapping[int, Task]) -> Iterator[tuple[int, AttemptNotOpenError]]:
+    """The reports with an output whose attempt is not open, and what they are answered."""
+    for index, task in current.items():
+        if reports[index].output is None:
+            continue
+        try:
+            check_opened(task, attempt_spoken_of(reports[index], task))
+        except AttemptNotOpenError as error:
+            yield index, error
+
+
+def _write_of(report: Report, current: Task | None, now: int, receipt: str) -> Latch:
+    """The write that a report asks for, from what is known of its task."""
+    amendment = amendment_latch(report, current, now=now, receipt=receipt) if current is not None else None
+    if amendment is not None:
+        return amendment
+    if current is None or (_names_its_attempt(report) and not report.adds_to_output):
         return latch_of(report, now=now, receipt=receipt)
     attempt = report.attempt or current.attempt
     return latch_of(report, now=now, receipt=receipt, attempt=attempt, version=current.version)
+
+
+def _is_worth_another_try(report: Report, latch: Latch, found: Task, now: int) -> bool:
+    """Whether a write that was not let through can be made from the task that was in its way."""
+    receipt = str(latch.values["receipt"])
+    return _overtaken(latch, found) or amendment_latch(report, found, now=now, receipt=receipt) is not None
 
 
 def _overtaken(latch: Latch, found: Task) -> bool:
@@ -441,8 +486,6 @@ def _overtaken(latch: Latch, found: Task) -> bool:
 
 
 def _why_stop(task: Task, attempt: int | None) -> str:
-    if attempt is not None and attempt > task.attempt:
-        return f"attempt {attempt} was never opened: the current one is {task.attempt}"
     if attempt is not None and attempt != task.attempt:
         return f"attempt {attempt} is stale: the current one is {task.attempt}"
     return f"the task is {task.status}"

@@ -61,10 +61,7 @@ class Payloads:
         BusyError
             When the table would not take them all in time.
         """
-        texts = {
-            keys.output_sk(report.task_id, report.attempt or 0, report.fingerprint): report.output or "{}"
-            for report in reports
-        }
+        texts = {keys.output_sk(report.task_id, *report.output_place): report.output or "{}" for report in reports}
         self._put(texts, keys.execution_pk(tenant, execution_id), now)
 
     def put_run(self, tenant: str, execution_id: str, run: WorkflowRun, now: int) -> None:
@@ -103,7 +100,7 @@ class Payloads:
         return {name: text for name, text in found.items() if text is not None}
 
     def output_of(self, task: Task) -> str | None:
-        """Read what a task's deciding report gave as its output, as JSON text."""
+        """Read the output that a task has as it stands, as JSON text; None without one."""
         sk = _output_sk(task)
         return self.text_of(task.tenant, task.execution_id, sk) if sk is not None else None
 
@@ -142,9 +139,7 @@ class Payloads:
 
 
 def _output_sk(task: Task) -> str | None:
-    if task.output_attempt is None or task.output_fingerprint is None:
-        return None
-    return keys.output_sk(task.task_id, task.output_attempt, task.output_fingerprint)
+    return keys.output_sk(task.task_id, *task.output) if task.output is not None else None
 
 
 def _detail(task: Task, given: Item, said: Item | None) -> TaskDetail:

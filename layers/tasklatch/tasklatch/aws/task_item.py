@@ -55,6 +55,10 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "receipt": Column("receipt", "S", _same),
     "output_attempt": Column("outputAttempt", "N", int),
     "output_fingerprint": Column("outputFingerprint", "S", _same),
+    "checkpoint_attempt": Column("checkpointAttempt", "N", int),
+    "checkpoint_fingerprint": Column("checkpointFingerprint", "S", _same),
+    "checkpoint_sequence": Column("checkpointSequence", "N", int),
+    "decided_attempt": Column("decidedAttempt", "N", int),
     "definition": Column("definition", "S", _same),
 }
 

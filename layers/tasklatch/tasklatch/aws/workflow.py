@@ -25,7 +25,7 @@ from tasklatch.clock import Clock
 from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError, PayloadTooLargeError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.json_text import dump_payload
-from tasklatch.domain.latch import reopen_latch, service_latch
+from tasklatch.domain.latch import reopen_latch, service_latch, unopened_failure_latch
 from tasklatch.domain.reference import REFERENCE_BEGINS, WORKFLOW_NAME, Reference, follow, resolve
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
@@ -170,11 +170,12 @@ class Workflow:
         inputs = self._get_all(pk, (keys.input_sk(task.task_id) for task in ready))
         faults = {sk: self._resolve(tenant, execution_id, item) for sk, item in inputs.items()}
         now = self._clock()
-        latches = []
-        for task in ready:
-            fault = faults.get(keys.input_sk(task.task_id))
-            status = TaskStatus.FAILED_WITH_TERMINAL_ERROR if fault else TaskStatus.SCHEDULED
-            latches.append(service_latch(task, status, now=now, message=fault))
+        latches = [
+            unopened_failure_latch(task, now=now, message=fault)
+            if (fault := faults.get(keys.input_sk(task.task_id)))
+            else service_latch(task, TaskStatus.SCHEDULED, now=now)
+            for task in ready
+        ]
         self._ledger.apply_all(tenant, execution_id, latches)
         return len(latches)
 

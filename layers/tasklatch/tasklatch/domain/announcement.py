@@ -26,6 +26,12 @@ class Change:
     task: Task
     before: Task | None
 
+    @property
+    def is_a_sign_of_life(self) -> bool:
+        """Whether work goes on as before: the timer that is armed looks again by itself."""
+        goes_on = self.task.status is TaskStatus.IN_PROGRESS
+        return goes_on and self.before is not None and self.before.precedence == self.task.precedence
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutionChange:

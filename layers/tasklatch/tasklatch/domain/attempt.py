@@ -10,7 +10,7 @@ import re
 from hashlib import sha256
 from typing import Final
 
-from tasklatch.domain.errors import AttemptNeverOpenedError
+from tasklatch.domain.errors import AttemptNotOpenError
 
 _UUID8: Final = re.compile(r"([0-9a-f]{6})([0-9a-f]{2}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})")
 
@@ -44,7 +44,7 @@ def attempt_of(value: str, tenant: str, execution_id: str, task_id: str) -> int 
 
     Raises
     ------
-    AttemptNeverOpenedError
+    AttemptNotOpenError
         If the id is of that form but was not issued for this task.
     """
     parts = parts_of(value)
@@ -52,5 +52,5 @@ def attempt_of(value: str, tenant: str, execution_id: str, task_id: str) -> int 
         return None
     attempt, shared = parts
     if attempt == 0 or shared != id_of_all_attempts(tenant, execution_id, task_id):
-        raise AttemptNeverOpenedError(task_id, "taskExecutionId was not issued for this task")
+        raise AttemptNotOpenError("taskExecutionId was not issued for this task", task_id)
     return attempt

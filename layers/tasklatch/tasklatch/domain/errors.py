@@ -80,11 +80,18 @@ class UnknownTasksError(TasklatchError):
         self.names = names
 
 
-class AttemptNeverOpenedError(TasklatchError):
-    """A report on an attempt that the service has not opened."""
+class AttemptNotOpenError(TasklatchError):
+    """A report on an attempt that is not open: it was never opened, or its task still waits for others.
 
-    def __init__(self, task_id: str, detail: str) -> None:
-        super().__init__(f"task {task_id!r}: {detail}")
+    Parameters
+    ----------
+    names
+        The task, or all of those that are concerned.
+    """
+
+    def __init__(self, detail: str, *names: str) -> None:
+        super().__init__(f"{'task' if len(names) == 1 else 'tasks'} {', '.join(map(repr, names))}: {detail}")
+        self.names = names
 
 
 class ConflictError(TasklatchError):

@@ -54,8 +54,8 @@ def change_entry(task: Task, before: Task | None) -> HistoryEntry:
         message=task.message,
         label=task.label,
         receipt=task.receipt,
-        output_attempt=task.output_attempt,
-        output_fingerprint=task.output_fingerprint,
+        output_attempt=task.output.attempt if task.output else None,
+        output_fingerprint=task.output.fingerprint if task.output else None,
     )
 
 
@@ -73,6 +73,6 @@ def ignored_entry(report: Report, verdict: Verdict, met: Task, *, now: int, rece
         label=report.label,
         receipt=receipt,
         fingerprint=report.record or report.fingerprint,
-        output_attempt=(report.attempt or 0) if has_output else None,
+        output_attempt=report.output_place.attempt if has_output else None,
         output_fingerprint=report.fingerprint if has_output else None,
     )

@@ -6,11 +6,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from types import MappingProxyType
 from typing import Final
 
-from tasklatch.domain.errors import AttemptNeverOpenedError
+from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, Report, Verdict
 from tasklatch.domain.status import (
     CLOSING,
@@ -26,48 +25,54 @@ from tasklatch.domain.task import Task
 Value = str | int | float | bool
 
 
-class Attempt(Enum):
-    """Which attempt the task must be at for a write to be let through."""
-
-    EXACTLY = auto()
-    AT_LEAST = auto()
-
-
 @dataclass(frozen=True, slots=True)
 class Transition:
     """What one status needs and does.
 
     Attributes
     ----------
-    attempt
-        How the attempt that is spoken about must compare with the one the task is at.
+    since
+        The least that the attempt must have come to: the lower end of the latch. What a worker says needs an attempt
+        that is open, so one that was scheduled.
     stamps
         The times that are set to the moment of the write.
     clears
         What an earlier status left that is no longer true.
     """
 
-    attempt: Attempt
+    since: TaskStatus
     stamps: tuple[str, ...]
     clears: tuple[str, ...]
 
 
 _SAID_BEFORE: Final = ("failure_reason", "message", "message_truncated", "retry_after_seconds", "label")
 _OUTPUT: Final = ("output_attempt", "output_fingerprint")
-_LAST_ATTEMPT: Final = (*_SAID_BEFORE, "started_at", "ended_at", "heartbeat_at", "progress")
+_LAST_ATTEMPT: Final = (
+    *_SAID_BEFORE,
+    *_OUTPUT,
+    "started_at",
+    "ended_at",
+    "heartbeat_at",
+    "progress",
+    "checkpoint_sequence",
+)
+
+_WAITING: Final = TaskStatus.PENDING
+_OPEN: Final = TaskStatus.SCHEDULED
+_ENDED: Final = ("ended_at",)
 
 TRANSITIONS: Final[Mapping[TaskStatus, Transition]] = MappingProxyType(
     {
-        TaskStatus.PENDING: Transition(Attempt.EXACTLY, (), (*_LAST_ATTEMPT, "scheduled_at")),
-        TaskStatus.SCHEDULED: Transition(Attempt.EXACTLY, ("scheduled_at",), _LAST_ATTEMPT),
-        TaskStatus.TIMED_OUT: Transition(Attempt.EXACTLY, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
-        TaskStatus.CANCELED: Transition(Attempt.EXACTLY, ("ended_at",), ()),
-        TaskStatus.SKIPPED: Transition(Attempt.EXACTLY, ("ended_at",), ()),
-        TaskStatus.COMPLETED_WITH_ERRORS: Transition(Attempt.EXACTLY, (), ()),
-        TaskStatus.IN_PROGRESS: Transition(Attempt.EXACTLY, ("started_at",), (*_SAID_BEFORE, "ended_at", "progress")),
-        TaskStatus.FAILED: Transition(Attempt.EXACTLY, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
-        TaskStatus.FAILED_WITH_TERMINAL_ERROR: Transition(Attempt.EXACTLY, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
-        TaskStatus.COMPLETED: Transition(Attempt.AT_LEAST, ("ended_at",), (*_SAID_BEFORE, *_OUTPUT)),
+        TaskStatus.PENDING: Transition(_WAITING, (), (*_LAST_ATTEMPT, "scheduled_at")),
+        TaskStatus.SCHEDULED: Transition(_WAITING, ("scheduled_at",), _LAST_ATTEMPT),
+        TaskStatus.IN_PROGRESS: Transition(_OPEN, ("started_at",), (*_SAID_BEFORE, "ended_at")),
+        TaskStatus.TIMED_OUT: Transition(_OPEN, _ENDED, _SAID_BEFORE),
+        TaskStatus.FAILED: Transition(_OPEN, _ENDED, _SAID_BEFORE),
+        TaskStatus.FAILED_WITH_TERMINAL_ERROR: Transition(_OPEN, _ENDED, _SAID_BEFORE),
+        TaskStatus.COMPLETED: Transition(_OPEN, _ENDED, (*_SAID_BEFORE, *_OUTPUT)),
+        TaskStatus.CANCELED: Transition(_OPEN, _ENDED, ()),
+        TaskStatus.SKIPPED: Transition(_OPEN, _ENDED, ()),
+        TaskStatus.COMPLETED_WITH_ERRORS: Transition(_OPEN, (), ()),
     },
 )
 
@@ -80,10 +85,11 @@ class Latch:
     ----------
     attempt
         The attempt it speaks about.
-    compare
-        How that must compare with the task's own.
+    lowest, below
+        The interval that the latch is: the write is let through only where ``lowest <= precedence < below``. The
+        interval carries the attempt too, so that attempts need not be compared.
     precedence
-        What the task's precedence is raised to; the write is let through only if it was lower.
+        What the task's precedence becomes.
     version
         Where given, the write is let through only on this version: for a report that names no attempt and so
         speaks about the one that was current when it was read, or that adds to what was read.
@@ -93,10 +99,8 @@ class Latch:
         The fields that are removed.
     closes
         Whether the task leaves the list of open ones.
-    below
-        What the task's precedence must be below, where that is less than what it is raised to.
     reopens
-        Whether it comes back to it, whatever the precedence that was read.
+        Whether it comes back to it.
     fingerprint
         Of the report that asks for the write; None where the service itself does.
     """
@@ -104,26 +108,24 @@ class Latch:
     task_id: str
     status: TaskStatus
     attempt: int
-    compare: Attempt
+    lowest: int
+    below: int
     precedence: int
     version: int | None
     values: Mapping[str, Value]
     clears: tuple[str, ...]
     closes: bool
     fingerprint: str | None
-    below: int | None = None
     reopens: bool = False
 
     @property
-    def ceiling(self) -> int:
-        """What the task's precedence must be below."""
-        return self.precedence if self.below is None else self.below
+    def needs_open_attempt(self) -> bool:
+        """Whether it is refused while its attempt is not open."""
+        return self.lowest > precedence_of(TaskStatus.PENDING, self.attempt)
 
     def lets_through(self, task: Task) -> bool:
         """Whether the condition holds on this task."""
-        attempt_fits = self.attempt == task.attempt if self.compare is Attempt.EXACTLY else self.attempt <= task.attempt
-        version_fits = self.version is None or self.version == task.version
-        return attempt_fits and version_fits and (self.reopens or task.precedence < self.ceiling)
+        return self.lowest <= task.precedence < self.below and self.version in (None, task.version)
 
 
 def latch_of(
@@ -149,40 +151,62 @@ def latch_of(
     values.update(dict.fromkeys(transition.stamps, now))
     if report.status is not TaskStatus.IN_PROGRESS:
         values["outcome"] = report.fingerprint
-    if report.failure_reason is not None:
-        values["failure_reason"] = report.failure_reason
-    if report.message is not None:
-        values["message"] = report.message
-    if report.message_truncated:
-        values["message_truncated"] = True
-    if report.retry_after_seconds is not None:
-        values["retry_after_seconds"] = report.retry_after_seconds
-    if report.label is not None:
-        values["label"] = report.label
-    if report.output is not None:
-        values["output_attempt"] = report.attempt or 0
-        values["output_fingerprint"] = report.fingerprint
+    if report.status is TaskStatus.COMPLETED and report.attempt is not None:
+        values["decided_attempt"] = report.attempt
+    values.update(report_values(report, attempt))
     return Latch(
         task_id=report.task_id,
         status=report.status,
         attempt=attempt,
-        compare=transition.attempt,
+        lowest=precedence_of(transition.since, attempt),
+        below=_below(report.status, attempt),
         precedence=precedence_of(report.status, attempt),
         version=version,
         values=values,
         clears=tuple(field for field in transition.clears if field not in values),
         closes=report.status in CLOSING,
         fingerprint=report.fingerprint,
-        # A seal is for a task that is still open: it must never cover a success.
-        below=COMPLETED_PRECEDENCE if report.status in SEALED else None,
     )
+
+
+def report_values(report: Report, attempt: int, *parts: str) -> dict[str, Value]:
+    """The fields of a task that hold what a report carries.
+
+    Parameters
+    ----------
+    attempt
+        The attempt it speaks about.
+    parts
+        Which of them: ``output``, ``message`` or ``label``; all where none is named.
+    """
+    is_checkpoint = report.status is TaskStatus.IN_PROGRESS
+    place = report.output_place if report.output is not None else None
+    fields: dict[str, dict[str, Value | None]] = {
+        "failure": {"failure_reason": report.failure_reason, "retry_after_seconds": report.retry_after_seconds},
+        "message": {"message": report.message, "message_truncated": report.message_truncated or None},
+        "label": {"label": report.label},
+        "output": {
+            "output_attempt": place.attempt if place and not is_checkpoint else None,
+            "output_fingerprint": place.fingerprint if place and not is_checkpoint else None,
+            "checkpoint_attempt": attempt if place and is_checkpoint else None,
+            "checkpoint_fingerprint": place.fingerprint if place and is_checkpoint else None,
+            "checkpoint_sequence": report.sequence,
+        },
+    }
+    chosen = (values for part, values in fields.items() if not parts or part in parts)
+    return {field: value for values in chosen for field, value in values.items() if value is not None}
+
+
+def _below(status: TaskStatus, attempt: int) -> int:
+    """What the precedence must be below: what it is raised to, but for a seal, which must never cover a success."""
+    return COMPLETED_PRECEDENCE if status in SEALED else precedence_of(status, attempt)
 
 
 def service_latch(task: Task, status: TaskStatus, *, now: int, message: str | None = None) -> Latch:
     """Derive a write that the service itself makes: schedule, time out or seal a task that was read.
 
-    Only scheduling needs no more than the latch; all else holds only for the very version that was read, so that
-    whatever happens to the task in between is looked at first.
+    It holds only for the very version that was read, so that whatever happens to the task in between is looked at
+    first. The service may also seal a task that waits.
 
     Parameters
     ----------
@@ -199,9 +223,10 @@ def service_latch(task: Task, status: TaskStatus, *, now: int, message: str | No
         task_id=task.task_id,
         status=status,
         attempt=task.attempt,
-        compare=transition.attempt,
+        lowest=precedence_of(_WAITING if status in SEALED else transition.since, task.attempt),
+        below=_below(status, task.attempt),
         precedence=precedence_of(status, task.attempt),
-        version=None if status is TaskStatus.SCHEDULED else task.version,
+        version=task.version,
         values=values,
         clears=(*(field for field in transition.clears if field not in values), "receipt"),
         closes=status in CLOSING,
@@ -209,8 +234,30 @@ def service_latch(task: Task, status: TaskStatus, *, now: int, message: str | No
     )
 
 
+def unopened_failure_latch(task: Task, *, now: int, message: str) -> Latch:
+    """Derive the write by which a task that waits fails for good, as its attempt cannot be opened.
+
+    The precedence stays that of an attempt that waits: none was opened, so there is nothing to report on.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+    message
+        Why.
+    """
+    return replace(
+        service_latch(task, TaskStatus.FAILED_WITH_TERMINAL_ERROR, now=now, message=message),
+        lowest=precedence_of(_WAITING, task.attempt),
+        below=precedence_of(_OPEN, task.attempt),
+        precedence=precedence_of(_WAITING, task.attempt),
+    )
+
+
 def next_attempt_latch(task: Task, *, now: int) -> Latch:
-    """Derive the write that opens the next attempt at a task that was read: on that version alone, so only once.
+    """Derive the write that opens the next attempt at a task that was read.
+
+    It holds on that version alone, so only once, and only after a failure that can be retried.
 
     Parameters
     ----------
@@ -220,16 +267,19 @@ def next_attempt_latch(task: Task, *, now: int) -> Latch:
     attempt = task.attempt + 1
     return replace(
         service_latch(task, TaskStatus.SCHEDULED, now=now),
+        lowest=precedence_of(TaskStatus.TIMED_OUT, task.attempt),
+        below=precedence_of(TaskStatus.FAILED_WITH_TERMINAL_ERROR, task.attempt),
         precedence=precedence_of(TaskStatus.SCHEDULED, attempt),
-        version=task.version,
         values={"updated_at": now, "scheduled_at": now, "attempt": attempt},
     )
 
 
 def reopen_latch(task: Task, *, now: int) -> Latch:
-    """Derive the write by which a person gives a task one more attempt: on the version that was read, so only once.
+    """Derive the write by which a person gives a task one more attempt: on what was read alone, so only once.
 
-    It is the one write that may lower the latch, from a cancellation; never from a success.
+    It is the one write that may lower the latch, from a cancellation; never from a success. An attempt that was never
+    opened is not spent: it is the one that is granted. So whatever attempt there was before the one that waits was
+    open once, and the interval alone tells that a late success of it counts.
 
     Parameters
     ----------
@@ -243,14 +293,47 @@ def reopen_latch(task: Task, *, now: int) -> Latch:
     """
     if task.status is TaskStatus.COMPLETED:
         raise ValueError("a success is final")
-    attempt = task.attempt + 1
+    attempt = task.opened_attempts + 1
     return replace(
         service_latch(task, TaskStatus.PENDING, now=now),
+        lowest=task.precedence,
+        below=task.precedence + 1,
         precedence=precedence_of(TaskStatus.PENDING, attempt),
-        version=task.version,
         values={"updated_at": now, "attempt": attempt, "granted_attempts": attempt},
         reopens=True,
     )
+
+
+def heartbeat_interval(attempt: int) -> tuple[int, int]:
+    """The interval of precedence in which an attempt is under way: from where to below what."""
+    return precedence_of(_OPEN, attempt), precedence_of(TaskStatus.TIMED_OUT, attempt)
+
+
+def check_opened(task: Task, attempt: int) -> None:
+    """Check that an attempt at a task was opened, whatever became of it.
+
+    Raises
+    ------
+    AttemptNotOpenError
+        If it was not: the task waits, or there was no such attempt.
+    """
+    if attempt > task.attempt:
+        raise AttemptNotOpenError(
+            f"attempt {attempt} was never opened: the current one is {task.attempt}", task.task_id
+        )
+    if attempt > task.opened_attempts:
+        why = "the task waits" if task.status is TaskStatus.PENDING else f"the task is {task.status}"
+        raise AttemptNotOpenError(f"attempt {attempt} is not open: {why}", task.task_id)
+
+
+def attempt_spoken_of(report: Report, current: Task) -> int:
+    """The attempt that a report speaks about; of a success that names none, any that was opened will do."""
+    return report.attempt or (1 if report.status is TaskStatus.COMPLETED else current.attempt)
+
+
+def is_open_to(report: Report, current: Task) -> bool:
+    """Whether the attempt that a report speaks about was opened."""
+    return attempt_spoken_of(report, current) <= current.opened_attempts
 
 
 def judge(latch: Latch, found: Task) -> Verdict:
@@ -258,17 +341,14 @@ def judge(latch: Latch, found: Task) -> Verdict:
 
     Raises
     ------
-    AttemptNeverOpenedError
-        If the report speaks about an attempt that the service has not opened.
+    AttemptNotOpenError
+        If the report speaks about an attempt that is not open.
     """
     if found.receipt == latch.values.get("receipt"):
         # The write did take effect; only the answer to it was lost on the way and the request sent again.
         return Verdict.APPLIED
-    if latch.attempt > found.attempt:
-        raise AttemptNeverOpenedError(
-            latch.task_id,
-            f"attempt {latch.attempt} was never opened: the current one is {found.attempt}",
-        )
+    if latch.needs_open_attempt:
+        check_opened(found, latch.attempt)
     if found.precedence >= SEALED_PRECEDENCE:
         return Verdict.SEALED
     if found.status is TaskStatus.COMPLETED:

@@ -10,6 +10,7 @@ from typing import Final
 from tasklatch.domain.failure import TREATMENT, FailureReason
 from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.status import FAILURES, TaskStatus
+from tasklatch.domain.task import OutputPlace
 
 MAX_MESSAGE_CHARACTERS: Final = 1024
 MAX_OUTPUT_BYTES: Final = 100 * 1024
@@ -43,6 +44,8 @@ class Report:
     record
         Names the record that the report makes, where each is to have one of its own in the history, also of those
         that say the same; such names sort in the order in which they were given.
+    sequence
+        The worker's own count of its checkpoints, of an IN_PROGRESS alone: the greater wins, whenever it arrives.
     adds_to_output
         Whether the output is put over what was said of the same attempt before, key by key, rather than in its place.
     """
@@ -57,12 +60,19 @@ class Report:
     retry_after_seconds: float | None = None
     label: str | None = None
     record: str | None = None
+    sequence: int | None = None
     adds_to_output: bool = False
 
     @property
     def is_remark(self) -> bool:
         """Whether it says no more than that there is such a task: it can change nothing, and is kept."""
         return self.status is TaskStatus.PENDING
+
+    @property
+    def output_place(self) -> OutputPlace:
+        """Where its output is kept; a checkpoint's place names no attempt."""
+        named = 0 if self.status is TaskStatus.IN_PROGRESS else self.attempt or 0
+        return OutputPlace(named, self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -75,6 +85,7 @@ class Report:
             self.output,
             self.retry_after_seconds,
             self.label,
+            *([] if self.sequence is None else [self.sequence]),
         )
         return sha256(repr(said).encode()).hexdigest()[:16]
 

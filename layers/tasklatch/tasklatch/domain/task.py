@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from tasklatch.domain.attempt import task_execution_id
 from tasklatch.domain.failure import FailureReason
@@ -47,6 +47,13 @@ class RetryPolicy:
 DEFAULT_RETRY_POLICY: Final = RetryPolicy()
 
 
+class OutputPlace(NamedTuple):
+    """Where an output is kept: the attempt that its final report named, 0 otherwise, and its report's fingerprint."""
+
+    attempt: int
+    fingerprint: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One unit of work and where it stands. Times are milliseconds since the epoch.
@@ -64,7 +71,14 @@ class Task:
     receipt
         Which request wrote last: by it a request whose answer was lost recognises its own write.
     output_attempt, output_fingerprint
-        Where the output is kept: the attempt that its report named, 0 if it named none; both None without one.
+        Where the output of the report that decided the status is kept: the attempt that it named, 0 if it named none;
+        both None without one.
+    checkpoint_attempt, checkpoint_fingerprint
+        The last attempt that gave an output while it was in progress, and where that is kept.
+    checkpoint_sequence
+        The greatest sequence that the current attempt's worker gave.
+    decided_attempt
+        The attempt that succeeded, where its report named it.
     definition
         Fingerprint of what the task was created from.
     """
@@ -97,12 +111,40 @@ class Task:
     receipt: str | None = None
     output_attempt: int | None = None
     output_fingerprint: str | None = None
+    checkpoint_attempt: int | None = None
+    checkpoint_fingerprint: str | None = None
+    checkpoint_sequence: int | None = None
+    decided_attempt: int | None = None
     definition: str | None = None
 
     @property
     def task_execution_id(self) -> str:
         """The id of the current attempt."""
         return task_execution_id(self.tenant, self.execution_id, self.task_id, self.attempt)
+
+    @property
+    def opened_attempts(self) -> int:
+        """How many attempts were opened so far: all, or all but the current one where that still waits."""
+        return self.attempt - (self.scheduled_at is None)
+
+    @property
+    def deciding_attempt(self) -> int:
+        """The attempt that decided how the task stands; a success that named none is of the last that was opened."""
+        last = self.opened_attempts if self.status is TaskStatus.COMPLETED else self.attempt
+        return self.decided_attempt or last or self.attempt
+
+    @property
+    def output(self) -> "OutputPlace | None":
+        """Where the output is kept that the task has as it stands; None without one."""
+        return self.output_of(self.deciding_attempt)
+
+    def output_of(self, attempt: int) -> "OutputPlace | None":
+        """Where an attempt's output is kept: its final report's, or else its last checkpoint; None without one."""
+        if attempt == self.deciding_attempt and self.output_fingerprint is not None:
+            return OutputPlace(self.output_attempt or 0, self.output_fingerprint)
+        if attempt == self.checkpoint_attempt and self.checkpoint_fingerprint is not None:
+            return OutputPlace(0, self.checkpoint_fingerprint)
+        return None
 
     @property
     def max_attempts(self) -> int:

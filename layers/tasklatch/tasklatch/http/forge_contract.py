@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from tasklatch.domain.attempt import attempt_of
-from tasklatch.domain.errors import AttemptNeverOpenedError, InvalidRequestError, NotFoundError, TasklatchError
+from tasklatch.domain.errors import AttemptNotOpenError, InvalidRequestError, NotFoundError, TasklatchError
 from tasklatch.domain.execution import Execution, TaskDefinition
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.outcome import Recorded
@@ -78,7 +78,7 @@ class StatusUpdate(BaseModel):
             return None
         try:
             return attempt_of(self.taskExecutionId, tenant, execution_id, self.task.taskId)
-        except AttemptNeverOpenedError:
+        except AttemptNotOpenError:
             # It looks like one of ours and is of another task: to Forge all that is not this task's own is unknown.
             return None
 
@@ -251,11 +251,15 @@ def scan_answer(scan_id: str, execution: Execution, tasks: int) -> ScanAnswer:
     }
 
 
+_NOT_OPEN: Final = "Task is not open"
 _MISSING: Final[Mapping[str, str]] = {"execution": "Scan not found", "task": "Task not found"}
 
 
 def _refused(error: TasklatchError, problem: Problem) -> Refusal:
-    said = _MISSING[error.kind] if isinstance(error, NotFoundError) else told_in_a_line(error, problem)
+    if isinstance(error, NotFoundError):
+        said = _MISSING[error.kind]
+    else:
+        said = _NOT_OPEN if isinstance(error, AttemptNotOpenError) else told_in_a_line(error, problem)
     return {"status": "REJECTED", "message": said, "error": said, "originalError": problem}
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NotRequired
 from typing_extensions import TypedDict
 
 from tasklatch.domain.errors import (
-    AttemptNeverOpenedError,
+    AttemptNotOpenError,
     BusyError,
     ConflictError,
     DuplicatedError,
@@ -32,7 +32,7 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     ForbiddenError: HTTPStatus.FORBIDDEN,
     NotFoundError: HTTPStatus.NOT_FOUND,
     UnknownTasksError: HTTPStatus.BAD_REQUEST,
-    AttemptNeverOpenedError: HTTPStatus.CONFLICT,
+    AttemptNotOpenError: HTTPStatus.CONFLICT,
     ConflictError: HTTPStatus.CONFLICT,
     IdempotencyKeyReusedError: HTTPStatus.CONFLICT,
     DuplicatedError: HTTPStatus.CONFLICT,
@@ -50,7 +50,7 @@ _NAME: Final[dict[type[TasklatchError], str]] = {
     ForbiddenError: "forbidden",
     NotFoundError: "not-found",
     UnknownTasksError: "unknown-tasks",
-    AttemptNeverOpenedError: "attempt-never-opened",
+    AttemptNotOpenError: "attempt-not-open",
     ConflictError: "conflict",
     IdempotencyKeyReusedError: "idempotency-key-reused",
     DuplicatedError: "duplicated",

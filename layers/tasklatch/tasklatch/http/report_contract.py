@@ -1,5 +1,6 @@
 """Reports and heartbeats in the native contract: what is sent, what is answered."""
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, NotRequired
 
@@ -21,6 +22,9 @@ from tasklatch.http.routes import Operation
 from tasklatch.http.views import RetryView, TaskView, retry_view, task_view
 
 MAX_REPORTS: Final = 100
+MAX_SEQUENCE: Final = 2**53 - 1
+"""Up to here every JSON parser reads the same integer."""
+
 _LONGEST_MESSAGE: Final = 100_000
 
 
@@ -35,7 +39,7 @@ class _Attempt(BaseModel):
 
         Raises
         ------
-        AttemptNeverOpenedError
+        AttemptNotOpenError
             If the taskExecutionId was issued for another task.
         InvalidRequestError
             If attempt and taskExecutionId name different attempts.
@@ -66,16 +70,17 @@ class ReportBody(_Attempt):
     output: dict[str, Any] | None = None
     retryAfterSeconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
     label: Annotated[str, Field(min_length=1, max_length=50)] | None = None
+    sequence: Annotated[int, Field(ge=0, le=MAX_SEQUENCE)] | None = None
 
     def report(self, tenant: str, execution_id: str, task_id: str) -> Report:
         """The report that the ledger takes.
 
         Raises
         ------
-        AttemptNeverOpenedError, InvalidRequestError, PayloadTooLargeError
+        AttemptNotOpenError, InvalidRequestError, PayloadTooLargeError
             If it names no attempt of this task, or its output cannot be kept.
         """
-        return make_report(
+        report = make_report(
             task_id,
             TaskStatus(self.status),
             attempt=self.named_attempt(tenant, execution_id, task_id),
@@ -85,6 +90,8 @@ class ReportBody(_Attempt):
             retry_after_seconds=to_thousandths(self.retryAfterSeconds),
             label=self.label,
         )
+        # It means something only while work is in progress.
+        return replace(report, sequence=self.sequence) if report.status is TaskStatus.IN_PROGRESS else report
 
 
 class BatchedReportBody(ReportBody):

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from typing_extensions import TypedDict
 
 from tasklatch.clock import moment
-from tasklatch.domain.errors import NotFoundError, TasklatchError, UnknownTasksError
+from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, TasklatchError, UnknownTasksError
 from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.latch import is_open_to
 from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task, TaskDetail
@@ -274,6 +275,20 @@ def check_names(statuses: TaskStatuses, known: Iterable[str]) -> None:
         raise UnknownTasksError(f"unknown task names: {', '.join(map(json.dumps, unknown))}", unknown)
 
 
+def check_open(reports: Iterable[Report], tasks: Mapping[str, Task]) -> None:
+    """Check that all tasks whose updates drive the latch are open: answered 200, such a word would be taken to count.
+
+    Raises
+    ------
+    AttemptNotOpenError
+        Naming each that is not, once.
+    """
+    driving = (report for report in reports if not report.is_remark)
+    closed = [report.task_id for report in driving if not is_open_to(report, tasks[report.task_id])]
+    if closed:
+        raise AttemptNotOpenError("not open: waiting for others, or cancelled before", *dict.fromkeys(closed))
+
+
 def flow_execution_view(execution: Execution) -> FlowExecutionView:
     """Show a flow execution; one that another contract created has no flow, and its metadata for input."""
     flow = flow_of(execution)
@@ -359,6 +374,8 @@ def _refused(error: TasklatchError, problem: Problem) -> ErrorEnvelope:
     envelope: ErrorEnvelope = {"error": detail, "request_id": problem["request_id"]}
     if isinstance(error, UnknownTasksError):
         detail["details"] = {"unknown_task_names": list(error.names)}
+    if isinstance(error, AttemptNotOpenError):
+        detail["details"] = {"task_names_not_open": list(error.names)}
     if problem["status"] == HTTPStatus.UNPROCESSABLE_ENTITY:
         envelope["detail"] = detail["details"] = problem.get("errors", [])
     return envelope
@@ -376,7 +393,7 @@ ADD_TASK_STATUSES: Final = Operation(
     scope=Scope.REPORT,
     request=TaskStatuses,
     answers={HTTPStatus.OK: list[TaskStatusView]},
-    problems=(HTTPStatus.BAD_REQUEST, *_MISSING),
+    problems=(HTTPStatus.BAD_REQUEST, *_MISSING, HTTPStatus.CONFLICT),
     wording=_WORDING,
 )
 CREATE_FLOW_EXECUTION: Final = Operation(

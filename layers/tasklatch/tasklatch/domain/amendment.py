@@ -1,0 +1,101 @@
+"""What a report adds to what is known of its attempt where the status stays: above all its output.
+
+An attempt's output is that of its final report, or else its last checkpoint: the output of an IN_PROGRESS. So a
+checkpoint replaces the one before, and what arrives after the attempt's end still fills an output that is empty.
+"""
+
+from tasklatch.domain.latch import Latch, Value, attempt_spoken_of, is_open_to, report_values
+from tasklatch.domain.report import Report
+from tasklatch.domain.status import FAILURES, SEALED, TaskStatus
+from tasklatch.domain.task import Task
+
+
+def amendment_latch(report: Report, task: Task, *, now: int, receipt: str) -> Latch | None:
+    """Derive the write by which a report adds to a task that was read; None where it adds nothing, or raises the latch.
+
+    It holds on what was read alone, and changes neither status nor precedence.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+    receipt
+        Names the request.
+    """
+    if report.is_remark or task.status in SEALED or not is_open_to(report, task):
+        return None
+    attempt = _attempt(report, task)
+    if attempt != task.deciding_attempt:
+        return None
+    added = _added(report, task, attempt)
+    if not added:
+        return None
+    values: dict[str, Value] = {**added, "updated_at": now, "receipt": receipt}
+    if task.status is TaskStatus.IN_PROGRESS:
+        # Whoever says how far it is, is alive.
+        values["heartbeat_at"] = now
+    return Latch(
+        task_id=task.task_id,
+        status=task.status,
+        attempt=attempt,
+        lowest=task.precedence,
+        below=task.precedence + 1,
+        precedence=task.precedence,
+        version=task.version,
+        values=values,
+        clears=("message_truncated",) if "message" in values and "message_truncated" not in values else (),
+        closes=False,
+        fingerprint=report.fingerprint,
+    )
+
+
+def _attempt(report: Report, task: Task) -> int:
+    """The attempt that is spoken about; of a success that names none, the one that decided."""
+    if report.attempt is None and report.status is TaskStatus.COMPLETED:
+        return task.deciding_attempt
+    return attempt_spoken_of(report, task)
+
+
+def _added(report: Report, task: Task, attempt: int) -> dict[str, Value]:
+    """The fields that the report sets anew."""
+    if report.status is not TaskStatus.IN_PROGRESS:
+        fills = report.output is not None and task.output_fingerprint is None and _decides_alike(report, task)
+        return report_values(report, attempt, "output") if fills else {}
+    known = task.checkpoint_sequence if attempt == task.attempt else None
+    if report.sequence is not None and known is not None and report.sequence <= known:
+        return {}
+    if task.status is TaskStatus.IN_PROGRESS:
+        return _said_anew(report, task, attempt)
+    is_later = report.sequence is not None and known is not None
+    # A failure's own output hides its checkpoint, but a success can still come.
+    is_of_use = task.output_fingerprint is None or task.status is not TaskStatus.COMPLETED
+    fills = is_of_use and (task.checkpoint_attempt != attempt or is_later)
+    if report.output is None or not fills or task.status is TaskStatus.SCHEDULED:
+        return {}
+    fields = report_values(report, attempt, "output")
+    if attempt != task.attempt:
+        # The sequence that is kept is the current attempt's.
+        fields.pop("checkpoint_sequence", None)
+    return fields
+
+
+def _decides_alike(report: Report, task: Task) -> bool:
+    """Whether a report says that the attempt ended as it did: a failure's output is never that of a success."""
+    if task.status is TaskStatus.COMPLETED:
+        return report.status is TaskStatus.COMPLETED
+    return task.status in FAILURES and report.status in FAILURES and task.status is not TaskStatus.TIMED_OUT
+
+
+def _said_anew(report: Report, task: Task, attempt: int) -> dict[str, Value]:
+    """What an IN_PROGRESS says that is not known from the ones before; what it does not speak of stays."""
+    is_same = task.checkpoint_attempt == attempt and task.checkpoint_fingerprint == report.fingerprint
+    fields: dict[str, Value] = {}
+    if report.output is not None and not is_same:
+        fields |= report_values(report, attempt, "output")
+    if report.message not in (None, task.message):
+        fields |= report_values(report, attempt, "message")
+    if report.label not in (None, task.label):
+        fields |= report_values(report, attempt, "label")
+    if fields and report.sequence is not None:
+        fields["checkpoint_sequence"] = report.sequence
+    return fields
