@@ -16,8 +16,6 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 EXECUTION_ID: Final = r"^[A-Za-z0-9._~:-]{1,128}$"
 _NEW_EXECUTION_ID: Final = r"^(?!\.{1,2}$)[A-Za-z0-9._~:-]{1,128}$"
 _LONGEST_ID: Final = 255
-_FREE_PARAMETERS: Final = frozenset({"project"})
-"""They are compared with what the token says, or ignored: nothing is looked up by them."""
 
 
 def _fault_in_id(value: str) -> str | None:
@@ -104,5 +102,5 @@ def check_path_ids(ids: Mapping[str, str], body_route: str | None = None) -> Non
         if fault:
             error: dict[str, object] = {"loc": ["path", name], "msg": fault, "type": "invalid_id"}
             raise InvalidRequestError(f"the path's {name} can be no id", [error])
-        if name not in _FREE_PARAMETERS and name != "executionId" and not fits_path(value):
+        if name != "executionId" and not fits_path(value):
             raise IdNotInPathError(name, value, body_route)
