@@ -370,7 +370,7 @@ class Refuses:
 
 @pytest.mark.parametrize(
     ("operation", "concerned"),
-    [("batch_get_item", {"unnamed"}), ("batch_write_item", {"with output", "ignored"})],
+    [("batch_get_item", {"unnamed", "with output"}), ("batch_write_item", {"with output", "ignored"})],
 )
 def test_part_of_the_table_that_is_busy_concerns_only_who_needs_it(
     statements_table: Table, operation: str, concerned: set[str]

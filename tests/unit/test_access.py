@@ -93,11 +93,6 @@ def test_task_id_that_a_path_may_have_changed_is_refused(value: str) -> None:
         check_path_ids({"taskId": value}, "POST /elsewhere")
 
 
-@pytest.mark.parametrize("value", ["50%", "a/b", ".."])
-def test_project_may_be_anything(value: str) -> None:
-    check_path_ids({"project": value})
-
-
 def test_execution_gets_its_id_from_the_caller_or_the_key_or_by_chance() -> None:
     keyed, other = KeyedRequest("key", "f"), KeyedRequest("other", "f")
     assert execution_id_for("tenant", "given", keyed) == "given"

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import pytest
 
-from tasklatch.domain.latch import next_attempt_latch, service_latch
+from tasklatch.domain.amendment import amendment_latch
+from tasklatch.domain.latch import latch_of, next_attempt_latch, service_latch
 from tasklatch.domain.report import Report, Verdict
-from tasklatch.domain.status import SEALED, TaskStatus
+from tasklatch.domain.status import REPORTABLE, SEALED, TaskStatus
 from tasklatch.domain.task import Task
 from tests.factories import NOW, a_report, a_task
 from tests.unit.test_latch import record, written
@@ -77,6 +78,16 @@ def test_later_checkpoint_replaces_the_one_before_and_its_repeat_is_a_duplicate(
     assert (again, unchanged) == (Verdict.DUPLICATE, replaced)
     assert (replaced.status, replaced.started_at) == (TaskStatus.IN_PROGRESS, task.started_at)
     assert replaced.heartbeat_at == NOW, "whoever says how far it is, is alive"
+
+
+@pytest.mark.parametrize("status", sorted(TaskStatus))
+@pytest.mark.parametrize("attempt", [None, 1])
+def test_report_that_moves_a_task_on_is_no_amendment(status: TaskStatus, attempt: int | None) -> None:
+    task = a_task(status)
+    for reported in REPORTABLE:
+        report = a_report(reported, attempt=attempt, output='{"rows":9}')
+        moves_on = latch_of(report, now=NOW, receipt="r", attempt=1, version=task.version).lets_through(task)
+        assert not (moves_on and amendment_latch(report, task, now=NOW, receipt="r")), reported
 
 
 def test_checkpoint_without_sequence_does_not_replace_one_after_the_end() -> None:

@@ -6,7 +6,7 @@ checkpoint replaces the one before, and what arrives after the attempt's end sti
 
 from tasklatch.domain.latch import Latch, Value, attempt_spoken_of, is_open_to, report_values
 from tasklatch.domain.report import Report
-from tasklatch.domain.status import FAILURES, SEALED, TaskStatus
+from tasklatch.domain.status import FAILURES, SEALED, TaskStatus, precedence_of
 from tasklatch.domain.task import Task
 
 
@@ -25,7 +25,7 @@ def amendment_latch(report: Report, task: Task, *, now: int, receipt: str) -> La
     if report.is_remark or task.status in SEALED or not is_open_to(report, task):
         return None
     attempt = _attempt(report, task)
-    if attempt != task.deciding_attempt:
+    if attempt != task.deciding_attempt or precedence_of(report.status, attempt) > task.precedence:
         return None
     added = _added(report, task, attempt)
     if not added:
@@ -70,7 +70,7 @@ def _added(report: Report, task: Task, attempt: int) -> dict[str, Value]:
     # A failure's own output hides its checkpoint, but a success can still come.
     is_of_use = task.output_fingerprint is None or task.status is not TaskStatus.COMPLETED
     fills = is_of_use and (task.checkpoint_attempt != attempt or is_later)
-    if report.output is None or not fills or task.status is TaskStatus.SCHEDULED:
+    if report.output is None or not fills:
         return {}
     fields = report_values(report, attempt, "output")
     if attempt != task.attempt:

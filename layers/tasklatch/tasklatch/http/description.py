@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from tasklatch.http.names import ExecutionId, PathParameter, TaskId
+from tasklatch.http.names import ExecutionId, PathParameter
 from tasklatch.http.routes import JSON, Operation
 
 _REF: Final = "#/components/schemas/{model}"
@@ -28,7 +28,7 @@ _PATH_TYPES: Final[Mapping[str, Any]] = {
     "executionId": ExecutionId,
     "taskId": PathParameter,
     "flow_execution_id": ExecutionId,
-    "project": TaskId,
+    "project": PathParameter,
     "workflowExternalId": PathParameter,
     "version": PathParameter,
 }

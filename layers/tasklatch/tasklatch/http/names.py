@@ -18,8 +18,6 @@ UUID_PATTERN: Final = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f
 EXECUTION_ID: Final = r"^[A-Za-z0-9._~:-]{1,128}$"
 _NEW_EXECUTION_ID: Final = r"^(?!\.{1,2}$)[A-Za-z0-9._~:-]{1,128}$"
 _LONGEST_ID: Final = 255
-_FREE_PARAMETERS: Final = frozenset({"project"})
-"""They are compared with what the token says, or ignored: nothing is looked up by them."""
 
 
 def _fault_in_id(value: str) -> str | None:
@@ -117,5 +115,5 @@ def check_path_ids(ids: Mapping[str, str], body_route: str | None = None) -> Non
         if fault:
             error: dict[str, object] = {"loc": ["path", name], "msg": fault, "type": "invalid_id"}
             raise InvalidRequestError(f"the path's {name} can be no id", [error])
-        if name not in _FREE_PARAMETERS and name != "executionId" and not fits_path(value):
+        if name != "executionId" and not fits_path(value):
             raise IdNotInPathError(name, value, body_route)
