@@ -1,7 +1,7 @@
 """A small client of the service: a token for each kind of caller, and patience with a service that is busy."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from threading import Lock
@@ -83,9 +83,17 @@ class Api:
         How long one call may take, all its repeats included.
     """
 
-    def __init__(self, stack: Stack, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._api_url = stack.api_url.rstrip("/")
-        self._backoff = Backoff(deadline_seconds)
+        self._backoff = Backoff(deadline_seconds, sleep=sleep, clock=clock)
+        self._clock = clock
         self._http = httpx.Client(timeout=httpx.Timeout(30, connect=5), trust_env=False)
         self._tokens = {name: _Token(self._http, stack.token_url, client) for name, client in stack.clients.items()}
 
@@ -123,7 +131,7 @@ class Api:
         """
         url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
         shown = f"{method} /{'/'.join(('v1', *path))}"
-        began = time.monotonic()
+        began = self._clock()
 
         def attempt(sends: int) -> Reply:
             try:
@@ -133,8 +141,8 @@ class Api:
             except httpx.TransportError as error:
                 raise TransientError(LocalCloudError(f"{self._api_url} does not answer: {error}")) from error
             if not response.is_success:
-                raise _refusal(shown, response)
-            took = time.monotonic() - began
+                raise _refusal(shown, response, sends)
+            took = self._clock() - began
             return Reply(response.status_code, _body_of(response), response.headers, sends, took)
 
         return self._backoff.run(attempt)
@@ -218,8 +226,8 @@ class _Token:
             return self._value
 
 
-def _refusal(request: str, response: httpx.Response) -> ApiError | TransientError:
-    refusal = ApiError(request, response.status_code, _problem_of(response))
+def _refusal(request: str, response: httpx.Response, sends: int) -> ApiError | TransientError:
+    refusal = ApiError(request, response.status_code, _problem_of(response), sends)
     return TransientError(refusal, _asked_wait(response)) if response.status_code in _BUSY else refusal
 
 

@@ -26,10 +26,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    passing = Clock()
-    monkeypatch.setattr("local.api.time", passing)
-    return passing
+def clock() -> Clock:
+    return Clock()
 
 
 def client_of(clock: Clock, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> Api:
@@ -44,7 +42,7 @@ def client_of(clock: Clock, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> 
 
     real = httpx.Client
     monkeypatch.setattr("local.api.httpx.Client", lambda **_settings: real(transport=httpx.MockTransport(answer)))
-    return Api(STACK)
+    return Api(STACK, sleep=clock.sleep, clock=clock.monotonic)
 
 
 def test_wait_counts_from_the_first_try_to_the_answer(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
