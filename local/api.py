@@ -218,7 +218,7 @@ class _Token:
                     auth=(self._client.client_id, self._client.client_secret),
                 )
                 if not response.is_success:
-                    raise _refusal(f"POST {self._url}", response)
+                    raise _refusal(f"POST {self._url}", response, sends=1)
                 answer = response.json()
                 self._value = answer["access_token"]
                 life = float(answer["expires_in"])
