@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from local.api import Api, ApiError, Reply
+from local.api import Api, ApiError, Reply, call_task
 from local.worker import Assignment, Done, Failed, Worker, WorkQueue, sample_work
 
 ID = "00000101-0000-8000-8000-000000000000"
@@ -164,6 +164,50 @@ def test_work_that_is_called_off_ends_without_a_report() -> None:
 
     assert [said["route"] for said in service.said] == ["status", "heartbeat"]
     assert queue.deleted == ["0"]
+
+
+class BodyRoutes:
+    """Answers what takes a task's id in the body, and notes it."""
+
+    def __init__(self, problem: dict[str, Any] | None = None) -> None:
+        self.problem = problem
+        self.calls: list[tuple[str, tuple[str, ...], Any]] = []
+
+    def call(self, _: str, method: str, *path: str, body: Any = None) -> Reply:
+        self.calls.append((method, path, body))
+        if path[-1] != "statuses":
+            return Reply(200, {"continue": True, "input": {}}, {}, 1, 0.0)
+        result = {"problem": self.problem, "status": 409} if self.problem else {"verdict": "applied", "task": {}}
+        return Reply(200, {"results": [result]}, {}, 1, 0.0)
+
+
+def test_task_whose_id_no_path_can_carry_is_named_in_bodies() -> None:
+    # given
+    service = BodyRoutes()
+    api = cast("Api", service)
+
+    # when
+    reported = call_task(api, "worker", "night", "50%", "status", {"status": "COMPLETED"})
+    alive = call_task(api, "worker", "night", "50%", "heartbeat", {"attempt": 1})
+    read = call_task(api, "reader", "night", "50%")
+
+    # then
+    assert (reported.body["verdict"], alive.body["continue"], read.body["input"]) == ("applied", True, {})
+    named = {"taskId": "50%"}
+    assert service.calls == [
+        ("POST", ("executions", "night", "statuses"), {"statuses": [{**named, "status": "COMPLETED"}]}),
+        ("POST", ("executions", "night", "heartbeats"), {**named, "attempt": 1}),
+        ("POST", ("executions", "night", "tasks", "read"), named),
+    ]
+
+
+def test_refusal_of_the_only_report_of_a_batch_is_one_of_the_request() -> None:
+    api = cast("Api", BodyRoutes({"detail": "no task '50%'"}))
+
+    with pytest.raises(ApiError, match="no task") as refused:
+        call_task(api, "worker", "night", "50%", "status", {"status": "COMPLETED"})
+
+    assert refused.value.is_final
 
 
 def test_an_input_that_is_too_large_for_an_event_is_read() -> None:
