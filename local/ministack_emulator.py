@@ -47,7 +47,7 @@ _SEQUENCE: Final = "_stream_seq_counter"
 _POSITIONS: Final = "dynamodb_stream_positions"
 # As the template's mappings have it: so often a record comes again before it is set aside
 _REDELIVERIES: Final = 10
-_REDELIVERY_SECONDS: Final = 1.0
+_LONGEST_WAIT: Final = 5.0
 
 # Service Authorization Reference: of a statement in PartiQL, IAM knows what it does, on the table that it names
 _STATEMENTS_OF: Final = {
@@ -137,7 +137,7 @@ def redeliver_reported_records() -> None:
                 records, again = records[1:], 0
             if not records:
                 break
-            time.sleep(_REDELIVERY_SECONDS if again else 0)
+            time.sleep(min(again, _LONGEST_WAIT))
             result = execute(function, {**event, "Records": records})
         return result
 

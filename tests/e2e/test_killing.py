@@ -35,6 +35,7 @@ from local.stack import Home, Stack
 from local.trace import read_trace
 from tasklatch.domain.overdue import OVERDUE_MS
 from tests.e2e.left_behind import drive_on, left_behind_by
+from tests.e2e.test_api import until
 
 PROVES: Final = bool(os.environ.get("TASKLATCH_PROVE"))
 SEEDS: Final = (1, 2, 3, 4) if PROVES else (1,)
@@ -53,6 +54,8 @@ _LEFT_ALONE_SECONDS: Final = 6.0
 _KILLS_A_FUNCTION: Final = 8 if PROVES else 2
 _DOWN_SECONDS: Final = 240.0
 _BETWEEN_RUNS: Final = 15.0
+# Less than a function keeps to end in order
+_TOO_SHORT_SECONDS: Final = 4
 
 
 @pytest.fixture(autouse=True)
@@ -221,6 +224,37 @@ def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
     assert outcome.differences == []
     record_property("found by the safety net", driving.result())
     record_property("deliveries", f"{len(outcome.answers)} in {outcome.seconds:.0f} s")
+
+
+@contextmanager
+def _without_time(function: str, stack: Stack) -> Iterator[None]:
+    """Give a function so little time that it begins nothing: it reports its whole batch as failed, at once."""
+    functions, name = stack.aws("lambda"), stack.functions[function]
+    seconds = functions.get_function_configuration(FunctionName=name)["Timeout"]
+    functions.update_function_configuration(FunctionName=name, Timeout=_TOO_SHORT_SECONDS)
+    try:
+        yield
+    finally:
+        functions.update_function_configuration(FunctionName=name, Timeout=seconds)
+
+
+def test_what_could_not_be_announced_is_announced_once_it_can_be(stack: Stack, home: Home) -> None:
+    # given
+    execution_id = f"late-{uuid4()}"
+    logged = home.log.stat().st_size
+    with Api(stack) as api, queue_of(stack, api, execution_id) as queue:
+        # when
+        with _without_time("notifier", stack):
+            body = {"executionId": execution_id, "tasks": [{"taskId": "fetch"}]}
+            api.call("operator", "POST", "executions", body=body)
+            assert until(lambda: b"announced late" in home.log.read_bytes()[logged:])
+            assert not list(queue.take())
+        handed_out = until(lambda: list(queue.take()))
+        history = until(lambda: list(api.pages("reader", "executions", execution_id, "tasks", "fetch", "history")))
+
+    # then
+    assert {assignment.task_id for assignment in handed_out} == {"fetch"}
+    assert history[0]["status"] == "PENDING"
 
 
 def _drive_on(stack: Stack, over: Event) -> dict[str, int]:

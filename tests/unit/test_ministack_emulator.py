@@ -33,7 +33,7 @@ class Function:
         self.handed_over: list[list[int]] = []
         self.set_aside: list[list[int]] = []
         mapping = {"FunctionName": "notifier", "EventSourceArn": STREAM}
-        monkeypatch.setattr(ministack_emulator, "_REDELIVERY_SECONDS", 0.0)
+        monkeypatch.setattr(ministack_emulator, "_LONGEST_WAIT", 0.0)
         monkeypatch.setattr(lambda_svc, "_execute_function", self.execute)
         monkeypatch.setattr(lambda_svc, "_iter_all_esms", lambda: [("0", "us-east-1", mapping)])
         monkeypatch.setattr(lambda_svc, "_send_ddb_stream_failure_record", self.send_to_failures)
