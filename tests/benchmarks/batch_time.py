@@ -26,8 +26,8 @@ from tests.integration.emulators import counted_calls, create_table, new_client,
 NAME: Final = "batch"
 SERVICE_MS: Final = 5
 SIZES: Final = (10, 100)
-# Whatever the machine, and however busy: what a report in a batch costs the processor against one alone. Wall time is that
-# and the wait for the table; on a slow machine it is mostly the first, on a busy one the second is mostly the stand-in's
+# Whatever the machine, and however busy: processor time of a report in a batch against one alone. Wall time adds
+# the wait for the table: on a slow machine it is mostly the first, on a busy one the wait is mostly the stand-in's
 CPU_GOALS: Final = {10: 0.6, 100: 0.5}
 SUPERAI_GOAL: Final = 2.0
 CALLS_GOAL: Final = 4
