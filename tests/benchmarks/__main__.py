@@ -26,7 +26,7 @@ RESULT: Final = ROOT / ".local" / "bench.json"
 BENCHMARKS: Final = ("report_overhead", "alternatives", "batch_time", "cold_start", "cost", "scale")
 # Benchmarks whose figures are counts, many for each case
 COUNTED: Final = ("cost", "scale")
-_LONGEST_SECONDS: Final = 240
+_LONGEST_SECONDS: Final = 480
 
 
 def run_all(names: Sequence[str]) -> list[Figure]:
