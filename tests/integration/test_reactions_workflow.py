@@ -418,6 +418,19 @@ def test_references_are_resolved_when_a_task_is_scheduled(world: World) -> None:
     }
 
 
+def test_reference_finds_the_checkpoint_that_a_success_without_output_keeps(world: World) -> None:
+    # given
+    given_references(world, sink={"rows": "${source.output.rows}"})
+    world.report("source", TaskStatus.IN_PROGRESS, output='{"rows":3}')
+
+    # when
+    world.report("source", attempt=1)
+    world.advance("source")
+
+    # then
+    assert input_of(world, "sink") == {"rows": 3}
+
+
 def test_reference_to_a_task_without_output_is_nothing(world: World) -> None:
     # given
     given_references(world, sink={"whole": "${source.output}", "part": "${source.output.n}"})

@@ -326,7 +326,6 @@ WAITING_AGAIN = Case(
         "first": [says("FAILED", attempt=1)],
         "operator": [retries()],
         "early": [says("FAILED", attempt=2)],
-        "rescue": [says("COMPLETED", attempt=1)],
     },
 )
 WAITING_BATCH = Case(
@@ -441,6 +440,7 @@ IN_EVERY_RUN: Final = (
     WAITING_COMPLETED,
     WAITING_UNNAMED,
     WAITING_HEARTBEAT,
+    WAITING_AGAIN,
     WAITING_BATCH,
     WAITING_UPDATED,
     WAITING_INVOCATION,
@@ -450,7 +450,7 @@ IN_EVERY_RUN: Final = (
     CHECKPOINTS,
     CHECKPOINT_AND_FAILURE,
     CHECKPOINTS_OF_TWO,
-    with_faults(CHECKPOINTS, lost_answers=1),
+    with_faults(CHECKPOINTS_OF_TWO, lost_answers=1),
     lagging(CHAIN),
     with_faults(LATE_SUCCESS, twice=1, redelivered=1),
     with_faults(LATE_SUCCESS, crashes=1, redelivered=1),
@@ -471,7 +471,6 @@ ONLY_TO_PROVE: Final = (
     CANCEL_AND_RETRY,
     RESCUE_AND_RETRY,
     WAITING_CANCELED,
-    WAITING_AGAIN,
     with_faults(CHAIN, redelivered=1),
     lagging(JOIN),
     with_faults(reconciled(RETRY_ALONE), lost_answers=1),

@@ -25,7 +25,13 @@ from tasklatch.aws.workflow import Workflow
 from tasklatch.domain.latch import Latch, judge, latch_of, next_attempt_latch, service_latch
 from tasklatch.domain.outcome import Recorded
 from tasklatch.domain.report import Report, Verdict
-from tasklatch.domain.status import PRECEDENCE_PER_ATTEMPT, ExecutionStatus, TaskStatus
+from tasklatch.domain.status import (
+    COMPLETED_PRECEDENCE,
+    PRECEDENCE_PER_ATTEMPT,
+    SEALED_PRECEDENCE,
+    ExecutionStatus,
+    TaskStatus,
+)
 from tasklatch.domain.task import OutputPlace, Task
 from tasklatch.domain.timer import Timer
 from tasklatch.domain.workflow import outcome_of
@@ -86,14 +92,15 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
     made = service_latch
 
     def versionless(*arguments: Any, **named: Any) -> Latch:
-        return replace(made(*arguments, **named), version=None)
+        return replace(made(*arguments, **named), version=None, below=SEALED_PRECEDENCE)
 
     patch.setattr(workflow, "service_latch", versionless)
 
 
 def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
     def versionless(task: Task, *, now: int) -> Latch:
-        return replace(next_attempt_latch(task, now=now), version=None)
+        latch = next_attempt_latch(task, now=now)
+        return replace(latch, version=None, below=latch.below + 1)
 
     patch.setattr(dispatcher, "next_attempt_latch", versionless)
 
@@ -101,7 +108,8 @@ def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> N
 def _a_timer_opens_an_attempt_each_time_it_fires(patch: pytest.MonkeyPatch) -> None:
     def fire(self: Dispatcher, timer: Any) -> str:
         task = self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
-        self._ledger.apply(task.tenant, task.execution_id, next_attempt_latch(task, now=self._clock()))
+        latch = replace(next_attempt_latch(task, now=self._clock()), lowest=0, below=COMPLETED_PRECEDENCE)
+        self._ledger.apply(task.tenant, task.execution_id, latch)
         return "opened"
 
     patch.setattr(Dispatcher, "fire", fire)
