@@ -53,7 +53,7 @@ def bring_up(home: Home) -> Stack:
             return deploy(home, cloud)
         except BaseException as error:
             if isinstance(error, LocalCloudError):
-                show_tail(home.log)
+                show_tail(home.log, lines=15)
             if running is None and cloud is not None:
                 cloud.stop(home)
             raise

@@ -22,7 +22,8 @@ from local.cloud import Cloud
 from local.progress import console, show_tail, step
 from local.self_check import PREFIX, check_background
 from local.stack import (
-    PROCESSES,
+    API_PROCESSES,
+    QUEUE_PROCESSES,
     REGION,
     ROOT,
     STACK_NAME,
@@ -58,7 +59,7 @@ def build(home: Home) -> None:
     LocalCloudError
         When `sam build` fails.
     """
-    wanted = _fingerprint()
+    wanted = _fingerprint(home)
     done = home.path / "built"
     if home.layer.exists() and done.exists() and done.read_text(encoding="utf-8") == wanted:
         return
@@ -220,7 +221,7 @@ def _warm_up(stack: Stack) -> None:
         functions = stack.aws("lambda")
         batches = [
             pool.submit(functions.invoke, FunctionName=stack.functions[name], Payload=b'{"Records": []}')
-            for name in FED_BY_QUEUES * PROCESSES
+            for name in FED_BY_QUEUES * QUEUE_PROCESSES
         ]
         for answer in (future.result() for future in answers):
             if answer.is_server_error or answer.status_code == httpx.codes.UNAUTHORIZED:
@@ -235,7 +236,7 @@ def _calls_of_the_api(stack: Stack) -> Iterator[tuple[tuple[str, str], dict[str,
     tokens = {name: {"Authorization": f"Bearer {fetch_token(stack, name)}"} for name in stack.clients}
     yield ("GET", "/v1/health"), {}
     yield ("POST", f"{path}/cancel"), {"headers": tokens["operator"], "json": {}}
-    for _ in range(PROCESSES):
+    for _ in range(API_PROCESSES):
         yield ("GET", path), {"headers": tokens["reader"]}
         report = {"headers": tokens["worker"], "json": {"status": "IN_PROGRESS"}}
         yield ("POST", f"{path}/tasks/warm-up/status"), report
@@ -275,9 +276,11 @@ def _sam(home: Home, *arguments: str, env: dict[str, str]) -> None:
         raise LocalCloudError(f"`sam {arguments[0]}` failed.")
 
 
-def _fingerprint() -> str:
-    """Identify what a build depends on: the sources, and the Python and processor it is made for."""
-    digest = hashlib.sha256(repr((sorted(PARAMETERS.items()), sys.platform)).encode())
+def _fingerprint(home: Home) -> str:
+    """Identify what a build depends on: the sources, the Python and processor it is for, and where it lies."""
+    # The built template names the functions' folders by their way from itself
+    way = os.path.relpath(ROOT, home.build)
+    digest = hashlib.sha256(repr((sorted(PARAMETERS.items()), sys.platform, way)).encode())
     for path in _sources():
         digest.update(str(path.relative_to(ROOT)).encode())
         digest.update(path.read_bytes())

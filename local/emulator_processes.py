@@ -9,7 +9,7 @@ from typing import Any
 
 from ministack.services import lambda_svc
 
-from local.stack import PROCESSES
+from local.stack import QUEUE_PROCESSES
 
 
 def bound_queue_processes() -> None:
@@ -18,6 +18,6 @@ def bound_queue_processes() -> None:
 
     def bounded(*mapping: Any) -> int:
         concurrency: int = allowed(*mapping)
-        return min(concurrency, PROCESSES)
+        return min(concurrency, QUEUE_PROCESSES)
 
     lambda_svc._sqs_esm_concurrency = bounded  # noqa: SLF001

@@ -20,8 +20,10 @@ from local.patient_client import PatientClient
 ROOT = Path(__file__).resolve().parent.parent
 REGION = "us-east-1"
 STACK_NAME = "tasklatch"
-# How many processes a function has ready for a burst, and has at most where a queue feeds it
-PROCESSES = 4
+# How many processes are ready for a burst: for reports and for reads each, as many as the replay sends at once; for a
+# function that a queue feeds, which has no more than these, as many as AWS asks for at least
+API_PROCESSES = 4
+QUEUE_PROCESSES = 2
 # The emulator takes any; real ones must never reach it, nor these AWS.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 

@@ -6,17 +6,17 @@ import pytest
 from ministack.services import lambda_svc
 
 from local.emulator_processes import bound_queue_processes
-from local.stack import PROCESSES
+from local.stack import QUEUE_PROCESSES
 
 
 @pytest.mark.parametrize(
     ("mapping", "queue", "expected"),
     [
-        ({"ScalingConfig": {"MaximumConcurrency": 100}}, {}, PROCESSES),
-        ({"ScalingConfig": {"MaximumConcurrency": 2}}, {}, 2),
+        ({"ScalingConfig": {"MaximumConcurrency": 100}}, {}, QUEUE_PROCESSES),
+        ({}, {}, QUEUE_PROCESSES),
         ({}, {"is_fifo": True}, 1),
     ],
-    ids=["as many as Lambda would", "fewer than there may be", "in order"],
+    ids=["as many as Lambda would", "as the emulator does by itself", "in order"],
 )
 def test_queue_is_served_by_no_more_processes_than_are_warm(
     mapping: dict[str, Any], queue: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch
