@@ -16,14 +16,13 @@ from typing import Any, Final, NamedTuple
 import boto3
 
 from local.handlers import load_handler
-from tasklatch.aws import clients, keys, latch_expression
+from tasklatch.aws import clients, keys
 from tasklatch.aws.batch_put import put_all
-from tasklatch.aws.task_item import task_of
-from tasklatch.domain.latch import next_attempt_latch
+from tasklatch.domain.status import TaskStatus, precedence_of
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, Sample, figure, in_turn, ratio, timed, use_endpoint, write_figures
 from tests.benchmarks.metered_service import STATUS_ROUTE
-from tests.factories import NOW, Context, Reply, a_task, api_event, call_api, fresh_name, stored_item
+from tests.factories import Context, Reply, a_task, api_event, call_api, fresh_name, stored_item
 from tests.integration.emulators import patient
 
 NAME: Final = "alternatives"
@@ -197,17 +196,23 @@ class Bench:
         return call_api(self._handlers[folder].handler, event, LambdaContext())
 
     def _open_next_attempt(self, task_id: str) -> None:
-        """Open the next attempt, as a scheduler would: the same write, whoever took the reports."""
-        latch = next_attempt_latch(task_of(self._item(task_id)), now=NOW)
-        pk = keys.execution_pk("default", "nightly")
-        self._client.update_item(**latch_expression.update_item(latch, "ledger", pk, NOW // 1000))
+        """Open the next attempt: the same write for all, on no condition, as the alternatives keep no precedence."""
+        attempt = int(self._item(task_id)["attempt"]["N"]) + 1
+        precedence = precedence_of(TaskStatus.SCHEDULED, attempt)
+        self._client.update_item(
+            TableName="ledger",
+            Key=_key(task_id),
+            UpdateExpression="SET #status = :status, attempt = :attempt, precedence = :precedence",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={
+                ":status": {"S": TaskStatus.SCHEDULED},
+                ":attempt": {"N": str(attempt)},
+                ":precedence": {"N": str(precedence)},
+            },
+        )
 
     def _item(self, task_id: str) -> Any:
-        key: Any = {
-            keys.PK: {"S": keys.execution_pk("default", "nightly")},
-            keys.SK: {"S": keys.task_sk(task_id)},
-        }
-        return self._client.get_item(TableName="ledger", Key=key)["Item"]
+        return self._client.get_item(TableName="ledger", Key=_key(task_id))["Item"]
 
     def _client_of(self, folder: str) -> Any:
         return clients.dynamodb() if folder == SERVICE else self._handlers[folder].client
@@ -216,6 +221,10 @@ class Bench:
         task_ids = [fresh_name() for _ in range(count)]
         put_all(self._client, "ledger", [stored_item(a_task(task_id=task_id)) for task_id in task_ids], patient())
         return task_ids
+
+
+def _key(task_id: str) -> Any:
+    return {keys.PK: {"S": keys.execution_pk("default", "nightly")}, keys.SK: {"S": keys.task_sk(task_id)}}
 
 
 def _load(folder: str) -> ModuleType:

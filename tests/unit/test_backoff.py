@@ -163,8 +163,7 @@ def test_service_is_asked_again_for_a_token_and_an_answer_while_it_is_busy(monke
         "http://api", "http://token", "us-east-1", "http://aws", "ledger", {"reader": Client("i", "s", "x")}, "ws", "b"
     )
     clock = Clock()
-    monkeypatch.setattr("local.api.Backoff", clock.backoff)
-    api = Api(stack)
+    api = Api(stack, sleep=clock.sleep, clock=clock)
     monkeypatch.setattr(api, "_http", httpx.Client(transport=httpx.MockTransport(answer)))
     monkeypatch.setattr(api._tokens["reader"], "_http", api._http)
 
