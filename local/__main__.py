@@ -11,27 +11,27 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from local.cloud import Cloud, only_one
+from local.cloud import EmulatorProcess, exclusive
 from local.deploy import build, deploy
 from local.progress import console, show_tail, step
-from local.stack import Home, LocalCloudError, Stack
+from local.stack import LocalCloudError, Stack, StateDir
 from local.tokens import fetch_token
 
 
 def main() -> int:
     """Run one command and return its exit status."""
     arguments = _parse()
-    home = Home(arguments.home.resolve()) if arguments.home else Home()
+    state_dir = StateDir(arguments.home.resolve()) if arguments.home else StateDir()
     commands = {"up": _up, "down": _down, "token": _token, "run": _run, "invoke": _invoke, "replay": _replay}
     commands |= {"worker": _worker, "watch": _watch, "redrive": _redrive}
     try:
-        return commands[arguments.command](arguments, home)
+        return commands[arguments.command](arguments, state_dir)
     except LocalCloudError as error:
         console.print(f"[red]{error}[/red]")
         return 1
 
 
-def bring_up(home: Home) -> Stack:
+def start(state_dir: StateDir) -> Stack:
     """Start the local cloud unless it runs, and deploy into it what changed.
 
     Raises
@@ -39,72 +39,72 @@ def bring_up(home: Home) -> Stack:
     LocalCloudError
         When a step fails; the ends of the logs have been shown then.
     """
-    with only_one(home):
-        build(home)
-        running = Cloud.running(home)
-        cloud = running
+    with exclusive(state_dir):
+        build(state_dir)
+        running = EmulatorProcess.running(state_dir)
+        emulator = running
         try:
-            if cloud is None:
-                if Cloud.was_cut_short(home):
+            if emulator is None:
+                if EmulatorProcess.was_cut_short(state_dir):
                     console.print("The emulator was not stopped by `make down`: what changed since it started is lost.")
-                    home.deployed.unlink(missing_ok=True)
+                    state_dir.deployed.unlink(missing_ok=True)
                 with step("Starting the AWS emulator"):
-                    cloud = Cloud.start(home)
-            return deploy(home, cloud)
+                    emulator = EmulatorProcess.start(state_dir)
+            return deploy(state_dir, emulator)
         except BaseException as error:
             if isinstance(error, LocalCloudError):
-                show_tail(home.log, lines=15)
-            if running is None and cloud is not None:
-                cloud.stop(home)
+                show_tail(state_dir.log, lines=15)
+            if running is None and emulator is not None:
+                emulator.stop(state_dir)
             raise
 
 
-def take_down(home: Home) -> bool:
+def stop(state_dir: StateDir) -> bool:
     """Stop the local cloud; tell whether there was one."""
-    with only_one(home):
-        cloud = Cloud.running(home)
-        if cloud is None:
+    with exclusive(state_dir):
+        emulator = EmulatorProcess.running(state_dir)
+        if emulator is None:
             return False
         with step("Stopping the AWS emulator"):
-            cloud.stop(home)
+            emulator.stop(state_dir)
         return True
 
 
-def _up(_arguments: argparse.Namespace, home: Home) -> int:
-    already = Cloud.running(home) is not None
-    stack = bring_up(home)
+def _up(_arguments: argparse.Namespace, state_dir: StateDir) -> int:
+    already = EmulatorProcess.running(state_dir) is not None
+    stack = start(state_dir)
     console.print(f"The local cloud {'was already' if already else 'is'} up: {stack.api_url}", markup=False)
-    console.print(f"Addresses and clients: {home.stack_file}", markup=False)
+    console.print(f"Addresses and clients: {state_dir.stack_file}", markup=False)
     return 0
 
 
-def _down(_arguments: argparse.Namespace, home: Home) -> int:
-    if take_down(home):
+def _down(_arguments: argparse.Namespace, state_dir: StateDir) -> int:
+    if stop(state_dir):
         console.print("Stopped; `make up` finds the same data again, `make clean` forgets it.")
     else:
         console.print("The local cloud is not running.")
     return 0
 
 
-def _token(arguments: argparse.Namespace, home: Home) -> int:
-    print(fetch_token(Stack.load(home), arguments.client))
+def _token(arguments: argparse.Namespace, state_dir: StateDir) -> int:
+    print(fetch_token(Stack.load(state_dir), arguments.client))
     return 0
 
 
-def _run(arguments: argparse.Namespace, home: Home) -> int:
+def _run(arguments: argparse.Namespace, state_dir: StateDir) -> int:
     from local.demo import run_demo  # noqa: PLC0415 - only this command needs it
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    ours = Cloud.running(home) is None
+    ours = EmulatorProcess.running(state_dir) is None
     try:
         _take_terminal()
-        stack = bring_up(home)
-        status = run_demo(home.stack_file)
+        stack = start(state_dir)
+        status = run_demo(state_dir.stack_file)
         if arguments.once:
             return status
         console.print(f"\nServing at {stack.api_url}. Ctrl-C stops.", markup=False)
-        while Cloud.running(home):
+        while EmulatorProcess.running(state_dir):
             time.sleep(1)
     except KeyboardInterrupt:
         console.print("\nStopping.")
@@ -112,43 +112,43 @@ def _run(arguments: argparse.Namespace, home: Home) -> int:
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # stopping is under way
         if ours:
-            take_down(home)
-    show_tail(home.log)
+            stop(state_dir)
+    show_tail(state_dir.log)
     raise LocalCloudError("The emulator ended by itself.")
 
 
-def _invoke(arguments: argparse.Namespace, home: Home) -> int:
+def _invoke(arguments: argparse.Namespace, state_dir: StateDir) -> int:
     from local.invoke import invoke_and_print  # noqa: PLC0415 - only this command needs it
 
-    return invoke_and_print(arguments.function, arguments.event, home)
+    return invoke_and_print(arguments.function, arguments.event, state_dir)
 
 
-def _replay(arguments: argparse.Namespace, home: Home) -> int:
+def _replay(arguments: argparse.Namespace, state_dir: StateDir) -> int:
     from local.replay import run_replay  # noqa: PLC0415 - only this command needs it
 
     return run_replay(
-        home.stack_file, arguments.trace, arguments.speed, arguments.chaos, arguments.seed, arguments.expect
+        state_dir.stack_file, arguments.trace, arguments.speed, arguments.chaos, arguments.seed, arguments.expect
     )
 
 
-def _worker(arguments: argparse.Namespace, home: Home) -> int:
+def _worker(arguments: argparse.Namespace, state_dir: StateDir) -> int:
     from local.worker import run_workers  # noqa: PLC0415 - only this command needs it
 
     _take_terminal()
-    return run_workers(home, arguments.threads)
+    return run_workers(state_dir, arguments.threads)
 
 
-def _watch(arguments: argparse.Namespace, home: Home) -> int:
+def _watch(arguments: argparse.Namespace, state_dir: StateDir) -> int:
     from local.watch import run_watch  # noqa: PLC0415 - only this command needs it
 
     _take_terminal()
-    return run_watch(home, arguments.execution)
+    return run_watch(state_dir, arguments.execution)
 
 
-def _redrive(arguments: argparse.Namespace, home: Home) -> int:
+def _redrive(arguments: argparse.Namespace, state_dir: StateDir) -> int:
     from local.redrive import run_redrive  # noqa: PLC0415 - only this command needs it
 
-    return run_redrive(home, arguments.stack)
+    return run_redrive(state_dir, arguments.stack)
 
 
 def _take_terminal() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from local.backoff import DEADLINE_SECONDS, Backoff, TransientError
+from local.backoff import DEADLINE_SECONDS, DeadlineBackoff, TransientError
 from local.stack import Client, LocalCloudError, Stack
 from tasklatch.domain.addressing import fits_path
 
@@ -74,7 +74,7 @@ class Reply:
     seconds: float
 
 
-class Api:
+class ApiClient:
     """The native contract, as one caller sees it. Threads may share it.
 
     Parameters
@@ -92,7 +92,7 @@ class Api:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api_url = stack.api_url.rstrip("/")
-        self._backoff = Backoff(deadline_seconds, sleep=sleep, clock=clock)
+        self._backoff = DeadlineBackoff(deadline_seconds, sleep=sleep, clock=clock)
         self._clock = clock
         self._http = httpx.Client(timeout=httpx.Timeout(30, connect=5), trust_env=False)
         self._tokens = {name: _Token(self._http, stack.token_url, client) for name, client in stack.clients.items()}
@@ -105,7 +105,7 @@ class Api:
     ) -> None:
         self._http.close()
 
-    def call(
+    def request(
         self,
         client: str,
         method: str,
@@ -130,8 +130,8 @@ class Api:
             If there is no connection at the deadline.
         """
         url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
-        shown = f"{method} /{'/'.join(('v1', *path))}"
-        began = self._clock()
+        request_line = f"{method} /{'/'.join(('v1', *path))}"
+        started = self._clock()
 
         def attempt(sends: int) -> Reply:
             try:
@@ -141,13 +141,13 @@ class Api:
             except httpx.TransportError as error:
                 raise TransientError(LocalCloudError(f"{self._api_url} does not answer: {error}")) from error
             if not response.is_success:
-                raise _refusal(shown, response, sends)
-            took = self._clock() - began
-            return Reply(response.status_code, _body_of(response), response.headers, sends, took)
+                raise _error_response(request_line, response, sends)
+            took = self._clock() - started
+            return Reply(response.status_code, _parse_body(response), response.headers, sends, took)
 
         return self._backoff.run(attempt)
 
-    def pages(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
+    def paginate(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
         """Yield the items of a list, page after page.
 
         Raises
@@ -157,7 +157,7 @@ class Api:
         """
         query = {"limit": str(_PAGE)}
         while True:
-            page = self.call(client, "GET", *path, query=query).body
+            page = self.request(client, "GET", *path, query=query).body
             yield from page["items"]
             if "nextCursor" not in page:
                 return
@@ -165,7 +165,7 @@ class Api:
 
 
 def call_task(
-    api: Api, client: str, execution_id: str, task_id: str, what: str = "", body: Mapping[str, Any] | None = None
+    api: ApiClient, client: str, execution_id: str, task_id: str, what: str = "", body: Mapping[str, Any] | None = None
 ) -> Reply:
     """Make one call about a task: at its path or, where its id cannot stand in one, with the id in the body.
 
@@ -182,11 +182,11 @@ def call_task(
     execution = ("executions", execution_id)
     if fits_path(task_id):
         at_task = (*execution, "tasks", task_id)
-        return api.call(client, "POST", *at_task, what, body=body) if what else api.call(client, "GET", *at_task)
-    named = {"taskId": task_id, **(body or {})}
+        return api.request(client, "POST", *at_task, what, body=body) if what else api.request(client, "GET", *at_task)
+    kwargs = {"taskId": task_id, **(body or {})}
     if what == "status":
-        return _only_result(api.call(client, "POST", *execution, "statuses", body={"statuses": [named]}))
-    return api.call(client, "POST", *execution, *(("heartbeats",) if what else ("tasks", "read")), body=named)
+        return _only_result(api.request(client, "POST", *execution, "statuses", body={"statuses": [kwargs]}))
+    return api.request(client, "POST", *execution, *(("heartbeats",) if what else ("tasks", "read")), body=kwargs)
 
 
 def _only_result(reply: Reply) -> Reply:
@@ -211,42 +211,42 @@ class _Token:
     def value(self) -> str:
         with self._lock:
             if time.monotonic() >= self._good_until:
-                began = time.monotonic()
+                started = time.monotonic()
                 response = self._http.post(
                     self._url,
                     data={"grant_type": "client_credentials", "scope": self._client.scope},
                     auth=(self._client.client_id, self._client.client_secret),
                 )
                 if not response.is_success:
-                    raise _refusal(f"POST {self._url}", response, sends=1)
-                answer = response.json()
-                self._value = answer["access_token"]
-                life = float(answer["expires_in"])
-                self._good_until = began + max(life - _TOKEN_MARGIN_SECONDS, life / 2)
+                    raise _error_response(f"POST {self._url}", response, sends=1)
+                token = response.json()
+                self._value = token["access_token"]
+                life = float(token["expires_in"])
+                self._good_until = started + max(life - _TOKEN_MARGIN_SECONDS, life / 2)
             return self._value
 
 
-def _refusal(request: str, response: httpx.Response, sends: int) -> ApiError | TransientError:
-    refusal = ApiError(request, response.status_code, _problem_of(response), sends)
-    return TransientError(refusal, _asked_wait(response)) if response.status_code in _BUSY else refusal
+def _error_response(request: str, response: httpx.Response, sends: int) -> ApiError | TransientError:
+    refusal = ApiError(request, response.status_code, _parse_problem(response), sends)
+    return TransientError(refusal, _requested_wait(response)) if response.status_code in _BUSY else refusal
 
 
-def _asked_wait(response: httpx.Response) -> float:
-    asked = response.headers.get("retry-after", "")
-    return float(asked) if asked.isdecimal() else 0.0
+def _requested_wait(response: httpx.Response) -> float:
+    retry_after = response.headers.get("retry-after", "")
+    return float(retry_after) if retry_after.isdecimal() else 0.0
 
 
-def _body_of(response: httpx.Response) -> Any:
+def _parse_body(response: httpx.Response) -> Any:
     is_json = "json" in response.headers.get("content-type", "")
     return response.json() if is_json else response.text
 
 
-def _problem_of(response: httpx.Response) -> Mapping[str, Any]:
+def _parse_problem(response: httpx.Response) -> Mapping[str, Any]:
     try:
-        said = response.json()
+        problem = response.json()
     except ValueError:
         return {"detail": response.text[:200]}
-    if not isinstance(said, dict):
+    if not isinstance(problem, dict):
         return {"detail": response.text[:200]}
     # API Gateway's own refusals carry a message; token endpoints an error.
-    return {"detail": said.get("message") or said.get("error") or "", **said}
+    return {"detail": problem.get("message") or problem.get("error") or "", **problem}

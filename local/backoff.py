@@ -29,7 +29,7 @@ class TransientError(Exception):
         self.wait_seconds = wait_seconds
 
 
-class Backoff:
+class DeadlineBackoff:
     """How long a call may take, all its attempts included.
 
     Parameters

@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 
 from local.progress import console
-from local.stack import CREDENTIALS, REGION, ROOT, Home, LocalCloudError
+from local.stack import CREDENTIALS, REGION, ROOT, LocalCloudError, StateDir
 
 HOST = "127.0.0.1"
 START_SECONDS = 120
@@ -34,14 +34,14 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @atexit.register
-def _note_ended_children() -> None:
+def _reap_children() -> None:
     """Take note of those that another process has stopped: Python complains of children left without."""
     for child in _children.values():
         child.poll()
 
 
 @dataclass(frozen=True)
-class Cloud:
+class EmulatorProcess:
     """A running emulator.
 
     Attributes
@@ -52,7 +52,7 @@ class Cloud:
 
     pid: int
     port: int
-    home: str = ""
+    state_dir: str = ""
 
     @property
     def url(self) -> str:
@@ -60,7 +60,7 @@ class Cloud:
         return f"http://{HOST}:{self.port}"
 
     @classmethod
-    def running(cls, home: Home) -> Cloud | None:
+    def running(cls, state_dir: StateDir) -> EmulatorProcess | None:
         """Find the emulator that was started for this folder, if it still runs.
 
         Raises
@@ -68,26 +68,29 @@ class Cloud:
         LocalCloudError
             When the folder was moved away from under it.
         """
-        cloud = cls._started(home)
-        if cloud is None or not _is_emulator(cloud.pid):
+        emulator = cls._started(state_dir)
+        if emulator is None or not _is_emulator(emulator.pid):
             return None
-        if cloud.home in {"", str(home.path)}:
-            return cloud
-        if Path(cloud.home).exists():
+        if emulator.state_dir in {"", str(state_dir.path)}:
+            return emulator
+        if Path(emulator.state_dir).exists():
             return None
         raise LocalCloudError(
-            f"This folder was moved while its emulator ran: process {cloud.pid} will write its data to {cloud.home}. "
-            f"End it (`kill {cloud.pid}`); to keep what changed, put {cloud.home}/state in the place of {home.state}."
+            f"This folder was moved while its emulator ran: process {emulator.pid} will write its data to "
+            f"{emulator.state_dir}. End it (`kill {emulator.pid}`); to keep what changed, put "
+            f"{emulator.state_dir}/state in the place of {state_dir.state}."
         )
 
     @classmethod
-    def was_cut_short(cls, home: Home) -> bool:
+    def was_cut_short(cls, state_dir: StateDir) -> bool:
         """Tell whether the emulator of this folder ended without being stopped, so that it saved nothing."""
-        cloud = cls._started(home)
-        return cloud is not None and cloud.home in {"", str(home.path)} and not _is_emulator(cloud.pid)
+        emulator = cls._started(state_dir)
+        return (
+            emulator is not None and emulator.state_dir in {"", str(state_dir.path)} and not _is_emulator(emulator.pid)
+        )
 
     @classmethod
-    def start(cls, home: Home) -> Cloud:
+    def start(cls, state_dir: StateDir) -> EmulatorProcess:
         """Start the emulator and wait until it answers; it finds again what it knew when it was last stopped.
 
         Raises
@@ -95,46 +98,46 @@ class Cloud:
         LocalCloudError
             When it ends at once or does not answer in time.
         """
-        _remove_scratch(home)
-        for folder in (home.path, home.state, home.scratch):
+        _remove_scratch(state_dir)
+        for folder in (state_dir.path, state_dir.state, state_dir.scratch):
             folder.mkdir(parents=True, exist_ok=True)
         # Of two projects that start at once, both would find the same port free, and one the other's emulator on it
         with _locked(Path(tempfile.gettempdir()) / f"tasklatch-start-{os.getuid()}.lock"):
-            process, cloud = cls._launch(home)
-            if _until_it_answers(process, cloud.url):
-                return cloud
+            process, emulator = cls._launch(state_dir)
+            if _until_it_answers(process, emulator.url):
+                return emulator
         ended = process.poll()
-        cloud.stop(home)
+        emulator.stop(state_dir)
         why = f"ended with status {ended}" if ended is not None else f"did not answer within {START_SECONDS} s"
         raise LocalCloudError(f"The emulator {why}.")
 
     @classmethod
-    def _launch(cls, home: Home) -> tuple[subprocess.Popen[bytes], Cloud]:
-        port = _choose_port(home)
-        with home.log.open("ab") as log:
+    def _launch(cls, state_dir: StateDir) -> tuple[subprocess.Popen[bytes], EmulatorProcess]:
+        port = _choose_port(state_dir)
+        with state_dir.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "local.ministack_emulator"],
                 cwd=ROOT,
-                env=_environment(home, port),
+                env=_environment(state_dir, port),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        cloud = cls(pid=process.pid, port=port, home=str(home.path))
+        emulator = cls(pid=process.pid, port=port, state_dir=str(state_dir.path))
         _children[process.pid] = process
-        _pid_file(home).write_text(json.dumps(asdict(cloud)), encoding="utf-8")
-        return process, cloud
+        _pid_file(state_dir).write_text(json.dumps(asdict(emulator)), encoding="utf-8")
+        return process, emulator
 
     @classmethod
-    def _started(cls, home: Home) -> Cloud | None:
+    def _started(cls, state_dir: StateDir) -> EmulatorProcess | None:
         """Read what the last start noted, unless the emulator was stopped since."""
         try:
-            return cls(**json.loads(_pid_file(home).read_text(encoding="utf-8")))
+            return cls(**json.loads(_pid_file(state_dir).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
 
-    def stop(self, home: Home) -> None:
+    def stop(self, state_dir: StateDir) -> None:
         """Stop the emulator and its functions, which makes it write its state; return when it has.
 
         Raises
@@ -149,19 +152,19 @@ class Cloud:
         # Functions that outlived it are in its group, and so is the emulator itself if it hangs.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        _pid_file(home).unlink(missing_ok=True)
-        home.stack_file.unlink(missing_ok=True)
-        _remove_scratch(home)
+        _pid_file(state_dir).unlink(missing_ok=True)
+        state_dir.stack_file.unlink(missing_ok=True)
+        _remove_scratch(state_dir)
         if alive:
-            home.deployed.unlink(missing_ok=True)
+            state_dir.deployed.unlink(missing_ok=True)
             raise LocalCloudError(f"The emulator hung and was killed after {STOP_SECONDS} s: what changed is lost.")
 
 
 @contextmanager
-def only_one(home: Home) -> Iterator[None]:
+def exclusive(state_dir: StateDir) -> Iterator[None]:
     """Hold off a second start, deployment or stop in the same folder until the first is done."""
-    home.path.mkdir(parents=True, exist_ok=True)
-    with _locked(home.path / "lock"):
+    state_dir.path.mkdir(parents=True, exist_ok=True)
+    with _locked(state_dir.path / "lock"):
         yield
 
 
@@ -178,9 +181,9 @@ def enforces_iam() -> bool:
     return os.environ.get("TASKLATCH_ENFORCE_IAM", "") == "1"
 
 
-def _choose_port(home: Home) -> int:
+def _choose_port(state_dir: StateDir) -> int:
     """Take the port of the last time, so that addresses that were written down stay right, or else a free one."""
-    remembered = home.path / "port"
+    remembered = state_dir.path / "port"
     port = int(remembered.read_text(encoding="utf-8")) if remembered.exists() else 4566
     with socket.socket() as probe:
         # As the server does: a port whose last connections are still winding down is free.
@@ -212,16 +215,16 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _remove_scratch(home: Home) -> None:
+def _remove_scratch(state_dir: StateDir) -> None:
     """Remove the unpacked functions of processes that are gone: the emulator leaves them behind."""
-    shutil.rmtree(home.scratch, ignore_errors=True)
+    shutil.rmtree(state_dir.scratch, ignore_errors=True)
 
 
-def _environment(home: Home, port: int) -> dict[str, str]:
+def _environment(state_dir: StateDir, port: int) -> dict[str, str]:
     """Give the emulator's environment; functions inherit it, so there is nothing in it of the user's own."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TZ") if name in os.environ}
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TZ") if name in os.environ}
     return (
-        kept
+        inherited
         | CREDENTIALS
         | {
             "AWS_DEFAULT_REGION": REGION,
@@ -233,11 +236,11 @@ def _environment(home: Home, port: int) -> dict[str, str]:
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "PERSIST_STATE": "1",
-            "STATE_DIR": str(home.state),
-            "S3_DATA_DIR": str(home.state / "s3"),
-            "TMPDIR": str(home.scratch),
+            "STATE_DIR": str(state_dir.state),
+            "S3_DATA_DIR": str(state_dir.state / "s3"),
+            "TMPDIR": str(state_dir.scratch),
             # It would look for a Docker engine and clear up containers there
-            "DOCKER_HOST": f"unix://{home.path / 'no-docker.sock'}",
+            "DOCKER_HOST": f"unix://{state_dir.path / 'no-docker.sock'}",
             "LAMBDA_EXECUTOR": "local",
             "LAMBDA_WARM_TTL_SECONDS": str(WARM_SECONDS),
             "AUTH": "true" if enforces_iam() else "false",
@@ -246,8 +249,8 @@ def _environment(home: Home, port: int) -> dict[str, str]:
     )
 
 
-def _pid_file(home: Home) -> Path:
-    return home.path / "ministack.pid"
+def _pid_file(state_dir: StateDir) -> Path:
+    return state_dir.path / "ministack.pid"
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
@@ -261,7 +264,7 @@ def _is_emulator(pid: int) -> bool:
     if pid in _children and _children[pid].poll() is not None:
         del _children[pid]
         return False
-    found = subprocess.run(
+    columns = subprocess.run(
         ["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split(maxsplit=1)
-    return len(found) == 2 and not found[0].startswith("Z") and "ministack" in found[1]  # noqa: PLR2004 - two columns
+    return len(columns) == 2 and not columns[0].startswith("Z") and "ministack" in columns[1]  # noqa: PLR2004 - two columns

@@ -35,7 +35,7 @@ _FAR_AWAY_SECONDS: Final = 60
 _SHARE_OF_FAILED: Final = 0.2
 
 
-class End(StrEnum):
+class ExpectedOutcome(StrEnum):
     """What a delivery ends in."""
 
     APPLIED = "applied"
@@ -48,7 +48,7 @@ class End(StrEnum):
     STOP = "stop"
 
 
-class Disturbance(StrEnum):
+class DeliveryFault(StrEnum):
     """What can go wrong with the delivery of a start or of a success."""
 
     START_TWICE = "a start delivered twice"
@@ -66,7 +66,7 @@ class Disturbance(StrEnum):
     HEARTBEAT_AFTER_SUCCESS = "a heartbeat after the success"
 
 
-class Trouble(StrEnum):
+class TaskFault(StrEnum):
     """What can go wrong with the work on a task."""
 
     FAILS = "fails, and is retried"
@@ -89,12 +89,12 @@ class Trouble(StrEnum):
     FATAL = "a terminal error that ends the execution"
 
 
-TERMINAL_REASONS: Final = tuple(trouble.name for trouble in Trouble if trouble.name in trouble.value)
+TERMINAL_REASONS: Final = tuple(task_fault.name for task_fault in TaskFault if task_fault.name in task_fault.value)
 """The reasons after which there is no retry."""
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class ScriptedRequest:
     """One thing said of one attempt.
 
     Attributes
@@ -114,26 +114,26 @@ class Delivery:
     """
 
     task_id: str
-    said: dict[str, Any]
-    end: End
+    body: dict[str, Any]
+    expected: ExpectedOutcome
     share: float = 0.0
     attempt: int | None = None
-    id_of: tuple[str, int] | None = None
+    attempt_ref: tuple[str, int] | None = None
     will_retry: bool | None = None
-    disturbance: Disturbance | None = None
+    delivery_fault: DeliveryFault | None = None
 
     @property
     def is_heartbeat(self) -> bool:
         """Whether it is a heartbeat, and not a report."""
-        return "status" not in self.said
+        return "status" not in self.body
 
 
-Request = tuple[Delivery, ...]
+RequestBatch = tuple[ScriptedRequest, ...]
 """A report, a heartbeat, or a batch of reports."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class ScriptedAttempt:
     """What the worker does that takes one attempt from the queue.
 
     Attributes
@@ -144,7 +144,7 @@ class Attempt:
         Whether the worker is dead after that: it neither reports nor gives the message back.
     """
 
-    requests: tuple[Request, ...]
+    requests: tuple[RequestBatch, ...]
     is_killed: bool = False
 
 
@@ -166,13 +166,13 @@ class TaskPlan:
     """
 
     task: TraceTask
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[ScriptedAttempt, ...]
     ends: str = "COMPLETED"
-    goes_on: bool = False
+    continues_on_failure: bool = False
     max_attempts: int = MAX_ATTEMPTS
     timeout_seconds: int | None = None
     heartbeat_timeout_seconds: int | None = None
-    trouble: Trouble | None = None
+    task_fault: TaskFault | None = None
 
     @property
     def timed_out(self) -> set[int]:
@@ -185,7 +185,7 @@ class TaskPlan:
         return self.timeout_seconds is not None or self.heartbeat_timeout_seconds is not None
 
     @property
-    def deliveries(self) -> Iterator[Delivery]:
+    def scripted_requests(self) -> Iterator[ScriptedRequest]:
         """Each delivery, in order."""
         for attempt in self.attempts:
             for request in attempt.requests:
@@ -193,7 +193,7 @@ class TaskPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReplayPlan:
     """What all tasks go through, and how the execution must end.
 
     Attributes
@@ -205,7 +205,7 @@ class Plan:
     trace: Trace
     tasks: tuple[TaskPlan, ...]
     fatal: str | None = None
-    disturbed: int = field(default=0)
+    faulty_deliveries: int = field(default=0)
 
     @property
     def ends(self) -> str:
@@ -213,18 +213,18 @@ class Plan:
         return "COMPLETED" if self.fatal is None else "FAILED"
 
     @property
-    def troubled(self) -> int:
+    def faulty_tasks(self) -> int:
         """How many tasks do not go well at once."""
-        return sum(one.trouble is not None for one in self.tasks)
+        return sum(task_plan.task_fault is not None for task_plan in self.tasks)
 
     @property
-    def deliveries(self) -> Iterator[Delivery]:
+    def scripted_requests(self) -> Iterator[ScriptedRequest]:
         """Each delivery, task by task."""
-        for one in self.tasks:
-            yield from one.deliveries
+        for task_plan in self.tasks:
+            yield from task_plan.scripted_requests
 
 
-def make_plan(trace: Trace, *, chaos: float = 0.0, seed: int = 0, ends: str | None = None) -> Plan:
+def make_plan(trace: Trace, *, chaos: float = 0.0, seed: int = 0, ends: str | None = None) -> ReplayPlan:
     """Plan what workers do: the same arguments always make the same plan.
 
     Parameters
@@ -245,157 +245,164 @@ def make_plan(trace: Trace, *, chaos: float = 0.0, seed: int = 0, ends: str | No
     if ends not in (None, "COMPLETED", "FAILED"):
         raise ValueError(f"EXPECT is COMPLETED or FAILED, not {ends}")
     fatal = _choose_fatal(trace, chaos, ends, _draws("end", seed))
-    troubles = _choose_troubles(trace, chaos, fatal, _draws("troubles", seed))
-    disturbed = _choose_disturbances(trace, chaos, troubles, _draws("disturbances", seed))
+    task_faults = _choose_task_faults(trace, chaos, fatal, _draws("troubles", seed))
+    faulty_deliveries = _choose_delivery_faults(trace, chaos, task_faults, _draws("disturbances", seed))
     draws = _draws("details", seed)
     names = [task.task_id for task in trace.tasks]
     tasks = []
     for task in trace.tasks:
         others = [name for name in names if name != task.task_id]
-        scene = _Scene(
+        script = _TaskScript(
             other_task=draws.choice(others) if others else "",
             new_id=str(UUID(int=draws.getrandbits(128), version=4)),
-            start=disturbed.get((task.task_id, _START)),
-            success=disturbed.get((task.task_id, _SUCCESS)),
+            start=faulty_deliveries.get((task.task_id, _START)),
+            success=faulty_deliveries.get((task.task_id, _SUCCESS)),
             reason=draws.choice(TERMINAL_REASONS),
         )
-        planned = _plan_task(task, troubles.get(task.task_id), scene)
-        attempts = (replace(one, requests=tuple(_batched(one.requests, draws))) for one in planned.attempts)
+        planned = _plan_task(task, task_faults.get(task.task_id), script)
+        attempts = (replace(attempt, requests=tuple(_batched(attempt.requests, draws))) for attempt in planned.attempts)
         tasks.append(replace(planned, attempts=tuple(attempts)))
-    return Plan(trace, tuple(tasks), fatal, len(disturbed))
+    return ReplayPlan(trace, tuple(tasks), fatal, len(faulty_deliveries))
 
 
-def honest_attempt(task: TraceTask, attempt: int) -> Attempt:
+def normal_attempt(task: TraceTask, attempt: int) -> ScriptedAttempt:
     """What a worker does with which nothing goes wrong."""
-    return _honest(task, attempt, _Scene())
+    return _normal(task, attempt, _TaskScript())
 
 
-def output_of(task: TraceTask) -> dict[str, Any]:
+def expected_output(task: TraceTask) -> dict[str, Any]:
     """What the service must show as the output of a task that is done."""
     return {"runtimeInSeconds": task.runtime_seconds}
 
 
 @dataclass(frozen=True, slots=True)
-class _Scene:
+class _TaskScript:
     """What of a task the seed decides."""
 
     other_task: str = ""
     new_id: str = ""
-    start: Disturbance | None = None
-    success: Disturbance | None = None
+    start: DeliveryFault | None = None
+    success: DeliveryFault | None = None
     reason: str = ""
 
 
 # --------------------------------------------------------------------------------------------- what is said
 
 
-def _start(task: TraceTask, attempt: int) -> Delivery:
-    said = {"status": "IN_PROGRESS"}
-    return Delivery(task.task_id, said, End.APPLIED, attempt=attempt, id_of=(task.task_id, attempt))
+def _start(task: TraceTask, attempt: int) -> ScriptedRequest:
+    body = {"status": "IN_PROGRESS"}
+    return ScriptedRequest(
+        task.task_id, body, ExpectedOutcome.APPLIED, attempt=attempt, attempt_ref=(task.task_id, attempt)
+    )
 
 
-def _success(task: TraceTask, attempt: int, share: float = 1.0) -> Delivery:
-    said = {"status": "COMPLETED", "output": output_of(task)}
-    return Delivery(task.task_id, said, End.APPLIED, share, attempt, (task.task_id, attempt))
+def _success(task: TraceTask, attempt: int, share: float = 1.0) -> ScriptedRequest:
+    body = {"status": "COMPLETED", "output": expected_output(task)}
+    return ScriptedRequest(task.task_id, body, ExpectedOutcome.APPLIED, share, attempt, (task.task_id, attempt))
 
 
 def _failure(
-    of: Delivery, end: End, *, status: str = "FAILED", will_retry: bool | None = None, **said: Any
-) -> Delivery:
+    request: ScriptedRequest,
+    expected: ExpectedOutcome,
+    *,
+    status: str = "FAILED",
+    will_retry: bool | None = None,
+    **fields: Any,
+) -> ScriptedRequest:
     """A failure of the attempt that another delivery speaks of, said in the same breath."""
-    return replace(of, said={"status": status, **said}, end=end, will_retry=will_retry)
+    return replace(request, body={"status": status, **fields}, expected=expected, will_retry=will_retry)
 
 
-def _numbered(delivery: Delivery) -> Delivery:
+def _numbered(request: ScriptedRequest) -> ScriptedRequest:
     """Named by its number, not by its id."""
-    return replace(delivery, said={**delivery.said, "attempt": delivery.attempt}, id_of=None)
+    return replace(request, body={**request.body, "attempt": request.attempt}, attempt_ref=None)
 
 
-def _unnamed(delivery: Delivery) -> Delivery:
+def _unnamed(request: ScriptedRequest) -> ScriptedRequest:
     """Without a word about the attempt; the service takes it for the current one."""
-    return replace(delivery, id_of=None)
+    return replace(request, attempt_ref=None)
 
 
-def _start_twice(start: Delivery, _: _Scene) -> list[Delivery]:
-    return [start, replace(_numbered(start), end=End.DUPLICATE)]
+def _start_twice(start: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
+    return [start, replace(_numbered(start), expected=ExpectedOutcome.DUPLICATE)]
 
 
-def _start_without_attempt(start: Delivery, _: _Scene) -> list[Delivery]:
+def _start_without_attempt(start: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
     return [_unnamed(start)]
 
 
-def _start_of_another_task(start: Delivery, scene: _Scene) -> list[Delivery]:
-    return [replace(start, id_of=(scene.other_task, 1), end=End.REFUSED), start]
+def _start_of_another_task(start: ScriptedRequest, script: _TaskScript) -> list[ScriptedRequest]:
+    return [replace(start, attempt_ref=(script.other_task, 1), expected=ExpectedOutcome.REFUSED), start]
 
 
-def _start_of_unknown_attempt(start: Delivery, _: _Scene) -> list[Delivery]:
-    return [replace(_numbered(replace(start, attempt=NEVER_OPENED_ATTEMPT)), end=End.REFUSED), start]
+def _start_of_unknown_attempt(start: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
+    return [replace(_numbered(replace(start, attempt=NEVER_OPENED_ATTEMPT)), expected=ExpectedOutcome.REFUSED), start]
 
 
-def _start_after_success(_: Delivery, __: _Scene) -> list[Delivery]:
-    return []  # it comes after the success: see `_honest`
+def _start_after_success(_: ScriptedRequest, __: _TaskScript) -> list[ScriptedRequest]:
+    return []  # it comes after the success: see `_normal`
 
 
-def _success_twice(success: Delivery, _: _Scene) -> list[Delivery]:
-    return [success, replace(_numbered(success), end=End.DUPLICATE)]
+def _success_twice(success: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
+    return [success, replace(_numbered(success), expected=ExpectedOutcome.DUPLICATE)]
 
 
-def _success_under_new_id(success: Delivery, scene: _Scene) -> list[Delivery]:
-    said = {**success.said, "taskExecutionId": scene.new_id}
-    return [success, replace(success, said=said, end=End.DUPLICATE, attempt=None, id_of=None)]
+def _success_under_new_id(success: ScriptedRequest, script: _TaskScript) -> list[ScriptedRequest]:
+    body = {**success.body, "taskExecutionId": script.new_id}
+    return [success, replace(success, body=body, expected=ExpectedOutcome.DUPLICATE, attempt=None, attempt_ref=None)]
 
 
-def _failure_after_success(success: Delivery, _: _Scene) -> list[Delivery]:
+def _failure_after_success(success: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
     message = "the lease ran out before the answer arrived"
-    return [success, _numbered(_failure(success, End.IGNORED_AFTER_SUCCESS, message=message))]
+    return [success, _numbered(_failure(success, ExpectedOutcome.IGNORED_AFTER_SUCCESS, message=message))]
 
 
-def _failure_by_id_after_success(success: Delivery, _: _Scene) -> list[Delivery]:
-    return [success, _failure(success, End.IGNORED_AFTER_SUCCESS, failureReason="RATE_LIMITED")]
+def _failure_by_id_after_success(success: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
+    return [success, _failure(success, ExpectedOutcome.IGNORED_AFTER_SUCCESS, failureReason="RATE_LIMITED")]
 
 
-def _failure_without_attempt_after_success(success: Delivery, _: _Scene) -> list[Delivery]:
-    late = _failure(success, End.IGNORED_AFTER_SUCCESS, failureReason="RETRYABLE_ERROR")
-    return [success, replace(_unnamed(late), attempt=None)]
+def _failure_without_attempt_after_success(success: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
+    late_request = _failure(success, ExpectedOutcome.IGNORED_AFTER_SUCCESS, failureReason="RETRYABLE_ERROR")
+    return [success, replace(_unnamed(late_request), attempt=None)]
 
 
-def _terminal_error_after_success(success: Delivery, _: _Scene) -> list[Delivery]:
+def _terminal_error_after_success(success: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
     # The same twice: it is ignored twice, and kept once.
-    late = _failure(success, End.IGNORED_AFTER_SUCCESS, status="FAILED_WITH_TERMINAL_ERROR")
-    return [success, late, late]
+    late_request = _failure(success, ExpectedOutcome.IGNORED_AFTER_SUCCESS, status="FAILED_WITH_TERMINAL_ERROR")
+    return [success, late_request, late_request]
 
 
-def _success_while_retry_is_pending(success: Delivery, _: _Scene) -> list[Delivery]:
-    asked: dict[str, Any] = {"failureReason": "RETRYABLE_ERROR", "retryAfterSeconds": _FAR_AWAY_SECONDS}
-    first = _failure(success, End.APPLIED, will_retry=True, **asked)
-    again = _failure(success, End.DUPLICATE, failureReason="RATE_LIMITED")
+def _success_while_retry_is_pending(success: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
+    fields: dict[str, Any] = {"failureReason": "RETRYABLE_ERROR", "retryAfterSeconds": _FAR_AWAY_SECONDS}
+    first = _failure(success, ExpectedOutcome.APPLIED, will_retry=True, **fields)
+    again = _failure(success, ExpectedOutcome.DUPLICATE, failureReason="RATE_LIMITED")
     return [first, again, success]
 
 
-def _heartbeat_after_success(success: Delivery, _: _Scene) -> list[Delivery]:
-    return [success, replace(success, said={"progress": 1}, end=End.STOP)]
+def _heartbeat_after_success(success: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
+    return [success, replace(success, body={"progress": 1}, expected=ExpectedOutcome.STOP)]
 
 
-_Disturb = Callable[[Delivery, _Scene], list[Delivery]]
+_ApplyFault = Callable[[ScriptedRequest, _TaskScript], list[ScriptedRequest]]
 
-DISTURBED_STARTS: Final[dict[Disturbance, _Disturb]] = {
-    Disturbance.START_TWICE: _start_twice,
-    Disturbance.START_AFTER_SUCCESS: _start_after_success,
-    Disturbance.START_WITHOUT_ATTEMPT: _start_without_attempt,
-    Disturbance.START_OF_ANOTHER_TASK: _start_of_another_task,
-    Disturbance.START_OF_UNKNOWN_ATTEMPT: _start_of_unknown_attempt,
+FAULTY_STARTS: Final[dict[DeliveryFault, _ApplyFault]] = {
+    DeliveryFault.START_TWICE: _start_twice,
+    DeliveryFault.START_AFTER_SUCCESS: _start_after_success,
+    DeliveryFault.START_WITHOUT_ATTEMPT: _start_without_attempt,
+    DeliveryFault.START_OF_ANOTHER_TASK: _start_of_another_task,
+    DeliveryFault.START_OF_UNKNOWN_ATTEMPT: _start_of_unknown_attempt,
 }
 """What each disturbance makes of a start, and what each of the deliveries must end in."""
 
-DISTURBED_SUCCESSES: Final[dict[Disturbance, _Disturb]] = {
-    Disturbance.FAILURE_AFTER_SUCCESS: _failure_after_success,
-    Disturbance.SUCCESS_TWICE: _success_twice,
-    Disturbance.SUCCESS_WHILE_RETRY_IS_PENDING: _success_while_retry_is_pending,
-    Disturbance.SUCCESS_UNDER_NEW_ID: _success_under_new_id,
-    Disturbance.FAILURE_BY_ID_AFTER_SUCCESS: _failure_by_id_after_success,
-    Disturbance.TERMINAL_ERROR_AFTER_SUCCESS: _terminal_error_after_success,
-    Disturbance.FAILURE_WITHOUT_ATTEMPT_AFTER_SUCCESS: _failure_without_attempt_after_success,
-    Disturbance.HEARTBEAT_AFTER_SUCCESS: _heartbeat_after_success,
+FAULTY_SUCCESSES: Final[dict[DeliveryFault, _ApplyFault]] = {
+    DeliveryFault.FAILURE_AFTER_SUCCESS: _failure_after_success,
+    DeliveryFault.SUCCESS_TWICE: _success_twice,
+    DeliveryFault.SUCCESS_WHILE_RETRY_IS_PENDING: _success_while_retry_is_pending,
+    DeliveryFault.SUCCESS_UNDER_NEW_ID: _success_under_new_id,
+    DeliveryFault.FAILURE_BY_ID_AFTER_SUCCESS: _failure_by_id_after_success,
+    DeliveryFault.TERMINAL_ERROR_AFTER_SUCCESS: _terminal_error_after_success,
+    DeliveryFault.FAILURE_WITHOUT_ATTEMPT_AFTER_SUCCESS: _failure_without_attempt_after_success,
+    DeliveryFault.HEARTBEAT_AFTER_SUCCESS: _heartbeat_after_success,
 }
 """The same of a success."""
 
@@ -403,150 +410,161 @@ DISTURBED_SUCCESSES: Final[dict[Disturbance, _Disturb]] = {
 # --------------------------------------------------------------------------------------------- what is done
 
 
-def _each(*deliveries: Delivery) -> tuple[Request, ...]:
-    return tuple((delivery,) for delivery in deliveries)
+def _each(*scripted_requests: ScriptedRequest) -> tuple[RequestBatch, ...]:
+    return tuple((request,) for request in scripted_requests)
 
 
-def _honest(task: TraceTask, attempt: int, scene: _Scene) -> Attempt:
+def _normal(task: TraceTask, attempt: int, script: _TaskScript) -> ScriptedAttempt:
     """An attempt that succeeds, its start and its success disturbed as the scene says."""
     start, success = [_start(task, attempt)], [_success(task, attempt)]
-    if scene.start is not None:
-        start = [replace(one, disturbance=scene.start) for one in DISTURBED_STARTS[scene.start](start[0], scene)]
-    if scene.success is not None:
-        disturbed = DISTURBED_SUCCESSES[scene.success](success[0], scene)
-        success = [replace(one, disturbance=scene.success) for one in disturbed]
-    if scene.start is Disturbance.START_AFTER_SUCCESS:
-        late = replace(_start(task, attempt), end=End.IGNORED_AFTER_SUCCESS, share=1.0, disturbance=scene.start)
-        success.append(late)
-    return Attempt(_each(*start, *_signs_of_life(task, attempt), *success))
+    if script.start is not None:
+        start = [
+            replace(request, delivery_fault=script.start) for request in FAULTY_STARTS[script.start](start[0], script)
+        ]
+    if script.success is not None:
+        faulty_deliveries = FAULTY_SUCCESSES[script.success](success[0], script)
+        success = [replace(request, delivery_fault=script.success) for request in faulty_deliveries]
+    if script.start is DeliveryFault.START_AFTER_SUCCESS:
+        late_request = replace(
+            _start(task, attempt),
+            expected=ExpectedOutcome.IGNORED_AFTER_SUCCESS,
+            share=1.0,
+            delivery_fault=script.start,
+        )
+        success.append(late_request)
+    return ScriptedAttempt(_each(*start, *_signs_of_life(task, attempt), *success))
 
 
-def _signs_of_life(task: TraceTask, attempt: int) -> Iterator[Delivery]:
+def _signs_of_life(task: TraceTask, attempt: int) -> Iterator[ScriptedRequest]:
     if task.runtime_seconds >= _LONG_SECONDS:
         for share in _HEARTBEATS:
-            named = (task.task_id, attempt)
-            yield Delivery(task.task_id, {"progress": share}, End.GO_ON, share, attempt, named)
+            attempt_ref = (task.task_id, attempt)
+            yield ScriptedRequest(task.task_id, {"progress": share}, ExpectedOutcome.GO_ON, share, attempt, attempt_ref)
 
 
-def _failing(task: TraceTask, attempt: int, *, will_retry: bool = True, status: str = "FAILED", **said: Any) -> Attempt:
+def _failing(
+    task: TraceTask, attempt: int, *, will_retry: bool = True, status: str = "FAILED", **fields: Any
+) -> ScriptedAttempt:
     """An attempt that begins and fails, half way through."""
-    begun = _start(task, attempt)
-    failed = _failure(begun, End.APPLIED, status=status, will_retry=will_retry, **said)
-    return Attempt(_each(begun, replace(failed, share=0.5)))
+    started = _start(task, attempt)
+    failed = _failure(started, ExpectedOutcome.APPLIED, status=status, will_retry=will_retry, **fields)
+    return ScriptedAttempt(_each(started, replace(failed, share=0.5)))
 
 
-def _after(said_first: Sequence[Delivery], attempt: Attempt) -> Attempt:
+def _after(said_first: Sequence[ScriptedRequest], attempt: ScriptedAttempt) -> ScriptedAttempt:
     return replace(attempt, requests=(*_each(*said_first), *attempt.requests))
 
 
-def _plan_task(task: TraceTask, trouble: Trouble | None, scene: _Scene) -> TaskPlan:
-    if trouble is None:
-        return TaskPlan(task, (_honest(task, 1, scene),))
-    plan = _TROUBLES[trouble](task, scene)
-    return replace(plan, trouble=trouble)
+def _plan_task(task: TraceTask, task_fault: TaskFault | None, script: _TaskScript) -> TaskPlan:
+    if task_fault is None:
+        return TaskPlan(task, (_normal(task, 1, script),))
+    plan = _TASK_FAULTS[task_fault](task, script)
+    return replace(plan, task_fault=task_fault)
 
 
-def _fails(task: TraceTask, scene: _Scene) -> TaskPlan:
-    return TaskPlan(task, (_failing(task, 1, failureReason="RETRYABLE_ERROR"), _honest(task, 2, scene)))
+def _fails(task: TraceTask, script: _TaskScript) -> TaskPlan:
+    return TaskPlan(task, (_failing(task, 1, failureReason="RETRYABLE_ERROR"), _normal(task, 2, script)))
 
 
-def _fails_without_reason(task: TraceTask, scene: _Scene) -> TaskPlan:
-    return TaskPlan(task, (_failing(task, 1, message="it just stopped"), _honest(task, 2, scene)))
+def _fails_without_reason(task: TraceTask, script: _TaskScript) -> TaskPlan:
+    return TaskPlan(task, (_failing(task, 1, message="it just stopped"), _normal(task, 2, script)))
 
 
-def _is_limited(task: TraceTask, scene: _Scene) -> TaskPlan:
-    asked: dict[str, Any] = {"failureReason": "RATE_LIMITED", "retryAfterSeconds": _ASKED_SECONDS}
-    return TaskPlan(task, (_failing(task, 1, **asked), _honest(task, 2, scene)))
+def _is_limited(task: TraceTask, script: _TaskScript) -> TaskPlan:
+    fields: dict[str, Any] = {"failureReason": "RATE_LIMITED", "retryAfterSeconds": _ASKED_SECONDS}
+    return TaskPlan(task, (_failing(task, 1, **fields), _normal(task, 2, script)))
 
 
-def _fails_twice(task: TraceTask, scene: _Scene) -> TaskPlan:
+def _fails_twice(task: TraceTask, script: _TaskScript) -> TaskPlan:
     failing = (
         _failing(task, 1, failureReason="RETRYABLE_ERROR"),
         _failing(task, 2, failureReason="RATE_LIMITED"),
     )
-    return TaskPlan(task, (*failing, _honest(task, 3, scene)))
+    return TaskPlan(task, (*failing, _normal(task, 3, script)))
 
 
-def _is_killed_before_its_start(task: TraceTask, scene: _Scene) -> TaskPlan:
-    killed = Attempt((), is_killed=True)
-    return TaskPlan(task, (killed, _honest(task, 2, scene)), timeout_seconds=_PATIENCE_SECONDS)
+def _is_killed_before_its_start(task: TraceTask, script: _TaskScript) -> TaskPlan:
+    killed = ScriptedAttempt((), is_killed=True)
+    return TaskPlan(task, (killed, _normal(task, 2, script)), timeout_seconds=_PATIENCE_SECONDS)
 
 
-def _is_killed_at_work(task: TraceTask, scene: _Scene) -> TaskPlan:
-    killed = Attempt(_each(_start(task, 1)), is_killed=True)
-    return TaskPlan(task, (killed, _honest(task, 2, scene)), heartbeat_timeout_seconds=_PATIENCE_SECONDS)
+def _is_killed_at_work(task: TraceTask, script: _TaskScript) -> TaskPlan:
+    killed = ScriptedAttempt(_each(_start(task, 1)), is_killed=True)
+    return TaskPlan(task, (killed, _normal(task, 2, script)), heartbeat_timeout_seconds=_PATIENCE_SECONDS)
 
 
-def _fails_again_too_late(task: TraceTask, scene: _Scene) -> TaskPlan:
-    late = _failure(_start(task, 1), End.STALE_ATTEMPT, failureReason="NON_RETRYABLE_ERROR", message="gave up at last")
+def _fails_again_too_late(task: TraceTask, script: _TaskScript) -> TaskPlan:
+    late_request = _failure(
+        _start(task, 1), ExpectedOutcome.STALE_ATTEMPT, failureReason="NON_RETRYABLE_ERROR", message="gave up at last"
+    )
     first = _failing(task, 1, failureReason="RETRYABLE_ERROR")
-    return TaskPlan(task, (first, _after([late], _honest(task, 2, scene))))
+    return TaskPlan(task, (first, _after([late_request], _normal(task, 2, script))))
 
 
-def _repeats_its_failure(task: TraceTask, scene: _Scene) -> TaskPlan:
+def _repeats_its_failure(task: TraceTask, script: _TaskScript) -> TaskPlan:
     first = _failing(task, 1, failureReason="RETRYABLE_ERROR")
-    again = _failure(_start(task, 1), End.DUPLICATE, failureReason="RETRYABLE_ERROR")
-    return TaskPlan(task, (first, _after([again], _honest(task, 2, scene))))
+    again = _failure(_start(task, 1), ExpectedOutcome.DUPLICATE, failureReason="RETRYABLE_ERROR")
+    return TaskPlan(task, (first, _after([again], _normal(task, 2, script))))
 
 
-def _succeeds_after_all(task: TraceTask, _: _Scene) -> TaskPlan:
+def _succeeds_after_all(task: TraceTask, _: _TaskScript) -> TaskPlan:
     second = (
         _success(task, 1, share=0.0),
-        replace(_start(task, 2), end=End.IGNORED_AFTER_SUCCESS),
-        Delivery(task.task_id, {"progress": 0}, End.STOP, attempt=2, id_of=(task.task_id, 2)),
+        replace(_start(task, 2), expected=ExpectedOutcome.IGNORED_AFTER_SUCCESS),
+        ScriptedRequest(task.task_id, {"progress": 0}, ExpectedOutcome.STOP, attempt=2, attempt_ref=(task.task_id, 2)),
     )
-    return TaskPlan(task, (_failing(task, 1, failureReason="RETRYABLE_ERROR"), Attempt(_each(*second))))
+    return TaskPlan(task, (_failing(task, 1, failureReason="RETRYABLE_ERROR"), ScriptedAttempt(_each(*second))))
 
 
-def _spends_its_retries(task: TraceTask, _: _Scene) -> TaskPlan:
+def _spends_its_retries(task: TraceTask, _: _TaskScript) -> TaskPlan:
     failing = (
         _failing(task, 1, failureReason="RETRYABLE_ERROR"),
         _failing(task, 2, failureReason="RETRYABLE_ERROR", will_retry=False),
     )
-    return TaskPlan(task, failing, "COMPLETED_WITH_ERRORS", goes_on=True, max_attempts=_SPENT_ATTEMPTS)
+    return TaskPlan(task, failing, "COMPLETED_WITH_ERRORS", continues_on_failure=True, max_attempts=_SPENT_ATTEMPTS)
 
 
-def _calls_it_terminal(task: TraceTask, _: _Scene) -> TaskPlan:
+def _calls_it_terminal(task: TraceTask, _: _TaskScript) -> TaskPlan:
     failing = _failing(task, 1, status="FAILED_WITH_TERMINAL_ERROR", will_retry=False)
-    return TaskPlan(task, (failing,), "COMPLETED_WITH_ERRORS", goes_on=True)
+    return TaskPlan(task, (failing,), "COMPLETED_WITH_ERRORS", continues_on_failure=True)
 
 
-def _gives_up(reason: str) -> Callable[[TraceTask, _Scene], TaskPlan]:
-    def plan(task: TraceTask, _: _Scene) -> TaskPlan:
+def _gives_up(reason: str) -> Callable[[TraceTask, _TaskScript], TaskPlan]:
+    def plan(task: TraceTask, _: _TaskScript) -> TaskPlan:
         failing = _failing(task, 1, failureReason=reason, will_retry=False)
-        return TaskPlan(task, (failing,), "COMPLETED_WITH_ERRORS", goes_on=True)
+        return TaskPlan(task, (failing,), "COMPLETED_WITH_ERRORS", continues_on_failure=True)
 
     return plan
 
 
-def _is_fatal(task: TraceTask, scene: _Scene) -> TaskPlan:
-    failing = _failing(task, 1, failureReason=scene.reason, will_retry=False)
+def _is_fatal(task: TraceTask, script: _TaskScript) -> TaskPlan:
+    failing = _failing(task, 1, failureReason=script.reason, will_retry=False)
     return TaskPlan(task, (failing,), "FAILED_WITH_TERMINAL_ERROR")
 
 
-_TROUBLES: Final[dict[Trouble, Callable[[TraceTask, _Scene], TaskPlan]]] = {
-    Trouble.FAILS: _fails,
-    Trouble.FAILS_WITHOUT_REASON: _fails_without_reason,
-    Trouble.IS_LIMITED: _is_limited,
-    Trouble.FAILS_TWICE: _fails_twice,
-    Trouble.IS_KILLED_BEFORE_ITS_START: _is_killed_before_its_start,
-    Trouble.IS_KILLED_AT_WORK: _is_killed_at_work,
-    Trouble.FAILS_AGAIN_TOO_LATE: _fails_again_too_late,
-    Trouble.REPEATS_ITS_FAILURE: _repeats_its_failure,
-    Trouble.SUCCEEDS_AFTER_ALL: _succeeds_after_all,
-    Trouble.SPENDS_ITS_RETRIES: _spends_its_retries,
-    Trouble.CALLS_IT_TERMINAL: _calls_it_terminal,
-    **{Trouble[reason]: _gives_up(reason) for reason in TERMINAL_REASONS},
-    Trouble.FATAL: _is_fatal,
+_TASK_FAULTS: Final[dict[TaskFault, Callable[[TraceTask, _TaskScript], TaskPlan]]] = {
+    TaskFault.FAILS: _fails,
+    TaskFault.FAILS_WITHOUT_REASON: _fails_without_reason,
+    TaskFault.IS_LIMITED: _is_limited,
+    TaskFault.FAILS_TWICE: _fails_twice,
+    TaskFault.IS_KILLED_BEFORE_ITS_START: _is_killed_before_its_start,
+    TaskFault.IS_KILLED_AT_WORK: _is_killed_at_work,
+    TaskFault.FAILS_AGAIN_TOO_LATE: _fails_again_too_late,
+    TaskFault.REPEATS_ITS_FAILURE: _repeats_its_failure,
+    TaskFault.SUCCEEDS_AFTER_ALL: _succeeds_after_all,
+    TaskFault.SPENDS_ITS_RETRIES: _spends_its_retries,
+    TaskFault.CALLS_IT_TERMINAL: _calls_it_terminal,
+    **{TaskFault[reason]: _gives_up(reason) for reason in TERMINAL_REASONS},
+    TaskFault.FATAL: _is_fatal,
 }
 
 _WITHOUT_SUCCESS: Final = frozenset(
     {
-        Trouble.SUCCEEDS_AFTER_ALL,
-        Trouble.SPENDS_ITS_RETRIES,
-        Trouble.CALLS_IT_TERMINAL,
-        *(Trouble[reason] for reason in TERMINAL_REASONS),
-        Trouble.FATAL,
+        TaskFault.SUCCEEDS_AFTER_ALL,
+        TaskFault.SPENDS_ITS_RETRIES,
+        TaskFault.CALLS_IT_TERMINAL,
+        *(TaskFault[reason] for reason in TERMINAL_REASONS),
+        TaskFault.FATAL,
     }
 )
 """Where the current attempt does not succeed, there is no start and no success of it to disturb."""
@@ -570,40 +588,42 @@ def _choose_fatal(trace: Trace, chaos: float, ends: str | None, draws: random.Ra
     return draws.choice(trace.tasks[len(trace.tasks) // 2 :]).task_id
 
 
-def _choose_troubles(trace: Trace, chaos: float, fatal: str | None, draws: random.Random) -> dict[str, Trouble]:
+def _choose_task_faults(trace: Trace, chaos: float, fatal: str | None, draws: random.Random) -> dict[str, TaskFault]:
     """Choose which tasks do not go well, and how: of each kind as many as of any other, or one less."""
     names = [task.task_id for task in trace.tasks]
-    kinds = [trouble for trouble in Trouble if trouble is not Trouble.FATAL]
+    kinds = [task_fault for task_fault in TaskFault if task_fault is not TaskFault.FATAL]
     draws.shuffle(kinds)
-    hit = draws.sample(names, round(chaos * len(names)))
-    chosen: dict[str, Trouble] = {name: kinds[place % len(kinds)] for place, name in enumerate(hit)}
-    return chosen if fatal is None else {**chosen, fatal: Trouble.FATAL}
+    chosen_names = draws.sample(names, round(chaos * len(names)))
+    chosen: dict[str, TaskFault] = {name: kinds[index % len(kinds)] for index, name in enumerate(chosen_names)}
+    return chosen if fatal is None else {**chosen, fatal: TaskFault.FATAL}
 
 
-_Chosen = dict[tuple[str, str], Disturbance]
+_Chosen = dict[tuple[str, str], DeliveryFault]
 
 
-def _choose_disturbances(trace: Trace, chaos: float, troubles: dict[str, Trouble], draws: random.Random) -> _Chosen:
+def _choose_delivery_faults(
+    trace: Trace, chaos: float, task_faults: dict[str, TaskFault], draws: random.Random
+) -> _Chosen:
     """Choose what is disturbed of the attempts that succeed, and how: of each kind about as many."""
     chosen: _Chosen = {}
-    for moment, kinds in ((_START, list(DISTURBED_STARTS)), (_SUCCESS, list(DISTURBED_SUCCESSES))):
-        possible = [task.task_id for task in trace.tasks if troubles.get(task.task_id) not in _WITHOUT_SUCCESS]
-        if len(trace.tasks) == 1 and Disturbance.START_OF_ANOTHER_TASK in kinds:
-            kinds.remove(Disturbance.START_OF_ANOTHER_TASK)
+    for kind, kinds in ((_START, list(FAULTY_STARTS)), (_SUCCESS, list(FAULTY_SUCCESSES))):
+        possible = [task.task_id for task in trace.tasks if task_faults.get(task.task_id) not in _WITHOUT_SUCCESS]
+        if len(trace.tasks) == 1 and DeliveryFault.START_OF_ANOTHER_TASK in kinds:
+            kinds.remove(DeliveryFault.START_OF_ANOTHER_TASK)
         draws.shuffle(kinds)
-        hit = draws.sample(possible, round(chaos * len(possible)))
-        chosen |= {(name, moment): kinds[place % len(kinds)] for place, name in enumerate(hit)}
+        chosen_names = draws.sample(possible, round(chaos * len(possible)))
+        chosen |= {(name, kind): kinds[index % len(kinds)] for index, name in enumerate(chosen_names)}
     return chosen
 
 
-def _batched(requests: Sequence[Request], draws: random.Random) -> Iterator[Request]:
+def _batched(requests: Sequence[RequestBatch], draws: random.Random) -> Iterator[RequestBatch]:
     """Put some of what is due at the same time into one request; heartbeats go alone."""
-    batch: list[Delivery] = []
-    for delivery in (delivery for request in requests for delivery in request):
+    batch: list[ScriptedRequest] = []
+    for scripted in (scripted for request in requests for scripted in request):
         fits = (
             bool(batch)
-            and batch[0].share == delivery.share
-            and not delivery.is_heartbeat
+            and batch[0].share == scripted.share
+            and not scripted.is_heartbeat
             and not batch[0].is_heartbeat
             and len(batch) < _MAX_BATCH
             and draws.random() >= _SHARE_OF_SINGLES
@@ -611,13 +631,15 @@ def _batched(requests: Sequence[Request], draws: random.Random) -> Iterator[Requ
         if batch and not fits:
             yield tuple(batch)
             batch = []
-        batch.append(delivery)
+        batch.append(scripted)
     if batch:
         yield tuple(batch)
 
 
-def count_kinds(plan: Plan) -> dict[str, int]:
+def count_kinds(plan: ReplayPlan) -> dict[str, int]:
     """How many deliveries each disturbance makes, and how many tasks each trouble befalls, in the order of both."""
-    counts: Counter[str] = Counter(one.disturbance for one in plan.deliveries if one.disturbance is not None)
-    counts.update(one.trouble for one in plan.tasks if one.trouble is not None)
-    return {kind.value: counts[kind] for kinds in (Trouble, Disturbance) for kind in kinds if counts[kind]}
+    counts: Counter[str] = Counter(
+        delivery.delivery_fault for delivery in plan.scripted_requests if delivery.delivery_fault is not None
+    )
+    counts.update(task.task_fault for task in plan.tasks if task.task_fault is not None)
+    return {kind.value: counts[kind] for kinds in (TaskFault, DeliveryFault) for kind in kinds if counts[kind]}

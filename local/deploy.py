@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from botocore.exceptions import ClientError
 
-from local.cloud import Cloud
+from local.cloud import EmulatorProcess
 from local.progress import console, show_tail, step
 from local.self_check import PREFIX, check_background
 from local.stack import (
@@ -28,9 +28,9 @@ from local.stack import (
     ROOT,
     STACK_NAME,
     Client,
-    Home,
     LocalCloudError,
     Stack,
+    StateDir,
     aws_client,
     clean_environment,
     snake_case,
@@ -51,7 +51,7 @@ PARAMETERS = {
 }
 
 
-def build(home: Home) -> None:
+def build(state_dir: StateDir) -> None:
     """Build template and layer for this machine's Python and processor, unless nothing changed since.
 
     Raises
@@ -59,18 +59,18 @@ def build(home: Home) -> None:
     LocalCloudError
         When `sam build` fails.
     """
-    wanted = _fingerprint(home)
-    done = home.path / "built"
-    if home.layer.exists() and done.exists() and done.read_text(encoding="utf-8") == wanted:
+    fingerprint = _fingerprint(state_dir)
+    done = state_dir.path / "built"
+    if state_dir.layer.exists() and done.exists() and done.read_text(encoding="utf-8") == fingerprint:
         return
     done.unlink(missing_ok=True)
     with step(f"Building functions and layer for Python {PYTHON} on {ARCHITECTURE}"):
         template = ROOT / "template.yaml"
-        _sam(home, "build", "--template-file", str(template), "--build-dir", str(home.build), env=_target())
-    done.write_text(wanted, encoding="utf-8")
+        _sam(state_dir, "build", "--template-file", str(template), "--build-dir", str(state_dir.build), env=_target())
+    done.write_text(fingerprint, encoding="utf-8")
 
 
-def deploy(home: Home, cloud: Cloud) -> Stack:
+def deploy(state_dir: StateDir, emulator: EmulatorProcess) -> Stack:
     """Deploy what was built, unless it is deployed already, and write `stack.json`.
 
     Raises
@@ -78,33 +78,33 @@ def deploy(home: Home, cloud: Cloud) -> Stack:
     LocalCloudError
         When the deployment fails, or the service does not work after it.
     """
-    built = f"{(home.path / 'built').read_text(encoding='utf-8')} at {cloud.url}"
-    current = home.deployed.exists() and home.deployed.read_text(encoding="utf-8") == built
-    if not (current and _stack_status(cloud) in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}):
-        home.deployed.unlink(missing_ok=True)
+    built = f"{(state_dir.path / 'built').read_text(encoding='utf-8')} at {emulator.url}"
+    current = state_dir.deployed.exists() and state_dir.deployed.read_text(encoding="utf-8") == built
+    if not (current and _stack_status(emulator) in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}):
+        state_dir.deployed.unlink(missing_ok=True)
         with step("Deploying template.yaml into the local cloud"):
-            _remove_failed_stack(cloud)
+            _remove_failed_stack(emulator)
             try:
-                _deploy_with_sam(home, cloud)
+                _deploy_with_sam(state_dir, emulator)
             except LocalCloudError:
-                _show_failures(cloud)
+                _show_failures(emulator)
                 raise
-        home.deployed.write_text(built, encoding="utf-8")
-    stack = describe(cloud)
+        state_dir.deployed.write_text(built, encoding="utf-8")
+    stack = describe_stack(emulator)
     with step("Starting the functions' processes"):
         _warm_up(stack)
     with step("Checking that a retry opens and a dependent task follows"):
         check_background(stack)
-    stack.save(home)
+    stack.save(state_dir)
     return stack
 
 
-def describe(cloud: Cloud) -> Stack:
+def describe_stack(emulator: EmulatorProcess) -> Stack:
     """Ask the emulator for the addresses and clients of the deployed stack."""
-    cloudformation = aws_client("cloudformation", cloud.url)
+    cloudformation = aws_client("cloudformation", emulator.url)
     described: dict[str, Any] = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    cognito, sqs = aws_client("cognito-idp", cloud.url), aws_client("sqs", cloud.url)
+    cognito, sqs = aws_client("cognito-idp", emulator.url), aws_client("sqs", emulator.url)
     clients = {
         name: _client(cognito, outputs["UserPoolId"], outputs[f"{name.capitalize()}ClientId"])
         for name in ("worker", "reader", "operator")
@@ -117,12 +117,12 @@ def describe(cloud: Cloud) -> Stack:
     }
     stack = Stack(
         # By path: the emulator's own host names do not resolve everywhere
-        api_url=f"{cloud.url}/_aws/execute-api/{outputs['ApiId']}/$default",
-        token_url=f"{cloud.url}/oauth2/token",
+        api_url=f"{emulator.url}/_aws/execute-api/{outputs['ApiId']}/$default",
+        token_url=f"{emulator.url}/oauth2/token",
         region=REGION,
-        aws_endpoint_url=cloud.url,
+        aws_endpoint_url=emulator.url,
         table_name=outputs["TableName"],
-        live_url=f"{_parameters(cloud)['LiveUrlBase']}/{outputs['LiveApiId']}/live",
+        live_url=f"{_parameters(emulator)['LiveUrlBase']}/{outputs['LiveApiId']}/live",
         event_bus_name=outputs["EventBusName"],
         queues={
             name.removesuffix("Url"): _address(sqs, url)
@@ -136,8 +136,8 @@ def describe(cloud: Cloud) -> Stack:
 
 
 def _client(cognito: Any, pool: str, client_id: str) -> Client:
-    known = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client_id)["UserPoolClient"]
-    return Client(client_id, known["ClientSecret"], " ".join(known["AllowedOAuthScopes"]))
+    user_pool_client = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client_id)["UserPoolClient"]
+    return Client(client_id, user_pool_client["ClientSecret"], " ".join(user_pool_client["AllowedOAuthScopes"]))
 
 
 def _address(sqs: Any, url: str) -> str:
@@ -146,26 +146,26 @@ def _address(sqs: Any, url: str) -> str:
     return address
 
 
-def _deploy_with_sam(home: Home, cloud: Cloud) -> None:
-    aws_client("s3", cloud.url).create_bucket(Bucket=BUCKET)
+def _deploy_with_sam(state_dir: StateDir, emulator: EmulatorProcess) -> None:
+    aws_client("s3", emulator.url).create_bucket(Bucket=BUCKET)
     _sam(
-        home,
+        state_dir,
         "deploy",
-        *("--template-file", str(home.build / "template.yaml")),
+        *("--template-file", str(state_dir.build / "template.yaml")),
         *("--stack-name", STACK_NAME),
         *("--s3-bucket", BUCKET),
         *("--capabilities", "CAPABILITY_IAM"),
-        *("--parameter-overrides", *(f"{name}={value}" for name, value in _parameters(cloud).items())),
+        *("--parameter-overrides", *(f"{name}={value}" for name, value in _parameters(emulator).items())),
         "--no-confirm-changeset",
         "--no-fail-on-empty-changeset",
         "--no-progressbar",
-        env={"AWS_ENDPOINT_URL": cloud.url},
+        env={"AWS_ENDPOINT_URL": emulator.url},
     )
 
 
-def _parameters(cloud: Cloud) -> dict[str, str]:
+def _parameters(emulator: EmulatorProcess) -> dict[str, str]:
     """Give the template's parameters: sockets are reached by path here, as the API is."""
-    base = f"{cloud.url.removeprefix('http://')}/_aws/execute-api"
+    base = f"{emulator.url.removeprefix('http://')}/_aws/execute-api"
     return PARAMETERS | {"LiveUrlBase": f"ws://{base}", "LiveCallbackBase": f"http://{base}"}
 
 
@@ -182,30 +182,30 @@ def _attach_workers_queue(stack: Stack, bus: str) -> str:
     return url
 
 
-def _stack_status(cloud: Cloud) -> str:
+def _stack_status(emulator: EmulatorProcess) -> str:
     """Give the stack's status, empty when there is no such stack."""
     try:
-        stacks = aws_client("cloudformation", cloud.url).describe_stacks(StackName=STACK_NAME)["Stacks"]
+        stacks = aws_client("cloudformation", emulator.url).describe_stacks(StackName=STACK_NAME)["Stacks"]
     except ClientError:
         return ""
     status: str = stacks[0]["StackStatus"]
     return status
 
 
-def _remove_failed_stack(cloud: Cloud) -> None:
+def _remove_failed_stack(emulator: EmulatorProcess) -> None:
     """Clear away a stack whose creation was rolled back: CloudFormation updates no such stack."""
-    if _stack_status(cloud) in {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"}:
-        cloudformation = aws_client("cloudformation", cloud.url)
+    if _stack_status(emulator) in {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"}:
+        cloudformation = aws_client("cloudformation", emulator.url)
         cloudformation.delete_stack(StackName=STACK_NAME)
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=STACK_NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
         )
 
 
-def _show_failures(cloud: Cloud) -> None:
-    if not _stack_status(cloud):
+def _show_failures(emulator: EmulatorProcess) -> None:
+    if not _stack_status(emulator):
         return
-    events = aws_client("cloudformation", cloud.url).describe_stack_events(StackName=STACK_NAME)["StackEvents"]
+    events = aws_client("cloudformation", emulator.url).describe_stack_events(StackName=STACK_NAME)["StackEvents"]
     for event in events:
         if event["ResourceStatus"].endswith("_FAILED"):
             console.print(f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}", markup=False)
@@ -217,15 +217,15 @@ def _warm_up(stack: Stack) -> None:
     The calls are about an execution that does not exist, or bring no messages: nothing is written.
     """
     with httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False) as http, ThreadPoolExecutor(32) as pool:
-        answers = [pool.submit(http.request, *call, **named) for call, named in _calls_of_the_api(stack)]
+        answers = [pool.submit(http.request, *call, **kwargs) for call, kwargs in _calls_of_the_api(stack)]
         functions = stack.aws("lambda")
         batches = [
             pool.submit(functions.invoke, FunctionName=stack.functions[name], Payload=b'{"Records": []}')
             for name in FED_BY_QUEUES * QUEUE_PROCESSES
         ]
-        for answer in (future.result() for future in answers):
-            if answer.is_server_error or answer.status_code == httpx.codes.UNAUTHORIZED:
-                raise LocalCloudError(f"{answer.request.url} answers {answer.status_code}: {answer.text}")
+        for response in (future.result() for future in answers):
+            if response.is_server_error or response.status_code == httpx.codes.UNAUTHORIZED:
+                raise LocalCloudError(f"{response.request.url} answers {response.status_code}: {response.text}")
         for result in (future.result() for future in batches):
             if "FunctionError" in result:
                 raise LocalCloudError(f"A function fails on an empty batch: {result['Payload'].read().decode()}")
@@ -257,9 +257,9 @@ def _target() -> dict[str, str]:
     return target
 
 
-def _sam(home: Home, *arguments: str, env: dict[str, str]) -> None:
+def _sam(state_dir: StateDir, *arguments: str, env: dict[str, str]) -> None:
     """Run the SAM command line, its output going to a log that is shown if it fails."""
-    log = home.path / f"sam-{arguments[0]}.log"
+    log = state_dir.path / f"sam-{arguments[0]}.log"
     programs = Path(sys.executable).parent
     with log.open("wb") as output:
         status = subprocess.run(
@@ -276,10 +276,10 @@ def _sam(home: Home, *arguments: str, env: dict[str, str]) -> None:
         raise LocalCloudError(f"`sam {arguments[0]}` failed.")
 
 
-def _fingerprint(home: Home) -> str:
+def _fingerprint(state_dir: StateDir) -> str:
     """Identify what a build depends on: the sources, the Python and processor it is for, and where it lies."""
     # The built template names the functions' folders by their way from itself
-    way = os.path.relpath(ROOT, home.build)
+    way = os.path.relpath(ROOT, state_dir.build)
     digest = hashlib.sha256(repr((sorted(PARAMETERS.items()), sys.platform, way)).encode())
     for path in _sources():
         digest.update(str(path.relative_to(ROOT)).encode())

@@ -25,7 +25,9 @@ API_FUNCTIONS: Final = (
 def description_text() -> str:
     """The OpenAPI document of all functions together, as JSON text."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    operations = [one for function in API_FUNCTIONS for one in load_handler(function).routes.operations.values()]
+    operations = [
+        operation for function in API_FUNCTIONS for operation in load_handler(function).app.operations.values()
+    ]
     document = describe(operations, version=version, extra=[BatchedReportBody])
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 

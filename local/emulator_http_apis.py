@@ -97,9 +97,9 @@ def import_http_apis() -> None:
         return _imported(create(logical_id, properties, stack_name), properties)
 
     def update_and_import(
-        physical_id: str, old: dict[str, Any], new: dict[str, Any], *more: Any, **named: Any
+        physical_id: str, old: dict[str, Any], new: dict[str, Any], *more: Any, **kwargs: Any
     ) -> Created:
-        return _imported(update(physical_id, old, new, *more, **named), new)
+        return _imported(update(physical_id, old, new, *more, **kwargs), new)
 
     handlers |= {"create": create_and_import, "update": update_and_import}
 

@@ -27,10 +27,10 @@ from typing import Any
 
 import httpx
 
-from local.cloud import HOST, Cloud, free_port
+from local.cloud import HOST, EmulatorProcess, free_port
 from local.deploy import ARCHITECTURE, build
 from local.progress import console
-from local.stack import REGION, ROOT, Home, LocalCloudError, Stack, clean_environment
+from local.stack import REGION, ROOT, LocalCloudError, Stack, StateDir, clean_environment
 
 # The runtime client and what it imports; Lambda's image brings them, a layer does not
 RUNTIME_CLIENT = ("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py")
@@ -55,7 +55,9 @@ class Invocation:
     log: str
 
 
-def invoke(function: str, event: Any, env: Mapping[str, str] | None = None, home: Home | None = None) -> Invocation:
+def invoke(
+    function: str, event: Any, env: Mapping[str, str] | None = None, state_dir: StateDir | None = None
+) -> Invocation:
     """Run a function on an event in a fresh process.
 
     Parameters
@@ -72,14 +74,14 @@ def invoke(function: str, event: Any, env: Mapping[str, str] | None = None, home
     LocalCloudError
         When there is no such function or it does not answer.
     """
-    home = home or Home()
+    state_dir = state_dir or StateDir()
     folder = ROOT / "functions" / function
     if not (folder / "handler.py").exists():
-        known = ", ".join(sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py")))
-        raise LocalCloudError(f"There is no function {function!r}; there are {known}.")
-    environment = env if env is not None else deployed_environment(function, Stack.load(home))
-    build(home)
-    return invoke_handler(folder, event, environment, [home.layer / "python"])
+        names = ", ".join(sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py")))
+        raise LocalCloudError(f"There is no function {function!r}; there are {names}.")
+    environment = env if env is not None else deployed_environment(function, Stack.load(state_dir))
+    build(state_dir)
+    return invoke_handler(folder, event, environment, [state_dir.layer / "python"])
 
 
 def invoke_handler(folder: Path, event: Any, env: Mapping[str, str], packages: Sequence[Path]) -> Invocation:
@@ -106,17 +108,17 @@ def deployed_environment(function: str, stack: Stack) -> dict[str, str]:
     """
     if function not in stack.functions:
         raise LocalCloudError(f"{function} is not deployed in the local cloud. Run `make up`.")
-    known = stack.aws("lambda").get_function_configuration(FunctionName=stack.functions[function])
+    configuration = stack.aws("lambda").get_function_configuration(FunctionName=stack.functions[function])
     return {
-        **known["Environment"]["Variables"],
+        **configuration["Environment"]["Variables"],
         "AWS_ENDPOINT_URL": stack.aws_endpoint_url,
         "AWS_LAMBDA_FUNCTION_NAME": function,
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(known["MemorySize"]),
-        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(known["Timeout"]),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration["MemorySize"]),
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(configuration["Timeout"]),
     }
 
 
-def invoke_and_print(function: str, event: Path | None, home: Home) -> int:
+def invoke_and_print(function: str, event: Path | None, state_dir: StateDir) -> int:
     """Run a function on an event from a file and print its answer, the times beside it.
 
     Returns
@@ -129,15 +131,15 @@ def invoke_and_print(function: str, event: Path | None, home: Home) -> int:
         raise LocalCloudError("EVENT= names the event's file, such as: " + ", ".join(samples))
     if not event.is_file():
         raise LocalCloudError(f"There is no file {event}.")
-    if Cloud.running(home) is None:
+    if EmulatorProcess.running(state_dir) is None:
         raise LocalCloudError("The function needs the local cloud's table. Start it with `make up`.")
     if _docker_answers():
-        return _invoke_with_sam(function, event, home)
-    done = invoke(function, json.loads(event.read_text(encoding="utf-8")), home=home)
-    console.print(done.log, markup=False, end="")
-    console.print(f"[bold]init {done.init_ms:.0f} ms, invoke {done.invoke_ms:.0f} ms[/bold]")
-    print(json.dumps(done.answer, indent=2))
-    return int(isinstance(done.answer, dict) and "errorType" in done.answer)
+        return _invoke_with_sam(function, event, state_dir)
+    result = invoke(function, json.loads(event.read_text(encoding="utf-8")), state_dir=state_dir)
+    console.print(result.log, markup=False, end="")
+    console.print(f"[bold]init {result.init_ms:.0f} ms, invoke {result.invoke_ms:.0f} ms[/bold]")
+    print(json.dumps(result.answer, indent=2))
+    return int(isinstance(result.answer, dict) and "errorType" in result.answer)
 
 
 def _invoke_in(
@@ -149,10 +151,10 @@ def _invoke_in(
         copy_module(module, client)
     log = scratch / "log"
     with _emulator(folder, [*map(str, packages), str(client)], environment, log) as url:
-        answer = _post(url, event, log)
+        response = _post(url, event, log)
     text = log.read_text(encoding="utf-8", errors="replace")
     return Invocation(
-        answer=answer,
+        answer=response,
         init_ms=_milliseconds(_INIT, text),
         invoke_ms=_milliseconds(_INVOKE, text),
         log=_EMULATORS_OWN.sub("", text),
@@ -161,8 +163,8 @@ def _invoke_in(
 
 def _milliseconds(phase: re.Pattern[str], log: str) -> float:
     """Read how long a phase took; not a number when it never ended."""
-    found = phase.search(log)
-    return float(found[1]) if found else math.nan
+    match = phase.search(log)
+    return float(match[1]) if match else math.nan
 
 
 @contextmanager
@@ -214,16 +216,16 @@ def _post(url: str, event: Any, log: Path) -> Any:
     with httpx.Client(trust_env=False, timeout=INVOKE_SECONDS) as http:
         while True:
             try:
-                answer = http.post(url, json=event)
+                response = http.post(url, json=event)
                 break
             except httpx.ConnectError:
                 if time.monotonic() > deadline:
                     text = log.read_text(encoding="utf-8", errors="replace")
                     raise LocalCloudError(f"The runtime interface emulator does not listen:\n{text}") from None
                 time.sleep(0.02)
-    if not answer.content:
+    if not response.content:
         return None
-    return answer.json()
+    return response.json()
 
 
 def copy_module(module: str, to: Path) -> None:
@@ -248,15 +250,15 @@ def _docker_answers() -> bool:
     if shutil.which("docker") is None:
         return False
     try:
-        done = subprocess.run(["docker", "version"], capture_output=True, timeout=10, check=False)
+        result = subprocess.run(["docker", "version"], capture_output=True, timeout=10, check=False)
     except subprocess.TimeoutExpired:
         return False
-    return done.returncode == 0
+    return result.returncode == 0
 
 
-def _invoke_with_sam(function: str, event: Path, home: Home) -> int:
+def _invoke_with_sam(function: str, event: Path, state_dir: StateDir) -> int:
     """Run the function in Lambda's own image. The container reaches the local cloud through the host's network."""
-    stack = Stack.load(home)
+    stack = Stack.load(state_dir)
     logical_id = "".join(part.capitalize() for part in function.split("_")) + "Function"
     with tempfile.NamedTemporaryFile("w", suffix=".json") as variables:
         json.dump({logical_id: deployed_environment(function, stack)}, variables)
@@ -265,7 +267,7 @@ def _invoke_with_sam(function: str, event: Path, home: Home) -> int:
         return subprocess.run(
             [
                 *(programs / "sam", "local", "invoke", logical_id),
-                *("--template-file", str(home.build / "template.yaml"), "--event", str(event)),
+                *("--template-file", str(state_dir.build / "template.yaml"), "--event", str(event)),
                 *("--env-vars", variables.name, "--docker-network", "host", "--region", REGION),
             ],
             cwd=ROOT,

@@ -64,13 +64,13 @@ _STATEMENTS_TABLE: Final = re.compile(
     r'^\s*(?:UPDATE|INSERT\s+INTO|DELETE\s+FROM|SELECT\b.*?\bFROM)\s+"([^"]+)"', re.DOTALL
 )
 _CREATE_SCHEDULE: Final = "scheduler:CreateSchedule"
-_HANDING_ON: Final = "iam:PassRole"
+_ROLE_ACTION: Final = "iam:PassRole"
 
 _logger: Final = logging.getLogger("iam")
 
 _in_statement: Final = ContextVar("_in_statement", default=False)
 _is_encoded: Final = ContextVar("_is_encoded", default=False)
-_handed_on: ContextVar[str | None] = ContextVar("_handed_on", default=None)
+_passed_role: ContextVar[str | None] = ContextVar("_passed_role", default=None)
 _refused: ContextVar[str | None] = ContextVar("_refused", default=None)
 
 
@@ -99,11 +99,11 @@ def keep_streams() -> None:
     """Let the emulator find its streams again after a restart, and read them from where the table's state was noted."""
     get_state, load_state = dynamodb.get_state, dynamodb.load_persisted_state
     get_functions = lambda_svc.get_state
-    noted: dict[str, Any] = {}
+    saved: dict[str, Any] = {}
 
     def get_state_with_streams() -> dict[str, Any]:
         # First: a record that comes once more does no harm
-        noted[_POSITIONS] = get_functions()[_POSITIONS]
+        saved[_POSITIONS] = get_functions()[_POSITIONS]
         streams = {name: copy.deepcopy(getattr(dynamodb, name)) for name in (*_STREAMS, _SEQUENCE)}
         return {**get_state(), **streams}
 
@@ -114,7 +114,7 @@ def keep_streams() -> None:
         setattr(dynamodb, _SEQUENCE, state.get(_SEQUENCE, 0))
 
     def get_functions_as_noted() -> dict[str, Any]:
-        return {**get_functions(), **noted}
+        return {**get_functions(), **saved}
 
     lambda_svc.get_state = get_functions_as_noted
     dynamodb.get_state = get_state_with_streams
@@ -148,11 +148,11 @@ def keep_encoded_bodies() -> None:
     """Let the emulator hand over as base64 what has a Content-Encoding."""
     invoke, is_text = apigateway._invoke_lambda_proxy, apigateway._v2_request_body_is_text  # noqa: SLF001
 
-    async def invoke_with_bytes(*arguments: Any, **named: Any) -> Any:
-        headers = arguments[_HEADERS]
+    async def invoke_with_bytes(*args: Any, **kwargs: Any) -> Any:
+        headers = args[_HEADERS]
         token = _is_encoded.set("content-encoding" in headers)
         try:
-            return await invoke(*arguments, **named)
+            return await invoke(*args, **kwargs)
         finally:
             _is_encoded.reset(token)
 
@@ -189,35 +189,37 @@ def authorize_as_iam_does() -> None:
 
     def checks_of_statements(action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
         if action == "dynamodb:ExecuteStatement":
-            return [_asked_by(json.loads(body)["Statement"], region, account)]
+            return [_action_and_table(json.loads(body)["Statement"], region, account)]
         if action in _STATEMENTS_OF:
             statements = json.loads(body)[_STATEMENTS_OF[action]]
-            return list(dict.fromkeys(_asked_by(one["Statement"], region, account) for one in statements))
-        found: list[tuple[str, str]] = checks(action, body, region, account)
-        return found
+            return list(
+                dict.fromkeys(_action_and_table(statement["Statement"], region, account) for statement in statements)
+            )
+        required_checks: list[tuple[str, str]] = checks(action, body, region, account)
+        return required_checks
 
     def resource_in_its_group(service: str, *request: Any) -> str:
         arn: str = resource_arn(service, *request)
         body = request[_BODY]
-        asked = json.loads(body) if service == "scheduler" and body else {}
-        _handed_on.set(asked.get("Target", {}).get("RoleArn"))
+        schedule_request = json.loads(body) if service == "scheduler" and body else {}
+        _passed_role.set(schedule_request.get("Target", {}).get("RoleArn"))
         _refused.set(None)
-        return arn.replace(":schedule/default/", f":schedule/{asked.get('GroupName', 'default')}/")
+        return arn.replace(":schedule/default/", f":schedule/{schedule_request.get('GroupName', 'default')}/")
 
-    def enforce_with_roles(key: str, action: str, service: str, region: str, *more: Any, **named: Any) -> Any:
-        denied = enforce(key, action, service, region, *more, **named)
-        role = _handed_on.get()
+    def enforce_with_roles(key: str, action: str, service: str, region: str, *more: Any, **kwargs: Any) -> Any:
+        denied = enforce(key, action, service, region, *more, **kwargs)
+        role = _passed_role.get()
         if denied or action != _CREATE_SCHEDULE or not role:
             return denied
-        denied = enforce(key, _HANDING_ON, service, region, resource_arn=role)
-        _refused.set(_HANDING_ON if denied else None)
+        denied = enforce(key, _ROLE_ACTION, service, region, resource_arn=role)
+        _refused.set(_ROLE_ACTION if denied else None)
         return denied
 
-    def name_what_is_refused(service: str, action: str, principal: str, *more: Any, **named: Any) -> Any:
-        asked = _refused.get() or action
+    def name_what_is_refused(service: str, action: str, principal: str, *more: Any, **kwargs: Any) -> Any:
+        denied_action = _refused.get() or action
         # What it answers is seen by the function alone, which may keep it to itself
-        _logger.warning("%s is not authorized to perform: %s", principal, asked)
-        return refusal(service, asked, principal, *more, **named)
+        _logger.warning("%s is not authorized to perform: %s", principal, denied_action)
+        return refusal(service, denied_action, principal, *more, **kwargs)
 
     iam_actions.extract_iam_action = action_of_batch
     iam_actions.dynamodb_transaction_checks = checks_of_statements
@@ -226,7 +228,7 @@ def authorize_as_iam_does() -> None:
     iam_evaluator.enforce = enforce_with_roles
 
 
-def _asked_by(statement: str, region: str, account: str) -> tuple[str, str]:
+def _action_and_table(statement: str, region: str, account: str) -> tuple[str, str]:
     """Give the action and the table that a statement in PartiQL asks for."""
     table = _STATEMENTS_TABLE.match(statement)
     if table is None:
@@ -244,7 +246,7 @@ def _first_reported(records: list[Any], result: dict[str, Any]) -> int | None:
     failures = (answer or {}).get("batchItemFailures") or []
     reported = {failure["itemIdentifier"] for failure in failures}
     numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
-    return next((place for place, number in enumerate(numbers) if number in reported), None)
+    return next((index for index, number in enumerate(numbers) if number in reported), None)
 
 
 def _set_aside(function: dict[str, Any], record: dict[str, Any], result: dict[str, Any]) -> None:
@@ -257,10 +259,10 @@ def _set_aside(function: dict[str, Any], record: dict[str, Any], result: dict[st
 
 
 def _announcing(statement: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*arguments: Any, **named: Any) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
         token = _in_statement.set(True)
         try:
-            return statement(*arguments, **named)
+            return statement(*args, **kwargs)
         finally:
             _in_statement.reset(token)
 

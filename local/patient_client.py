@@ -7,7 +7,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as AwsConnectionError
 
-from local.backoff import Backoff, TransientError
+from local.backoff import DeadlineBackoff, TransientError
 
 _THROTTLED: Final = frozenset(
     {
@@ -31,13 +31,13 @@ _THROTTLED: Final = frozenset(
 """What AWS's SDKs document that they send again, whatever the status."""
 
 
-class PatientClient:
+class RetryingClient:
     """A boto3 client whose calls are made again while the service is busy, fails or cannot be reached.
 
     A call may have taken effect although it failed: use it for what can be done twice.
     """
 
-    def __init__(self, client: Any, backoff: Backoff) -> None:
+    def __init__(self, client: Any, backoff: DeadlineBackoff) -> None:
         self._client = client
         self._backoff = backoff
 

@@ -19,17 +19,17 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from local.backoff import Backoff
-from local.patient_client import PatientClient
-from local.stack import Home, LocalCloudError, Stack, snake_case
+from local.backoff import DeadlineBackoff
+from local.patient_client import RetryingClient
+from local.stack import LocalCloudError, Stack, StateDir, snake_case
 from local.tables import result_console
 
-GOES_BACK_TO: Final[Mapping[str, str]] = {"TimerFailures": "TimerQueue", "AdvanceFailures": "AdvanceQueue"}
-IS_READ_AGAIN_BY: Final[Mapping[str, str]] = {
+SOURCE_QUEUES: Final[Mapping[str, str]] = {"TimerFailures": "TimerQueue", "AdvanceFailures": "AdvanceQueue"}
+STREAM_FUNCTIONS: Final[Mapping[str, str]] = {
     "NotifierFailures": "notifier",
     "RetrySchedulerFailures": "retry_scheduler",
 }
-STAYS: Final[Mapping[str, str]] = {
+NOT_REDRIVABLE: Final[Mapping[str, str]] = {
     "AttentionFailures": "a target could not be reached: see its address; each message says what it was about",
     "ReconcilerFailures": "nothing to do: the next run comes by itself",
 }
@@ -47,7 +47,7 @@ class CannotRedriveError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RedriveContext:
     """Where to redrive: boto3 clients, the queues' URLs by their names in the template, the functions by folder."""
 
     sqs: Any
@@ -58,7 +58,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Redriven:
+class RedriveResult:
     """What became of one queue.
 
     Attributes
@@ -70,12 +70,12 @@ class Redriven:
     """
 
     queue: str
-    found: int
+    waiting: int
     sent_on: int = 0
     notes: Sequence[str] = ()
 
 
-def redrive(place: Place) -> Iterator[Redriven]:
+def redrive(context: RedriveContext) -> Iterator[RedriveResult]:
     """Send on, queue by queue, what was there at the beginning; what fails again is not taken a second time.
 
     Raises
@@ -83,21 +83,21 @@ def redrive(place: Place) -> Iterator[Redriven]:
     BotoCoreError, ClientError
         If a service does not take part.
     """
-    for name in (*GOES_BACK_TO, *IS_READ_AGAIN_BY, *STAYS):
-        if name not in place.queue_urls:
+    for name in (*SOURCE_QUEUES, *STREAM_FUNCTIONS, *NOT_REDRIVABLE):
+        if name not in context.queue_urls:
             continue
-        found = _depth(place, name)
-        if name in STAYS or not found:
-            yield Redriven(name, found, notes=[STAYS[name]] if found else [])
-        elif name in GOES_BACK_TO:
-            yield _move_back(place, name, found)
+        waiting = _depth(context, name)
+        if name in NOT_REDRIVABLE or not waiting:
+            yield RedriveResult(name, waiting, notes=[NOT_REDRIVABLE[name]] if waiting else [])
+        elif name in SOURCE_QUEUES:
+            yield _move_back(context, name, waiting)
         else:
-            yield _read_again(place, name, found)
+            yield _read_again(context, name, waiting)
 
 
-def place_of(stack: Stack) -> Place:
+def local_context(stack: Stack) -> RedriveContext:
     """The local cloud."""
-    return Place(
+    return RedriveContext(
         sqs=stack.aws("sqs"),
         streams=stack.aws("dynamodbstreams"),
         functions=stack.aws("lambda"),
@@ -106,7 +106,7 @@ def place_of(stack: Stack) -> Place:
     )
 
 
-def place_on_aws(stack_name: str, session: Any = None) -> Place:
+def aws_context(stack_name: str, session: Any = None) -> RedriveContext:
     """A stack in the account and region of the ordinary AWS configuration.
 
     Raises
@@ -119,10 +119,10 @@ def place_on_aws(stack_name: str, session: Any = None) -> Place:
     described = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack_name)
-    return Place(
-        sqs=PatientClient(session.client("sqs"), Backoff()),
-        streams=PatientClient(session.client("dynamodbstreams"), Backoff()),
-        functions=PatientClient(session.client("lambda"), Backoff()),
+    return RedriveContext(
+        sqs=RetryingClient(session.client("sqs"), DeadlineBackoff()),
+        streams=RetryingClient(session.client("dynamodbstreams"), DeadlineBackoff()),
+        functions=RetryingClient(session.client("lambda"), DeadlineBackoff()),
         queue_urls={name.removesuffix("Url"): url for name, url in outputs.items() if name.endswith("Url")},
         function_names={
             snake_case(resource["LogicalResourceId"].removesuffix("Function")): resource["PhysicalResourceId"]
@@ -133,7 +133,7 @@ def place_on_aws(stack_name: str, session: Any = None) -> Place:
     )
 
 
-def run_redrive(home: Home, stack_name: str | None) -> int:
+def run_redrive(state_dir: StateDir, stack_name: str | None) -> int:
     """Redrive, and show what was done.
 
     Returns
@@ -142,16 +142,18 @@ def run_redrive(home: Home, stack_name: str | None) -> int:
         0 if nothing is left that could be sent on, 1 if something is, 2 if it could not begin.
     """
     try:
-        place = place_on_aws(stack_name) if stack_name else place_of(Stack.load(home))
+        context = aws_context(stack_name) if stack_name else local_context(Stack.load(state_dir))
     except (LocalCloudError, BotoCoreError, ClientError) as error:
         print(error, file=sys.stderr)
         return _WRONG_USE
     table = Table("Queue", "Waiting", "Sent on", "What stays, and why", box=box.SIMPLE_HEAD, pad_edge=False)
     is_left = False
     try:
-        for one in redrive(place):
-            table.add_row(one.queue, str(one.found), str(one.sent_on), escape("; ".join(dict.fromkeys(one.notes))))
-            is_left = is_left or (one.sent_on < one.found and one.queue not in STAYS)
+        for result in redrive(context):
+            table.add_row(
+                result.queue, str(result.waiting), str(result.sent_on), escape("; ".join(dict.fromkeys(result.notes)))
+            )
+            is_left = is_left or (result.sent_on < result.waiting and result.queue not in NOT_REDRIVABLE)
     except (BotoCoreError, ClientError) as error:
         print(f"The redrive broke off: {error}", file=sys.stderr)
         is_left = True
@@ -159,16 +161,16 @@ def run_redrive(home: Home, stack_name: str | None) -> int:
     return int(is_left)
 
 
-def _depth(place: Place, name: str) -> int:
-    asked = {"QueueUrl": place.queue_urls[name], "AttributeNames": ["ApproximateNumberOfMessages"]}
-    return int(place.sqs.get_queue_attributes(**asked)["Attributes"]["ApproximateNumberOfMessages"])
+def _depth(context: RedriveContext, name: str) -> int:
+    query = {"QueueUrl": context.queue_urls[name], "AttributeNames": ["ApproximateNumberOfMessages"]}
+    return int(context.sqs.get_queue_attributes(**query)["Attributes"]["ApproximateNumberOfMessages"])
 
 
-def _take(place: Place, name: str, at_most: int) -> Iterator[list[dict[str, Any]]]:
+def _take(context: RedriveContext, name: str, at_most: int) -> Iterator[list[dict[str, Any]]]:
     """Give messages in lists of up to ten, each message hidden meanwhile, until so many were given or none is left."""
     while at_most > 0:
-        messages = place.sqs.receive_message(
-            QueueUrl=place.queue_urls[name],
+        messages = context.sqs.receive_message(
+            QueueUrl=context.queue_urls[name],
             MaxNumberOfMessages=min(at_most, _MESSAGES),
             VisibilityTimeout=_HIDDEN_SECONDS,
             WaitTimeSeconds=1,
@@ -179,34 +181,34 @@ def _take(place: Place, name: str, at_most: int) -> Iterator[list[dict[str, Any]
         yield messages
 
 
-def _move_back(place: Place, name: str, found: int) -> Redriven:
-    target = place.queue_urls[GOES_BACK_TO[name]]
+def _move_back(context: RedriveContext, name: str, waiting: int) -> RedriveResult:
+    target = context.queue_urls[SOURCE_QUEUES[name]]
     sent_on, notes = 0, []
-    for messages in _take(place, name, found):
+    for messages in _take(context, name, waiting):
         entries = [{"Id": str(index), "MessageBody": message["Body"]} for index, message in enumerate(messages)]
-        answer = place.sqs.send_message_batch(QueueUrl=target, Entries=entries)
-        notes += [f"{failed['Code']}: {failed.get('Message', '')}" for failed in answer.get("Failed", [])]
-        for sent in answer.get("Successful", []):
-            _delete(place, name, messages[int(sent["Id"])])
+        response = context.sqs.send_message_batch(QueueUrl=target, Entries=entries)
+        notes += [f"{failed['Code']}: {failed.get('Message', '')}" for failed in response.get("Failed", [])]
+        for sent in response.get("Successful", []):
+            _delete(context, name, messages[int(sent["Id"])])
             sent_on += 1
-    return Redriven(name, found, sent_on, notes)
+    return RedriveResult(name, waiting, sent_on, notes)
 
 
-def _read_again(place: Place, name: str, found: int) -> Redriven:
+def _read_again(context: RedriveContext, name: str, waiting: int) -> RedriveResult:
     sent_on, notes = 0, []
-    for messages in _take(place, name, found):
+    for messages in _take(context, name, waiting):
         for message in messages:
             try:
-                _hand_over(place, IS_READ_AGAIN_BY[name], _records(place, message["Body"]))
+                _hand_over(context, STREAM_FUNCTIONS[name], _records(context, message["Body"]))
             except CannotRedriveError as error:
                 notes.append(str(error))
             else:
-                _delete(place, name, message)
+                _delete(context, name, message)
                 sent_on += 1
-    return Redriven(name, found, sent_on, notes)
+    return RedriveResult(name, waiting, sent_on, notes)
 
 
-def _records(place: Place, body: str) -> list[dict[str, Any]]:
+def _records(context: RedriveContext, body: str) -> list[dict[str, Any]]:
     """The changes that a message stands for, as Lambda hands them over.
 
     Raises
@@ -221,10 +223,10 @@ def _records(place: Place, body: str) -> list[dict[str, Any]]:
     except (KeyError, TypeError, ValueError) as error:
         raise CannotRedriveError("the message does not say where in the stream it is from") from error
     try:
-        iterator = place.streams.get_shard_iterator(
+        iterator = context.streams.get_shard_iterator(
             StreamArn=stream, ShardId=shard, ShardIteratorType="AT_SEQUENCE_NUMBER", SequenceNumber=first
         )["ShardIterator"]
-        return [_as_lambda_has_it(record, stream) for record in _up_to(place, iterator, last) if _is_ours(record)]
+        return [_as_lambda_has_it(record, stream) for record in _up_to(context, iterator, last) if _is_ours(record)]
     except ParamValidationError as error:
         raise CannotRedriveError("the message names no place in a stream") from error
     except ClientError as error:
@@ -233,19 +235,19 @@ def _records(place: Place, body: str) -> list[dict[str, Any]]:
         raise CannotRedriveError("older than the 24 hours that the stream goes back: they are gone") from error
 
 
-def _up_to(place: Place, iterator: str | None, last: int) -> Iterator[dict[str, Any]]:
+def _up_to(context: RedriveContext, iterator: str | None, last: int) -> Iterator[dict[str, Any]]:
     """Yield a shard's records up to a sequence number."""
     empty = 0
     while iterator and empty < _EMPTY_READS:
-        answer = place.streams.get_records(ShardIterator=iterator, Limit=_RECORDS_A_CALL)
-        for record in answer["Records"]:
+        response = context.streams.get_records(ShardIterator=iterator, Limit=_RECORDS_A_CALL)
+        for record in response["Records"]:
             number = int(record["dynamodb"]["SequenceNumber"])
             if number <= last:
                 yield record
             if number >= last:
                 return
-        empty = 0 if answer["Records"] else empty + 1
-        iterator = answer.get("NextShardIterator")
+        empty = 0 if response["Records"] else empty + 1
+        iterator = response.get("NextShardIterator")
     if iterator:
         raise CannotRedriveError("the stream did not come to the last of its changes")
 
@@ -264,19 +266,19 @@ def _as_lambda_has_it(record: Mapping[str, Any], stream: str) -> dict[str, Any]:
     return {**record, "dynamodb": change, "eventSourceARN": stream}
 
 
-def _hand_over(place: Place, function: str, records: Sequence[dict[str, Any]]) -> None:
+def _hand_over(context: RedriveContext, function: str, records: Sequence[dict[str, Any]]) -> None:
     for start in range(0, len(records), _RECORDS_A_CALL):
         chunk = records[start : start + _RECORDS_A_CALL]
-        answer = place.functions.invoke(
-            FunctionName=place.function_names[function], Payload=json.dumps({"Records": chunk}).encode()
+        response = context.functions.invoke(
+            FunctionName=context.function_names[function], Payload=json.dumps({"Records": chunk}).encode()
         )
-        said = json.loads(answer["Payload"].read() or b"null")
-        if "FunctionError" in answer:
-            raise CannotRedriveError(f"{function} failed: {said.get('errorMessage', said)}")
-        failed = (said or {}).get("batchItemFailures", [])
+        result = json.loads(response["Payload"].read() or b"null")
+        if "FunctionError" in response:
+            raise CannotRedriveError(f"{function} failed: {result.get('errorMessage', result)}")
+        failed = (result or {}).get("batchItemFailures", [])
         if failed:
             raise CannotRedriveError(f"{function} gave {len(failed)} of {len(chunk)} changes back")
 
 
-def _delete(place: Place, name: str, message: Mapping[str, Any]) -> None:
-    place.sqs.delete_message(QueueUrl=place.queue_urls[name], ReceiptHandle=message["ReceiptHandle"])
+def _delete(context: RedriveContext, name: str, message: Mapping[str, Any]) -> None:
+    context.sqs.delete_message(QueueUrl=context.queue_urls[name], ReceiptHandle=message["ReceiptHandle"])

@@ -21,18 +21,26 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from local.api import Api, ApiError, Reply
+from local.api import ApiClient, ApiError, Reply
 from local.backoff import DEADLINE_SECONDS
-from local.delivery_plan import Delivery, End, Plan, Request, TaskPlan, honest_attempt, make_plan
-from local.outcome_check import Answered, Ledger, Taken, differences, has_caught_up
-from local.stack import ROOT, Home, LocalCloudError, Stack
+from local.delivery_plan import (
+    ExpectedOutcome,
+    ReplayPlan,
+    RequestBatch,
+    ScriptedRequest,
+    TaskPlan,
+    make_plan,
+    normal_attempt,
+)
+from local.outcome_check import LedgerSnapshot, ReceivedAttempt, RequestResult, differences, is_consistent
+from local.stack import ROOT, LocalCloudError, Stack, StateDir
 from local.tables import (
     Wait,
     failures_table,
+    faults_table,
     rates_line,
     reactions_table,
     result_console,
-    troubles_table,
     verdicts_table,
     waits_table,
 )
@@ -58,7 +66,7 @@ _OPEN: Final = frozenset({"PENDING", "SCHEDULED", "IN_PROGRESS"})
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReplayResult:
     """A replay that is over.
 
     Attributes
@@ -74,11 +82,11 @@ class Outcome:
     """
 
     execution_id: str
-    answers: Sequence[Answered]
+    answers: Sequence[RequestResult]
     waits: Sequence[Wait]
-    taken: Sequence[Taken]
+    received: Sequence[ReceivedAttempt]
     seconds: float
-    ledger: Ledger
+    ledger: LedgerSnapshot
     differences: Sequence[str]
 
 
@@ -88,7 +96,7 @@ def run_replay(
     speed: float | None,
     chaos: float,
     seed: int,
-    ends: str | None = None,
+    expected_status: str | None = None,
 ) -> int:
     """Replay a trace and show how it went.
 
@@ -114,13 +122,13 @@ def run_replay(
     """
     try:
         _check_speed(speed)
-        plan = make_plan(read_trace(trace or SAMPLE_TRACE), chaos=chaos, seed=seed, ends=ends)
-        stack = Stack.load(Home(stack_file.parent))
+        plan = make_plan(read_trace(trace or SAMPLE_TRACE), chaos=chaos, seed=seed, ends=expected_status)
+        stack = Stack.load(StateDir(stack_file.parent))
     except (TraceError, ValueError, LocalCloudError) as error:
         print(error, file=sys.stderr)
         return _WRONG_USE
     try:
-        with Api(stack) as api:
+        with ApiClient(stack) as api:
             return _replay_and_show(api, stack, plan, speed=speed, chaos=chaos, seed=seed)
     except (ApiError, LocalCloudError, BotoCoreError, ClientError) as error:
         print(f"The replay failed: {error}", file=sys.stderr)
@@ -131,8 +139,8 @@ def run_replay(
 
 
 @contextmanager
-def queue_of(
-    stack: Stack, api: Api, execution_id: str, deadline_seconds: float = DEADLINE_SECONDS
+def attached_queue(
+    stack: Stack, api: ApiClient, execution_id: str, deadline_seconds: float = DEADLINE_SECONDS
 ) -> Iterator[WorkQueue]:
     """Attach a queue by a rule to the bus, for the tasks of one execution alone, and remove both afterwards."""
     sqs, events = stack.aws("sqs", deadline_seconds), stack.aws("events", deadline_seconds)
@@ -154,14 +162,14 @@ def queue_of(
 
 
 def replay(
-    api: Api,
-    plan: Plan,
+    api: ApiClient,
+    plan: ReplayPlan,
     queue: WorkQueue,
     execution_id: str,
     *,
     speed: float | None = None,
     on_counts: Callable[[dict[str, int]], None] = lambda _: None,
-) -> Outcome:
+) -> ReplayResult:
     """Create the plan's execution, work on it until the service has closed it, read everything back and compare.
 
     Parameters
@@ -178,32 +186,34 @@ def replay(
     ApiError, LocalCloudError
         If the service does not take part.
     """
-    create_execution(api, plan, execution_id, speed=speed)
-    crew = _Crew(api, plan, queue, execution_id, speed)
-    began = time.monotonic()
+    create_planned_execution(api, plan, execution_id, speed=speed)
+    workers_pool = _WorkerPool(api, plan, queue, execution_id, speed)
+    started = time.monotonic()
     workers = min(_MOST_WORKERS, len(plan.tasks))
-    longest = max(one.task.runtime_seconds for one in plan.tasks) / speed if speed else 0.0
+    longest = max(task_plan.task.runtime_seconds for task_plan in plan.tasks) / speed if speed else 0.0
     with ThreadPoolExecutor(workers, "worker") as pool, ThreadPoolExecutor(1, "queue") as receiver:
-        receiving = receiver.submit(crew.receive, pool)
+        receiving = receiver.submit(workers_pool.receive, pool)
         try:
             _until_over(api, execution_id, receiving, _STALL_SECONDS + longest, on_counts)
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - started
         finally:
-            crew.stop.set()
-    crew.check()
+            workers_pool.stop.set()
+    workers_pool.check()
     ledger = read_ledger(api, execution_id)
-    return Outcome(
+    return ReplayResult(
         execution_id=execution_id,
-        answers=crew.answers,
-        waits=crew.waits,
-        taken=crew.taken,
+        answers=workers_pool.answers,
+        waits=workers_pool.waits,
+        received=workers_pool.received,
         seconds=seconds,
         ledger=ledger,
-        differences=differences(plan, crew.answers, crew.taken, ledger),
+        differences=differences(plan, workers_pool.answers, workers_pool.received, ledger),
     )
 
 
-def create_execution(api: Api, plan: Plan, execution_id: str, *, speed: float | None = None) -> None:
+def create_planned_execution(
+    api: ApiClient, plan: ReplayPlan, execution_id: str, *, speed: float | None = None
+) -> None:
     """Create an execution with a task for each of the plan's, and their dependencies; safe to be sent twice.
 
     Raises
@@ -211,15 +221,15 @@ def create_execution(api: Api, plan: Plan, execution_id: str, *, speed: float | 
     ApiError, LocalCloudError
         As `Api.call`.
     """
-    first, *others = _chunks([_task_body(one, speed) for one in plan.tasks])
+    first, *others = _chunks([_task_body(task_plan, speed) for task_plan in plan.tasks])
     name = "".join(character if character.isprintable() else " " for character in plan.trace.name)[:_LONGEST_NAME]
     body = {"executionId": execution_id, "name": name, "tasks": first}
-    api.call("operator", "POST", "executions", body=body)
+    api.request("operator", "POST", "executions", body=body)
     for chunk in others:
-        api.call("operator", "POST", "executions", execution_id, "tasks", body={"tasks": chunk})
+        api.request("operator", "POST", "executions", execution_id, "tasks", body={"tasks": chunk})
 
 
-def read_ledger(api: Api, execution_id: str) -> Ledger:
+def read_ledger(api: ApiClient, execution_id: str) -> LedgerSnapshot:
     """Read an execution, its tasks and their histories; waits for the histories, which come from the table's stream.
 
     Raises
@@ -228,47 +238,47 @@ def read_ledger(api: Api, execution_id: str) -> Ledger:
         As `Api.call`.
     """
     path = ("executions", execution_id)
-    names = [task["taskId"] for task in api.pages("reader", *path, "tasks")]
-    ends = time.monotonic() + _HISTORY_SECONDS
+    names = [task["taskId"] for task in api.paginate("reader", *path, "tasks")]
+    deadline = time.monotonic() + _HISTORY_SECONDS
 
     def read_task(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         while True:
-            shown = api.call("reader", "GET", *path, "tasks", name).body
-            history = list(api.pages("reader", *path, "tasks", name, "history"))
-            if has_caught_up(shown, history) or time.monotonic() > ends:
+            shown = api.request("reader", "GET", *path, "tasks", name).body
+            history = list(api.paginate("reader", *path, "tasks", name, "history"))
+            if is_consistent(shown, history) or time.monotonic() > deadline:
                 return shown, history
             time.sleep(_POLL_SECONDS)
 
     with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
         read = dict(zip(names, pool.map(read_task, names), strict=True))
-    return Ledger(
-        execution=api.call("reader", "GET", *path).body,
+    return LedgerSnapshot(
+        execution=api.request("reader", "GET", *path).body,
         tasks={name: shown for name, (shown, _) in read.items()},
         histories={name: history for name, (_, history) in read.items()},
     )
 
 
 @dataclass
-class _Crew:
+class _WorkerPool:
     """The workers of a replay: each attempt is played by one of them."""
 
-    api: Api
-    plan: Plan
+    api: ApiClient
+    plan: ReplayPlan
     queue: WorkQueue
     execution_id: str
     speed: float | None
     stop: Event = field(default_factory=Event)
-    answers: list[Answered] = field(default_factory=list)
+    answers: list[RequestResult] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
-    taken: list[Taken] = field(default_factory=list)
+    received: list[ReceivedAttempt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._lock = Lock()
         self._calls = BoundedSemaphore(CALLS_AT_ONCE)
-        self._plans = {one.task.task_id: one for one in self.plan.tasks}
+        self._plans = {task_plan.task.task_id: task_plan for task_plan in self.plan.tasks}
         self._seen: set[tuple[str, int]] = set()
         self._playing: list[Future[None]] = []
-        tasks = self.api.pages("reader", "executions", self.execution_id, "tasks")
+        tasks = self.api.paginate("reader", "executions", self.execution_id, "tasks")
         self._issued = {(task["taskId"], task["attempt"]): task["taskExecutionId"] for task in tasks}
 
     def receive(self, pool: ThreadPoolExecutor) -> None:
@@ -279,42 +289,42 @@ class _Crew:
                 again = key in self._seen
                 self._seen.add(key)
                 self._issued[key] = assignment.task_execution_id
-                self.taken.append(Taken(*key, time.monotonic(), again))
+                self.received.append(ReceivedAttempt(*key, time.monotonic(), again))
                 if not again:
                     self._playing.append(pool.submit(self.play, assignment))
 
     def check(self) -> None:
         """Raise what a worker has raised."""
-        for one in self._playing:
-            one.result()
+        for future in self._playing:
+            future.result()
 
     def play(self, assignment: Assignment) -> None:
         """Do what is planned for an attempt; one that is not planned goes well."""
         plan = self._plans[assignment.task_id]
         is_planned = assignment.attempt <= len(plan.attempts)
-        attempt = plan.attempts[assignment.attempt - 1] if is_planned else honest_attempt(plan.task, assignment.attempt)
-        began = time.monotonic()
-        for request in attempt.requests:
+        attempt = plan.attempts[assignment.attempt - 1] if is_planned else normal_attempt(plan.task, assignment.attempt)
+        started = time.monotonic()
+        for batch in attempt.requests:
             if self.speed:
-                time.sleep(max(began + request[0].share * plan.task.runtime_seconds / self.speed - time.monotonic(), 0))
-            if self._send(request):
+                time.sleep(max(started + batch[0].share * plan.task.runtime_seconds / self.speed - time.monotonic(), 0))
+            if self._send(batch):
                 break
         if not attempt.is_killed:
             self.queue.delete(assignment)
 
-    def _send(self, request: Request) -> bool:
+    def _send(self, batch: RequestBatch) -> bool:
         """Send a request; tell whether the task was sealed, so that there is no more to say."""
         with self._calls:
-            said_at = time.monotonic()
-            answers, wait = _send(self.api, self.execution_id, request, self._issued, said_at)
+            sent_at = time.monotonic()
+            results, wait = _send(self.api, self.execution_id, batch, self._issued, sent_at)
         with self._lock:
-            self.answers += answers
+            self.answers += results
             self.waits.append(wait)
-        return any(answered.end is End.SEALED for answered in answers)
+        return any(result.outcome is ExpectedOutcome.SEALED for result in results)
 
 
 def _until_over(
-    api: Api,
+    api: ApiClient,
     execution_id: str,
     receiving: "Future[None]",
     stall_seconds: float,
@@ -324,7 +334,7 @@ def _until_over(
     last: dict[str, int] = {}
     moved_at = time.monotonic()
     while True:
-        execution = api.call("reader", "GET", "executions", execution_id).body
+        execution = api.request("reader", "GET", "executions", execution_id).body
         counts = {name: count for name, count in execution["counts"].items() if count}
         if counts != last:
             last, moved_at = counts, time.monotonic()
@@ -351,7 +361,7 @@ def _task_body(plan: TaskPlan, speed: float | None) -> dict[str, Any]:
         "input": plan.task.input,
         "dependsOn": list(plan.task.parents),
         "retryPolicy": {**RETRY_POLICY, "maxAttempts": plan.max_attempts},
-        "onFailure": "continue" if plan.goes_on else "abort",
+        "onFailure": "continue" if plan.continues_on_failure else "abort",
     }
     if plan.timeout_seconds is not None:
         body["timeoutSeconds"] = plan.timeout_seconds + work
@@ -364,68 +374,80 @@ _Issued = dict[tuple[str, int], str]
 
 
 def _send(
-    api: Api, execution_id: str, request: Request, issued: _Issued, said_at: float
-) -> tuple[list[Answered], Wait]:
-    bodies = [_body(delivery, issued) for delivery in request]
-    if len(request) > 1:
-        answers, wait = _send_batch(api, execution_id, request, bodies)
-        return [replace(answered, said_at=said_at) for answered in answers], wait
-    (delivery,), (body,) = request, bodies
-    route = "heartbeat" if delivery.is_heartbeat else "status"
+    api: ApiClient, execution_id: str, batch: RequestBatch, issued: _Issued, sent_at: float
+) -> tuple[list[RequestResult], Wait]:
+    bodies = [_body(scripted, issued) for scripted in batch]
+    if len(batch) > 1:
+        results, wait = _send_batch(api, execution_id, batch, bodies)
+        return [replace(result, sent_at=sent_at) for result in results], wait
+    (planned,), (body,) = batch, bodies
+    route = "heartbeat" if planned.is_heartbeat else "status"
     try:
-        reply = api.call("worker", "POST", "executions", execution_id, "tasks", delivery.task_id, route, body=body)
+        reply = api.request("worker", "POST", "executions", execution_id, "tasks", planned.task_id, route, body=body)
     except ApiError as error:
         if not error.is_final:
             raise
-        refused = Answered(delivery, End.REFUSED, None, str(error.problem.get("detail", error)), said_at=said_at)
-        return [refused], Wait(time.monotonic() - said_at, error.sends > 1)
+        rejected = RequestResult(
+            planned, ExpectedOutcome.REFUSED, None, str(error.problem.get("detail", error)), sent_at=sent_at
+        )
+        return [rejected], Wait(time.monotonic() - sent_at, error.sends > 1)
     again = reply.sends > 1
-    return [_answered(delivery, reply.body, said_at, again=again)], Wait(reply.seconds, again)
+    return [_answered(planned, reply.body, sent_at, again=again)], Wait(reply.seconds, again)
 
 
 def _send_batch(
-    api: Api, execution_id: str, deliveries: Sequence[Delivery], bodies: Sequence[dict[str, Any]]
-) -> tuple[list[Answered], Wait]:
+    api: ApiClient, execution_id: str, scripted_requests: Sequence[ScriptedRequest], bodies: Sequence[dict[str, Any]]
+) -> tuple[list[RequestResult], Wait]:
     """Send a batch, and again those of it that the service was too busy for."""
-    answers: dict[int, Answered] = {}
-    waiting = list(range(len(deliveries)))
+    results_by_index: dict[int, RequestResult] = {}
+    waiting = list(range(len(scripted_requests)))
     unsure = False
-    began = time.monotonic()
-    ends = began + _BUSY_SECONDS
+    started = time.monotonic()
+    deadline = started + _BUSY_SECONDS
     while waiting:
-        reply = _post_batch(api, execution_id, [(deliveries[index], bodies[index]) for index in waiting])
+        reply = _post_batch(api, execution_id, [(scripted_requests[index], bodies[index]) for index in waiting])
         results = dict(zip(waiting, reply.body["results"], strict=True))
         unsure = unsure or reply.sends > 1
         waiting = []
         for index, result in results.items():
             if "verdict" in result:
-                answers[index] = _answered(deliveries[index], result, 0.0, again=False)
-            elif result["status"] == _TOO_BUSY and time.monotonic() < ends:
+                results_by_index[index] = _answered(scripted_requests[index], result, 0.0, again=False)
+            elif result["status"] == _TOO_BUSY and time.monotonic() < deadline:
                 waiting.append(index)
                 unsure = True
             else:
-                answers[index] = Answered(deliveries[index], End.REFUSED, None, result["problem"]["detail"])
+                results_by_index[index] = RequestResult(
+                    scripted_requests[index], ExpectedOutcome.REFUSED, None, result["problem"]["detail"]
+                )
         if waiting:
             time.sleep(_POLL_SECONDS)
-    wait = Wait(time.monotonic() - began, unsure)
-    return [replace(answers[index], may_have_been_taken_twice=unsure) for index in range(len(deliveries))], wait
+    wait = Wait(time.monotonic() - started, unsure)
+    return [
+        replace(results_by_index[index], may_be_processed_twice=unsure) for index in range(len(scripted_requests))
+    ], wait
 
 
-def _post_batch(api: Api, execution_id: str, reports: Sequence[tuple[Delivery, dict[str, Any]]]) -> Reply:
-    statuses = [{"taskId": delivery.task_id, **body} for delivery, body in reports]
-    return api.call("worker", "POST", "executions", execution_id, "statuses", body={"statuses": statuses})
+def _post_batch(api: ApiClient, execution_id: str, reports: Sequence[tuple[ScriptedRequest, dict[str, Any]]]) -> Reply:
+    statuses = [{"taskId": request.task_id, **body} for request, body in reports]
+    return api.request("worker", "POST", "executions", execution_id, "statuses", body={"statuses": statuses})
 
 
-def _body(delivery: Delivery, issued: _Issued) -> dict[str, Any]:
-    return delivery.said if delivery.id_of is None else {**delivery.said, "taskExecutionId": issued[delivery.id_of]}
+def _body(request: ScriptedRequest, issued: _Issued) -> dict[str, Any]:
+    return (
+        request.body
+        if request.attempt_ref is None
+        else {**request.body, "taskExecutionId": issued[request.attempt_ref]}
+    )
 
 
-def _answered(delivery: Delivery, answer: dict[str, Any], said_at: float, *, again: bool) -> Answered:
-    version = answer["task"]["version"]
-    if delivery.is_heartbeat:
-        end = End.GO_ON if answer["continue"] else End.STOP
-        return Answered(delivery, end, version, answer.get("reason", ""), again, said_at)
-    return Answered(delivery, End(answer["verdict"]), version, "", again, said_at, answer.get("retry"))
+def _answered(request: ScriptedRequest, response: dict[str, Any], sent_at: float, *, again: bool) -> RequestResult:
+    version = response["task"]["version"]
+    if request.is_heartbeat:
+        end = ExpectedOutcome.GO_ON if response["continue"] else ExpectedOutcome.STOP
+        return RequestResult(request, end, version, response.get("reason", ""), again, sent_at)
+    return RequestResult(
+        request, ExpectedOutcome(response["verdict"]), version, "", again, sent_at, response.get("retry")
+    )
 
 
 def _chunks(bodies: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -442,7 +464,9 @@ def _chunks(bodies: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return chunks
 
 
-def _replay_and_show(api: Api, stack: Stack, plan: Plan, *, speed: float | None, chaos: float, seed: int) -> int:
+def _replay_and_show(
+    api: ApiClient, stack: Stack, plan: ReplayPlan, *, speed: float | None, chaos: float, seed: int
+) -> int:
     console = result_console()
     trace = plan.trace
     pace = f"{speed:g} times as fast as it was" if speed else "the work takes no time"
@@ -450,14 +474,14 @@ def _replay_and_show(api: Api, stack: Stack, plan: Plan, *, speed: float | None,
         f"[bold]{escape(trace.name)}[/bold]: {len(trace.tasks)} tasks, {trace.seconds:,.0f} s of work, {pace}",
     )
     console.print(
-        f"chaos {chaos:g}, seed {seed}: {plan.troubled} tasks get into trouble, {plan.disturbed} starts and successes "
-        f"are disturbed, the execution must end {plan.ends}",
+        f"chaos {chaos:g}, seed {seed}: {plan.faulty_tasks} tasks get into trouble, {plan.faulty_deliveries} "
+        f"starts and successes are disturbed, the execution must end {plan.ends}",
     )
     execution_id = f"replay-{uuid4()}"
     console.print(f"execution {execution_id}", style="dim")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        queue_of(stack, api, execution_id) as queue,
+        attached_queue(stack, api, execution_id) as queue,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         bar = progress.add_task("tasks", total=len(plan.tasks))
@@ -467,8 +491,8 @@ def _replay_and_show(api: Api, stack: Stack, plan: Plan, *, speed: float | None,
             progress.update(bar, completed=over)
 
         outcome = replay(api, plan, queue, execution_id, speed=speed, on_counts=show)
-    if plan.disturbed or plan.troubled:
-        console.print(troubles_table(plan))
+    if plan.faulty_deliveries or plan.faulty_tasks:
+        console.print(faults_table(plan))
     console.print(verdicts_table(outcome.answers))
     failures = failures_table(outcome.ledger)
     if failures.row_count:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Final
 from uuid import uuid4
 
-from local.api import Api, ApiError
+from local.api import ApiClient, ApiError
 from local.stack import LocalCloudError, Stack
 
 PREFIX: Final = "self-check-"
@@ -35,20 +35,20 @@ def check_background(stack: Stack, seconds: float = _SECONDS) -> None:
     LocalCloudError
         If something does not come in time, or the API refuses.
     """
-    with Api(stack, deadline_seconds=_CALL_SECONDS) as api:
+    with ApiClient(stack, deadline_seconds=_CALL_SECONDS) as api:
         execution_id = f"{PREFIX}{uuid4()}"
         try:
             _play(api, execution_id, seconds)
         except (ApiError, LocalCloudError) as error:
             with suppress(ApiError, LocalCloudError):
-                api.call("operator", "POST", "executions", execution_id, "cancel", body={})
+                api.request("operator", "POST", "executions", execution_id, "cancel", body={})
             raise LocalCloudError(f"The local cloud does not work: {error}") from error
 
 
-def _play(api: Api, execution_id: str, seconds: float) -> None:
+def _play(api: ApiClient, execution_id: str, seconds: float) -> None:
     tasks = [{"taskId": "retried", "retryPolicy": _RETRY_POLICY}, {"taskId": "dependent", "dependsOn": ["retried"]}]
     body = {"executionId": execution_id, "name": "Check made by `make up`", "tasks": tasks}
-    api.call("operator", "POST", "executions", body=body)
+    api.request("operator", "POST", "executions", body=body)
     _report(api, execution_id, "retried", attempt=1, status="FAILED")
     if not _is_scheduled(api, execution_id, "retried", attempt=2, seconds=seconds):
         raise LocalCloudError(f"a retry that was due after 1 s was not opened within {seconds:g} s ({execution_id})")
@@ -58,15 +58,15 @@ def _play(api: Api, execution_id: str, seconds: float) -> None:
     _report(api, execution_id, "dependent", attempt=1, status="COMPLETED")
 
 
-def _report(api: Api, execution_id: str, task_id: str, **report: Any) -> None:
-    api.call("worker", "POST", "executions", execution_id, "tasks", task_id, "status", body=report)
+def _report(api: ApiClient, execution_id: str, task_id: str, **report: Any) -> None:
+    api.request("worker", "POST", "executions", execution_id, "tasks", task_id, "status", body=report)
 
 
-def _is_scheduled(api: Api, execution_id: str, task_id: str, *, attempt: int, seconds: float) -> bool:
+def _is_scheduled(api: ApiClient, execution_id: str, task_id: str, *, attempt: int, seconds: float) -> bool:
     """Wait until an attempt is open; tell whether it is."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        task: Mapping[str, Any] = api.call("reader", "GET", "executions", execution_id, "tasks", task_id).body
+        task: Mapping[str, Any] = api.request("reader", "GET", "executions", execution_id, "tasks", task_id).body
         if (task["status"], task["attempt"]) == ("SCHEDULED", attempt):
             return True
         time.sleep(_POLL_SECONDS)

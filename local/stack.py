@@ -14,8 +14,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from local.backoff import DEADLINE_SECONDS, Backoff
-from local.patient_client import PatientClient
+from local.backoff import DEADLINE_SECONDS, DeadlineBackoff
+from local.patient_client import RetryingClient
 
 ROOT = Path(__file__).resolve().parent.parent
 REGION = "us-east-1"
@@ -42,7 +42,7 @@ class Client:
 
 
 @dataclass(frozen=True)
-class Home:
+class StateDir:
     """The folder that holds everything the local cloud writes; without it there is no trace of one."""
 
     path: Path = ROOT / ".local"
@@ -109,15 +109,15 @@ class Stack:
     queues: Mapping[str, str] = field(default_factory=dict)
     functions: Mapping[str, str] = field(default_factory=dict)
 
-    def save(self, home: Home) -> None:
+    def save(self, state_dir: StateDir) -> None:
         """Write `stack.json`, readable by its owner alone: it holds the clients' secrets."""
-        descriptor = os.open(home.stack_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(state_dir.stack_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(dataclasses.asdict(self), file, indent=2)
             file.write("\n")
 
     @classmethod
-    def load(cls, home: Home | None = None) -> Stack:
+    def load(cls, state_dir: StateDir | None = None) -> Stack:
         """Read the running stack.
 
         Raises
@@ -126,11 +126,11 @@ class Stack:
             When none is running.
         """
         try:
-            known: dict[str, Any] = json.loads((home or Home()).stack_file.read_text(encoding="utf-8"))
+            document: dict[str, Any] = json.loads((state_dir or StateDir()).stack_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise LocalCloudError("The local cloud is not running. Start it with `make up`.") from None
-        clients = {name: Client(**client) for name, client in known.pop("clients").items()}
-        return cls(clients=clients, **known)
+        clients = {name: Client(**client) for name, client in document.pop("clients").items()}
+        return cls(clients=clients, **document)
 
     def aws(self, service: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
         """Give a boto3 client of one AWS service of this stack's cloud; its calls are made again for so long."""
@@ -146,7 +146,7 @@ def aws_client(service: str, endpoint_url: str, deadline_seconds: float = DEADLI
     )
     config = Config(proxies={}, retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
     make: Any = session.client
-    return PatientClient(make(service, endpoint_url=endpoint_url, config=config), Backoff(deadline_seconds))
+    return RetryingClient(make(service, endpoint_url=endpoint_url, config=config), DeadlineBackoff(deadline_seconds))
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
@@ -157,14 +157,14 @@ def clean_environment(**extra: str) -> dict[str, str]:
     dict
         This process's environment without AWS settings, plus `extra`.
     """
-    kept = {
+    environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "SAM_CLI_")) and not name.lower().endswith("_proxy")
     }
-    kept |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    kept |= {"AWS_EC2_METADATA_DISABLED": "true"}
-    return kept | CREDENTIALS | {"AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION} | extra
+    environment |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    environment |= {"AWS_EC2_METADATA_DISABLED": "true"}
+    return environment | CREDENTIALS | {"AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION} | extra
 
 
 def snake_case(logical_id: str) -> str:

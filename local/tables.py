@@ -11,23 +11,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from local.delivery_plan import End, Plan, count_kinds
-from local.outcome_check import Answered, Ledger, changes_of, lateness
+from local.delivery_plan import ExpectedOutcome, ReplayPlan, count_kinds
+from local.outcome_check import LedgerSnapshot, RequestResult, applied_changes, retry_delays
 
 _WIDEST: Final = 100
 _LONGEST_NAME: Final = 44
 _FAILURES: Final = frozenset({"FAILED", "FAILED_WITH_TERMINAL_ERROR", "TIMED_OUT"})
 _NO_REASON: Final = "no reason given"
 
-MEANING: Final[Mapping[End, str]] = {
-    End.APPLIED: "it changed the task",
-    End.DUPLICATE: "the ledger knew as much already",
-    End.IGNORED_AFTER_SUCCESS: "it came after a success, which stands",
-    End.STALE_ATTEMPT: "it spoke of an attempt that another has followed",
-    End.SEALED: "the service had given the task up or cancelled it",
-    End.REFUSED: "it spoke of an attempt the task never had",
-    End.GO_ON: "a heartbeat in time: the worker goes on",
-    End.STOP: "a heartbeat too late: the worker stops",
+VERDICT_MEANINGS: Final[Mapping[ExpectedOutcome, str]] = {
+    ExpectedOutcome.APPLIED: "it changed the task",
+    ExpectedOutcome.DUPLICATE: "the ledger knew as much already",
+    ExpectedOutcome.IGNORED_AFTER_SUCCESS: "it came after a success, which stands",
+    ExpectedOutcome.STALE_ATTEMPT: "it spoke of an attempt that another has followed",
+    ExpectedOutcome.SEALED: "the service had given the task up or cancelled it",
+    ExpectedOutcome.REFUSED: "it spoke of an attempt the task never had",
+    ExpectedOutcome.GO_ON: "a heartbeat in time: the worker goes on",
+    ExpectedOutcome.STOP: "a heartbeat too late: the worker stops",
 }
 
 
@@ -45,17 +45,17 @@ def result_console() -> Console:
     return console
 
 
-def verdicts_table(answers: Iterable[Answered]) -> Table:
+def verdicts_table(results: Iterable[RequestResult]) -> Table:
     """How many deliveries ended in what."""
-    counts = Counter(answered.end for answered in answers)
+    counts = Counter(result.outcome for result in results)
     table = _table("Verdict", "Count", "Meaning", right=("Count",))
-    for end, meaning in MEANING.items():
+    for end, meaning in VERDICT_MEANINGS.items():
         if counts[end]:
             table.add_row(end, f"{counts[end]:,}", meaning)
     return table
 
 
-def troubles_table(plan: Plan) -> Table:
+def faults_table(plan: ReplayPlan) -> Table:
     """What was planned to go wrong: with how many tasks, and in how many deliveries."""
     table = _table("What went wrong", "Count", right=("Count",))
     for kind, count in count_kinds(plan).items():
@@ -63,36 +63,36 @@ def troubles_table(plan: Plan) -> Table:
     return table
 
 
-def failures_table(ledger: Ledger) -> Table:
+def failures_table(ledger: LedgerSnapshot) -> Table:
     """The failures that changed a task, by reason, and whether another attempt was opened after them."""
     failed: Counter[str] = Counter()
     retried: Counter[str] = Counter()
     for history in ledger.histories.values():
-        changes = changes_of(history)
-        for place, change in enumerate(changes):
+        changes = applied_changes(history)
+        for index, change in enumerate(changes):
             if change["status"] not in _FAILURES:
                 continue
             reason = change["status"] if change["status"] == "TIMED_OUT" else change.get("failureReason", _NO_REASON)
             failed[reason] += 1
-            retried[reason] += any(later["status"] == "SCHEDULED" for later in changes[place + 1 : place + 2])
+            retried[reason] += any(later["status"] == "SCHEDULED" for later in changes[index + 1 : index + 2])
     table = _table("Failures", "Count", "Retried", right=("Count", "Retried"))
     for reason, count in sorted(failed.items()):
         table.add_row(reason, f"{count:,}", f"{retried[reason]:,}")
     return table
 
 
-def reactions_table(answers: Sequence[Answered], ledger: Ledger) -> Table:
+def reactions_table(results: Sequence[RequestResult], ledger: LedgerSnapshot) -> Table:
     """What the service did by itself."""
-    counts = Counter(change["status"] for history in ledger.histories.values() for change in changes_of(history))
+    counts = Counter(change["status"] for history in ledger.histories.values() for change in applied_changes(history))
     retries = sum(
         change["status"] == "SCHEDULED" and change["attempt"] > 1
         for history in ledger.histories.values()
-        for change in changes_of(history)
+        for change in applied_changes(history)
     )
-    late = lateness(answers, ledger)
+    delays = retry_delays(results, ledger)
     table = _table("What the service did", "Count", "", right=("Count",))
     table.add_row("attempts opened", f"{counts['SCHEDULED']:,}", "")
-    punctual = f"{median(late):.1f} s after notBefore in the middle, {max(late):.1f} s at most" if late else ""
+    punctual = f"{median(delays):.1f} s after notBefore in the middle, {max(delays):.1f} s at most" if delays else ""
     table.add_row("of them retries", f"{retries:,}", punctual)
     table.add_row("attempts timed out", f"{counts['TIMED_OUT']:,}", "their workers were silent")
     table.add_row("tasks given up", f"{counts['COMPLETED_WITH_ERRORS']:,}", "the execution went on")
@@ -120,9 +120,9 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return ordered[max(ceil(len(ordered) * percent / 100), 1) - 1]
 
 
-def rates_line(answers: Sequence[Answered], waits: Sequence[Wait], seconds: float) -> str:
+def rates_line(results: Sequence[RequestResult], waits: Sequence[Wait], seconds: float) -> str:
     """Say how many deliveries and requests there were, and how long all of it took."""
-    return f"{len(answers):,} deliveries in {len(waits):,} requests in {seconds:.1f} s"
+    return f"{len(results):,} deliveries in {len(waits):,} requests in {seconds:.1f} s"
 
 
 def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> Table:
@@ -130,7 +130,7 @@ def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> Table:
     table = _table("Task", "Status", "Attempt", "Version", "Updated", right=("Attempt", "Version"))
     for task in tasks:
         numbers = (str(task["attempt"]), str(task["version"]))
-        table.add_row(_name(task["taskId"]), status(task["status"]), *numbers, clock(task["updatedAt"]))
+        table.add_row(_name(task["taskId"]), status(task["status"]), *numbers, time_of_day(task["updatedAt"]))
     return table
 
 
@@ -138,9 +138,9 @@ def history_table(history: Iterable[Mapping[str, Any]]) -> Table:
     """What happened to a task, and what was said of it."""
     table = _table("Version", "At", "Status", "Verdict", "Said", right=("Version",))
     for entry in history:
-        said = ": ".join(entry[name] for name in ("failureReason", "message") if name in entry)
-        place = (str(entry["version"]), clock(entry["at"]))
-        table.add_row(*place, status(entry["status"]), entry["verdict"], escape(said))
+        details = ": ".join(entry[name] for name in ("failureReason", "message") if name in entry)
+        version_and_time = (str(entry["version"]), time_of_day(entry["at"]))
+        table.add_row(*version_and_time, status(entry["status"]), entry["verdict"], escape(details))
     return table
 
 
@@ -150,9 +150,9 @@ def status(name: str) -> str:
     return f"[{colour}]{name}[/{colour}]" if colour else name
 
 
-def clock(moment: str) -> str:
+def time_of_day(timestamp: str) -> str:
     """The time of day in an RFC 3339 moment."""
-    return moment.partition("T")[2].rstrip("Z")
+    return timestamp.partition("T")[2].rstrip("Z")
 
 
 def _name(task_id: str) -> str:

@@ -22,20 +22,20 @@ def fetch_token(stack: Stack, client: str) -> str:
     LocalCloudError
         When there is no such client or the token is refused.
     """
-    known = stack.clients.get(client)
-    if known is None:
+    credentials = stack.clients.get(client)
+    if credentials is None:
         raise LocalCloudError(f"There is no client {client!r}; there are {', '.join(stack.clients)}.")
     try:
-        answer = httpx.post(
+        response = httpx.post(
             stack.token_url,
-            auth=(known.client_id, known.client_secret),
-            data={"grant_type": "client_credentials", "scope": known.scope},
+            auth=(credentials.client_id, credentials.client_secret),
+            data={"grant_type": "client_credentials", "scope": credentials.scope},
             timeout=30,
             trust_env=False,
         )
     except httpx.TransportError as error:
         raise LocalCloudError(f"The local cloud does not answer ({error}). Start it with `make up`.") from error
-    if answer.is_error:
-        raise LocalCloudError(f"No token for {client!r}: {answer.status_code} {answer.text}")
-    token: str = answer.json()["access_token"]
+    if response.is_error:
+        raise LocalCloudError(f"No token for {client!r}: {response.status_code} {response.text}")
+    token: str = response.json()["access_token"]
     return token

@@ -78,7 +78,7 @@ def read_trace(path: Path) -> Trace:
         If there is no such file, or it is not an instance in WfFormat 1.5 whose tasks fit together.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TraceError(f"{path}: there is no such file") from None
     except OSError as error:
@@ -86,7 +86,7 @@ def read_trace(path: Path) -> Trace:
     except ValueError as error:
         raise TraceError(f"{path}: is not JSON: {error}") from error
     try:
-        return _trace_of(said)
+        return _parse_trace(document)
     except TraceError as error:
         raise TraceError(f"{path}: {error}") from error
 
@@ -139,34 +139,34 @@ class _Instance(_Version):
 M = TypeVar("M", bound=BaseModel)
 
 
-def _trace_of(said: Any) -> Trace:
+def _parse_trace(document: Any) -> Trace:
     # The version goes first: of an instance in another one, no other fault says anything.
-    _checked(_Version, said)
-    instance = _checked(_Instance, said)
+    _validate(_Version, document)
+    instance = _validate(_Instance, document)
     specified = {task.id: task for task in instance.workflow.specification.tasks}
     executed = {task.id: task for task in instance.workflow.execution.tasks}
     _check_ids(instance)
     parents = _parents(specified)
     tasks: dict[str, TraceTask] = {}
-    for task_id in _in_order(parents):
+    for task_id in _sort_by_dependencies(parents):
         before = tuple(sorted(parents[task_id]))
         tasks[task_id] = TraceTask(
             task_id=task_id,
             parents=before,
             runtime_seconds=executed[task_id].runtimeInSeconds,
             starts_at=max((tasks[parent].ends_at for parent in before), default=0.0),
-            input=_input_of(specified[task_id], executed[task_id].command),
+            input=_task_input(specified[task_id], executed[task_id].command),
         )
     return Trace(instance.name, tuple(tasks.values()))
 
 
-def _checked(model: type[M], said: Any) -> M:
+def _validate(model: type[M], document: Any) -> M:
     try:
-        return model.model_validate(said)
+        return model.model_validate(document)
     except ValidationError as error:
         faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'the document'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False)
+            f"{'.'.join(map(str, problem['loc'])) or 'the document'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
         ]
         raise TraceError(f"is not WfFormat {SCHEMA_VERSION}: {_some(faults)}") from error
 
@@ -174,16 +174,16 @@ def _checked(model: type[M], said: Any) -> M:
 def _check_ids(instance: _Instance) -> None:
     specified = [task.id for task in instance.workflow.specification.tasks]
     executed = [task.id for task in instance.workflow.execution.tasks]
-    faults = [f"{_short(task_id)}: {fault}" for task_id in specified if (fault := _fault_in_id(task_id))]
-    for place, ids in (("specification", specified), ("execution", executed)):
-        faults += [f"{place}: {_short(name)} is there twice" for name, count in Counter(ids).items() if count > 1]
+    faults = [f"{_short(task_id)}: {problem}" for task_id in specified if (problem := _id_error(task_id))]
+    for section, ids in (("specification", specified), ("execution", executed)):
+        faults += [f"{section}: {_short(name)} is there twice" for name, count in Counter(ids).items() if count > 1]
     faults += [f"{_short(name)} was never executed" for name in sorted(set(specified) - set(executed))]
     faults += [f"{_short(name)} was executed, but is not specified" for name in sorted(set(executed) - set(specified))]
     if faults:
         raise TraceError(_some(faults))
 
 
-def _fault_in_id(task_id: str) -> str | None:
+def _id_error(task_id: str) -> str | None:
     """What keeps a name from being a taskId of the service."""
     if not 1 <= len(task_id) <= _LONGEST_ID:
         return f"an id must have 1 to {_LONGEST_ID} characters, not {len(task_id)}"
@@ -211,9 +211,9 @@ def _parents(specified: dict[str, _SpecifiedTask]) -> dict[str, set[str]]:
     return parents
 
 
-def _in_order(parents: dict[str, set[str]]) -> list[str]:
-    place = {task_id: number for number, task_id in enumerate(parents)}
-    sorter = TopologicalSorter({task_id: sorted(before, key=place.__getitem__) for task_id, before in parents.items()})
+def _sort_by_dependencies(parents: dict[str, set[str]]) -> list[str]:
+    index = {task_id: number for number, task_id in enumerate(parents)}
+    sorter = TopologicalSorter({task_id: sorted(before, key=index.__getitem__) for task_id, before in parents.items()})
     try:
         return list(sorter.static_order())
     except CycleError as error:
@@ -221,7 +221,7 @@ def _in_order(parents: dict[str, set[str]]) -> list[str]:
         raise TraceError(f"tasks wait for each other in a circle: {circle}") from error
 
 
-def _input_of(task: _SpecifiedTask, command: _Command) -> dict[str, Any]:
+def _task_input(task: _SpecifiedTask, command: _Command) -> dict[str, Any]:
     return {
         "program": _cut(command.program, _LONGEST_PROGRAM),
         "arguments": _bounded(command.arguments),

@@ -18,10 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
-from local.api import Api, ApiError
-from local.backoff import Backoff, TransientError
-from local.stack import Home, LocalCloudError, Stack
-from local.tables import clock, result_console, status
+from local.api import ApiClient, ApiError
+from local.backoff import DeadlineBackoff, TransientError
+from local.stack import LocalCloudError, Stack, StateDir
+from local.tables import result_console, status, time_of_day
 
 _QUIET_SECONDS: Final = 15.0
 _LAST_SECONDS: Final = 15.0
@@ -32,7 +32,7 @@ _WRONG_USE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class StatusUpdate:
     """A task, or where `task_id` is None the execution itself, as it stands since its last change.
 
     Attributes
@@ -52,7 +52,7 @@ class Update:
     is_listed: bool = False
 
 
-class Feed:
+class ExecutionFeed:
     """What changes in one execution, each change once and in the order of its versions.
 
     Attributes
@@ -61,14 +61,14 @@ class Feed:
         How often the socket was connected.
     """
 
-    def __init__(self, api: Api, execution_id: str, backoff: Backoff | None = None) -> None:
+    def __init__(self, api: ApiClient, execution_id: str, backoff: DeadlineBackoff | None = None) -> None:
         self._api = api
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or DeadlineBackoff()
         self._path = ("executions", execution_id)
         self._seen: dict[str | None, int] = {}
         self.connections = 0
 
-    def updates(self) -> Iterator[Update]:
+    def updates(self) -> Iterator[StatusUpdate]:
         """Yield how everything stands, then each change until the execution is over.
 
         Raises
@@ -83,12 +83,12 @@ class Feed:
                 yield from self._listed()
                 try:
                     while not (is_over := self._is_over()):
-                        yield from self._told(socket)
+                        yield from self._receive(socket)
                         yield from self._listed()
                 except ConnectionClosed:
                     continue
-        ends = time.monotonic() + _LAST_SECONDS
-        while self._has_open_tasks() and time.monotonic() < ends:
+        deadline = time.monotonic() + _LAST_SECONDS
+        while self._has_open_tasks() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         yield from self._listed()
 
@@ -96,7 +96,7 @@ class Feed:
         """Get a ticket, which is good for one connection, and connect with it; again while that fails."""
 
         def attempt(_: int) -> ClientConnection:
-            url = self._api.call("reader", "POST", *self._path, "watch").body["url"]
+            url = self._api.request("reader", "POST", *self._path, "watch").body["url"]
             try:
                 return connect(url, proxy=None)
             except (OSError, InvalidHandshake) as error:
@@ -107,22 +107,22 @@ class Feed:
         self.connections += 1
         return socket
 
-    def _told(self, socket: ClientConnection) -> Iterator[Update]:
+    def _receive(self, socket: ClientConnection) -> Iterator[StatusUpdate]:
         """Yield what is told until the execution is, or seems, over."""
         while True:
             try:
                 message: dict[str, Any] = json.loads(socket.recv(timeout=_QUIET_SECONDS))
             except TimeoutError:
                 return
-            update = _update_of(message)
-            if self._is_news(update):
+            update = _parse_update(message)
+            if self._is_new(update):
                 yield update
                 if update.task_id is None and update.status != _RUNNING:
                     return
 
-    def _listed(self) -> Iterator[Update]:
-        for task in self._api.pages("reader", *self._path, "tasks"):
-            update = Update(
+    def _listed(self) -> Iterator[StatusUpdate]:
+        for task in self._api.paginate("reader", *self._path, "tasks"):
+            update = StatusUpdate(
                 task_id=task["taskId"],
                 status=task["status"],
                 version=task["version"],
@@ -131,10 +131,10 @@ class Feed:
                 reason=task.get("failureReason", ""),
                 is_listed=True,
             )
-            if self._is_news(update):
+            if self._is_new(update):
                 yield update
         execution = self._execution()
-        update = Update(
+        update = StatusUpdate(
             task_id=None,
             status=execution["status"],
             version=execution["version"],
@@ -142,10 +142,10 @@ class Feed:
             reason=execution.get("reason", ""),
             is_listed=True,
         )
-        if self._is_news(update):
+        if self._is_new(update):
             yield update
 
-    def _is_news(self, update: Update) -> bool:
+    def _is_new(self, update: StatusUpdate) -> bool:
         if update.version <= self._seen.get(update.task_id, 0):
             return False
         self._seen[update.task_id] = update.version
@@ -159,11 +159,11 @@ class Feed:
         return any(counts.get(name) for name in _OPEN)
 
     def _execution(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._api.call("reader", "GET", *self._path).body
-        return found
+        execution: dict[str, Any] = self._api.request("reader", "GET", *self._path).body
+        return execution
 
 
-def run_watch(home: Home, execution_id: str) -> int:
+def run_watch(state_dir: StateDir, execution_id: str) -> int:
     """Show an execution until it is over.
 
     Returns
@@ -175,8 +175,8 @@ def run_watch(home: Home, execution_id: str) -> int:
         print("EXECUTION= names the execution to watch.", file=sys.stderr)
         return _WRONG_USE
     try:
-        with Api(Stack.load(home)) as api:
-            _show(Feed(api, execution_id), execution_id)
+        with ApiClient(Stack.load(state_dir)) as api:
+            _show(ExecutionFeed(api, execution_id), execution_id)
     except ApiError as error:
         if error.status == HTTPStatus.NOT_FOUND:
             print(f"There is no execution {execution_id!r}.", file=sys.stderr)
@@ -191,15 +191,15 @@ def run_watch(home: Home, execution_id: str) -> int:
     return 0
 
 
-def line_of(update: Update) -> str:
+def format_update(update: StatusUpdate) -> str:
     """A change in a line: when, what, what it is now, and why."""
     name = "[bold]execution[/bold]" if update.task_id is None else escape(update.task_id)
     attempt = f" #{update.attempt}" if update.attempt > 1 else ""
     why = f" {escape(update.reason)}" if update.reason else ""
-    return f"{clock(update.at)}  {name}{attempt} {status(update.status)}{why}"
+    return f"{time_of_day(update.at)}  {name}{attempt} {status(update.status)}{why}"
 
 
-def _show(feed: Feed, execution_id: str) -> None:
+def _show(feed: ExecutionFeed, execution_id: str) -> None:
     console = result_console()
     tasks: dict[str, str] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -210,7 +210,7 @@ def _show(feed: Feed, execution_id: str) -> None:
             if update.task_id is not None:
                 tasks[update.task_id] = update.status
             if not is_first:
-                console.print(line_of(update))
+                console.print(format_update(update))
             elif update.task_id is None:
                 # The list of tasks ends with the execution; what comes now are changes
                 is_first = False
@@ -224,10 +224,12 @@ def _counted(tasks: Mapping[str, str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(Counter(tasks.values()).items()))
 
 
-def _update_of(message: dict[str, Any]) -> Update:
+def _parse_update(message: dict[str, Any]) -> StatusUpdate:
     if message["type"] == "execution.status":
-        return Update(None, message["status"], message["version"], message["at"], reason=message.get("reason", ""))
-    return Update(
+        return StatusUpdate(
+            None, message["status"], message["version"], message["at"], reason=message.get("reason", "")
+        )
+    return StatusUpdate(
         task_id=message["taskId"],
         status=message["status"],
         version=message["version"],

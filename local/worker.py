@@ -16,8 +16,8 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 
-from local.api import Api, ApiError, call_task
-from local.stack import Home, LocalCloudError, Stack
+from local.api import ApiClient, ApiError, call_task
+from local.stack import LocalCloudError, Stack, StateDir
 from local.tables import result_console, status
 
 _WAIT_SECONDS: Final = 1
@@ -49,7 +49,7 @@ class Assignment:
     attempt: int
     task_execution_id: str
     input: Mapping[str, Any]
-    receipt: str
+    receipt_handle: str
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -88,12 +88,12 @@ class Failed:
     @property
     def report(self) -> dict[str, Any]:
         """What is reported of it."""
-        said: dict[str, Any] = {"status": "FAILED", "failureReason": self.reason}
+        body: dict[str, Any] = {"status": "FAILED", "failureReason": self.reason}
         if self.message:
-            said["message"] = self.message
+            body["message"] = self.message
         if self.retry_after_seconds is not None:
-            said["retryAfterSeconds"] = self.retry_after_seconds
-        return said
+            body["retryAfterSeconds"] = self.retry_after_seconds
+        return body
 
 
 Work = Callable[[Assignment, Event], Done | Failed]
@@ -116,7 +116,7 @@ class WorkQueue:
         The queue's.
     """
 
-    def __init__(self, sqs: Any, url: str, api: Api) -> None:
+    def __init__(self, sqs: Any, url: str, api: ApiClient) -> None:
         self._sqs = sqs
         self.url = url
         self._api = api
@@ -129,37 +129,37 @@ class WorkQueue:
         ApiError, LocalCloudError
             If an input cannot be read.
         """
-        answer = self._sqs.receive_message(
+        response = self._sqs.receive_message(
             QueueUrl=self.url,
             WaitTimeSeconds=wait_seconds,
             MaxNumberOfMessages=min(at_most, _MESSAGES),
             VisibilityTimeout=_HIDDEN_SECONDS,
         )
-        for message in answer.get("Messages", []):
+        for message in response.get("Messages", []):
             yield self._read(json.loads(message["Body"])["detail"], message["ReceiptHandle"])
 
     def hide(self, assignment: Assignment) -> None:
         """Keep an assignment from others for another while: it is still worked on."""
         self._sqs.change_message_visibility(
-            QueueUrl=self.url, ReceiptHandle=assignment.receipt, VisibilityTimeout=_HIDDEN_SECONDS
+            QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle, VisibilityTimeout=_HIDDEN_SECONDS
         )
 
     def delete(self, assignment: Assignment) -> None:
         """Be done with an assignment."""
-        self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=assignment.receipt)
+        self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle)
 
-    def _read(self, detail: Mapping[str, Any], receipt: str) -> Assignment:
+    def _read(self, detail: Mapping[str, Any], receipt_handle: str) -> Assignment:
         execution_id, task_id = detail["executionId"], detail["taskId"]
-        given = detail.get("input")
-        if given is None:  # it is too large for an event, which says where it is
-            given = call_task(self._api, "reader", execution_id, task_id).body.get("input")
+        task_input = detail.get("input")
+        if task_input is None:  # it is too large for an event, which says where it is
+            task_input = call_task(self._api, "reader", execution_id, task_id).body.get("input")
         return Assignment(
             execution_id=execution_id,
             task_id=task_id,
             attempt=detail["attempt"],
             task_execution_id=detail["taskExecutionId"],
-            input=given or {},
-            receipt=receipt,
+            input=task_input or {},
+            receipt_handle=receipt_handle,
         )
 
 
@@ -179,17 +179,17 @@ class Worker:
     def __init__(
         self,
         queue: WorkQueue,
-        api: Api,
+        api: ApiClient,
         work: Work,
         *,
         heartbeat_seconds: float = _HEARTBEAT_SECONDS,
-        tell: Callable[[str], None] = lambda _: None,
+        print_text: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._queue = queue
         self._api = api
         self._work = work
         self._heartbeat_seconds = heartbeat_seconds
-        self._tell = tell
+        self._print_text = print_text
 
     def run(self, stop: Event) -> None:
         """Work until the event is set; what is under way is brought to its end."""
@@ -198,7 +198,7 @@ class Worker:
                 self.work_once()
             except (ApiError, LocalCloudError, BotoCoreError, ClientError) as error:
                 # Not deleted, so the message comes again when it is no longer hidden
-                self._tell(f"[red]put off:[/red] {escape(str(error))}")
+                self._print_text(f"[red]put off:[/red] {escape(str(error))}")
                 stop.wait(_WAIT_SECONDS)
 
     def work_once(self) -> bool:
@@ -209,82 +209,82 @@ class Worker:
         ApiError, LocalCloudError, BotoCoreError, ClientError
             If the service or the queue does not take part; the assignment then comes again.
         """
-        served = False
+        processed = False
         for assignment in self._queue.take():
             self._serve(assignment)
             self._queue.delete(assignment)
-            served = True
-        return served
+            processed = True
+        return processed
 
     def _serve(self, assignment: Assignment) -> None:
         name = f"{escape(assignment.task_id)} [dim]#{assignment.attempt}[/dim]"
-        begun = self._report(assignment, {"status": "IN_PROGRESS"})
-        if not _is_wanted(begun, assignment):
-            self._tell(f"{name} is not wanted any more: {_verdict(begun)}")
+        started = self._report(assignment, {"status": "IN_PROGRESS"})
+        if not _is_current(started, assignment):
+            self._print_text(f"{name} is not wanted any more: {_verdict(started)}")
             return
-        self._tell(f"{name} begun")
-        outcome = self._do(assignment)
+        self._print_text(f"{name} begun")
+        outcome = self._run_work(assignment)
         if outcome is None:
-            self._tell(f"{name} was called off")
+            self._print_text(f"{name} was called off")
             return
-        answer = self._report(assignment, outcome.report)
-        words = f"{name} {_verdict(answer)}"
-        if answer is not None and "retry" in answer:
-            words += f"; {escape(answer['retry']['reason'])}"
-        self._tell(words)
+        response = self._report(assignment, outcome.report)
+        words = f"{name} {_verdict(response)}"
+        if response is not None and "retry" in response:
+            words += f"; {escape(response['retry']['reason'])}"
+        self._print_text(words)
 
-    def _do(self, assignment: Assignment) -> Done | Failed | None:
+    def _run_work(self, assignment: Assignment) -> Done | Failed | None:
         """Do the work and say meanwhile that it goes on; None if the service no longer wants it."""
-        called_off = Event()
+        canceled = Event()
         with ThreadPoolExecutor(1, "work") as pool:
-            under_way = pool.submit(self._work, assignment, called_off)
+            under_way = pool.submit(self._work, assignment, canceled)
             try:
-                while wait((under_way,), timeout=self._heartbeat_seconds).not_done and not called_off.is_set():
+                while wait((under_way,), timeout=self._heartbeat_seconds).not_done and not canceled.is_set():
                     self._queue.hide(assignment)
-                    if not self._is_to_go_on(assignment):
-                        called_off.set()
+                    if not self._should_continue(assignment):
+                        canceled.set()
             except BaseException:
-                called_off.set()
+                canceled.set()
                 raise
-        return None if called_off.is_set() else _outcome_of(under_way)
+        return None if canceled.is_set() else _work_outcome(under_way)
 
-    def _is_to_go_on(self, assignment: Assignment) -> bool:
+    def _should_continue(self, assignment: Assignment) -> bool:
         body = {"taskExecutionId": assignment.task_execution_id}
-        answer = self._call(assignment, "heartbeat", body)
-        return bool(answer["continue"])
+        response = self._call(assignment, "heartbeat", body)
+        return bool(response["continue"])
 
-    def _report(self, assignment: Assignment, said: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _report(self, assignment: Assignment, fields: Mapping[str, Any]) -> dict[str, Any] | None:
         """Report, and give the answer; None where the service does not know the task or the attempt."""
-        body = {**said, "taskExecutionId": assignment.task_execution_id}
+        body = {**fields, "taskExecutionId": assignment.task_execution_id}
         try:
-            answer = self._call(assignment, "status", body)
+            response = self._call(assignment, "status", body)
         except ApiError as error:
             if not error.is_final:
                 raise
-            self._tell(f"[red]refused:[/red] {escape(str(error))}")
+            self._print_text(f"[red]refused:[/red] {escape(str(error))}")
             return None
-        return answer
+        return response
 
     def _call(self, assignment: Assignment, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
         reply = call_task(self._api, "worker", assignment.execution_id, assignment.task_id, what, body)
-        answer: dict[str, Any] = reply.body
-        return answer
+        response: dict[str, Any] = reply.body
+        return response
 
 
-def sample_work(assignment: Assignment, called_off: Event) -> Done | Failed:
+def sample_work(assignment: Assignment, canceled: Event) -> Done | Failed:
     """Wait as long as the input's `seconds` says, then end as it says: the work of the sample worker.
 
     `failureReason` makes the first `failAttempts` attempts (1) fail, with `retryAfterSeconds` where it is there;
     otherwise `output` is the output.
     """
-    asked = assignment.input
-    called_off.wait(float(asked.get("seconds", _SAMPLE_SECONDS)))
-    if "failureReason" in asked and assignment.attempt <= int(asked.get("failAttempts", 1)):
-        return Failed(str(asked["failureReason"]), "as the input asked", asked.get("retryAfterSeconds"))
-    return Done(asked.get("output", {"attempt": assignment.attempt}))
+    parameters = assignment.input
+    canceled.wait(float(parameters.get("seconds", _SAMPLE_SECONDS)))
+    if "failureReason" in parameters and assignment.attempt <= int(parameters.get("failAttempts", 1)):
+        return Failed(str(parameters["failureReason"]), "as the input asked", parameters.get("retryAfterSeconds"))
+    return Done(parameters.get("output", {"attempt": assignment.attempt}))
 
 
-def run_workers(home: Home, threads: int = _THREADS, stop: Event | None = None) -> int:
+def run_workers(state_dir: StateDir, threads: int = _THREADS, stop: Event | None = None) -> int:
     """Run the sample worker against the local cloud, in a few threads, until it is interrupted.
 
     Returns
@@ -293,20 +293,20 @@ def run_workers(home: Home, threads: int = _THREADS, stop: Event | None = None) 
         0, or 2 if the local cloud is not up.
     """
     try:
-        stack = Stack.load(home)
+        stack = Stack.load(state_dir)
     except LocalCloudError as error:
         print(error, file=sys.stderr)
         return _WRONG_USE
     console = result_console()
     stop = stop or Event()
     console.print(f"{threads} workers wait for tasks. Ctrl-C stops.")
-    with Api(stack) as api, ThreadPoolExecutor(threads, "worker") as pool:
+    with ApiClient(stack) as api, ThreadPoolExecutor(threads, "worker") as pool:
         queue = WorkQueue(stack.aws("sqs"), stack.work_queue_url, api)
-        worker = Worker(queue, api, sample_work, tell=console.print)
+        worker = Worker(queue, api, sample_work, print_text=console.print)
         running = [pool.submit(worker.run, stop) for _ in range(threads)]
         try:
-            for one in running:
-                one.result()
+            for future in running:
+                future.result()
         except KeyboardInterrupt:
             console.print("Stopping when what was begun is done.")
         finally:
@@ -314,20 +314,20 @@ def run_workers(home: Home, threads: int = _THREADS, stop: Event | None = None) 
     return 0
 
 
-def _is_wanted(begun: Mapping[str, Any] | None, assignment: Assignment) -> bool:
+def _is_current(started: Mapping[str, Any] | None, assignment: Assignment) -> bool:
     """Whether this very attempt is under way: begun now, or by one who was handed the same message before."""
-    if begun is None:
+    if started is None:
         return False
-    task = begun["task"]
+    task = started["task"]
     return bool(task["status"] == "IN_PROGRESS" and task["taskExecutionId"] == assignment.task_execution_id)
 
 
-def _outcome_of(work: "Future[Done | Failed]") -> Done | Failed:
+def _work_outcome(work: "Future[Done | Failed]") -> Done | Failed:
     error = work.exception()
     return Failed("RETRYABLE_ERROR", f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE]) if error else work.result()
 
 
-def _verdict(answer: Mapping[str, Any] | None) -> str:
-    if answer is None:
+def _verdict(response: Mapping[str, Any] | None) -> str:
+    if response is None:
         return "it is not known"
-    return f"{answer['verdict']}, the task is {status(answer['task']['status'])}"
+    return f"{response['verdict']}, the task is {status(response['task']['status'])}"

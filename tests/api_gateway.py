@@ -31,7 +31,7 @@ MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 MAX_HEADER_BYTES: Final = 10_240
 """Of the request line and all headers together."""
 
-MAX_ANSWER_BYTES: Final = 6_291_556
+MAX_RESPONSE_BYTES: Final = 6_291_556
 """What Lambda takes for an answer, as JSON."""
 
 _TEXT: Final = ("text/", "application/json", "application/javascript", "application/xml")
@@ -46,7 +46,7 @@ def operations() -> Mapping[str, tuple[str, Operation]]:
     return {
         key: (function, operation)
         for function in API_FUNCTIONS
-        for key, operation in load_handler(function).routes.operations.items()
+        for key, operation in load_handler(function).app.operations.items()
     }
 
 
@@ -128,9 +128,9 @@ class HttpApi(httpx.BaseTransport):
 
     def crash(self) -> str | None:
         """The traceback of what a handler raised since this was last asked; None if none did."""
-        found = "\n".join(self.crashes)
+        result = "\n".join(self.crashes)
         self.crashes.clear()
-        return found or None
+        return result or None
 
     def answer(self, method: str, url: str, headers: Headers, body: bytes) -> tuple[int, Mapping[str, str], str]:
         """Give status, headers and body, by a function or by API Gateway itself."""
@@ -164,7 +164,7 @@ class HttpApi(httpx.BaseTransport):
             self.crashes.append(traceback.format_exc())
             return _own(500, "Internal Server Error")
         size = len(json.dumps(answer))
-        if size > MAX_ANSWER_BYTES:
+        if size > MAX_RESPONSE_BYTES:
             self.crashes.append(f"an answer of {size:,} bytes is more than Lambda takes")
             return _own(500, "Internal Server Error")
         return answer["statusCode"], answer["headers"], answer["body"]
@@ -192,19 +192,19 @@ class _Adapter(HTTPAdapter):
 def route_of(method: str, path: str) -> tuple[str, dict[str, str]] | None:
     """The route that fits best, and its path parameters: what is written out goes before what is open."""
     segments = path.split("/")
-    found: list[tuple[int, str, dict[str, str]]] = []
+    result: list[tuple[int, str, dict[str, str]]] = []
     for key in operations():
         its_method, _, its_path = key.partition(" ")
-        wanted = its_path.split("/")
-        if its_method != method or len(wanted) != len(segments):
+        expected = its_path.split("/")
+        if its_method != method or len(expected) != len(segments):
             continue
-        pairs = list(zip(wanted, segments, strict=True))
-        if all(one == given or (one.startswith("{") and given) for one, given in pairs):
-            parameters = {one[1:-1]: given for one, given in pairs if one.startswith("{")}
-            found.append((len(parameters), key, parameters))
-    if not found:
+        pairs = list(zip(expected, segments, strict=True))
+        if all(pair == initial or (pair.startswith("{") and initial) for pair, initial in pairs):
+            parameters = {item[1:-1]: provided for item, provided in pairs if item.startswith("{")}
+            result.append((len(parameters), key, parameters))
+    if not result:
         return None
-    _, key, parameters = min(found, key=lambda one: one[0])
+    _, key, parameters = min(result, key=lambda element: element[0])
     return key, parameters
 
 

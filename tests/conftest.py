@@ -3,7 +3,7 @@
 import pytest
 
 from tasklatch.aws import clients
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -27,7 +27,7 @@ def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    settings.cache_clear()
+    get_settings.cache_clear()
     clients.dynamodb.cache_clear()
 
 

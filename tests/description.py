@@ -36,10 +36,10 @@ def _closed_description() -> dict[str, Any]:
 
     def close(node: Any) -> Any:
         if isinstance(node, list):
-            return [close(one) for one in node]
+            return [close(item) for item in node]
         if not isinstance(node, dict):
             return node
-        closed = {name: close(one) for name, one in node.items()}
+        closed = {name: close(element) for name, element in node.items()}
         if closed.get("type") == "object" and "properties" in closed:
             closed.setdefault("additionalProperties", False)
         return closed

@@ -7,10 +7,10 @@ from typing import Any, Final
 from uuid import uuid4
 
 from tasklatch.aws import keys
-from tasklatch.aws.task_item import Item, item_of
+from tasklatch.aws.task_item import Item, task_to_item
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Report, make_report
-from tasklatch.domain.status import CLOSING, TaskStatus, precedence_of
+from tasklatch.domain.status import FINAL_STATUSES, TaskStatus, status_precedence
 from tasklatch.domain.task import Task
 
 NOW: Final = 1_800_000_000_123
@@ -30,19 +30,19 @@ def fixed_clock() -> int:
 
 def a_task(status: TaskStatus = TaskStatus.IN_PROGRESS, attempt: int = 1, **fields: Any) -> Task:
     """A task whose precedence fits its status and attempt, unless told otherwise; its attempt waits or was opened."""
-    given: dict[str, Any] = {
+    initial: dict[str, Any] = {
         "tenant": "default",
         "execution_id": "nightly",
         "task_id": "resize",
         "status": status,
         "attempt": attempt,
-        "precedence": precedence_of(status, attempt),
+        "precedence": status_precedence(status, attempt),
         "version": 3,
         "created_at": NOW - 60_000,
         "updated_at": NOW - 30_000,
         "scheduled_at": None if status is TaskStatus.PENDING else NOW - 50_000,
     }
-    return Task(**(given | fields))
+    return Task(**(initial | fields))
 
 
 def a_report(status: TaskStatus = TaskStatus.COMPLETED, task_id: str = "resize", **fields: Any) -> Report:
@@ -56,8 +56,8 @@ def some_tasks(*task_ids: str) -> list[TaskDefinition]:
 
 def stored_item(task: Task) -> Item:
     """A task's item as it lies in the table: in the list of open tasks until it is closed."""
-    item = item_of(task)
-    if task.status not in CLOSING:
+    item = task_to_item(task)
+    if task.status not in FINAL_STATUSES:
         item[keys.LIST_KEY] = {"S": keys.open_list(task.tenant, task.execution_id)}
         item[keys.LIST_SORT] = {"S": keys.task_sk(task.task_id)}
     return item

@@ -78,8 +78,8 @@ def made_targets(caller: httpx.Client) -> list[Target]:
     workflows, project = _WORKFLOWS.format(project=_PROJECT), {"project": _PROJECT}
     version = {**project, "workflowExternalId": fresh_name(), "version": "1"}
     for path in ("", "/versions"):
-        made = caller.post(workflows + path, json=good_body(f"POST {_WORKFLOWS}{path}", version))
-        assert made.status_code == 200
+        created = caller.post(workflows + path, json=good_body(f"POST {_WORKFLOWS}{path}", version))
+        assert created.status_code == 200
     run = f"{workflows}/{version['workflowExternalId']}/versions/1/run"
     run_id = caller.post(run, json={"authentication": {"nonce": fresh_name()}}).json()["id"]
     attempt = caller.get(f"/v1/executions/{run_id}/tasks").json()["items"][0]["taskExecutionId"]
@@ -108,8 +108,8 @@ def _operations() -> dict[str, Any]:
     load_all_checks()
     schema = schemathesis.openapi.from_dict(description())
     schema.config.generation.update(with_security_parameters=False)
-    found: list[Any] = [one.ok() for one in schema.get_all_operations() if isinstance(one, Ok)]
-    return {f"{one.method.upper()} {one.path}": one for one in found}
+    result: list[Any] = [operation.ok() for operation in schema.get_all_operations() if isinstance(operation, Ok)]
+    return {f"{item.method.upper()} {item.path}": item for item in result}
 
 
 def cases(key: str, targets: Sequence[Target]) -> st.SearchStrategy[tuple[Any, bool]]:
@@ -134,11 +134,11 @@ def _aimed(case: Any, target: Target | None) -> tuple[Any, bool]:
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         # Only the first: two tasks of one name are refused, and that is all that would ever be seen.
-        return [_renamed(one, names) if index == 0 else one for index, one in enumerate(value)]
+        return [_renamed(item, names) if index == 0 else item for index, item in enumerate(value)]
     if isinstance(value, dict):
         return {
-            name: names[name] if name in names and isinstance(one, str) else _renamed(one, names)
-            for name, one in value.items()
+            name: names[name] if name in names and isinstance(element, str) else _renamed(element, names)
+            for name, element in value.items()
             # What a task waits for is never there, where the names are made up.
             if name != "dependsOn"
         }

@@ -39,9 +39,9 @@ SECRET_FIELDS: Final = frozenset(
 def marked(value: Any, *, secret: bool = False) -> Any:
     """An event in which whatever is secret holds the marker, also inside of texts that are JSON themselves."""
     if isinstance(value, dict):
-        return {name: marked(one, secret=secret or name in SECRET_FIELDS) for name, one in value.items()}
+        return {name: marked(item, secret=secret or name in SECRET_FIELDS) for name, item in value.items()}
     if isinstance(value, list):
-        return [marked(one, secret=secret) for one in value]
+        return [marked(element, secret=secret) for element in value]
     if not isinstance(value, str):
         return value
     if value.startswith(("{", "[")):

@@ -7,24 +7,24 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_put import chunks
-from tasklatch.aws.dispatcher import Dispatcher
+from tasklatch.aws.batch_put import batched
+from tasklatch.aws.dispatcher import TimerHandler
 from tasklatch.aws.executions import Executions
-from tasklatch.aws.follow_up import FollowUp
+from tasklatch.aws.follow_up import RetryPlanner
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.live import Live
-from tasklatch.aws.safety_net import SafetyNet
-from tasklatch.aws.task_item import task_of
-from tasklatch.aws.timers import Timers, timer_from
-from tasklatch.aws.workflow import Workflow
+from tasklatch.aws.live import WebSocketConnections
+from tasklatch.aws.safety_net import Reconciler
+from tasklatch.aws.task_item import task_from_item
+from tasklatch.aws.timers import TimerScheduler, timer_from_message
+from tasklatch.aws.workflow import WorkflowEngine
 from tasklatch.domain.execution import Execution, TaskDefinition
-from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
 from tasklatch.domain.timer import Timer
 from tasklatch.settings import Settings
 from tests.factories import NOW, FakeTime, a_report, fresh_name
-from tests.integration.emulators import Table, patient
+from tests.integration.emulators import Table, make_backoff
 
 SETTINGS = Settings(
     table_name="ledger",
@@ -97,7 +97,7 @@ def a_scheduler() -> FakeClient:
 def sent_timers(queue: FakeClient) -> list[tuple[Timer, int]]:
     """The timers that a queue was given, with their delay in seconds."""
     return [
-        (timer_from(entry["MessageBody"]), entry["DelaySeconds"])
+        (timer_from_message(entry["MessageBody"]), entry["DelaySeconds"])
         for request in queue.requests("send_message_batch")
         for entry in request["Entries"]
     ]
@@ -134,39 +134,41 @@ class World:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self._client, self.settings, self.clock, patient(self.time_left))
+        return Ledger(self._client, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
-    def workflow(self) -> Workflow:
-        return Workflow(self._client, self.settings, self.clock, patient(self.time_left))
+    def workflow(self) -> WorkflowEngine:
+        return WorkflowEngine(self._client, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
     def executions(self) -> Executions:
-        return Executions(self._client, self.settings, self.clock, patient(self.time_left))
+        return Executions(self._client, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
-    def timers(self) -> Timers:
+    def timers(self) -> TimerScheduler:
         queue: Any = self.queue
         scheduler: Any = self.scheduler
-        return Timers(queue, scheduler, self.settings, self.clock, patient(self.time_left))
+        return TimerScheduler(queue, scheduler, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
-    def dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.ledger, self.workflow, self.timers, self.clock)
+    def dispatcher(self) -> TimerHandler:
+        return TimerHandler(self.ledger, self.workflow, self.timers, self.clock)
 
     @property
-    def follow_up(self) -> FollowUp:
-        return FollowUp(self.ledger, self.timers, self.clock)
+    def retry_planner(self) -> RetryPlanner:
+        return RetryPlanner(self.ledger, self.timers, self.clock)
 
     @property
-    def safety_net(self) -> SafetyNet:
-        return SafetyNet(
-            self._client, self.settings, self.follow_up, self.workflow, self.clock, patient(self.time_left)
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            self._client, self.settings, self.retry_planner, self.workflow, self.clock, make_backoff(self.time_left)
         )
 
-    def live(self, callback: FakeClient) -> Live:
-        given: Any = callback
-        return Live(self._client, lambda: given, self.settings, self.clock, patient(self.time_left))
+    def live(self, callback: FakeClient) -> WebSocketConnections:
+        initial: Any = callback
+        return WebSocketConnections(
+            self._client, lambda: initial, self.settings, self.clock, make_backoff(self.time_left)
+        )
 
     @property
     def _client(self) -> Any:
@@ -181,8 +183,8 @@ class World:
 
     def tasks(self, execution_id: str = "nightly") -> dict[str, Task]:
         items = self.table.items(keys.execution_pk(self.tenant, execution_id))
-        found = [task_of(item) for item in items if str(item["sk"]["S"]).startswith(keys.TASK_PREFIX)]
-        return {task.task_id: task for task in found}
+        result = [task_from_item(item) for item in items if str(item["sk"]["S"]).startswith(keys.TASK_PREFIX)]
+        return {task.task_id: task for task in result}
 
     def task(self, task_id: str, execution_id: str = "nightly") -> Task:
         return self.ledger.read(self.tenant, execution_id, task_id)
@@ -202,21 +204,21 @@ class World:
         status: TaskStatus = TaskStatus.COMPLETED,
         execution_id: str = "nightly",
         **fields: Any,
-    ) -> Recorded:
+    ) -> ReportResult:
         return self.ledger.record(self.tenant, execution_id, a_report(status, task_id, **fields), fresh_name())
 
     def report_all(self, task_ids: Sequence[str], execution_id: str = "nightly") -> None:
         """Let many tasks succeed, and nothing follow from it yet."""
-        for some in chunks(task_ids, 100):
+        for some in batched(task_ids, 100):
             reports = [a_report(TaskStatus.COMPLETED, task_id) for task_id in some]
             self.ledger.record_all(self.tenant, execution_id, reports, fresh_name())
 
     def advance(self, *task_ids: str, execution_id: str = "nightly") -> None:
         """Serve announcements as the advancer does: whether the execution is done is asked once."""
         workflow = self.workflow
-        moved = [workflow.let_dependents_go_on(self.tenant, execution_id, task_id) for task_id in task_ids]
+        moved = [workflow.schedule_dependents(self.tenant, execution_id, task_id) for task_id in task_ids]
         if any(moved):
-            workflow.close_if_done(self.tenant, execution_id)
+            workflow.complete_if_finished(self.tenant, execution_id)
 
     def complete(self, *task_ids: str) -> None:
         """Let tasks succeed, and everything follow from it."""

@@ -4,26 +4,26 @@ from functools import cache
 from pathlib import Path
 
 from tasklatch.http.description_contract import GET_DOCS, GET_HEALTH, GET_OPENAPI
-from tasklatch.http.routes import Answer, Call, Routes
+from tasklatch.http.routes import HttpApp, Request, Response
 from tasklatch.http.swagger import swagger_page
 
-routes = Routes()
-handler = routes.serve
+app = HttpApp()
+handler = app.resolve
 
 
-@routes.serves(GET_HEALTH)
-def get_health(_: Call) -> Answer:
-    return Answer({"status": "ok"})
+@app.route(GET_HEALTH)
+def get_health(_: Request) -> Response:
+    return Response({"status": "ok"})
 
 
-@routes.serves(GET_OPENAPI)
-def get_openapi(_: Call) -> Answer:
-    return Answer(_description())
+@app.route(GET_OPENAPI)
+def get_openapi(_: Request) -> Response:
+    return Response(_description())
 
 
-@routes.serves(GET_DOCS)
-def get_docs(_: Call) -> Answer:
-    return Answer(swagger_page(_description()), media_type="text/html; charset=utf-8")
+@app.route(GET_DOCS)
+def get_docs(_: Request) -> Response:
+    return Response(swagger_page(_description()), media_type="text/html; charset=utf-8")
 
 
 @cache

@@ -4,49 +4,49 @@ from tasklatch.aws import keys
 from tasklatch.aws.clients import dynamodb
 from tasklatch.aws.history import History
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.payloads import Payloads
-from tasklatch.aws.task_pointers import TaskPointers
+from tasklatch.aws.task_pointers import AttemptIndex
 from tasklatch.clock import system_clock
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError
 from tasklatch.domain.task import Task
 from tasklatch.http import cognite_contract as contract
-from tasklatch.http.routes import Answer, Call, Routes
+from tasklatch.http.routes import HttpApp, Request, Response
 from tasklatch.observability import count_verdicts
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 
-routes = Routes()
-handler = routes.serve
+app = HttpApp()
+handler = app.resolve
 
 
-@routes.serves(contract.UPDATE_TASK)
-def update_task(call: Call) -> Answer:
-    body, patience = call.checked_body(contract.TaskUpdateBody), Patience(call.remaining_ms)
-    named = TaskPointers(dynamodb(), settings(), patience).find(call.tenant, call.path["taskId"])
-    report = body.report(named.task_id, named.attempt)
-    ledger = Ledger(dynamodb(), settings(), system_clock, patience)
+@app.route(contract.UPDATE_TASK)
+def update_task(request: Request) -> Response:
+    body, backoff = request.parse_body(contract.TaskUpdateBody), Backoff(request.remaining_ms)
+    attempt_ref = AttemptIndex(dynamodb(), get_settings(), backoff).find(request.tenant, request.path["taskId"])
+    report = body.report(attempt_ref.task_id, attempt_ref.attempt)
+    ledger = Ledger(dynamodb(), get_settings(), system_clock, backoff)
     try:
-        recorded = ledger.record(call.tenant, named.execution_id, report, call.receipt)
+        result = ledger.record(request.tenant, attempt_ref.execution_id, report, request.request_id)
     except AttemptNotOpenError as error:
         # The id has the form of one that may be issued later.
-        raise NotFoundError("task", call.path["taskId"]) from error
-    return Answer(
-        _attempt_view(recorded.task, named.attempt, body, patience), noted=count_verdicts([(report, recorded)])
+        raise NotFoundError("task", request.path["taskId"]) from error
+    return Response(
+        _attempt_view(result.task, attempt_ref.attempt, body, backoff), log_fields=count_verdicts([(report, result)])
     )
 
 
 def _attempt_view(
-    task: Task, attempt: int, said: contract.TaskUpdateBody, patience: Patience
+    task: Task, attempt: int, update: contract.TaskUpdateBody, backoff: Backoff
 ) -> contract.TaskExecutionView:
     """Show the attempt that was named, which need not be the current one."""
-    payloads = Payloads(dynamodb(), settings(), patience)
-    detail = payloads.details_of(task.tenant, task.execution_id, [task])[0]
-    if not contract.is_past(task, attempt):
-        return contract.task_view(detail, contract.current_state(detail, attempt))
-    history = History(dynamodb(), settings(), patience)
-    entry = history.last_change_of(task.tenant, task.execution_id, task.task_id, attempt)
+    payloads = Payloads(dynamodb(), get_settings(), backoff)
+    detail = payloads.get_details(task.tenant, task.execution_id, [task])[0]
+    if not contract.is_earlier_attempt(task, attempt):
+        return contract.workflow_task_view(detail, contract.current_attempt_state(detail, attempt))
+    history = History(dynamodb(), get_settings(), backoff)
+    entry = history.last_change(task.tenant, task.execution_id, task.task_id, attempt)
     output = None
     if entry is not None and entry.output_attempt is not None and entry.output_fingerprint is not None:
         sk = keys.output_sk(task.task_id, entry.output_attempt, entry.output_fingerprint)
-        output = payloads.text_of(task.tenant, task.execution_id, sk)
-    return contract.task_view(detail, contract.earlier_state(attempt, entry, output, said.status))
+        output = payloads.get_text(task.tenant, task.execution_id, sk)
+    return contract.workflow_task_view(detail, contract.earlier_attempt_state(attempt, entry, output, update.status))

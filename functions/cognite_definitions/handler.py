@@ -1,74 +1,82 @@
 """What those who define work in Cognite Data Fusion's words call: workflows and their versions."""
 
 from tasklatch.aws.clients import dynamodb
-from tasklatch.aws.definitions import Definitions
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.definitions import WorkflowDefinitions
+from tasklatch.aws.patience import Backoff
 from tasklatch.clock import system_clock
 from tasklatch.http import cognite_definition_contract as contract
-from tasklatch.http.routes import Answer, Call, Routes, page_answer
-from tasklatch.settings import settings
+from tasklatch.http.routes import HttpApp, Request, Response, page_response
+from tasklatch.settings import get_settings
 
-routes = Routes()
-handler = routes.serve
+app = HttpApp()
+handler = app.resolve
 
 
-@routes.serves(contract.UPSERT_WORKFLOWS)
-def upsert_workflows(call: Call) -> Answer:
-    definitions = _definitions(call)
-    made = [
-        definitions.put_workflow(call.tenant, body.externalId, description=body.description, data_set_id=body.dataSetId)
-        for body in call.checked_body(contract.WorkflowsBody).checked()
+@app.route(contract.UPSERT_WORKFLOWS)
+def upsert_workflows(request: Request) -> Response:
+    definitions = _definitions(request)
+    created = [
+        definitions.put_workflow(
+            request.tenant, body.externalId, description=body.description, data_set_id=body.dataSetId
+        )
+        for body in request.parse_body(contract.WorkflowsBody).unique_items()
     ]
-    return Answer({"items": [contract.workflow_view(workflow) for workflow in made]})
+    return Response({"items": [contract.workflow_view(workflow) for workflow in created]})
 
 
-@routes.serves(contract.LIST_WORKFLOWS)
-def list_workflows(call: Call) -> Answer:
-    query = call.checked_query(contract.WorkflowsQuery)
-    found, cursor = _definitions(call).list_workflows(call.tenant, limit=query.page, cursor=query.cursor)
-    return page_answer([contract.workflow_view(workflow) for workflow in found], cursor)
+@app.route(contract.LIST_WORKFLOWS)
+def list_workflows(request: Request) -> Response:
+    query = request.parse_query(contract.WorkflowsQuery)
+    workflows, cursor = _definitions(request).list_workflows(request.tenant, limit=query.page, cursor=query.cursor)
+    return page_response([contract.workflow_view(workflow) for workflow in workflows], cursor)
 
 
-@routes.serves(contract.GET_WORKFLOW)
-def get_workflow(call: Call) -> Answer:
-    return Answer(contract.workflow_view(_definitions(call).workflow(call.tenant, call.path["workflowExternalId"])))
+@app.route(contract.GET_WORKFLOW)
+def get_workflow(request: Request) -> Response:
+    return Response(
+        contract.workflow_view(_definitions(request).workflow(request.tenant, request.path["workflowExternalId"]))
+    )
 
 
-@routes.serves(contract.DELETE_WORKFLOWS)
-def delete_workflows(call: Call) -> Answer:
-    query, names = call.checked_query(contract.DeleteQuery), call.checked_body(contract.WorkflowNames).names()
-    _definitions(call).delete_workflows(call.tenant, names, ignore_unknown=query.ignoreUnknownIds)
-    return Answer({})
+@app.route(contract.DELETE_WORKFLOWS)
+def delete_workflows(request: Request) -> Response:
+    query, names = request.parse_query(contract.DeleteQuery), request.parse_body(contract.WorkflowRefs).names()
+    _definitions(request).delete_workflows(request.tenant, names, ignore_unknown=query.ignoreUnknownIds)
+    return Response({})
 
 
-@routes.serves(contract.UPSERT_VERSIONS)
-def upsert_versions(call: Call) -> Answer:
-    bodies = call.checked_body(contract.VersionsBody).checked()
+@app.route(contract.UPSERT_VERSIONS)
+def upsert_versions(request: Request) -> Response:
+    bodies = request.parse_body(contract.VersionsBody).unique_items()
     texts = [(body, body.definition_text()) for body in bodies]
-    definitions = _definitions(call)
-    made = [definitions.put_version(call.tenant, body.workflowExternalId, body.version, text) for body, text in texts]
-    return Answer({"items": [contract.version_view(version) for version in made]})
+    definitions = _definitions(request)
+    created = [
+        definitions.put_version(request.tenant, body.workflowExternalId, body.version, text) for body, text in texts
+    ]
+    return Response({"items": [contract.version_view(version) for version in created]})
 
 
-@routes.serves(contract.LIST_VERSIONS)
-def list_versions(call: Call) -> Answer:
-    body = call.checked_body(contract.VersionsListBody)
-    found, cursor = _definitions(call).list_versions(call.tenant, body.wanted(), limit=body.page, cursor=body.cursor)
-    return page_answer([contract.version_view(version) for version in found], cursor)
+@app.route(contract.LIST_VERSIONS)
+def list_versions(request: Request) -> Response:
+    body = request.parse_body(contract.VersionsListBody)
+    versions, cursor = _definitions(request).list_versions(
+        request.tenant, body.workflow_versions(), limit=body.page, cursor=body.cursor
+    )
+    return page_response([contract.version_view(version) for version in versions], cursor)
 
 
-@routes.serves(contract.GET_VERSION)
-def get_version(call: Call) -> Answer:
-    version = _definitions(call).version(call.tenant, call.path["workflowExternalId"], call.path["version"])
-    return Answer(contract.version_view(version))
+@app.route(contract.GET_VERSION)
+def get_version(request: Request) -> Response:
+    version = _definitions(request).version(request.tenant, request.path["workflowExternalId"], request.path["version"])
+    return Response(contract.version_view(version))
 
 
-@routes.serves(contract.DELETE_VERSIONS)
-def delete_versions(call: Call) -> Answer:
-    query, names = call.checked_query(contract.DeleteQuery), call.checked_body(contract.NamedVersions).names()
-    _definitions(call).delete_versions(call.tenant, names, ignore_unknown=query.ignoreUnknownIds)
-    return Answer({})
+@app.route(contract.DELETE_VERSIONS)
+def delete_versions(request: Request) -> Response:
+    query, names = request.parse_query(contract.DeleteQuery), request.parse_body(contract.VersionRefs).names()
+    _definitions(request).delete_versions(request.tenant, names, ignore_unknown=query.ignoreUnknownIds)
+    return Response({})
 
 
-def _definitions(call: Call) -> Definitions:
-    return Definitions(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
+def _definitions(request: Request) -> WorkflowDefinitions:
+    return WorkflowDefinitions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

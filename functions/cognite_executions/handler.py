@@ -4,97 +4,103 @@ import secrets
 
 from tasklatch.aws import keys
 from tasklatch.aws.clients import dynamodb
-from tasklatch.aws.definitions import Definitions
+from tasklatch.aws.definitions import WorkflowDefinitions
 from tasklatch.aws.executions import Executions
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.payloads import Payloads
-from tasklatch.aws.workflow import Workflow
+from tasklatch.aws.workflow import WorkflowEngine
 from tasklatch.clock import system_clock
 from tasklatch.domain.execution import Execution, WorkflowRun
 from tasklatch.http import cognite_contract as contract
-from tasklatch.http.body import payload_text
-from tasklatch.http.cognite_definition_contract import definitions_of
-from tasklatch.http.routes import Answer, Call, Routes, page_answer
-from tasklatch.settings import settings
+from tasklatch.http.body import dump_json
+from tasklatch.http.cognite_definition_contract import definitions_from_version
+from tasklatch.http.routes import HttpApp, Request, Response, page_response
+from tasklatch.settings import get_settings
 
-routes = Routes()
-handler = routes.serve
-
-
-@routes.serves(contract.CREATE_SESSIONS)
-def create_sessions(call: Call) -> Answer:
-    asked = call.checked_body(contract.SessionsBody).items
-    made = [contract.session_view(one, secrets.randbits(53), secrets.token_urlsafe(32)) for one in asked]
-    return Answer({"items": made})
+app = HttpApp()
+handler = app.resolve
 
 
-@routes.serves(contract.RUN_WORKFLOW)
-def run_workflow(call: Call) -> Answer:
-    body, patience = call.checked_body(contract.RunBody), Patience(call.remaining_ms)
-    version = Definitions(dynamodb(), settings(), system_clock, patience).version(
-        call.tenant, call.path["workflowExternalId"], call.path["version"]
+@app.route(contract.CREATE_SESSIONS)
+def create_sessions(request: Request) -> Response:
+    sessions = request.parse_body(contract.SessionsBody).items
+    created = [contract.session_view(session, secrets.randbits(53), secrets.token_urlsafe(32)) for session in sessions]
+    return Response({"items": created})
+
+
+@app.route(contract.RUN_WORKFLOW)
+def run_workflow(request: Request) -> Response:
+    body, backoff = request.parse_body(contract.RunBody), Backoff(request.remaining_ms)
+    version = WorkflowDefinitions(dynamodb(), get_settings(), system_clock, backoff).version(
+        request.tenant, request.path["workflowExternalId"], request.path["version"]
     )
-    execution, _ = Executions(dynamodb(), settings(), system_clock, patience).create(
-        call.tenant,
-        contract.run_id(call.tenant, version.external_id, version.version, body.authentication.nonce),
-        definitions_of(version),
-        metadata=payload_text(body.metadata, "metadata"),
-        group=contract.group_of(version.external_id),
+    execution, _ = Executions(dynamodb(), get_settings(), system_clock, backoff).create(
+        request.tenant,
+        contract.run_id(request.tenant, version.external_id, version.version, body.authentication.nonce),
+        definitions_from_version(version),
+        metadata=dump_json(body.metadata, "metadata"),
+        group=contract.workflow_group(version.external_id),
         run=WorkflowRun(version.version, version.definition, body.input_text()),
     )
-    return Answer(contract.execution_view(execution), noted={"execution_id": execution.execution_id})
+    return Response(contract.workflow_execution_view(execution), log_fields={"execution_id": execution.execution_id})
 
 
-@routes.serves(contract.LIST_EXECUTIONS)
-def list_executions(call: Call) -> Answer:
-    body = call.checked_body(contract.ExecutionsListBody)
-    found, cursor = _executions(call).list_executions(
-        call.tenant,
+@app.route(contract.LIST_EXECUTIONS)
+def list_executions(request: Request) -> Response:
+    body = request.parse_body(contract.WorkflowExecutionsListBody)
+    executions, cursor = _executions(request).list_executions(
+        request.tenant,
         limit=body.page,
         cursor=body.cursor,
-        wanted=body.wanted(),
+        criteria=body.to_filter(),
         created_after=body.filter.createdTimeStart,
         created_before=body.filter.createdTimeEnd,
     )
-    return page_answer([contract.execution_view(execution) for execution in found], cursor)
+    return page_response([contract.workflow_execution_view(execution) for execution in executions], cursor)
 
 
-@routes.serves(contract.GET_EXECUTION)
-def get_execution(call: Call) -> Answer:
-    execution = _run_of(call)
+@app.route(contract.GET_EXECUTION)
+def get_execution(request: Request) -> Response:
+    execution = _get_run(request)
     tenant, execution_id = execution.tenant, execution.execution_id
-    payloads = Payloads(dynamodb(), settings(), Patience(call.remaining_ms))
-    return Answer(
-        contract.execution_detail_view(
+    payloads = Payloads(dynamodb(), get_settings(), Backoff(request.remaining_ms))
+    return Response(
+        contract.workflow_execution_detail_view(
             execution,
-            payloads.text_of(tenant, execution_id, keys.DEFINITION_SK),
-            payloads.text_of(tenant, execution_id, keys.EXECUTION_INPUT_SK),
-            payloads.details_of(tenant, execution_id, list(_workflow(call).tasks(tenant, execution_id))),
+            payloads.get_text(tenant, execution_id, keys.DEFINITION_SK),
+            payloads.get_text(tenant, execution_id, keys.EXECUTION_INPUT_SK),
+            payloads.get_details(tenant, execution_id, list(_workflow(request).tasks(tenant, execution_id))),
         )
     )
 
 
-@routes.serves(contract.CANCEL_EXECUTION)
-def cancel_execution(call: Call) -> Answer:
-    reason = call.checked_body(contract.CancelBody).reason
-    execution = _run_of(call)
-    return Answer(contract.execution_view(_workflow(call).cancel(call.tenant, execution.execution_id, reason or None)))
+@app.route(contract.CANCEL_EXECUTION)
+def cancel_execution(request: Request) -> Response:
+    reason = request.parse_body(contract.WorkflowCancelBody).reason
+    execution = _get_run(request)
+    return Response(
+        contract.workflow_execution_view(
+            _workflow(request).cancel(request.tenant, execution.execution_id, reason or None)
+        )
+    )
 
 
-@routes.serves(contract.RETRY_EXECUTION)
-def retry_execution(call: Call) -> Answer:
-    call.checked_body(contract.RetryBody)
-    return Answer(contract.execution_view(_workflow(call).retry(call.tenant, _run_of(call).execution_id)))
+@app.route(contract.RETRY_EXECUTION)
+def retry_execution(request: Request) -> Response:
+    request.parse_body(contract.WorkflowRetryBody)
+    return Response(
+        contract.workflow_execution_view(_workflow(request).retry(request.tenant, _get_run(request).execution_id))
+    )
 
 
-def _run_of(call: Call) -> Execution:
+def _get_run(request: Request) -> Execution:
     """Read the execution that a path names."""
-    return contract.check_is_run(_executions(call).get(call.tenant, call.path["executionId"]))
+    return contract.check_is_run(_executions(request).get(request.tenant, request.path["executionId"]))
 
 
-def _executions(call: Call) -> Executions:
-    return Executions(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
+def _executions(request: Request) -> Executions:
+    return Executions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
 
 
-def _workflow(call: Call) -> Workflow:
-    return Workflow(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
+def _workflow(request: Request) -> WorkflowEngine:
+    return WorkflowEngine(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

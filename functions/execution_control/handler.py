@@ -4,46 +4,46 @@ from functools import partial
 from urllib.parse import quote
 
 from tasklatch.aws.clients import dynamodb, live_callback
-from tasklatch.aws.live import Live
-from tasklatch.aws.patience import Patience
-from tasklatch.aws.workflow import Workflow
-from tasklatch.clock import moment, system_clock
+from tasklatch.aws.live import WebSocketConnections
+from tasklatch.aws.patience import Backoff
+from tasklatch.aws.workflow import WorkflowEngine
+from tasklatch.clock import format_timestamp, system_clock
 from tasklatch.http import control_contract as contract
 from tasklatch.http.execution_contract import execution_view
-from tasklatch.http.routes import Answer, Call, Routes
-from tasklatch.settings import settings
+from tasklatch.http.routes import HttpApp, Request, Response
+from tasklatch.settings import get_settings
 
-routes = Routes()
-handler = routes.serve
-
-
-@routes.serves(contract.CANCEL_EXECUTION)
-def cancel_execution(call: Call) -> Answer:
-    body = call.checked_body(contract.CancelBody)
-    execution = _workflow(call).cancel(call.tenant, call.path["executionId"], body.reason)
-    return Answer(execution_view(execution))
+app = HttpApp()
+handler = app.resolve
 
 
-@routes.serves(contract.RETRY_EXECUTION)
-def retry_execution(call: Call) -> Answer:
-    execution = _workflow(call).retry(call.tenant, call.path["executionId"])
-    return Answer(execution_view(execution))
+@app.route(contract.CANCEL_EXECUTION)
+def cancel_execution(request: Request) -> Response:
+    body = request.parse_body(contract.CancelBody)
+    execution = _workflow(request).cancel(request.tenant, request.path["executionId"], body.reason)
+    return Response(execution_view(execution))
 
 
-@routes.serves(contract.WATCH_EXECUTION)
-def watch_execution(call: Call) -> Answer:
-    execution = _workflow(call).read(call.tenant, call.path["executionId"])
-    found = settings()
-    callback = partial(live_callback, found.live_callback_url)
-    live = Live(dynamodb(), callback, found, system_clock, Patience(call.remaining_ms))
-    ticket, valid_until = live.issue_ticket(call.tenant, execution.execution_id)
-    answer: contract.TicketView = {
+@app.route(contract.RETRY_EXECUTION)
+def retry_execution(request: Request) -> Response:
+    execution = _workflow(request).retry(request.tenant, request.path["executionId"])
+    return Response(execution_view(execution))
+
+
+@app.route(contract.WATCH_EXECUTION)
+def watch_execution(request: Request) -> Response:
+    execution = _workflow(request).read(request.tenant, request.path["executionId"])
+    settings = get_settings()
+    callback = partial(live_callback, settings.live_callback_url)
+    live = WebSocketConnections(dynamodb(), callback, settings, system_clock, Backoff(request.remaining_ms))
+    ticket, valid_until = live.issue_ticket(request.tenant, execution.execution_id)
+    view: contract.TicketView = {
         "ticket": ticket,
-        "url": f"{found.live_url}?ticket={quote(ticket)}",
-        "validUntil": moment(valid_until),
+        "url": f"{settings.live_url}?ticket={quote(ticket)}",
+        "validUntil": format_timestamp(valid_until),
     }
-    return Answer(answer)
+    return Response(view)
 
 
-def _workflow(call: Call) -> Workflow:
-    return Workflow(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
+def _workflow(request: Request) -> WorkflowEngine:
+    return WorkflowEngine(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

@@ -5,68 +5,68 @@ from http import HTTPStatus
 from tasklatch.aws.clients import dynamodb
 from tasklatch.aws.executions import Executions
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tasklatch.clock import system_clock
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.http import forge_contract as contract
-from tasklatch.http.body import payload_text
+from tasklatch.http.body import dump_json
 from tasklatch.http.idempotency import execution_id_for, keyed_request
-from tasklatch.http.routes import Answer, Call, Routes
+from tasklatch.http.routes import HttpApp, Request, Response
 from tasklatch.observability import count_verdicts
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 
-routes = Routes()
-handler = routes.serve
+app = HttpApp()
+handler = app.resolve
 
 
-@routes.serves(contract.UPDATE_TASK_STATUS)
-def update_task_status(call: Call) -> Answer:
-    update = contract.status_update(call.body)
-    execution_id = contract.execution_of_scan(update.scanId)
-    report = update.report(call.tenant, execution_id)
-    ledger = Ledger(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
+@app.route(contract.UPDATE_TASK_STATUS)
+def update_task_status(request: Request) -> Response:
+    update = contract.parse_status_update(request.body)
+    execution_id = contract.execution_id_for_scan(update.scanId)
+    report = update.report(request.tenant, execution_id)
+    ledger = Ledger(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
     try:
-        recorded = ledger.record(call.tenant, execution_id, report, call.receipt)
+        result = ledger.record(request.tenant, execution_id, report, request.request_id)
     except NotFoundError:
         # The ledger knows tasks alone: whether it is the scan that is not there is asked only now.
-        _executions(call).get(call.tenant, execution_id)
+        _executions(request).get(request.tenant, execution_id)
         raise
-    return Answer(contract.status_update_answer(recorded), noted=count_verdicts([(report, recorded)]))
+    return Response(contract.status_update_response(result), log_fields=count_verdicts([(report, result)]))
 
 
-@routes.serves(contract.REGISTER_SCAN)
-def register_scan(call: Call) -> Answer:
-    body = call.checked_body(contract.ScanBody)
-    named = contract.execution_of_scan(body.scanId) if body.scanId is not None else None
-    keyed = keyed_request(contract.REGISTER_SCAN.name, call.headers, call.body)
-    execution_id = execution_id_for(call.tenant, named, keyed)
+@app.route(contract.REGISTER_SCAN)
+def register_scan(request: Request) -> Response:
+    body = request.parse_body(contract.ScanBody)
+    requested_id = contract.execution_id_for_scan(body.scanId) if body.scanId is not None else None
+    keyed = keyed_request(contract.REGISTER_SCAN.name, request.headers, request.body)
+    execution_id = execution_id_for(request.tenant, requested_id, keyed)
     scan_id = body.scanId or execution_id
     metadata = {"connectionId": body.connectionId, "scanId": scan_id}
-    executions, definitions = _executions(call), body.definitions(scan_id)
-    executions.claim_key(call.tenant, keyed, definitions)
+    executions, definitions = _executions(request), body.definitions(scan_id)
+    executions.claim_key(request.tenant, keyed, definitions)
     execution, created = executions.create(
-        call.tenant,
+        request.tenant,
         execution_id,
         definitions,
-        metadata=payload_text(metadata, "connectionId"),
-        stays_open=True,
+        metadata=dump_json(metadata, "connectionId"),
+        keep_open=True,
     )
-    return Answer(
-        contract.scan_answer(scan_id, execution, len(body.tasks)),
+    return Response(
+        contract.scan_response(scan_id, execution, len(body.tasks)),
         HTTPStatus.CREATED if created else HTTPStatus.OK,
         {"location": f"/v1/executions/{execution.execution_id}"},
-        noted={"execution_id": execution.execution_id},
+        log_fields={"execution_id": execution.execution_id},
     )
 
 
-@routes.serves(contract.ADD_CHILDREN)
-def add_children(call: Call) -> Answer:
-    body = call.checked_body(contract.ChildrenBody)
-    executions, execution_id = _executions(call), contract.execution_of_scan(body.scanId)
-    execution = executions.get(call.tenant, execution_id)
-    executions.add_tasks(call.tenant, execution_id, body.definitions(body.scanId))
-    return Answer(contract.scan_answer(body.scanId, execution, len(body.tasks)))
+@app.route(contract.ADD_CHILDREN)
+def add_children(request: Request) -> Response:
+    body = request.parse_body(contract.ChildrenBody)
+    executions, execution_id = _executions(request), contract.execution_id_for_scan(body.scanId)
+    execution = executions.get(request.tenant, execution_id)
+    executions.add_tasks(request.tenant, execution_id, body.definitions(body.scanId))
+    return Response(contract.scan_response(body.scanId, execution, len(body.tasks)))
 
 
-def _executions(call: Call) -> Executions:
-    return Executions(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
+def _executions(request: Request) -> Executions:
+    return Executions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

@@ -5,32 +5,32 @@ from http import HTTPStatus
 from typing import Any
 
 from tasklatch.aws.clients import dynamodb, live_callback
-from tasklatch.aws.live import Live
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.live import WebSocketConnections
+from tasklatch.aws.patience import Backoff
 from tasklatch.clock import system_clock
 from tasklatch.domain.errors import TasklatchError
 from tasklatch.http.problem import STATUS
 from tasklatch.observability import logger, report_unhandled
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
     """Take a connection's beginning or end, as API Gateway's WebSocket API tells it."""
-    told = event["requestContext"]
-    found = settings()
-    patience = Patience(context.get_remaining_time_in_millis)
-    callback = partial(live_callback, found.live_callback_url)
-    live = Live(dynamodb(), callback, found, system_clock, patience)
+    connection = event["requestContext"]
+    settings = get_settings()
+    backoff = Backoff(context.get_remaining_time_in_millis)
+    callback = partial(live_callback, settings.live_callback_url)
+    live = WebSocketConnections(dynamodb(), callback, settings, system_clock, backoff)
     status = HTTPStatus.OK
     try:
-        if told["routeKey"] == "$connect":
-            live.connect((event.get("queryStringParameters") or {}).get("ticket") or "", told["connectionId"])
-        elif told["routeKey"] == "$disconnect":
-            live.disconnect(told["connectionId"])
+        if connection["routeKey"] == "$connect":
+            live.connect((event.get("queryStringParameters") or {}).get("ticket") or "", connection["connectionId"])
+        elif connection["routeKey"] == "$disconnect":
+            live.disconnect(connection["connectionId"])
     except TasklatchError as error:
         status = STATUS[type(error)]
     except Exception:  # noqa: BLE001 - whatever it is, API Gateway gets a status, and an alarm tells of it
-        report_unhandled(route=told["routeKey"])
+        report_unhandled(route=connection["routeKey"])
         status = HTTPStatus.INTERNAL_SERVER_ERROR
-    logger().info("live", extra={"route": told["routeKey"], "status": status.value})
+    logger().info("live", extra={"route": connection["routeKey"], "status": status.value})
     return {"statusCode": status.value}

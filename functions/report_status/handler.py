@@ -2,12 +2,12 @@
 
 from tasklatch.aws.clients import dynamodb
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tasklatch.clock import system_clock
-from tasklatch.domain.errors import BusyError
-from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.errors import ServiceBusyError
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Report
-from tasklatch.http.names import to_thousandths
+from tasklatch.http.names import round_to_millis
 from tasklatch.http.report_contract import (
     REPORT_STATUS,
     REPORT_STATUSES,
@@ -17,68 +17,68 @@ from tasklatch.http.report_contract import (
     HeartbeatBody,
     NamedHeartbeatBody,
     ReportBody,
-    batched_answer,
     batched_report,
-    heartbeat_answer,
-    report_answer,
+    batched_response,
+    heartbeat_response,
+    report_response,
 )
-from tasklatch.http.routes import Answer, Call, Routes
+from tasklatch.http.routes import HttpApp, Request, Response
 from tasklatch.observability import count_verdicts
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 
-routes = Routes()
-handler = routes.serve
-
-
-@routes.serves(REPORT_STATUS)
-def report_status(call: Call) -> Answer:
-    execution_id, task_id = call.path["executionId"], call.path["taskId"]
-    report = call.checked_body(ReportBody).report(call.tenant, execution_id, task_id)
-    recorded = _ledger(call).record(call.tenant, execution_id, report, call.receipt)
-    return Answer(report_answer(recorded), noted=count_verdicts([(report, recorded)]))
+app = HttpApp()
+handler = app.resolve
 
 
-@routes.serves(REPORT_STATUSES)
-def report_statuses(call: Call) -> Answer:
-    execution_id = call.path["executionId"]
-    said = call.checked_body(BatchBody).statuses
-    read = [batched_report(value, index, call.tenant, execution_id) for index, value in enumerate(said)]
+@app.route(REPORT_STATUS)
+def report_status(request: Request) -> Response:
+    execution_id, task_id = request.path["executionId"], request.path["taskId"]
+    report = request.parse_body(ReportBody).report(request.tenant, execution_id, task_id)
+    result = _ledger(request).record(request.tenant, execution_id, report, request.request_id)
+    return Response(report_response(result), log_fields=count_verdicts([(report, result)]))
+
+
+@app.route(REPORT_STATUSES)
+def report_statuses(request: Request) -> Response:
+    execution_id = request.path["executionId"]
+    statuses = request.parse_body(BatchBody).statuses
+    read = [batched_report(value, index, request.tenant, execution_id) for index, value in enumerate(statuses)]
     reports = {index: report for index, report in enumerate(read) if isinstance(report, Report)}
-    recorded = _ledger(call).record_all(call.tenant, execution_id, list(reports.values()), call.receipt)
+    recorded = _ledger(request).record_all(request.tenant, execution_id, list(reports.values()), request.request_id)
     results = dict(zip(reports, recorded, strict=True))
-    answers = []
+    responses = []
     for index, report in enumerate(read):
         if isinstance(report, Report):
-            answers.append(batched_answer(index, report.task_id, results[index], call.request_id))
+            responses.append(batched_response(index, report.task_id, results[index], request.correlation_id))
         else:
-            answers.append(batched_answer(index, None, report, call.request_id))
-    waits = [result.retry_after_seconds for result in recorded if isinstance(result, BusyError)]
-    return Answer(
-        {"results": answers},
+            responses.append(batched_response(index, None, report, request.correlation_id))
+    waits = [result.retry_after_seconds for result in recorded if isinstance(result, ServiceBusyError)]
+    return Response(
+        {"results": responses},
         headers={"retry-after": str(max(waits))} if waits else {},
-        noted=count_verdicts(
-            (reports[index], result) for index, result in results.items() if isinstance(result, Recorded)
+        log_fields=count_verdicts(
+            (reports[index], result) for index, result in results.items() if isinstance(result, ReportResult)
         ),
     )
 
 
-@routes.serves(SEND_HEARTBEAT)
-def send_heartbeat(call: Call) -> Answer:
-    return _heartbeat(call, call.path["taskId"], call.checked_body(HeartbeatBody))
+@app.route(SEND_HEARTBEAT)
+def send_heartbeat(request: Request) -> Response:
+    return _heartbeat(request, request.path["taskId"], request.parse_body(HeartbeatBody))
 
 
-@routes.serves(SEND_NAMED_HEARTBEAT)
-def send_named_heartbeat(call: Call) -> Answer:
-    body = call.checked_body(NamedHeartbeatBody)
-    return _heartbeat(call, body.taskId, body)
+@app.route(SEND_NAMED_HEARTBEAT)
+def send_named_heartbeat(request: Request) -> Response:
+    body = request.parse_body(NamedHeartbeatBody)
+    return _heartbeat(request, body.taskId, body)
 
 
-def _heartbeat(call: Call, task_id: str, body: HeartbeatBody) -> Answer:
-    execution_id = call.path["executionId"]
-    attempt = body.named_attempt(call.tenant, execution_id, task_id)
-    pulse = _ledger(call).heartbeat(call.tenant, execution_id, task_id, attempt, to_thousandths(body.progress))
-    return Answer(heartbeat_answer(pulse), noted={"continue": pulse.goes_on})
+def _heartbeat(request: Request, task_id: str, body: HeartbeatBody) -> Response:
+    execution_id = request.path["executionId"]
+    attempt = body.resolve_attempt(request.tenant, execution_id, task_id)
+    pulse = _ledger(request).heartbeat(request.tenant, execution_id, task_id, attempt, round_to_millis(body.progress))
+    return Response(heartbeat_response(pulse), log_fields={"continue": pulse.should_continue})
 
 
-def _ledger(call: Call) -> Ledger:
-    return Ledger(dynamodb(), settings(), system_clock, Patience(call.remaining_ms))
+def _ledger(request: Request) -> Ledger:
+    return Ledger(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

@@ -5,16 +5,16 @@ from typing import Any
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 
 from tasklatch.aws.clients import dynamodb, scheduler, sqs
-from tasklatch.aws.follow_up import FollowUp
+from tasklatch.aws.follow_up import RetryPlanner
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.task_stream import read_changes
-from tasklatch.aws.timers import Timers
+from tasklatch.aws.timers import TimerScheduler
 from tasklatch.clock import system_clock
 from tasklatch.domain.announcement import Change
-from tasklatch.domain.errors import BusyError
+from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.observability import logger
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
@@ -26,17 +26,17 @@ def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
         if isinstance(change, Change) and not change.is_a_sign_of_life
     }
     try:
-        _follow_up(Patience(context.get_remaining_time_in_millis)).follow(tasks.values())
-    except BusyError as busy:
+        _retry_planner(Backoff(context.get_remaining_time_in_millis)).plan(tasks.values())
+    except ServiceBusyError as busy:
         logger().warning("timers are armed late", extra={"tasks": len(tasks), "detail": str(busy)})
         failed += tasks
     return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
 
 
-def _follow_up(patience: Patience) -> FollowUp:
-    found = settings()
-    return FollowUp(
-        Ledger(dynamodb(), found, system_clock, patience),
-        Timers(sqs(), scheduler(), found, system_clock, patience),
+def _retry_planner(backoff: Backoff) -> RetryPlanner:
+    settings = get_settings()
+    return RetryPlanner(
+        Ledger(dynamodb(), settings, system_clock, backoff),
+        TimerScheduler(sqs(), scheduler(), settings, system_clock, backoff),
         system_clock,
     )

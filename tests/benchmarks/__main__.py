@@ -41,17 +41,17 @@ def run_all(names: Sequence[str]) -> list[Figure]:
 
 
 def _run(name: str) -> list[Figure]:
-    kept = {
+    stored = {
         variable: os.environ[variable] for variable in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if variable in os.environ
     }
     with tempfile.TemporaryDirectory() as folder:
-        told, log = Path(folder) / "figures.json", Path(folder) / "log"
+        messages, log = Path(folder) / "figures.json", Path(folder) / "log"
         with log.open("wb") as output:
             done = subprocess.run(  # noqa: S603 - a module of this package
-                [sys.executable, "-m", f"tests.benchmarks.{name}", str(told)],
+                [sys.executable, "-m", f"tests.benchmarks.{name}", str(messages)],
                 cwd=ROOT,
                 # Without the SDK's native parts: this machine may have them, the layer has not
-                env=kept | ENVIRONMENT | {"PYTHONPATH": "layers/tasklatch", "BOTO_DISABLE_CRT": "true"},
+                env=stored | ENVIRONMENT | {"PYTHONPATH": "layers/tasklatch", "BOTO_DISABLE_CRT": "true"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 timeout=_LONGEST_SECONDS,
@@ -59,29 +59,29 @@ def _run(name: str) -> list[Figure]:
             )
         if done.returncode:
             raise SystemExit(f"{name} did not end well")
-        return [Figure(**one) for one in json.loads(told.read_text(encoding="utf-8"))]
+        return [Figure(**load) for load in json.loads(messages.read_text(encoding="utf-8"))]
 
 
 def counts_table(figures: Sequence[Figure]) -> Table:
     """What was counted: a line for each case, a column for each thing."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Counted, for each; $ for a million, and less bus and live", no_wrap=True)
-    for unit in dict.fromkeys(one.unit for one in figures):
+    for unit in dict.fromkeys(figure.unit for figure in figures):
         table.add_column(unit, justify="right")
-    for case in dict.fromkeys(one.name for one in figures):
-        table.add_row(case, *(_number(one.value) for one in figures if one.name == case))
+    for case in dict.fromkeys(item.name for item in figures):
+        table.add_row(case, *(_number(element.value) for element in figures if element.name == case))
     return table
 
 
 def comparison_table(figures: Sequence[Figure]) -> Table:
     """The alternatives side by side: a line for each figure, a column for each handler."""
-    names = list(dict.fromkeys(one.name for one in figures))
+    names = list(dict.fromkeys(figure.name for figure in figures))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
     for column in ("A report", *names):
         table.add_column(column)
-    cells = {(one.unit, one.name): one.text or _number(one.value) for one in figures}
+    cells = {(item.unit, item.name): item.text or _number(item.value) for item in figures}
     # Sequences last: they take several lines
-    for unit in dict.fromkeys(one.unit for one in sorted(figures, key=lambda one: one.text is not None)):
+    for unit in dict.fromkeys(entry.unit for entry in sorted(figures, key=lambda element: element.text is not None)):
         table.add_row(unit, *(cells.get((unit, name), "") for name in names))
     return table
 
@@ -91,10 +91,12 @@ def table_of(figures: Sequence[Figure]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, justify in (("", "left"), ("", "left"), ("Figure", "right"), ("Quartiles", "right"), ("Goal", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    for one in figures:
-        spread = " to ".join(map(_number, one.spread)) if one.spread else ""
-        goal = "" if one.goal is None else f"{_number(one.goal)} [{'green]met' if one.met else 'red]NOT MET'}[/]"
-        table.add_row(one.benchmark, one.name, f"{_number(one.value)} {one.unit}", spread, goal)
+    for figure in figures:
+        spread = " to ".join(map(_number, figure.spread)) if figure.spread else ""
+        goal = (
+            "" if figure.goal is None else f"{_number(figure.goal)} [{'green]met' if figure.met else 'red]NOT MET'}[/]"
+        )
+        table.add_row(figure.benchmark, figure.name, f"{_number(figure.value)} {figure.unit}", spread, goal)
     return table
 
 
@@ -121,9 +123,9 @@ def machine() -> dict[str, Any]:
 def missed(figures: Sequence[Figure]) -> list[str]:
     """Say which goals are not met."""
     return [
-        f"{one.benchmark}: {one.name}: {_number(one.value)} {one.unit}, at most {_number(one.goal or 0)}"
-        for one in figures
-        if not one.met
+        f"{figure.benchmark}: {figure.name}: {_number(figure.value)} {figure.unit}, at most {_number(figure.goal or 0)}"
+        for figure in figures
+        if not figure.met
     ]
 
 
@@ -136,16 +138,16 @@ if __name__ == "__main__":
             {
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "machine": before,
-                "figures": [asdict(one) | {"met": one.met} for one in measured],
+                "figures": [asdict(first) | {"met": first.met} for first in measured],
             },
             indent=1,
         ),
         encoding="utf-8",
     )
     output = Console(width=160)
-    counted = [one for one in measured if one.benchmark in COUNTED and one.unit != "x"]
-    compared = [one for one in measured if one.benchmark == alternatives.NAME and one.unit != "x"]
-    if others := [one for one in measured if one not in counted and one not in compared]:
+    counted = [value_item for value_item in measured if value_item.benchmark in COUNTED and value_item.unit != "x"]
+    compared = [figure for figure in measured if figure.benchmark == alternatives.NAME and figure.unit != "x"]
+    if others := [figure for figure in measured if figure not in counted and figure not in compared]:
         output.print(table_of(others))
     if compared:
         output.print(comparison_table(compared))

@@ -17,13 +17,13 @@ import boto3
 
 from local.handlers import load_handler
 from tasklatch.aws import clients, keys
-from tasklatch.aws.batch_put import put_all
-from tasklatch.domain.status import TaskStatus, precedence_of
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.domain.status import TaskStatus, status_precedence
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, Sample, figure, in_turn, ratio, timed, use_endpoint, write_figures
 from tests.benchmarks.metered_service import STATUS_ROUTE
 from tests.factories import Context, Reply, a_task, api_event, call_api, fresh_name, stored_item
-from tests.integration.emulators import patient
+from tests.integration.emulators import make_backoff
 
 NAME: Final = "alternatives"
 SERVICE: Final = "report_status"
@@ -198,7 +198,7 @@ class Bench:
     def _open_next_attempt(self, task_id: str) -> None:
         """Open the next attempt: the same write for all, on no condition, as the alternatives keep no precedence."""
         attempt = int(self._item(task_id)["attempt"]["N"]) + 1
-        precedence = precedence_of(TaskStatus.SCHEDULED, attempt)
+        precedence = status_precedence(TaskStatus.SCHEDULED, attempt)
         self._client.update_item(
             TableName="ledger",
             Key=_key(task_id),
@@ -219,7 +219,9 @@ class Bench:
 
     def _fresh_tasks(self, count: int) -> list[str]:
         task_ids = [fresh_name() for _ in range(count)]
-        put_all(self._client, "ledger", [stored_item(a_task(task_id=task_id)) for task_id in task_ids], patient())
+        batch_put(
+            self._client, "ledger", [stored_item(a_task(task_id=task_id)) for task_id in task_ids], make_backoff()
+        )
         return task_ids
 
 

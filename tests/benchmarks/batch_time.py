@@ -13,15 +13,15 @@ import boto3
 
 from local.handlers import load_handler
 from tasklatch.aws import clients
-from tasklatch.aws.batch_put import put_all
-from tasklatch.aws.execution_item import execution_item
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.aws.execution_item import execution_to_item
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, Sample, figure, in_turn, ratio, timed, use_endpoint, write_figures
 from tests.benchmarks.metered_service import STATUS_ROUTE, STATUSES_ROUTE
 from tests.factories import NOW, Context, a_task, api_event, call_api, fresh_name, stored_item
-from tests.integration.emulators import counted_calls, create_table, new_client, patient, running_ministack
+from tests.integration.emulators import counted_calls, create_table, make_backoff, new_client, running_ministack
 
 NAME: Final = "batch"
 SERVICE_MS: Final = 5
@@ -39,10 +39,10 @@ _EMULATOR_ROUNDS: Final = 15
 def figures() -> list[Figure]:
     """Measure on the stand-in, and then on the emulator."""
     with running(SERVICE_MS) as url:
-        found = _compare(url, f"table of {SERVICE_MS} ms", _ROUNDS, with_goals=True)
+        result = _compare(url, f"table of {SERVICE_MS} ms", _ROUNDS, with_goals=True)
     with tempfile.TemporaryDirectory() as folder, running_ministack(Path(folder)) as url:
         create_table(new_client(url), "ledger")
-        return found + _compare(url, "emulator", _EMULATOR_ROUNDS, with_goals=False)
+        return result + _compare(url, "emulator", _EMULATOR_ROUNDS, with_goals=False)
 
 
 def _compare(url: str, where: str, rounds: int, *, with_goals: bool) -> list[Figure]:
@@ -57,12 +57,14 @@ def _compare(url: str, where: str, rounds: int, *, with_goals: bool) -> list[Fig
         | {f"{status} {size}": _superai_batch_of(client, size, status) for status in statuses for size in (1, 10)},
         rounds=rounds,
     )
-    wall = {name: [one.wall_ms for one in taken] for name, taken in samples.items()}
-    found = [figure(NAME, f"{where}: a single report", wall["single"], "ms")]
-    found += [ratio(NAME, f"{where}: {size} reports / a single one", wall[f"{size}"], wall["single"]) for size in SIZES]
+    wall = {name: [item.wall_ms for item in taken] for name, taken in samples.items()}
+    result = [figure(NAME, f"{where}: a single report", wall["single"], "ms")]
+    result += [
+        ratio(NAME, f"{where}: {size} reports / a single one", wall[f"{size}"], wall["single"]) for size in SIZES
+    ]
     if with_goals:
-        found += _processor_and_wait(where, samples)
-    found += [
+        result += _processor_and_wait(where, samples)
+    result += [
         ratio(
             NAME,
             f"{where}: SuperAI, 10 updates / 1, all {status}",
@@ -72,16 +74,16 @@ def _compare(url: str, where: str, rounds: int, *, with_goals: bool) -> list[Fig
         )
         for status in statuses
     ]
-    found.append(figure(NAME, f"{where}: SuperAI, 10 updates, all completed", wall["completed 10"], "ms"))
+    result.append(figure(NAME, f"{where}: SuperAI, 10 updates, all completed", wall["completed 10"], "ms"))
     if with_goals:
-        found.append(Figure(NAME, "calls for 100 reports", _calls_for_hundred(client), "calls", goal=CALLS_GOAL))
-    return found
+        result.append(Figure(NAME, "calls for 100 reports", _calls_for_hundred(client), "calls", goal=CALLS_GOAL))
+    return result
 
 
 def _processor_and_wait(where: str, samples: Mapping[str, Sequence[Sample]]) -> list[Figure]:
     """What a batch costs the processor, a report, and how long it waits beside that."""
-    cpu = {name: [one.cpu_ms for one in taken] for name, taken in samples.items()}
-    wait = {name: [one.wall_ms - one.cpu_ms for one in taken] for name, taken in samples.items()}
+    cpu = {name: [item.cpu_ms for item in taken] for name, taken in samples.items()}
+    wait = {name: [element.wall_ms - element.cpu_ms for element in taken] for name, taken in samples.items()}
     collected = [figure(NAME, f"{where}: processor time of a single report", cpu["single"], "ms")]
     for size in SIZES:
         each = [milliseconds / size for milliseconds in cpu[f"{size}"]]
@@ -103,14 +105,14 @@ def _put_execution(client: Any) -> None:
         created_at=NOW,
         updated_at=NOW,
         definition="none",
-        stays_open=True,
+        keep_open=True,
     )
-    put_all(client, "ledger", [execution_item(execution)], patient())
+    batch_put(client, "ledger", [execution_to_item(execution)], make_backoff())
 
 
 def _fresh_tasks(client: Any, count: int) -> list[str]:
     task_ids = [fresh_name() for _ in range(count)]
-    put_all(client, "ledger", [stored_item(a_task(task_id=task_id)) for task_id in task_ids], patient())
+    batch_put(client, "ledger", [stored_item(a_task(task_id=task_id)) for task_id in task_ids], make_backoff())
     return task_ids
 
 
@@ -122,8 +124,8 @@ def _single(client: Any) -> Sample:
 
 def _batch_of(client: Any, size: int) -> Callable[[], Sample]:
     def batch() -> Sample:
-        said = [{"taskId": name, "status": "COMPLETED", "attempt": 1} for name in _fresh_tasks(client, size)]
-        event = api_event(STATUSES_ROUTE, path={"executionId": "nightly"}, body={"statuses": said})
+        body = [{"taskId": name, "status": "COMPLETED", "attempt": 1} for name in _fresh_tasks(client, size)]
+        event = api_event(STATUSES_ROUTE, path={"executionId": "nightly"}, body={"statuses": body})
         return _timed("report_status", event, applied=size)
 
     return batch
@@ -131,8 +133,8 @@ def _batch_of(client: Any, size: int) -> Callable[[], Sample]:
 
 def _superai_batch_of(client: Any, size: int, status: str) -> Callable[[], Sample]:
     def batch() -> Sample:
-        said = [{"task_name": name, "status": status} for name in _fresh_tasks(client, size)]
-        event = api_event(_SUPERAI_ROUTE, path={"flow_execution_id": "nightly"}, body={"statuses": said})
+        body = [{"task_name": name, "status": status} for name in _fresh_tasks(client, size)]
+        event = api_event(_SUPERAI_ROUTE, path={"flow_execution_id": "nightly"}, body={"statuses": body})
         return _timed("superai_contract", event, applied=0)
 
     return batch

@@ -18,16 +18,16 @@ import boto3
 
 from local.deploy import build
 from local.invoke import Invocation, copy_module, invoke_handler
-from local.stack import ROOT, Home
+from local.stack import ROOT, StateDir
 from tasklatch.aws import keys, latch_expression
-from tasklatch.aws.batch_put import put_all
-from tasklatch.domain.latch import latch_of
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.domain.latch import write_for_report
 from tests.benchmarks import alternatives
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, figure, ratio, use_endpoint, write_figures
 from tests.conftest import ENVIRONMENT
 from tests.factories import NOW, a_report, a_task, fresh_name, stored_item
-from tests.integration.emulators import patient
+from tests.integration.emulators import make_backoff
 
 NAME: Final = "cold start"
 REPORT_GOAL: Final = 1.3
@@ -50,8 +50,8 @@ class _Start:
 
 def figures() -> list[Figure]:
     """Measure all functions."""
-    home = Home()
-    build(home)
+    state_dir = StateDir()
+    build(state_dir)
     others = sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py"))
     others.remove(REPORTING)
     starts: dict[str, list[_Start]] = {name: [] for name in (BARE, *alternatives.HANDLERS, *others)}
@@ -59,7 +59,7 @@ def figures() -> list[Figure]:
         use_endpoint(url)
         client = boto3.client("dynamodb")
         environment = ENVIRONMENT | {"AWS_ENDPOINT_URL": url, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024"}
-        packages = _packages_with_boto3(Path(folder), home)
+        packages = _packages_with_boto3(Path(folder), state_dir)
         for number in range(_ROUNDS):
             starts[BARE].append(_start(_alone(Path(folder), BARE), _update(_fresh_task(client)), environment, packages))
             for name in alternatives.HANDLERS:
@@ -74,8 +74,8 @@ def figures() -> list[Figure]:
 
 
 def _figures_of(starts: Mapping[str, list[_Start]], others: list[str]) -> list[Figure]:
-    init = {name: [one.init for one in taken] for name, taken in starts.items()}
-    answered = {name: [one.first_answer for one in starts[name]] for name in (BARE, *alternatives.HANDLERS)}
+    init = {name: [item.init for item in taken] for name, taken in starts.items()}
+    answered = {name: [start.first_answer for start in starts[name]] for name in (BARE, *alternatives.HANDLERS)}
     return [
         figure(NAME, "init of a handler that only makes a boto3 client", init[BARE], "ms"),
         figure(NAME, f"init of {REPORTING}", init[REPORTING], "ms"),
@@ -106,14 +106,14 @@ def _start(folder: Path, event: Any, environment: Mapping[str, str], packages: l
     return _Start(done.init_ms, done.init_ms + done.invoke_ms)
 
 
-def _packages_with_boto3(folder: Path, home: Home) -> list[Path]:
+def _packages_with_boto3(folder: Path, state_dir: StateDir) -> list[Path]:
     """The layer, and beside it what boto3 needs besides: compiled too."""
     beside = folder / "packages"
     beside.mkdir()
     for package in ("boto3", "s3transfer"):
         copy_module(package, beside)
     compileall.compile_dir(beside, quiet=1, force=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
-    return [home.layer / "python", beside]
+    return [state_dir.layer / "python", beside]
 
 
 def _alone(folder: Path, name: str) -> Path:
@@ -127,13 +127,13 @@ def _alone(folder: Path, name: str) -> Path:
 
 def _fresh_task(client: Any) -> str:
     task_id = fresh_name()
-    put_all(client, "ledger", [stored_item(a_task(task_id=task_id))], patient())
+    batch_put(client, "ledger", [stored_item(a_task(task_id=task_id))], make_backoff())
     return task_id
 
 
 def _update(task_id: str) -> dict[str, Any]:
-    latch = latch_of(a_report(task_id=task_id, attempt=1), now=NOW, receipt="0" * 32)
-    return latch_expression.update_item(latch, "ledger", keys.execution_pk("default", "nightly"), NOW // 1000)
+    write = write_for_report(a_report(task_id=task_id, attempt=1), now=NOW, request_id="0" * 32)
+    return latch_expression.render_update_item(write, "ledger", keys.execution_pk("default", "nightly"), NOW // 1000)
 
 
 if __name__ == "__main__":

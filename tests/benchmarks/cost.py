@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_put import put_all
+from tasklatch.aws.batch_put import batch_put
 from tests.benchmarks.measure import Figure, write_figures
 from tests.benchmarks.metered_service import Service, metered_service
 from tests.benchmarks.metering import Usage
-from tests.integration.emulators import create_table, new_client, patient, running_ministack
+from tests.integration.emulators import create_table, make_backoff, new_client, running_ministack
 
 NAME: Final = "cost"
 PRICES: Final = {
@@ -67,11 +67,11 @@ def amounts(usage: Usage) -> dict[str, float]:
 
 def figures() -> list[Figure]:
     """Count each case, and price it."""
-    found = []
+    result = []
     with emulated_service() as service:
         for case, (divided_by, usage) in count_cases(service).items():
-            found += figures_of(NAME, case, usage, divided_by)
-    return found
+            result += figures_of(NAME, case, usage, divided_by)
+    return result
 
 
 def count_cases(service: Service) -> dict[str, tuple[int, Usage]]:
@@ -114,8 +114,8 @@ def _success_with_output(service: Service, task_id: str) -> Callable[[], Any]:
 def _batch(service: Service) -> Callable[[], Any]:
     task_ids = [f"task-{number}" for number in range(BATCH)]
     service.create("batched", *({"taskId": name} for name in task_ids))
-    said = [{"taskId": name, "status": "COMPLETED", "attempt": 1} for name in task_ids]
-    return lambda: service.report_all("batched", said)
+    body = [{"taskId": name, "status": "COMPLETED", "attempt": 1} for name in task_ids]
+    return lambda: service.report_all("batched", body)
 
 
 def _retry(service: Service, task_id: str, execution_id: str = "cases") -> None:
@@ -161,7 +161,7 @@ def _check_ended(service: Service, execution_id: str) -> None:
 
 def _watch(service: Service, execution_id: str) -> None:
     watched: Any = {keys.PK: {"S": keys.live_pk("default", execution_id)}, keys.SK: {"S": "connection"}}
-    put_all(service.meter.client, service.meter.table, [watched], patient())
+    batch_put(service.meter.client, service.meter.table, [watched], make_backoff())
 
 
 def figures_of(benchmark: str, case: str, usage: Usage, divided_by: int = 1) -> list[Figure]:

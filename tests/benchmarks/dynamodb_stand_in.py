@@ -63,13 +63,13 @@ class _Form(NamedTuple):
 
 @cache
 def _statement(text: str) -> _Form:
-    found = _STATEMENT.fullmatch(text)
-    if found is None:
+    result = _STATEMENT.fullmatch(text)
+    if result is None:
         raise RefusedError(text)
     return _Form(
-        tuple((name, "") for name in _NAME.findall(found["sets"])),
-        tuple(_NAME.findall(found["removes"])),
-        tuple((name, comparison, "") for name, comparison in _STATED.findall(found["conditions"])),
+        tuple((name, "") for name in _NAME.findall(result["sets"])),
+        tuple(_NAME.findall(result["removes"])),
+        tuple((name, comparison, "") for name, comparison in _STATED.findall(result["conditions"])),
     )
 
 
@@ -106,9 +106,9 @@ class Store:
         return 200, {} if item is None else {"Item": item}
 
     def _get_batch(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        ((table, wanted),) = request["RequestItems"].items()
-        found = [self._items[key] for key in map(_key, wanted["Keys"]) if key in self._items]
-        return 200, {"Responses": {table: found}, "UnprocessedKeys": {}}
+        ((table, expected),) = request["RequestItems"].items()
+        result = [self._items[key] for key in map(_key, expected["Keys"]) if key in self._items]
+        return 200, {"Responses": {table: result}, "UnprocessedKeys": {}}
 
     def _put_batch(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         ((_, puts),) = request["RequestItems"].items()
@@ -140,16 +140,16 @@ class Store:
 
     def _execute(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         responses = []
-        for one in request["Statements"]:
-            form = _statement(one["Statement"])
-            given = iter(one["Parameters"])
-            sets = {name: next(given) for name, _ in form.sets}
-            pk, sk = next(given)["S"], next(given)["S"]
-            conditions = tuple((name, comparison, next(given)) for name, comparison, _ in form.conditions)
-            let_through, item = self._write((pk, sk), Write(sets, form.removes, conditions))
-            found = {} if item is None else {"Item": item}
+        for statement in request["Statements"]:
+            form = _statement(statement["Statement"])
+            initial = iter(statement["Parameters"])
+            sets = {name: next(initial) for name, _ in form.sets}
+            pk, sk = next(initial)["S"], next(initial)["S"]
+            conditions = tuple((name, comparison, next(initial)) for name, comparison, _ in form.conditions)
+            succeeded, item = self._write((pk, sk), Write(sets, form.removes, conditions))
+            result = {} if item is None else {"Item": item}
             refusal = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
-            responses.append({"TableName": "ledger", **(found if let_through else {"Error": refusal | found})})
+            responses.append({"TableName": "ledger", **(result if succeeded else {"Error": refusal | result})})
         return 200, {"Responses": responses}
 
     def _write(self, key: Key, write: Write) -> tuple[bool, Item | None]:
@@ -159,8 +159,8 @@ class Store:
             _COMPARE[comparison](int(old[name]["N"]), int(value["N"])) for name, comparison, value in write.conditions
         ):
             return False, old
-        kept = {name: value for name, value in old.items() if name not in write.removes}
-        new = kept | dict(write.sets) | {"version": {"N": str(int(old["version"]["N"]) + 1)}}
+        stored = {name: value for name, value in old.items() if name not in write.removes}
+        new = stored | dict(write.sets) | {"version": {"N": str(int(old["version"]["N"]) + 1)}}
         self._items[key] = new
         return True, new
 
@@ -199,8 +199,8 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found:
+        head, result, body = self._received.partition(b"\r\n\r\n")
+        if not result:
             return
         headers = {
             name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
@@ -239,9 +239,9 @@ def running(service_ms: float) -> Iterator[str]:
         What every call takes, from its arrival to its answer; 0 for no wait at all.
     """
     command = [sys.executable, "-m", "tests.benchmarks.dynamodb_stand_in", str(service_ms)]
-    kept = {"PATH": os.environ["PATH"]}
+    stored = {"PATH": os.environ["PATH"]}
     with subprocess.Popen(  # noqa: S603 - this very module
-        command, cwd=ROOT, env=kept, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=stored, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the stand-in has no pipes")

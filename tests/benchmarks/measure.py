@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,15 @@ def ratio(
     benchmark: str, name: str, values: Sequence[float], base: Sequence[float], goal: float | None = None
 ) -> Figure:
     """The median of the rounds' own ratios, with their quartiles."""
-    return figure(benchmark, name, [one / other for one, other in zip(values, base, strict=True)], "x", goal)
+    return figure(benchmark, name, [value / other for value, other in zip(values, base, strict=True)], "x", goal)
 
 
 def use_endpoint(url: str) -> None:
     """Let the clients that are made from here on call this address."""
     os.environ["AWS_ENDPOINT_URL"] = url
-    settings.cache_clear()
+    get_settings.cache_clear()
 
 
 def write_figures(figures: Sequence[Figure]) -> None:
     """Write figures into the file that the command line names: who runs all benchmarks reads them there."""
-    Path(sys.argv[1]).write_text(json.dumps([asdict(one) for one in figures]), encoding="utf-8")
+    Path(sys.argv[1]).write_text(json.dumps([asdict(figure) for figure in figures]), encoding="utf-8")

@@ -44,11 +44,11 @@ def _patterns(function: str) -> list[EventPattern]:
     """What a function's stream mapping lets through."""
     logical_id = "".join(part.capitalize() for part in function.split("_")) + "Function"
     (mapping,) = (
-        one
-        for one in resources("AWS::Lambda::EventSourceMapping").values()
-        if target(one["FunctionName"]) == logical_id and "StartingPosition" in one
+        resource
+        for resource in resources("AWS::Lambda::EventSourceMapping").values()
+        if target(resource["FunctionName"]) == logical_id and "StartingPosition" in resource
     )
-    return [EventPattern.load(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+    return [EventPattern.load(item["Pattern"]) for item in mapping["FilterCriteria"]["Filters"]]
 
 
 @cache
@@ -57,7 +57,7 @@ def _advancing_patterns() -> list[EventPattern]:
     return [
         EventPattern.load(json.dumps(rule["EventPattern"]))
         for rule in resources("AWS::Events::Rule").values()
-        if any(target(one["Arn"]) == _ADVANCE_QUEUE for one in rule["Targets"] if isinstance(one["Arn"], dict))
+        if any(target(item["Arn"]) == _ADVANCE_QUEUE for item in rule["Targets"] if isinstance(item["Arn"], dict))
     ]
 
 
@@ -112,17 +112,17 @@ class Service:
 
     def settle(self) -> None:
         """Let everything follow from what has changed, but what waits for its time."""
-        told = len(self.bus.calls)
-        while self.meter.stream or told < len(self.bus.calls):
+        messages = len(self.bus.calls)
+        while self.meter.stream or messages < len(self.bus.calls):
             while self.meter.stream:
                 record: Any = self.meter.stream.pop(0)
                 for function in ("notifier", "retry_scheduler"):
                     if any(pattern.matches_event(record) for pattern in _patterns(function)):
                         self._invoke(function, {"Records": [record]})
-            for _, request in self.bus.calls[told:]:
+            for _, request in self.bus.calls[messages:]:
                 for entry in request["Entries"]:
                     self._hand_on(entry)
-            told = len(self.bus.calls)
+            messages = len(self.bus.calls)
 
     def fire_timers(self) -> int:
         """Let the timers that were armed fire, each when it is due, and everything follow from it; tell how many."""
@@ -169,7 +169,7 @@ def metered_service(client: "DynamoDBClient", table: str) -> Iterator[Service]:
     """Give the handlers clients that count, until the block ends."""
     meter = Meter(client, table)
     service = Service(meter)
-    given = {
+    initial = {
         "dynamodb": meter.metered,
         "events": lambda: service.bus,
         "sqs": lambda: service.queue,
@@ -180,7 +180,7 @@ def metered_service(client: "DynamoDBClient", table: str) -> Iterator[Service]:
     with contextlib.ExitStack() as replaced:
         for function in _FUNCTIONS:
             module = load_handler(function)
-            for name, value in given.items():
+            for name, value in initial.items():
                 if hasattr(module, name):
                     replaced.enter_context(mock.patch.object(module, name, value))
         yield service

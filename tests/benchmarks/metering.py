@@ -50,9 +50,9 @@ def _value_size(value: Item) -> int:
             digits = str(held).lstrip("-").replace(".", "").strip("0")
             return ceil(len(digits) / 2) + 1 + str(held).startswith("-")
         case "M":
-            return 3 + sum(len(name.encode()) + _value_size(one) + 1 for name, one in held.items())
+            return 3 + sum(len(name.encode()) + _value_size(item) + 1 for name, item in held.items())
         case "L":
-            return 3 + sum(_value_size(one) + 1 for one in held)
+            return 3 + sum(_value_size(element) + 1 for element in held)
         case "BOOL" | "NULL":
             return 1
     raise ValueError(f"no size is known for {kind}")
@@ -149,9 +149,9 @@ class Meter:
         )
 
     def _images(self, touched: Iterable[Key]) -> dict[Key, Item]:
-        wanted = list(dict.fromkeys(touched))
+        expected = list(dict.fromkeys(touched))
         images: dict[Key, Item] = {}
-        for pk, sk in wanted:
+        for pk, sk in expected:
             key: Any = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
             answer = self.client.get_item(TableName=self.table, Key=key, ConsistentRead=True)
             if "Item" in answer:
@@ -163,9 +163,9 @@ class Meter:
             case "get_item":
                 return _read_units_of([answer.get("Item", {})])
             case "batch_get_item":
-                asked = sum(len(wanted["Keys"]) for wanted in arguments["RequestItems"].values())
-                found = [item for items in answer["Responses"].values() for item in items]
-                return _read_units_of(found) + asked - len(found)
+                requested = sum(len(expected["Keys"]) for expected in arguments["RequestItems"].values())
+                result = [item for items in answer["Responses"].values() for item in items]
+                return _read_units_of(result) + requested - len(result)
             case "query":
                 # What is projected or filtered away is read, and billed, all the same.
                 parts = ("ProjectionExpression", "FilterExpression")

@@ -11,13 +11,13 @@ import boto3
 
 from local.handlers import load_handler
 from tasklatch.aws import keys, latch_expression
-from tasklatch.aws.batch_put import put_all
-from tasklatch.domain.latch import latch_of
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.domain.latch import write_for_report
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, Sample, figure, in_turn, ratio, timed, use_endpoint, write_figures
 from tests.benchmarks.metered_service import STATUS_ROUTE
 from tests.factories import NOW, Context, a_report, a_task, api_event, call_api, stored_item
-from tests.integration.emulators import patient
+from tests.integration.emulators import make_backoff
 
 NAME: Final = "overhead"
 CPU_GOAL: Final = 1.5
@@ -36,8 +36,8 @@ def figures() -> list[Figure]:
             rounds=_ROUNDS,
             warm_up=_WARM_UP,
         )
-    cpu = {name: [one.cpu_ms for one in taken] for name, taken in samples.items()}
-    wall = {name: [one.wall_ms for one in taken] for name, taken in samples.items()}
+    cpu = {name: [item.cpu_ms for item in taken] for name, taken in samples.items()}
+    wall = {name: [element.wall_ms for element in taken] for name, taken in samples.items()}
     return [
         ratio(NAME, "processor time of a report / of the bare call", cpu["whole"], cpu["bare"], CPU_GOAL),
         figure(NAME, "processor time of a report", cpu["whole"], "ms"),
@@ -51,7 +51,7 @@ def figures() -> list[Figure]:
 def _tasks(client: Any, name: str) -> Iterator[str]:
     """The ids of tasks that nobody has reported on."""
     task_ids = [f"{name}-{number}" for number in range(_ROUNDS + _WARM_UP)]
-    put_all(client, "ledger", [stored_item(a_task(task_id=task_id)) for task_id in task_ids], patient())
+    batch_put(client, "ledger", [stored_item(a_task(task_id=task_id)) for task_id in task_ids], make_backoff())
     return iter(task_ids)
 
 
@@ -71,9 +71,9 @@ def _report(task_id: str) -> Sample:
 
 
 def _write(client: Any, task_id: str) -> Sample:
-    latch = latch_of(a_report(task_id=task_id, attempt=1), now=NOW, receipt="0" * 32)
+    write = write_for_report(a_report(task_id=task_id, attempt=1), now=NOW, request_id="0" * 32)
     pk = keys.execution_pk("default", "nightly")
-    request = latch_expression.update_item(latch, "ledger", pk, expires_at=NOW // 1000)
+    request = latch_expression.render_update_item(write, "ledger", pk, expires_at=NOW // 1000)
     return timed(lambda: client.update_item(**request))
 
 

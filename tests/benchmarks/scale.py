@@ -6,15 +6,15 @@ through the real handlers, with all that follows, as in `tests.benchmarks.cost`.
 
 from typing import Any, Final
 
-from tasklatch.aws.batch_put import put_all
-from tasklatch.aws.execution_item import execution_item
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.aws.execution_item import execution_to_item
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tests.benchmarks.cost import DOLLARS, emulated_service, figures_of
 from tests.benchmarks.measure import Figure, write_figures
 from tests.benchmarks.metered_service import Service
 from tests.factories import NOW, a_task, stored_item
-from tests.integration.emulators import patient
+from tests.integration.emulators import make_backoff
 
 NAME: Final = "scale"
 SIZES: Final = (10, 100, 1_000, 10_000)
@@ -27,15 +27,15 @@ _PAYLOADS: Final = (1, 10, 90)
 
 def figures() -> list[Figure]:
     """Count reports in executions of each size, and reports of each size."""
-    found: list[Figure] = []
+    result: list[Figure] = []
     with emulated_service() as service:
         for size in SIZES:
-            found += _of_size(service, size)
-        found += _of_payloads(service)
-    prices = {one.name: one.value for one in found if one.unit == DOLLARS}
+            result += _of_size(service, size)
+        result += _of_payloads(service)
+    prices = {item.name: item.value for item in result if item.unit == DOLLARS}
     small, large = (prices[_case(_SUCCESS, size)] for size in (SIZES[0], SIZES[-1]))
     flat = f"a success in an execution of {SIZES[-1]:,} tasks / of {SIZES[0]}, in dollars"
-    return [Figure(NAME, flat, large / small, "x", goal=FLAT_GOAL), *found]
+    return [Figure(NAME, flat, large / small, "x", goal=FLAT_GOAL), *result]
 
 
 def _of_size(service: Service, size: int) -> list[Figure]:
@@ -75,8 +75,8 @@ def _put_execution(service: Service, execution_id: str, size: int, *, still_open
         )
         for number in range(size)
     )
-    items = [execution_item(execution), *map(stored_item, tasks)]
-    put_all(service.meter.client, service.meter.table, items, patient())
+    items = [execution_to_item(execution), *map(stored_item, tasks)]
+    batch_put(service.meter.client, service.meter.table, items, make_backoff())
 
 
 def _of_payloads(service: Service) -> list[Figure]:
@@ -87,12 +87,12 @@ def _of_payloads(service: Service) -> list[Figure]:
         "a success with a message of 1,024 emoji": {"message": "\U0001f600" * 1024},
         **{f"a success with an output of {kb} KB": {"output": {"text": "x" * (kb * 1024 - 200)}} for kb in _PAYLOADS},
     }
-    found = []
+    result = []
     for number, (case, fields) in enumerate(reports.items()):
         with service.used() as usage:
             service.report("payloads", f"task-{number}", "COMPLETED", attempt=1, **fields)
-        found += figures_of(NAME, case, usage)
-    return found
+        result += figures_of(NAME, case, usage)
+    return result
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Final
 import httpx
 import pytest
 
-from local.__main__ import bring_up, take_down
-from local.stack import Home, Stack
+from local.__main__ import start, stop
+from local.stack import Stack, StateDir
 from local.tokens import fetch_token
 
 HERE = Path(__file__).parent
@@ -29,20 +29,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def state_dir(tmp_path_factory: pytest.TempPathFactory) -> StateDir:
     """The folder of the tests' own cloud."""
-    return Home(tmp_path_factory.mktemp("cloud"))
+    return StateDir(tmp_path_factory.mktemp("cloud"))
 
 
 @pytest.fixture(scope="session")
-def stack(home: Home) -> Iterator[Stack]:
+def stack(state_dir: StateDir) -> Iterator[Stack]:
     """The service, deployed from the template into the tests' own cloud; at the end nothing had been refused to it."""
     try:
-        yield bring_up(home)
+        yield start(state_dir)
     finally:
-        take_down(home)
+        stop(state_dir)
     # Much is tried again until it succeeds, or is driven on by something else: a test alone might not notice
-    refused = set(REFUSED.findall(home.log.read_text(encoding="utf-8", errors="replace")))
+    refused = set(REFUSED.findall(state_dir.log.read_text(encoding="utf-8", errors="replace")))
     assert refused <= {TAKEN_AWAY}
 
 

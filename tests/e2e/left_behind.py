@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from local.replay import Outcome
+from local.replay import ReplayResult
 from local.stack import Stack
 
 _DEPTHS: Final = (
@@ -35,12 +35,12 @@ class LeftBehind:
     driven_on: Mapping[str, int]
 
     @classmethod
-    def of(cls, stack: Stack, outcome: Outcome, work_queue_url: str) -> Self:
+    def of(cls, stack: Stack, outcome: ReplayResult, work_queue_url: str) -> Self:
         """Look at the queues, at the tasks and at what the safety net would still do."""
         sqs = stack.aws("sqs")
         urls = {**stack.queues, "workers": work_queue_url}
         depths = {name: _depth(sqs, url) for name, url in urls.items()}
-        handed_out = {(taken.task_id, taken.attempt) for taken in outcome.taken}
+        handed_out = {(taken.task_id, taken.attempt) for taken in outcome.received}
         shown = [task for task in outcome.ledger.tasks.values() if task["status"] in _OPEN]
         return cls(
             open_tasks=[_in_words(task, (task["taskId"], task["attempt"]) in handed_out) for task in shown],
@@ -59,7 +59,7 @@ class LeftBehind:
         return f"{self.verdict}: open: {tasks}. Messages: {self.messages}. Driven on just now: {self.driven_on}."
 
 
-def left_behind_by(stack: Stack, outcome: Outcome, work_queue_url: str) -> LeftBehind | None:
+def left_behind_by(stack: Stack, outcome: ReplayResult, work_queue_url: str) -> LeftBehind | None:
     """Look at what an execution left that did not end; None where it ended."""
     is_over = outcome.ledger.execution["status"] != "RUNNING"
     return None if is_over else LeftBehind.of(stack, outcome, work_queue_url)
@@ -68,8 +68,8 @@ def left_behind_by(stack: Stack, outcome: Outcome, work_queue_url: str) -> LeftB
 def drive_on(stack: Stack) -> dict[str, int]:
     """Run the safety net once, as its schedule does every five minutes; give what it found."""
     answer = stack.aws("lambda").invoke(FunctionName=stack.functions["reconciler"], Payload=b"{}")
-    told = json.loads(answer["Payload"].read())
-    return {name: told[name] for name in ("overdue_tasks", "stuck_executions")}
+    messages = json.loads(answer["Payload"].read())
+    return {name: messages[name] for name in ("overdue_tasks", "stuck_executions")}
 
 
 def _depth(sqs: Any, url: str) -> int:

@@ -16,10 +16,10 @@ from tests.factories import fresh_name
 DEADLINE_SECONDS: Final = 30
 
 
-def until(found: Callable[[], Any]) -> Any:
+def until(result: Callable[[], Any]) -> Any:
     """Ask until there is something."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (value := found()):
+    while not (value := result()):
         assert time.monotonic() < deadline, "it did not come in time"
         time.sleep(0.2)
     return value
@@ -101,7 +101,7 @@ def test_batch_answers_each_report(worker: httpx.Client, execution_id: str) -> N
     ]
     answer = worker.post(f"/v1/executions/{execution_id}/statuses", json={"statuses": statuses})
     assert answer.status_code == httpx.codes.OK
-    assert [one["status"] for one in answer.json()["results"]] == [200, 404, 200, 422]
+    assert [result["status"] for result in answer.json()["results"]] == [200, 404, 200, 422]
 
 
 def test_heartbeat_tells_whether_to_go_on(worker: httpx.Client, execution_id: str) -> None:
@@ -119,12 +119,12 @@ def test_lists_and_counts(operator: httpx.Client, reader: httpx.Client, executio
     assert added.status_code == httpx.codes.OK
     page = reader.get(f"/v1/executions/{execution_id}/tasks", params={"limit": 2}).json()
     rest = reader.get(f"/v1/executions/{execution_id}/tasks", params={"limit": 2, "cursor": page["nextCursor"]}).json()
-    assert [one["taskId"] for one in page["items"] + rest["items"]] == ["a b:ü#", "fetch", "parse"]
+    assert [item["taskId"] for item in page["items"] + rest["items"]] == ["a b:ü#", "fetch", "parse"]
     listed = until(
         lambda: [
-            one
-            for one in reader.get("/v1/executions", params={"status": "RUNNING"}).json()["items"]
-            if one["executionId"] == execution_id
+            element
+            for element in reader.get("/v1/executions", params={"status": "RUNNING"}).json()["items"]
+            if element["executionId"] == execution_id
         ]
     )
     assert listed[0]["status"] == "RUNNING"
@@ -177,8 +177,8 @@ def test_task_whose_id_no_path_can_carry_is_worked_on_with_its_id_in_the_body(
     # then
     assert (alive.json()["continue"], reported.json()["results"][0]["verdict"]) == (True, "applied")
     assert reader.post(f"{execution}/tasks/read", json={"taskId": "50%"}).json()["output"] == {"half": True}
-    told = until(lambda: reader.post(f"{execution}/tasks/history", json={"taskId": "50%"}).json()["items"])
-    assert {entry["verdict"] for entry in told} == {"applied"}
+    messages = until(lambda: reader.post(f"{execution}/tasks/history", json={"taskId": "50%"}).json()["items"])
+    assert {entry["verdict"] for entry in messages} == {"applied"}
 
 
 @pytest.mark.parametrize("task_id", ["50%25", "a%41", "..", "a/../b"])
@@ -255,7 +255,7 @@ def test_token_opens_the_routes_of_its_scope_and_no_others(
     opened = routes(execution_id)
     with httpx.Client(base_url=stack.api_url, timeout=30, trust_env=False) as nobody:
         for name, client in (("worker", worker), ("reader", reader)):
-            for owner, (method, path) in ((owner, route) for owner, found in opened.items() for route in found):
+            for owner, (method, path) in ((owner, route) for owner, result in opened.items() for route in result):
                 answer = client.request(method, path, json={} if method == "POST" else None)
                 if owner == name:
                     assert answer.status_code not in (401, 403), (name, path)

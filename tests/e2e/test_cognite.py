@@ -27,8 +27,8 @@ from cognite.client.data_classes.iam import ClientCredentials
 from cognite.client.data_classes.workflows import CDFTaskParameters, WorkflowTaskExecution
 from cognite.client.exceptions import CogniteAPIError, CogniteDuplicatedError, CogniteNotFoundError
 
-from local.api import Api
-from local.replay import queue_of
+from local.api import ApiClient
+from local.replay import attached_queue
 from local.stack import ROOT, Stack
 from local.tokens import fetch_token
 from tasklatch.http.cognite_contract import run_id
@@ -71,9 +71,9 @@ def define(client: CogniteClient, *tasks: WorkflowTask, workflow: str = "", vers
 
 
 def detailed(client: CogniteClient, execution_id: str) -> WorkflowExecutionDetailed:
-    found = client.workflows.executions.retrieve_detailed(execution_id)
-    assert found is not None
-    return found
+    result = client.workflows.executions.retrieve_detailed(execution_id)
+    assert result is not None
+    return result
 
 
 def task_of(client: CogniteClient, execution_id: str, external_id: str) -> WorkflowTaskExecution | None:
@@ -95,8 +95,8 @@ def until_task(
     client: CogniteClient, execution_id: str, external_id: str, holds: Callable[[WorkflowTaskExecution], bool]
 ) -> WorkflowTaskExecution:
     def look() -> WorkflowTaskExecution | None:
-        found = task_of(client, execution_id, external_id)
-        return found if found is not None and holds(found) else None
+        result = task_of(client, execution_id, external_id)
+        return result if result is not None and holds(result) else None
 
     task: WorkflowTaskExecution = until(look)
     return task
@@ -213,7 +213,7 @@ def test_skipped_task_does_not_fail_the_workflow(client: CogniteClient) -> None:
 
     client.workflows.tasks.update(task.id, "failed")
 
-    until_task(client, run.id, "may fail", lambda one: one.status == "completed_with_errors")
+    until_task(client, run.id, "may fail", lambda item: item.status == "completed_with_errors")
     after = until_task(client, run.id, "after", is_open)
     client.workflows.tasks.update(after.id, "completed")
     assert until(lambda: detailed(client, run.id).status == "completed")
@@ -260,9 +260,9 @@ class Losing:
                 with httpx.Client(trust_env=False, timeout=30) as onward:
                     answer = onward.request(self.command, losing.target + self.path, content=body, headers=headers)
                 losing.carried.append(f"{self.path} {answer.status_code}")
-                found = next((part for part in losing.lose if part in self.path), None)
-                if found is not None:
-                    losing.lose.remove(found)
+                result = next((part for part in losing.lose if part in self.path), None)
+                if result is not None:
+                    losing.lose.remove(result)
                     # Closed with nothing to wait for, and before the library ends it politely, a connection is reset.
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     os.close(self.connection.detach())
@@ -310,7 +310,7 @@ def test_update_whose_answer_was_lost_gets_the_stored_task(
     done = unlucky.workflows.tasks.update(task.id, "completed", output={"response": {"rows": 3}})
 
     # then
-    sent = [one for one in connection.carried if one.endswith("/update 200")]
+    sent = [item for item in connection.carried if item.endswith("/update 200")]
     assert len(sent) == 2
     assert (done.id, done.status) == (task.id, "completed")
     assert done.output.dump()["response"] == {"rows": 3}
@@ -328,8 +328,8 @@ def test_run_whose_answer_was_lost_starts_once(client: CogniteClient, losing: tu
     run = unlucky.workflows.executions.run(workflow, "1")
 
     # then
-    assert len([one for one in connection.carried if one.endswith("/run 200")]) == 2
-    assert [one.id for one in client.workflows.executions.list(WorkflowVersionId(workflow))] == [run.id]
+    assert len([item for item in connection.carried if item.endswith("/run 200")]) == 2
+    assert [element.id for element in client.workflows.executions.list(WorkflowVersionId(workflow))] == [run.id]
 
 
 # ---------------------------------------------------------------- definitions, lists, errors
@@ -337,17 +337,17 @@ def test_run_whose_answer_was_lost_starts_once(client: CogniteClient, losing: tu
 
 def test_definitions_can_be_listed_retrieved_and_deleted(client: CogniteClient) -> None:
     # given
-    one, two = (define(client, a_task("a"), version="1") for _ in range(2))
-    define(client, a_task("a"), a_task("b", "a"), workflow=one, version="2")
+    item, two = (define(client, a_task("a"), version="1") for _ in range(2))
+    define(client, a_task("a"), a_task("b", "a"), workflow=item, version="2")
 
     # then
-    assert {one, two} <= {workflow.external_id for workflow in client.workflows.list(limit=None)}
-    assert {version.version for version in client.workflows.versions.list(one)} == {"1", "2"}
-    assert {version.as_id().as_tuple() for version in client.workflows.versions.list([(one, "2"), two])} == {
-        (one, "2"),
+    assert {item, two} <= {workflow.external_id for workflow in client.workflows.list(limit=None)}
+    assert {version.version for version in client.workflows.versions.list(item)} == {"1", "2"}
+    assert {version.as_id().as_tuple() for version in client.workflows.versions.list([(item, "2"), two])} == {
+        (item, "2"),
         (two, "1"),
     }
-    version = client.workflows.versions.retrieve((one, "2"))
+    version = client.workflows.versions.retrieve((item, "2"))
     assert version is not None
     assert [(task.external_id, task.depends_on) for task in version.workflow_definition.tasks] == [
         ("a", None),
@@ -355,13 +355,13 @@ def test_definitions_can_be_listed_retrieved_and_deleted(client: CogniteClient) 
     ]
 
     # when
-    client.workflows.versions.delete((one, "1"))
+    client.workflows.versions.delete((item, "1"))
     client.workflows.delete([two])
 
     # then
-    assert client.workflows.versions.retrieve((one, "1")) is None
+    assert client.workflows.versions.retrieve((item, "1")) is None
     assert client.workflows.retrieve(two) is None
-    assert client.workflows.retrieve(one) is not None
+    assert client.workflows.retrieve(item) is not None
 
 
 def test_executions_are_listed_by_what_the_client_filters_on(client: CogniteClient) -> None:
@@ -373,8 +373,8 @@ def test_executions_are_listed_by_what_the_client_filters_on(client: CogniteClie
     by_status = client.workflows.executions.list((workflow, "1"), statuses=["running"])
     none = client.workflows.executions.list(WorkflowVersionId(workflow), created_time_end=1)
 
-    assert [one.id for one in by_workflow] == runs[::-1]
-    assert [one.id for one in by_status] == [runs[2], runs[0]]
+    assert [item.id for item in by_workflow] == runs[::-1]
+    assert [status.id for status in by_status] == [runs[2], runs[0]]
     assert len(none) == 0
 
 
@@ -445,7 +445,7 @@ def test_run_is_on_the_bus_and_its_task_can_be_reported_through_any_contract(
     workflow = define(client, a_task("a", data={"k": "${workflow.input.k}"}), a_task("b", "a"))
     execution_id = run_id("default", workflow, "1", "my-nonce")
 
-    with Api(stack) as api, queue_of(stack, api, execution_id) as queue:
+    with ApiClient(stack) as api, attached_queue(stack, api, execution_id) as queue:
         run = client.workflows.executions.run(workflow, "1", input={"k": 7}, nonce="my-nonce")
         assert run.id == execution_id
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from local.api import Api
+from local.api import ApiClient
 from local.invoke import invoke
 from local.replay import SAMPLE_TRACE
-from local.stack import ROOT, Home, Stack
+from local.stack import ROOT, Stack, StateDir
 
 EVENTS = ROOT / "events"
 SAMPLES = sorted(path for path in EVENTS.glob("*.json") if path != SAMPLE_TRACE)
@@ -127,7 +127,7 @@ def _event(name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def prepared(stack: Stack, home: Home) -> Home:
+def prepared(stack: Stack, state_dir: StateDir) -> StateDir:
     """The executions that the samples speak about are there, the rehearsal cancelled."""
     assert stack.functions
     for function, name in (
@@ -140,9 +140,9 @@ def prepared(stack: Stack, home: Home) -> Home:
         ("cognite_definitions", "cognite-upsert-versions"),
         ("cognite_executions", "cognite-run-workflow"),
     ):
-        answer = invoke(function, _event(name), home=home).answer
+        answer = invoke(function, _event(name), state_dir=state_dir).answer
         assert answer["statusCode"] in (HTTPStatus.CREATED, HTTPStatus.OK), answer
-    return home
+    return state_dir
 
 
 def test_every_sample_has_an_expected_answer_and_every_answer_a_sample() -> None:
@@ -150,29 +150,29 @@ def test_every_sample_has_an_expected_answer_and_every_answer_a_sample() -> None
 
 
 @pytest.mark.parametrize("sample", [path for path in SAMPLES if path.stem in ANSWERS], ids=lambda path: path.stem)
-def test_a_sample_request_is_answered_as_expected(sample: Path, prepared: Home) -> None:
+def test_a_sample_request_is_answered_as_expected(sample: Path, prepared: StateDir) -> None:
     function, status = ANSWERS[sample.stem]
 
-    answer = invoke(function, _event(sample.stem), home=prepared).answer
+    answer = invoke(function, _event(sample.stem), state_dir=prepared).answer
 
     assert answer.get("statusCode") == status, answer
     assert answer["headers"]["x-request-id"]
 
 
-def test_a_sample_batch_answers_each_report_for_itself(prepared: Home) -> None:
-    answer = invoke("report_status", _event("report-batch"), home=prepared).answer
+def test_a_sample_batch_answers_each_report_for_itself(prepared: StateDir) -> None:
+    answer = invoke("report_status", _event("report-batch"), state_dir=prepared).answer
 
     results = json.loads(answer["body"])["results"]
     assert [result["status"] for result in results] == [200, 200, 200, 404, 422]
 
 
 @pytest.mark.parametrize("name", sorted(FAILED_RECORDS))
-def test_of_a_sample_batch_only_what_cannot_be_served_comes_again(name: str, prepared: Home) -> None:
+def test_of_a_sample_batch_only_what_cannot_be_served_comes_again(name: str, prepared: StateDir) -> None:
     function, failing = FAILED_RECORDS[name]
     event = _event(name)
     given_back = [_number(record) for record in event["Records"][len(event["Records"]) - failing :]]
 
-    answer = invoke(function, event, home=prepared).answer
+    answer = invoke(function, event, state_dir=prepared).answer
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": number} for number in given_back]}
 
@@ -183,32 +183,32 @@ def _number(record: Any) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(CONNECTIONS))
-def test_a_sample_connection_is_let_in_only_with_a_ticket(name: str, prepared: Home) -> None:
-    assert invoke("live_connection", _event(name), home=prepared).answer == {"statusCode": CONNECTIONS[name]}
+def test_a_sample_connection_is_let_in_only_with_a_ticket(name: str, prepared: StateDir) -> None:
+    assert invoke("live_connection", _event(name), state_dir=prepared).answer == {"statusCode": CONNECTIONS[name]}
 
 
-def test_a_sample_watch_gets_a_ticket_that_is_let_in_once(prepared: Home) -> None:
-    given = invoke("execution_control", _event("watch-execution"), home=prepared).answer
+def test_a_sample_watch_gets_a_ticket_that_is_let_in_once(prepared: StateDir) -> None:
+    initial = invoke("execution_control", _event("watch-execution"), state_dir=prepared).answer
     connecting = _event("connect-unknown-ticket")
-    connecting["queryStringParameters"]["ticket"] = json.loads(given["body"])["ticket"]
+    connecting["queryStringParameters"]["ticket"] = json.loads(initial["body"])["ticket"]
 
-    answers = [invoke("live_connection", connecting, home=prepared).answer for _ in range(2)]
+    answers = [invoke("live_connection", connecting, state_dir=prepared).answer for _ in range(2)]
 
     assert answers == [{"statusCode": 200}, {"statusCode": 403}]
 
 
-def test_the_sample_schedule_looks_at_what_is_open(prepared: Home) -> None:
-    found = invoke("reconciler", _event("reconcile-tasks"), home=prepared).answer
+def test_the_sample_schedule_looks_at_what_is_open(prepared: StateDir) -> None:
+    result = invoke("reconciler", _event("reconcile-tasks"), state_dir=prepared).answer
 
-    assert found["looked_at"] >= 1
-    assert found["stuck_executions"] == 0
+    assert result["looked_at"] >= 1
+    assert result["stuck_executions"] == 0
 
 
-def test_sample_changes_become_history_and_heartbeats_and_expiry_do_not(prepared: Home, stack: Stack) -> None:
-    invoke("notifier", _event("notify-change"), home=prepared)
+def test_sample_changes_become_history_and_heartbeats_and_expiry_do_not(prepared: StateDir, stack: Stack) -> None:
+    invoke("notifier", _event("notify-change"), state_dir=prepared)
 
-    with Api(stack) as api:
-        history = list(api.pages("reader", "executions", "aurora-changes", "tasks", "open-dome", "history"))
+    with ApiClient(stack) as api:
+        history = list(api.paginate("reader", "executions", "aurora-changes", "tasks", "open-dome", "history"))
 
-    told = [(entry["version"], entry["status"], entry["verdict"]) for entry in history]
-    assert told == [(1, "PENDING", "applied"), (2, "IN_PROGRESS", "applied"), (3, "COMPLETED", "applied")]
+    messages = [(entry["version"], entry["status"], entry["verdict"]) for entry in history]
+    assert messages == [(1, "PENDING", "applied"), (2, "IN_PROGRESS", "applied"), (3, "COMPLETED", "applied")]

@@ -60,9 +60,9 @@ class App:
     environment: dict[str, str]
 
     def __call__(self, example: int, payload: dict[str, Any], http_error: int | None = None) -> dict[str, Any]:
-        told = json.dumps({"payload": payload, "httpError": http_error})
+        messages = json.dumps({"payload": payload, "httpError": http_error})
         ran = subprocess.run(  # noqa: S603 - Node, on files of the test's own
-            [str(NODE), "invoke.mjs", str(self.folder / f"example-{example}.mjs"), told],
+            [str(NODE), "invoke.mjs", str(self.folder / f"example-{example}.mjs"), messages],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -143,9 +143,9 @@ def scan(operator: httpx.Client, stack: Stack) -> Iterator[Scan]:
     scan_id, connection_id, task_id = f"scan/{fresh_name()}", fresh_name(), str(uuid4())
     dispatches = Dispatches(stack, connection_id)
     tasks = [{"taskId": task_id, "taskType": "FOLDER", "taskMetadata": {"path": "/"}}]
-    made = operator.post("/forge/scans", json={"connectionId": connection_id, "scanId": scan_id, "tasks": tasks})
-    assert made.status_code == httpx.codes.CREATED, made.text
-    yield Scan(scan_id, connection_id, made.json()["executionId"], task_id, dispatches)
+    created = operator.post("/forge/scans", json={"connectionId": connection_id, "scanId": scan_id, "tasks": tasks})
+    assert created.status_code == httpx.codes.CREATED, created.text
+    yield Scan(scan_id, connection_id, created.json()["executionId"], task_id, dispatches)
     dispatches.close()
 
 
@@ -156,9 +156,11 @@ def shown(reader: httpx.Client, scan: Scan, task_id: str | None = None) -> dict[
 
 
 def test_document_has_the_examples_that_are_run() -> None:
-    found = examples()
-    assert len(found) == TYPED + 1
-    assert not [line for text in found for line in text.splitlines() if "types." in line or "TaskRunnerPayload" in line]
+    result = examples()
+    assert len(result) == TYPED + 1
+    assert not [
+        line for text in result for line in text.splitlines() if "types." in line or "TaskRunnerPayload" in line
+    ]
 
 
 def test_success_of_the_documents_runner_is_recorded(app: App, scan: Scan, reader: httpx.Client) -> None:
@@ -186,7 +188,7 @@ def test_duplicate_delivery_that_fails_leaves_the_success(app: App, scan: Scan, 
     assert "ignored" in answer["message"]
     assert shown(reader, scan)["status"] == "COMPLETED"
     history = reader.get(f"/v1/executions/{scan.execution_id}/tasks/{scan.task_id}/history").json()["items"]
-    assert [one["failureReason"] for one in history if one["verdict"] == "ignored_after_success"] == ["RATE_LIMITED"]
+    assert [item["failureReason"] for item in history if item["verdict"] == "ignored_after_success"] == ["RATE_LIMITED"]
 
 
 @pytest.mark.parametrize(

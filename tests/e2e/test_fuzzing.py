@@ -115,7 +115,7 @@ def test_route_is_closed_to_broken_tokens_and_other_scopes(
     key: str, http: httpx.Client, tokens: dict[str, str]
 ) -> None:
     # given tokens that are broken, and one that is good but for another purpose
-    ((scope,),) = [one["token"] for one in described(key)["security"]]
+    ((scope,),) = [item["token"] for item in described(key)["security"]]
     method, _, path = key.partition(" ")
     head, claims, signature = tokens["operator"].split(".")
     more = {**json.loads(base64.urlsafe_b64decode(f"{claims}==")), "scope": ALL_SCOPES, "org": "other"}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from local.stack import Home, Stack
+from local.stack import Stack, StateDir
 from tests.e2e.conftest import REFUSED, TAKEN_AWAY
 from tests.e2e.test_api import until
 from tests.factories import fresh_name
@@ -16,8 +16,8 @@ from tests.factories import fresh_name
 def without(action: str, function: str, stack: Stack) -> Iterator[None]:
     """Take an action from a function's role for a while."""
     iam = stack.aws("iam")
-    known = stack.aws("lambda").get_function_configuration(FunctionName=stack.functions[function])
-    role = known["Role"].rpartition("/")[2]
+    existing = stack.aws("lambda").get_function_configuration(FunctionName=stack.functions[function])
+    role = existing["Role"].rpartition("/")[2]
     [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
     document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
     less = json.dumps(document).replace(f'"{action}"', '"dynamodb:DescribeLimits"')
@@ -30,7 +30,7 @@ def without(action: str, function: str, stack: Stack) -> Iterator[None]:
 
 
 def test_a_function_can_only_do_what_its_role_allows(
-    stack: Stack, home: Home, worker: httpx.Client, operator: httpx.Client
+    stack: Stack, state_dir: StateDir, worker: httpx.Client, operator: httpx.Client
 ) -> None:
     # given
     name = fresh_name()
@@ -47,4 +47,4 @@ def test_a_function_can_only_do_what_its_role_allows(
     assert refused.is_server_error
     assert (allowed.status_code, allowed.json()["verdict"]) == (httpx.codes.OK, "applied")
     # By which it would be noticed, were anything else refused
-    assert until(lambda: TAKEN_AWAY in REFUSED.findall(home.log.read_text(encoding="utf-8", errors="replace")))
+    assert until(lambda: TAKEN_AWAY in REFUSED.findall(state_dir.log.read_text(encoding="utf-8", errors="replace")))

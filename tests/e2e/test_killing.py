@@ -26,12 +26,12 @@ from uuid import uuid4
 import pytest
 
 from local import replay as replays
-from local.__main__ import bring_up
-from local.api import Api
-from local.cloud import Cloud
+from local.__main__ import start
+from local.api import ApiClient
+from local.cloud import EmulatorProcess
 from local.delivery_plan import make_plan
-from local.replay import SAMPLE_TRACE, queue_of, replay
-from local.stack import Home, Stack
+from local.replay import SAMPLE_TRACE, attached_queue, replay
+from local.stack import Stack, StateDir
 from local.trace import read_trace
 from tasklatch.domain.overdue import OVERDUE_MS
 from tests.e2e.left_behind import drive_on, left_behind_by
@@ -78,9 +78,9 @@ def stack(stack: Stack) -> Iterator[Stack]:
 
 
 def _visibility(sqs: Any, url: str) -> str:
-    wanted = "VisibilityTimeout"
-    found: str = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[wanted])["Attributes"][wanted]
-    return found
+    expected = "VisibilityTimeout"
+    result: str = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[expected])["Attributes"][expected]
+    return result
 
 
 def _let_be_visible(sqs: Any, url: str, seconds: str) -> None:
@@ -97,7 +97,7 @@ class Killer:
         How many processes of each function.
     """
 
-    cloud: Cloud
+    cloud: EmulatorProcess
     names: dict[str, str]
     seed: int
     killed: Counter[str] = field(default_factory=Counter)
@@ -127,7 +127,7 @@ class Killer:
             if running:
                 # Whichever has been killed least often, so that each has its turn
                 least = min(self.killed[name] for _, name in running)
-                pid, name = draw.choice([one for one in running if self.killed[one[1]] == least])
+                pid, name = draw.choice([future for future in running if self.killed[future[1]] == least])
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 self.killed[name] += 1
@@ -151,20 +151,20 @@ class Killer:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_replay_ends_right_though_functions_are_killed(
-    seed: int, stack: Stack, home: Home, record_property: Callable[[str, object], None]
+    seed: int, stack: Stack, state_dir: StateDir, record_property: Callable[[str, object], None]
 ) -> None:
     # given
-    cloud = Cloud.running(home)
+    cloud = EmulatorProcess.running(state_dir)
     assert cloud is not None
     killer = Killer(cloud, dict(stack.functions), seed)
     plan = make_plan(read_trace(SAMPLE_TRACE), chaos=0.6, seed=seed, ends="COMPLETED")
-    logged = home.log.stat().st_size
+    logged = state_dir.log.stat().st_size
 
     # when
     execution_id = f"killed-{uuid4()}"
     with (
-        Api(stack, deadline_seconds=_DOWN_SECONDS) as api,
-        queue_of(stack, api, execution_id, _DOWN_SECONDS) as queue,
+        ApiClient(stack, deadline_seconds=_DOWN_SECONDS) as api,
+        attached_queue(stack, api, execution_id, _DOWN_SECONDS) as queue,
         killer.at_work(),
     ):
         outcome = replay(api, plan, queue, execution_id)
@@ -174,18 +174,18 @@ def test_replay_ends_right_though_functions_are_killed(
     assert left_behind is None, str(left_behind)
     assert outcome.differences == []
     assert set(killer.killed) == set(VICTIMS)
-    with home.log.open("rb") as log:
+    with state_dir.log.open("rb") as log:
         log.seek(logged)
-        told = log.read()
+        messages = log.read()
     record_property("killed", dict(killer.killed))
     record_property(
-        "invocations that broke off", told.count(b"Worker process died") + told.count(b"exited immediately")
+        "invocations that broke off", messages.count(b"Worker process died") + messages.count(b"exited immediately")
     )
     record_property("deliveries", f"{len(outcome.answers)} in {outcome.seconds:.0f} s")
 
 
 def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
-    stack: Stack, home: Home, record_property: Callable[[str, object], None]
+    stack: Stack, state_dir: StateDir, record_property: Callable[[str, object], None]
 ) -> None:
     # given: the safety net has time to find what is overdue and to drive it on
     assert _DOWN_SECONDS * 1000 > OVERDUE_MS + _BETWEEN_RUNS * 1000 * 2
@@ -199,17 +199,17 @@ def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
     # when
     execution_id = f"stopped-{uuid4()}"
     with (
-        Api(stack, deadline_seconds=_DOWN_SECONDS) as api,
-        queue_of(stack, api, execution_id, _DOWN_SECONDS) as queue,
+        ApiClient(stack, deadline_seconds=_DOWN_SECONDS) as api,
+        attached_queue(stack, api, execution_id, _DOWN_SECONDS) as queue,
         ThreadPoolExecutor(2) as pool,
     ):
         replaying = pool.submit(replay, api, plan, queue, execution_id, on_counts=look)
         assert under_way.wait(_DOWN_SECONDS)
-        cloud = Cloud.running(home)
+        cloud = EmulatorProcess.running(state_dir)
         assert cloud is not None
         was_over = replaying.done()
-        cloud.stop(home)
-        again = bring_up(home)
+        cloud.stop(state_dir)
+        again = start(state_dir)
         driving = pool.submit(_drive_on, again, over)
         try:
             outcome = replaying.result()
@@ -238,19 +238,19 @@ def _without_time(function: str, stack: Stack) -> Iterator[None]:
         functions.update_function_configuration(FunctionName=name, Timeout=seconds)
 
 
-def test_what_could_not_be_announced_is_announced_once_it_can_be(stack: Stack, home: Home) -> None:
+def test_what_could_not_be_announced_is_announced_once_it_can_be(stack: Stack, state_dir: StateDir) -> None:
     # given
     execution_id = f"late-{uuid4()}"
-    logged = home.log.stat().st_size
-    with Api(stack) as api, queue_of(stack, api, execution_id) as queue:
+    logged = state_dir.log.stat().st_size
+    with ApiClient(stack) as api, attached_queue(stack, api, execution_id) as queue:
         # when
         with _without_time("notifier", stack):
             body = {"executionId": execution_id, "tasks": [{"taskId": "fetch"}]}
-            api.call("operator", "POST", "executions", body=body)
-            assert until(lambda: b"announced late" in home.log.read_bytes()[logged:])
+            api.request("operator", "POST", "executions", body=body)
+            assert until(lambda: b"announced late" in state_dir.log.read_bytes()[logged:])
             assert not list(queue.take())
         handed_out = until(lambda: list(queue.take()))
-        history = until(lambda: list(api.pages("reader", "executions", execution_id, "tasks", "fetch", "history")))
+        history = until(lambda: list(api.paginate("reader", "executions", execution_id, "tasks", "fetch", "history")))
 
     # then
     assert {assignment.task_id for assignment in handed_out} == {"fetch"}
@@ -259,7 +259,7 @@ def test_what_could_not_be_announced_is_announced_once_it_can_be(stack: Stack, h
 
 def _drive_on(stack: Stack, over: Event) -> dict[str, int]:
     """Run the safety net now and then; count what it drove on."""
-    found: Counter[str] = Counter()
+    result: Counter[str] = Counter()
     while not over.wait(_BETWEEN_RUNS):
-        found.update(drive_on(stack))
-    return dict(found)
+        result.update(drive_on(stack))
+    return dict(result)

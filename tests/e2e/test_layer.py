@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from local.invoke import deployed_environment
-from local.stack import ROOT, Home, Stack, clean_environment
+from local.stack import ROOT, Stack, StateDir, clean_environment
 from tests.e2e.test_events import ANSWERS, CONNECTIONS, EVENTS, FAILED_RECORDS, ON_SCHEDULE
 from tests.template.template import functions
 
@@ -59,17 +59,17 @@ def sample_of(function: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def run(stack: Stack, home: Home) -> Callable[[str], Ran]:
+def run(stack: Stack, state_dir: StateDir) -> Callable[[str], Ran]:
     """Run a function on one sample event; each is run once."""
 
     @cache
     def run_once(function: str) -> Ran:
         python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-        folder, layer = ROOT / "functions" / function, home.layer / "python"
-        told = home.path / f"{function}.json"
+        folder, layer = ROOT / "functions" / function, state_dir.layer / "python"
+        messages = state_dir.path / f"{function}.json"
         done = subprocess.run(  # noqa: S603 - our own
-            [python, "-I", "-S", "-B", "-c", RUN, folder, layer, json.dumps(sample_of(function)), told],
-            cwd=home.path,
+            [python, "-I", "-S", "-B", "-c", RUN, folder, layer, json.dumps(sample_of(function)), messages],
+            cwd=state_dir.path,
             env=clean_environment(**deployed_environment(function, stack)),
             capture_output=True,
             text=True,
@@ -77,48 +77,50 @@ def run(stack: Stack, home: Home) -> Callable[[str], Ran]:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        found = json.loads(told.read_text(encoding="utf-8"))
+        result = json.loads(messages.read_text(encoding="utf-8"))
         built_in = {None, "built-in", "frozen"}
-        return Ran(found["answer"], {name: Path(at) for name, at in found["files"].items() if at not in built_in})
+        return Ran(result["answer"], {name: Path(at) for name, at in result["files"].items() if at not in built_in})
 
     return run_once
 
 
 def standard_library() -> tuple[Path, ...]:
     """Where the interpreter that runs the functions here has its own modules."""
-    found = Path(json.__file__).parents[1]
-    return found, found / "lib-dynload"
+    result = Path(json.__file__).parents[1]
+    return result, result / "lib-dynload"
 
 
-def shipped(home: Home) -> dict[str, Distribution]:
+def shipped(state_dir: StateDir) -> dict[str, Distribution]:
     """The packages in the layer, by name."""
     return {
         folder.name.partition("-")[0]: PathDistribution(folder)
-        for folder in (home.layer / "python").glob("*.dist-info")
+        for folder in (state_dir.layer / "python").glob("*.dist-info")
     }
 
 
 @pytest.mark.parametrize("function", functions())
 def test_a_function_takes_every_module_from_its_folder_the_layer_or_python(
-    function: str, run: Callable[[str], Ran], home: Home
+    function: str, run: Callable[[str], Ran], state_dir: StateDir
 ) -> None:
     # given
-    allowed = (ROOT / "functions" / function, home.layer / "python", *standard_library())
+    allowed = (ROOT / "functions" / function, state_dir.layer / "python", *standard_library())
 
     # when
     ran = run(function)
 
     # then
-    elsewhere = {name: str(at) for name, at in ran.files.items() if not any(at.is_relative_to(one) for one in allowed)}
+    elsewhere = {
+        name: str(at) for name, at in ran.files.items() if not any(at.is_relative_to(item) for item in allowed)
+    }
     assert elsewhere == {}
     assert not [name for name, at in ran.files.items() if {"site-packages", "dist-packages"} & set(at.parts)]
-    assert ran.files["tasklatch"].is_relative_to(home.layer)
+    assert ran.files["tasklatch"].is_relative_to(state_dir.layer)
 
 
-def test_every_package_in_the_layer_is_loaded_by_a_function(run: Callable[[str], Ran], home: Home) -> None:
+def test_every_package_in_the_layer_is_loaded_by_a_function(run: Callable[[str], Ran], state_dir: StateDir) -> None:
     loaded = {at for function in functions() for at in run(function).files.values()}
 
-    packages = shipped(home)
+    packages = shipped(state_dir)
     needless = [
         name
         for name, package in packages.items()
@@ -128,8 +130,10 @@ def test_every_package_in_the_layer_is_loaded_by_a_function(run: Callable[[str],
     assert needless == []
 
 
-def test_the_layer_is_well_within_what_lambda_takes(home: Home, record_property: Callable[[str, object], None]) -> None:
-    unpacked = sum(path.stat().st_size for path in home.layer.rglob("*") if path.is_file())
+def test_the_layer_is_well_within_what_lambda_takes(
+    state_dir: StateDir, record_property: Callable[[str, object], None]
+) -> None:
+    unpacked = sum(path.stat().st_size for path in state_dir.layer.rglob("*") if path.is_file())
     largest = max(
         sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         for folder in (ROOT / "functions").iterdir()
@@ -139,8 +143,8 @@ def test_the_layer_is_well_within_what_lambda_takes(home: Home, record_property:
     assert unpacked + largest < MOST_BYTES / 5
 
 
-def test_everything_in_the_layer_is_compiled_for_the_python_that_runs_it(home: Home) -> None:
-    sources = list((home.layer / "python").rglob("*.py"))
+def test_everything_in_the_layer_is_compiled_for_the_python_that_runs_it(state_dir: StateDir) -> None:
+    sources = list((state_dir.layer / "python").rglob("*.py"))
 
     compiled = [Path(cache_from_source(str(source))) for source in sources]
     assert sources

@@ -18,12 +18,12 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from local.__main__ import bring_up, take_down
-from local.cloud import HOST, Cloud
+from local.__main__ import start, stop
+from local.cloud import HOST, EmulatorProcess
 from local.deploy import WORK_QUEUE
 from local.invoke import invoke
 from local.self_check import check_background
-from local.stack import ROOT, Home, LocalCloudError, Stack
+from local.stack import ROOT, LocalCloudError, Stack, StateDir
 from local.tokens import fetch_token
 from tests.ports import occupied
 
@@ -100,17 +100,19 @@ def test_what_the_service_is_can_be_asked_by_anyone(stack: Stack, route: str) ->
     assert httpx.get(stack.api_url + route, timeout=30, trust_env=False).is_success
 
 
-def test_stack_json_tells_all_that_a_caller_needs_and_tells_it_to_its_owner_only(stack: Stack, home: Home) -> None:
-    told = json.loads(home.stack_file.read_text(encoding="utf-8"))
+def test_stack_json_tells_all_that_a_caller_needs_and_tells_it_to_its_owner_only(
+    stack: Stack, state_dir: StateDir
+) -> None:
+    messages = json.loads(state_dir.stack_file.read_text(encoding="utf-8"))
 
-    assert told.keys() >= {
+    assert messages.keys() >= {
         *("api_url", "live_url", "token_url", "region", "aws_endpoint_url", "table_name", "event_bus_name", "clients")
     }
-    assert told["clients"].keys() == {"worker", "reader", "operator"}
-    assert all(client.keys() == {"client_id", "client_secret", "scope"} for client in told["clients"].values())
-    assert all(value for client in told["clients"].values() for value in client.values())
-    assert stat.S_IMODE(home.stack_file.stat().st_mode) == 0o600
-    assert Stack.load(home) == stack
+    assert messages["clients"].keys() == {"worker", "reader", "operator"}
+    assert all(client.keys() == {"client_id", "client_secret", "scope"} for client in messages["clients"].values())
+    assert all(value for client in messages["clients"].values() for value in client.values())
+    assert stat.S_IMODE(state_dir.stack_file.stat().st_mode) == 0o600
+    assert Stack.load(state_dir) == stack
 
 
 def test_the_functions_that_the_template_names_are_deployed(stack: Stack) -> None:
@@ -120,8 +122,8 @@ def test_the_functions_that_the_template_names_are_deployed(stack: Stack) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the sockets from /proc")
-def test_everything_listens_on_this_machine_alone(home: Home, reader: httpx.Client) -> None:
-    cloud = Cloud.running(home)
+def test_everything_listens_on_this_machine_alone(state_dir: StateDir, reader: httpx.Client) -> None:
+    cloud = EmulatorProcess.running(state_dir)
     assert cloud is not None
     assert reader.get("/v1/executions").is_success  # so that a function's process runs too
 
@@ -131,57 +133,59 @@ def test_everything_listens_on_this_machine_alone(home: Home, reader: httpx.Clie
     assert [address for address in sockets if not address.startswith(f"{LOOPBACK}:")] == []
 
 
-def test_data_and_addresses_survive_a_restart(stack: Stack, home: Home, operator: httpx.Client) -> None:
+def test_data_and_addresses_survive_a_restart(stack: Stack, state_dir: StateDir, operator: httpx.Client) -> None:
     execution = str(uuid.uuid4())
     created = operator.post("/v1/executions", json={"executionId": execution, "tasks": [{"taskId": "a"}]})
     assert created.status_code == httpx.codes.CREATED
 
-    take_down(home)
+    stop(state_dir)
     with pytest.raises(LocalCloudError, match="make up"):
-        Stack.load(home)
-    again = bring_up(home)
+        Stack.load(state_dir)
+    again = start(state_dir)
 
     assert again == stack
-    found = operator.get(f"/v1/executions/{execution}")
-    assert found.status_code == httpx.codes.OK
-    assert found.json()["createdAt"] == created.json()["createdAt"]
+    result = operator.get(f"/v1/executions/{execution}")
+    assert result.status_code == httpx.codes.OK
+    assert result.json()["createdAt"] == created.json()["createdAt"]
 
 
-def test_what_changes_after_a_restart_is_written_to_the_history_as_before(home: Home, operator: httpx.Client) -> None:
+def test_what_changes_after_a_restart_is_written_to_the_history_as_before(
+    state_dir: StateDir, operator: httpx.Client
+) -> None:
     task = f"/v1/executions/{uuid.uuid4()}/tasks/a"
     execution_id = task.split("/")[3]
     operator.post("/v1/executions", json={"executionId": execution_id, "tasks": [{"taskId": "a"}]}).raise_for_status()
     before = _history(operator, task, until="SCHEDULED")
 
-    take_down(home)
-    bring_up(home)
+    stop(state_dir)
+    start(state_dir)
     operator.post(f"{task}/status", json={"status": "COMPLETED"}).raise_for_status()
 
     assert _history(operator, task, until="COMPLETED") == [*before, "COMPLETED"]
 
 
 @pytest.fixture
-def usual_port(stack: Stack, home: Home) -> Iterator[int]:
+def usual_port(stack: Stack, state_dir: StateDir) -> Iterator[int]:
     """The port of the tests' cloud, to which it comes back afterwards."""
-    cloud = Cloud.running(home)
+    cloud = EmulatorProcess.running(state_dir)
     assert cloud is not None
     yield cloud.port
-    take_down(home)
-    (home.path / "port").write_text(str(cloud.port), encoding="utf-8")
-    assert bring_up(home) == stack
+    stop(state_dir)
+    (state_dir.path / "port").write_text(str(cloud.port), encoding="utf-8")
+    assert start(state_dir) == stack
 
 
 def test_everything_goes_on_where_another_program_took_the_port(
-    usual_port: int, home: Home, operator: httpx.Client
+    usual_port: int, state_dir: StateDir, operator: httpx.Client
 ) -> None:
     execution = str(uuid.uuid4())
     body = {"executionId": execution, "tasks": [{"taskId": "a"}]}
     operator.post("/v1/executions", json=body).raise_for_status()
-    take_down(home)
+    stop(state_dir)
 
     # It fails by itself if no timer fires or no dependent goes on
     with occupied(usual_port):
-        elsewhere = bring_up(home)
+        elsewhere = start(state_dir)
 
     assert elsewhere.aws_endpoint_url != f"http://{HOST}:{usual_port}"
     headers = {"Authorization": f"Bearer {fetch_token(elsewhere, 'reader')}"}
@@ -195,23 +199,25 @@ def test_everything_goes_on_where_another_program_took_the_port(
 
 
 def test_emulator_that_was_killed_comes_up_with_what_it_saved_and_deploys_what_it_lost(
-    stack: Stack, home: Home
+    stack: Stack, state_dir: StateDir
 ) -> None:
-    take_down(home)
-    bring_up(home)
-    cloud = Cloud.running(home)
+    stop(state_dir)
+    start(state_dir)
+    cloud = EmulatorProcess.running(state_dir)
     assert cloud is not None
     os.killpg(cloud.pid, signal.SIGKILL)
 
-    done = _local("--home", str(home.path), "up")
+    done = _local("--home", str(state_dir.path), "up")
 
     assert done.returncode == 0, done.stderr
     assert "was not stopped by `make down`" in done.stderr
     assert "Deploying template.yaml" in done.stderr
-    assert Stack.load(home) == stack
+    assert Stack.load(state_dir) == stack
 
 
-def test_up_fails_and_says_why_where_no_timer_fires(stack: Stack, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_fails_and_says_why_where_no_timer_fires(
+    stack: Stack, state_dir: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("local.deploy.check_background", partial(check_background, seconds=NO_TIMER_SECONDS))
     functions = stack.aws("lambda")
     name = stack.functions["retry_dispatcher"]
@@ -219,30 +225,30 @@ def test_up_fails_and_says_why_where_no_timer_fires(stack: Stack, home: Home, mo
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     try:
         with pytest.raises(LocalCloudError, match="a retry that was due after 1 s was not opened"):
-            bring_up(home)
+            start(state_dir)
     finally:
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
 
-def test_a_second_start_finds_the_first(stack: Stack, home: Home) -> None:
-    before = Cloud.running(home)
+def test_a_second_start_finds_the_first(stack: Stack, state_dir: StateDir) -> None:
+    before = EmulatorProcess.running(state_dir)
 
-    again = bring_up(home)
+    again = start(state_dir)
 
     assert again == stack
-    assert Cloud.running(home) == before
+    assert EmulatorProcess.running(state_dir) == before
 
 
 def test_a_process_that_came_by_the_emulators_number_is_not_taken_for_it(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    state_dir = StateDir(tmp_path)
     (tmp_path / "ministack.pid").write_text(json.dumps({"pid": os.getppid(), "port": 1}), encoding="utf-8")
 
-    assert Cloud.running(home) is None
-    assert not take_down(home)
+    assert EmulatorProcess.running(state_dir) is None
+    assert not stop(state_dir)
 
 
-def test_the_token_command_prints_a_token_and_nothing_else(stack: Stack, home: Home) -> None:
-    done = _local("--home", str(home.path), "token", "reader")
+def test_the_token_command_prints_a_token_and_nothing_else(stack: Stack, state_dir: StateDir) -> None:
+    done = _local("--home", str(state_dir.path), "token", "reader")
 
     assert done.returncode == 0
     assert _claims(done.stdout.strip())[1]["client_id"] == stack.clients["reader"].client_id
@@ -258,10 +264,10 @@ def test_a_command_that_needs_the_cloud_says_that_it_is_not_there(tmp_path: Path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the runtime interface emulator runs on Linux")
 @pytest.mark.usefixtures("stack")
-def test_a_function_runs_in_lambdas_own_protocol_with_nothing_but_its_layer(home: Home) -> None:
+def test_a_function_runs_in_lambdas_own_protocol_with_nothing_but_its_layer(state_dir: StateDir) -> None:
     event = {"routeKey": "GET /v1/health", "headers": {}, "requestContext": {"requestId": "r-1"}}
 
-    done = invoke("api_description", event, home=home)
+    done = invoke("api_description", event, state_dir=state_dir)
 
     assert done.answer["statusCode"] == httpx.codes.OK
     assert json.loads(done.answer["body"])["status"] == "ok"
@@ -269,9 +275,9 @@ def test_a_function_runs_in_lambdas_own_protocol_with_nothing_but_its_layer(home
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_function_that_does_not_exist_cannot_be_invoked(home: Home) -> None:
+def test_a_function_that_does_not_exist_cannot_be_invoked(state_dir: StateDir) -> None:
     with pytest.raises(LocalCloudError, match="report_status"):
-        invoke("report", {}, home=home)
+        invoke("report", {}, state_dir=state_dir)
 
 
 def _history(caller: httpx.Client, task: str, until: str) -> list[str]:

@@ -8,34 +8,34 @@ from uuid import uuid4
 
 import pytest
 
-from local.api import Api
+from local.api import ApiClient
 from local.redrive import run_redrive
-from local.stack import Home, Stack
+from local.stack import Stack, StateDir
 
-PATIENCE_SECONDS = 60.0
+DEADLINE_SECONDS = 60.0
 Entry = dict[str, Any]
 
 
 @pytest.fixture
-def api(stack: Stack) -> Iterator[Api]:
-    with Api(stack) as api:
+def api(stack: Stack) -> Iterator[ApiClient]:
+    with ApiClient(stack) as api:
         yield api
 
 
 @pytest.fixture
-def execution(api: Api) -> str:
+def execution(api: ApiClient) -> str:
     name = f"demo-{uuid4()}"
     body = {"executionId": name, "tasks": [{"taskId": "expose", "timeoutSeconds": 3600}]}
-    api.call("operator", "POST", "executions", body=body)
+    api.request("operator", "POST", "executions", body=body)
     return name
 
 
-def _changes(api: Api, execution: str) -> list[Entry]:
-    return list(api.pages("reader", "executions", execution, "tasks", "expose", "history"))
+def _changes(api: ApiClient, execution: str) -> list[Entry]:
+    return list(api.paginate("reader", "executions", execution, "tasks", "expose", "history"))
 
 
-def _wait_for_changes(api: Api, execution: str, number: int) -> None:
-    ends = time.monotonic() + PATIENCE_SECONDS
+def _wait_for_changes(api: ApiClient, execution: str, number: int) -> None:
+    ends = time.monotonic() + DEADLINE_SECONDS
     while len(_changes(api, execution)) < number:
         assert time.monotonic() < ends
         time.sleep(0.1)
@@ -46,17 +46,17 @@ def _records(stack: Stack, execution: str) -> tuple[str, str, list[Any]]:
     streams = stack.aws("dynamodbstreams")
     arn = streams.list_streams(TableName=stack.table_name)["Streams"][0]["StreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
-    asked = {"StreamArn": arn, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
-    iterator = streams.get_shard_iterator(**asked)["ShardIterator"]
-    found: list[Any] = []
+    requested = {"StreamArn": arn, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+    iterator = streams.get_shard_iterator(**requested)["ShardIterator"]
+    result: list[Any] = []
     while iterator:
         answer = streams.get_records(ShardIterator=iterator)
         if not answer["Records"]:
             break
-        found += answer["Records"]
+        result += answer["Records"]
         iterator = answer.get("NextShardIterator")
     key = {"S": f"EXEC#default#{execution}"}, {"S": "TASK#expose"}
-    ours = [one for one in found if (one["dynamodb"]["Keys"]["pk"], one["dynamodb"]["Keys"]["sk"]) == key]
+    ours = [item for item in result if (item["dynamodb"]["Keys"]["pk"], item["dynamodb"]["Keys"]["sk"]) == key]
     return arn, shard["ShardId"], ours
 
 
@@ -67,13 +67,13 @@ def _set_aside(stack: Stack, queue: str, message: Any) -> None:
 def _depth(stack: Stack, queue: str) -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     sqs = stack.aws("sqs")
-    known = sqs.get_queue_attributes(QueueUrl=stack.queues[queue], AttributeNames=names)["Attributes"]
-    return sum(int(value) for value in known.values())
+    existing = sqs.get_queue_attributes(QueueUrl=stack.queues[queue], AttributeNames=names)["Attributes"]
+    return sum(int(value) for value in existing.values())
 
 
 @pytest.mark.parametrize("queue", ["NotifierFailures", "RetrySchedulerFailures"])
 def test_changes_that_were_set_aside_are_read_again(
-    queue: str, execution: str, stack: Stack, home: Home, api: Api, capsys: pytest.CaptureFixture[str]
+    queue: str, execution: str, stack: Stack, state_dir: StateDir, api: ApiClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _wait_for_changes(api, execution, 2)
     stream, shard, records = _records(stack, execution)
@@ -86,7 +86,7 @@ def test_changes_that_were_set_aside_are_read_again(
     batch |= {"startSequenceNumber": numbers[0], "endSequenceNumber": numbers[-1]}
     _set_aside(stack, queue, {"version": "1.0", "DDBStreamBatchInfo": batch})
 
-    status = run_redrive(home, None)
+    status = run_redrive(state_dir, None)
 
     assert status == 0, capsys.readouterr().out
     assert _depth(stack, queue) == 0
@@ -94,12 +94,12 @@ def test_changes_that_were_set_aside_are_read_again(
 
 
 def test_a_timer_that_was_set_aside_goes_back_to_its_queue(
-    execution: str, stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]
+    execution: str, stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     timer = {"kind": "retry", "tenant": "default", "executionId": execution, "taskId": "expose", "attempt": 1, "due": 1}
     _set_aside(stack, "TimerFailures", timer)
 
-    status = run_redrive(home, None)
+    status = run_redrive(state_dir, None)
 
     shown = capsys.readouterr().out
     assert status == 0, shown
@@ -109,7 +109,7 @@ def test_a_timer_that_was_set_aside_goes_back_to_its_queue(
 
 
 def test_changes_that_the_stream_no_longer_has_stay_and_are_told(
-    stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]
+    stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     streams = stack.aws("dynamodbstreams")
     arn = streams.list_streams(TableName=stack.table_name)["Streams"][0]["StreamArn"]
@@ -117,7 +117,7 @@ def test_changes_that_the_stream_no_longer_has_stay_and_are_told(
     batch |= {"startSequenceNumber": "1".zfill(21), "endSequenceNumber": "2".zfill(21)}
     _set_aside(stack, "NotifierFailures", {"DDBStreamBatchInfo": batch})
 
-    status = run_redrive(home, None)
+    status = run_redrive(state_dir, None)
 
     shown = " ".join(capsys.readouterr().out.split())
     assert status == 1

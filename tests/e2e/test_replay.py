@@ -7,7 +7,7 @@ import pytest
 
 from local.demo import run_demo
 from local.replay import SAMPLE_TRACE, run_replay
-from local.stack import ROOT, Home, Stack
+from local.stack import ROOT, Stack, StateDir
 
 INSTANCES = ROOT.parent / "shared" / "data" / "wfinstances"
 RECORDED = (
@@ -19,11 +19,11 @@ RECORDED = (
 
 @pytest.mark.parametrize(("chaos", "ends"), [(0.0, "COMPLETED"), (1.0, "COMPLETED"), (0.5, "FAILED")])
 def test_the_sample_trace_ends_as_planned(
-    chaos: float, ends: str, stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]
+    chaos: float, ends: str, stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stack.work_queue_url
 
-    status = run_replay(home.stack_file, None, None, chaos, seed=11, ends=ends)
+    status = run_replay(state_dir.stack_file, None, None, chaos, seed=11, expected_status=ends)
 
     shown = capsys.readouterr().out
     assert status == 0, shown
@@ -32,31 +32,33 @@ def test_the_sample_trace_ends_as_planned(
 
 @pytest.mark.parametrize(("name", "ends"), RECORDED)
 def test_a_recorded_run_ends_as_planned(
-    name: str, ends: str, stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]
+    name: str, ends: str, stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not (INSTANCES / name).exists():
         pytest.skip(f"{INSTANCES / name} is not on this machine")
     assert stack.work_queue_url
 
-    status = run_replay(home.stack_file, INSTANCES / name, None, 0.6, seed=3, ends=ends)
+    status = run_replay(state_dir.stack_file, INSTANCES / name, None, 0.6, seed=3, expected_status=ends)
 
     assert status == 0, capsys.readouterr().out
 
 
-def test_a_replay_keeps_the_pace_that_it_is_told(stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_replay_keeps_the_pace_that_it_is_told(
+    stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert stack.work_queue_url
 
-    status = run_replay(home.stack_file, SAMPLE_TRACE, 40.0, 0.0, seed=1)
+    status = run_replay(state_dir.stack_file, SAMPLE_TRACE, 40.0, 0.0, seed=1)
 
     shown = " ".join(capsys.readouterr().out.split())
     assert status == 0, shown
     assert float(shown.partition(" requests in ")[2].partition(" s;")[0]) >= round(195.5 / 40, 1)
 
 
-def test_the_demonstration_is_as_told(stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demonstration_is_as_told(stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]) -> None:
     assert stack.work_queue_url
 
-    status = run_demo(home.stack_file)
+    status = run_demo(state_dir.stack_file)
 
     shown = capsys.readouterr().out
     assert status == 0, shown
@@ -65,11 +67,11 @@ def test_the_demonstration_is_as_told(stack: Stack, home: Home, capsys: pytest.C
 
 
 def test_a_service_that_is_not_where_it_was_is_an_error_in_one_line(
-    stack: Stack, home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stack: Stack, state_dir: StateDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lost = Home(tmp_path)
-    known = json.loads(home.stack_file.read_text(encoding="utf-8"))
-    lost.stack_file.write_text(json.dumps(known | {"api_url": f"{stack.api_url}-gone"}), encoding="utf-8")
+    lost = StateDir(tmp_path)
+    existing = json.loads(state_dir.stack_file.read_text(encoding="utf-8"))
+    lost.stack_file.write_text(json.dumps(existing | {"api_url": f"{stack.api_url}-gone"}), encoding="utf-8")
 
     status = run_replay(lost.stack_file, None, None, 0.0, seed=1)
 

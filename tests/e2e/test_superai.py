@@ -19,22 +19,22 @@ def execution_id(operator: httpx.Client) -> str:
     return str(created.json()["id"])
 
 
-def report(worker: httpx.Client, execution_id: str, *said: tuple[str, str]) -> httpx.Response:
-    statuses = [{"task_name": name, "status": status} for name, status in said]
+def report(worker: httpx.Client, execution_id: str, *body: tuple[str, str]) -> httpx.Response:
+    statuses = [{"task_name": name, "status": status} for name, status in body]
     return worker.post(f"/api/flow-executions/{execution_id}/task-status", json={"statuses": statuses})
 
 
 def test_batch_of_a_hundred_is_recorded_in_order(worker: httpx.Client, reader: httpx.Client, execution_id: str) -> None:
     # given
     words = ["queued", "running", "checking", "completed", "failed"]
-    said = [(name, word) for word in words for name in ("extract", "send")] * 10
+    body = [(name, word) for word in words for name in ("extract", "send")] * 10
 
     # when
-    answer = report(worker, execution_id, *said)
+    answer = report(worker, execution_id, *body)
 
     # then
     assert answer.status_code == httpx.codes.OK, answer.text
-    assert [(one["task_name"], one["status"]) for one in answer.json()] == said
+    assert [(item["task_name"], item["status"]) for item in answer.json()] == body
     for name in ("extract", "send"):
         path = f"/v1/executions/{execution_id}/tasks/{name}"
         assert reader.get(path).json()["status"] == "COMPLETED"
@@ -42,8 +42,8 @@ def test_batch_of_a_hundred_is_recorded_in_order(worker: httpx.Client, reader: h
         # and each of the fifty is in the history, once the table's stream has told
         def whole_history(path: str = path) -> Counter[str] | None:
             items = reader.get(f"{path}/history", params={"limit": 400}).json()["items"]
-            labels = Counter(one["label"] for one in items if "label" in one)
-            return labels if labels.total() == len(said) // 2 else None
+            labels = Counter(item["label"] for item in items if "label" in item)
+            return labels if labels.total() == len(body) // 2 else None
 
         assert until(whole_history) == dict.fromkeys(words, 10)
 
@@ -67,7 +67,7 @@ def test_execution_lives_until_it_is_deleted(
     shown: dict[str, Any] = reader.get(path).json()
     assert shown["status"] == "running"
     tasks = reader.get("/api/task-executions", params={"flow_execution_id": execution_id}).json()["task_executions"]
-    assert {one["task_name"]: one["processing_status"] for one in tasks} == {
+    assert {task["task_name"]: task["processing_status"] for task in tasks} == {
         "extract": "completed",
         "send": "cancelled",
     }

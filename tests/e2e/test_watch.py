@@ -12,51 +12,51 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from local.api import Api
-from local.stack import Home, Stack
+from local.api import ApiClient
+from local.stack import Stack, StateDir
 from local.watch import run_watch
 from local.worker import Worker, WorkQueue, sample_work
 
-PATIENCE_SECONDS = 60.0
+DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture
-def api(stack: Stack) -> Iterator[Api]:
-    with Api(stack) as api:
+def api(stack: Stack) -> Iterator[ApiClient]:
+    with ApiClient(stack) as api:
         yield api
 
 
-def _create(api: Api, prefix: str = "demo") -> str:
+def _create(api: ApiClient, prefix: str = "demo") -> str:
     """One task that two wait for, whose end nobody has reported yet."""
     name = f"{prefix}-{uuid4()}"
     tasks = [{"taskId": "first"}, *({"taskId": task, "dependsOn": ["first"]} for task in ("second", "third"))]
-    api.call("operator", "POST", "executions", body={"executionId": name, "tasks": tasks})
+    api.request("operator", "POST", "executions", body={"executionId": name, "tasks": tasks})
     return name
 
 
-def _report(api: Api, execution: str, task: str, **said: Any) -> None:
-    api.call("worker", "POST", "executions", execution, "tasks", task, "status", body=said)
+def _report(api: ApiClient, execution: str, task: str, **body: Any) -> None:
+    api.request("worker", "POST", "executions", execution, "tasks", task, "status", body=body)
 
 
-def _url(api: Api, execution: str) -> str:
-    url: str = api.call("reader", "POST", "executions", execution, "watch").body["url"]
+def _url(api: ApiClient, execution: str) -> str:
+    url: str = api.request("reader", "POST", "executions", execution, "watch").body["url"]
     return url
 
 
 def _messages(socket: ClientConnection) -> Iterator[dict[str, Any]]:
     """What is told, to the end of the execution."""
     while True:
-        message: dict[str, Any] = json.loads(socket.recv(timeout=PATIENCE_SECONDS))
+        message: dict[str, Any] = json.loads(socket.recv(timeout=DEADLINE_SECONDS))
         yield message
         if message["type"] == "execution.status" and message["status"] != "RUNNING":
             return
 
 
-def test_a_watcher_sees_every_change_of_its_execution_in_order_and_none_of_another(api: Api) -> None:
+def test_a_watcher_sees_every_change_of_its_execution_in_order_and_none_of_another(api: ApiClient) -> None:
     watched, other = _create(api), _create(api)
 
     with connect(_url(api, watched), proxy=None) as socket:
-        seen_at = {task["taskId"]: task["version"] for task in api.pages("reader", "executions", watched, "tasks")}
+        seen_at = {task["taskId"]: task["version"] for task in api.paginate("reader", "executions", watched, "tasks")}
         for task in ("first", "second", "third"):
             for execution in (other, watched):
                 _report(api, execution, task, status="IN_PROGRESS", attempt=1)
@@ -65,27 +65,27 @@ def test_a_watcher_sees_every_change_of_its_execution_in_order_and_none_of_anoth
                 _report(api, execution, task, status="COMPLETED", attempt=1)
         messages = list(_messages(socket))
 
-    told: dict[str, dict[int, str]] = defaultdict(dict)
+    received: dict[str, dict[int, str]] = defaultdict(dict)
     for message in messages:
         assert message["executionId"] == watched
         if message["type"] == "task.status":
-            versions = told[message["taskId"]]
+            versions = received[message["taskId"]]
             assert message["version"] in versions or message["version"] > max(versions, default=0)
             versions[message["version"]] = message["status"]
     for task in ("first", "second", "third"):
         path = ("executions", watched, "tasks", task, "history")
         changes = {
             entry["version"]: entry["status"]
-            for entry in api.pages("reader", *path)
+            for entry in api.paginate("reader", *path)
             if entry["verdict"] == "applied" and entry["version"] > seen_at[task]
         }
-        assert changes.items() <= told[task].items()
-        assert told[task][max(told[task])] == "COMPLETED"
+        assert changes.items() <= received[task].items()
+        assert received[task][max(received[task])] == "COMPLETED"
     assert messages[-1]["type"] == "execution.status"
     assert messages[-1]["status"] == "COMPLETED"
 
 
-def test_a_ticket_is_good_for_one_connection(api: Api) -> None:
+def test_a_ticket_is_good_for_one_connection(api: ApiClient) -> None:
     url = _url(api, _create(api))
 
     with connect(url, proxy=None), pytest.raises(InvalidStatus) as refused:
@@ -94,7 +94,7 @@ def test_a_ticket_is_good_for_one_connection(api: Api) -> None:
     assert refused.value.response.status_code in (401, 403)
 
 
-def test_a_ticket_that_has_run_out_is_refused(stack: Stack, api: Api) -> None:
+def test_a_ticket_that_has_run_out_is_refused(stack: Stack, api: ApiClient) -> None:
     url = _url(api, _create(api))
     ticket = url.partition("ticket=")[2]
     key = {"S": f"TICKET#{ticket}"}
@@ -121,7 +121,7 @@ def test_nobody_watches_without_a_ticket(query: str, stack: Stack) -> None:
 
 
 def test_make_watch_shows_tasks_as_they_move_and_ends_with_the_execution(
-    stack: Stack, home: Home, api: Api, work_queue_url: str, capsys: pytest.CaptureFixture[str]
+    stack: Stack, state_dir: StateDir, api: ApiClient, work_queue_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     execution = _create(api, "night")
     stop = Event()
@@ -130,7 +130,7 @@ def test_make_watch_shows_tasks_as_they_move_and_ends_with_the_execution(
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(worker.run, stop)
         try:
-            status = run_watch(home, execution)
+            status = run_watch(state_dir, execution)
         finally:
             stop.set()
         working.result()
@@ -144,11 +144,11 @@ def test_make_watch_shows_tasks_as_they_move_and_ends_with_the_execution(
 
 
 def test_watching_what_is_not_there_is_told_in_one_line(
-    stack: Stack, home: Home, capsys: pytest.CaptureFixture[str]
+    stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stack.live_url
 
-    status = run_watch(home, "never-created")
+    status = run_watch(state_dir, "never-created")
 
     assert status == 2
     assert capsys.readouterr().err == "There is no execution 'never-created'.\n"

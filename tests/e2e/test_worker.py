@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from local.api import Api
-from local.replay import queue_of
+from local.api import ApiClient
+from local.replay import attached_queue
 from local.stack import Stack
 from local.worker import Assignment, Worker, WorkQueue, sample_work
 
@@ -25,8 +25,8 @@ Entry = dict[str, Any]
 
 
 @pytest.fixture
-def api(stack: Stack) -> Iterator[Api]:
-    with Api(stack) as api:
+def api(stack: Stack) -> Iterator[ApiClient]:
+    with ApiClient(stack) as api:
         yield api
 
 
@@ -37,61 +37,61 @@ def name() -> str:
 
 
 @pytest.fixture
-def queue(stack: Stack, api: Api, name: str) -> Iterator[WorkQueue]:
-    with queue_of(stack, api, name) as queue:
+def queue(stack: Stack, api: ApiClient, name: str) -> Iterator[WorkQueue]:
+    with attached_queue(stack, api, name) as queue:
         yield queue
 
 
-def _create(api: Api, name: str, *tasks: dict[str, Any]) -> None:
-    api.call("operator", "POST", "executions", body={"executionId": name, "tasks": list(tasks)})
+def _create(api: ApiClient, name: str, *tasks: dict[str, Any]) -> None:
+    api.request("operator", "POST", "executions", body={"executionId": name, "tasks": list(tasks)})
 
 
 def _until(look: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
     ends = time.monotonic() + seconds
-    while not (found := look()):
+    while not (result := look()):
         assert time.monotonic() < ends, f"not within {seconds} s"
         time.sleep(0.1)
-    return found
+    return result
 
 
 def _take(queue: WorkQueue, task_id: str, attempt: int = 1) -> Assignment:
     def look() -> list[Assignment]:
-        return [one for one in queue.take(at_most=10) if (one.task_id, one.attempt) == (task_id, attempt)]
+        return [item for item in queue.take(at_most=10) if (item.task_id, item.attempt) == (task_id, attempt)]
 
-    found: list[Assignment] = _until(look)
-    return found[0]
+    result: list[Assignment] = _until(look)
+    return result[0]
 
 
 def _take_all(queue: WorkQueue, number: int) -> dict[str, Assignment]:
-    came: dict[str, Assignment] = {}
+    received: dict[str, Assignment] = {}
 
     def look() -> bool:
-        came.update({one.task_id: one for one in queue.take(at_most=10)})
-        return len(came) == number
+        received.update({item.task_id: item for item in queue.take(at_most=10)})
+        return len(received) == number
 
     _until(look)
-    return came
+    return received
 
 
-def _report(api: Api, of: Assignment, **said: Any) -> dict[str, Any]:
-    body = {**said, "taskExecutionId": of.task_execution_id}
-    answer: dict[str, Any] = api.call("worker", "POST", *of.path, "status", body=body).body
+def _report(api: ApiClient, of: Assignment, **payload: Any) -> dict[str, Any]:
+    body = {**payload, "taskExecutionId": of.task_execution_id}
+    answer: dict[str, Any] = api.request("worker", "POST", *of.path, "status", body=body).body
     return answer
 
 
-def _changes(api: Api, execution: str, task: str) -> list[Entry]:
-    history = api.pages("reader", "executions", execution, "tasks", task, "history")
+def _changes(api: ApiClient, execution: str, task: str) -> list[Entry]:
+    history = api.paginate("reader", "executions", execution, "tasks", task, "history")
     return [entry for entry in history if entry["verdict"] == "applied"]
 
 
-def _told(api: Api, execution: str, task: str) -> list[tuple[str, int]]:
+def _told(api: ApiClient, execution: str, task: str) -> list[tuple[str, int]]:
     return [(entry["status"], entry["attempt"]) for entry in _changes(api, execution, task)]
 
 
-def _opened_at(api: Api, execution: str, task: str, attempt: int) -> float:
+def _opened_at(api: ApiClient, execution: str, task: str, attempt: int) -> float:
     def look() -> list[Entry]:
         changes = _changes(api, execution, task)
-        return [one for one in changes if (one["status"], one["attempt"]) == ("SCHEDULED", attempt)]
+        return [change for change in changes if (change["status"], change["attempt"]) == ("SCHEDULED", attempt)]
 
     (opened,) = _until(look)
     return _moment(opened["at"])
@@ -101,7 +101,7 @@ def _moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def test_the_sample_worker_brings_an_execution_to_its_end(stack: Stack, api: Api, work_queue_url: str) -> None:
+def test_the_sample_worker_brings_an_execution_to_its_end(stack: Stack, api: ApiClient, work_queue_url: str) -> None:
     execution = f"night-{uuid4()}"
     retry = {"initialSeconds": 1, "jitter": 0}
     failing = {"seconds": 0, "failureReason": "RATE_LIMITED", "retryAfterSeconds": 1}
@@ -118,18 +118,20 @@ def test_the_sample_worker_brings_an_execution_to_its_end(stack: Stack, api: Api
             {"taskId": "publish", "dependsOn": ["expose"], "input": {"output": {"dome": "${open-dome.output.state}"}}},
         )
         try:
-            _until(lambda: api.call("reader", "GET", "executions", execution).body["status"] == "COMPLETED")
+            _until(lambda: api.request("reader", "GET", "executions", execution).body["status"] == "COMPLETED")
         finally:
             stop.set()
-        for one in running:
-            one.result()
+        for future in running:
+            future.result()
 
-    shown = api.call("reader", "GET", "executions", execution, "tasks", "publish").body
+    shown = api.request("reader", "GET", "executions", execution, "tasks", "publish").body
     assert shown["output"] == {"dome": "open"}
     assert [status for status, _ in _told(api, execution, "expose")].count("SCHEDULED") == 2
 
 
-def test_a_worker_that_dies_is_timed_out_and_its_task_done_by_another(queue: WorkQueue, api: Api, name: str) -> None:
+def test_a_worker_that_dies_is_timed_out_and_its_task_done_by_another(
+    queue: WorkQueue, api: ApiClient, name: str
+) -> None:
     _create(api, name, {"taskId": "expose", "heartbeatTimeoutSeconds": 2, "retryPolicy": {"initialSeconds": 0}})
     dead = _take(queue, "expose")
     _report(api, dead, status="IN_PROGRESS")
@@ -146,17 +148,17 @@ def test_a_worker_that_dies_is_timed_out_and_its_task_done_by_another(queue: Wor
     ]
 
 
-def test_a_worker_that_never_starts_is_timed_out(queue: WorkQueue, api: Api, name: str) -> None:
+def test_a_worker_that_never_starts_is_timed_out(queue: WorkQueue, api: ApiClient, name: str) -> None:
     _create(api, name, {"taskId": "expose", "timeoutSeconds": 2, "retryPolicy": {"initialSeconds": 0}})
     _take(queue, "expose")
 
     _take(queue, "expose", attempt=2)
 
-    told = _told(api, name, "expose")
-    assert told[:4] == [("PENDING", 1), ("SCHEDULED", 1), ("TIMED_OUT", 1), ("SCHEDULED", 2)]
+    messages = _told(api, name, "expose")
+    assert messages[:4] == [("PENDING", 1), ("SCHEDULED", 1), ("TIMED_OUT", 1), ("SCHEDULED", 2)]
 
 
-def test_a_retry_of_two_seconds_opens_after_two_seconds(queue: WorkQueue, api: Api, name: str) -> None:
+def test_a_retry_of_two_seconds_opens_after_two_seconds(queue: WorkQueue, api: ApiClient, name: str) -> None:
     _create(api, name, {"taskId": "expose", "retryPolicy": QUICK_RETRY})
 
     answer = _report(api, _take(queue, "expose"), status="FAILED", failureReason="RETRYABLE_ERROR")
@@ -168,27 +170,27 @@ def test_a_retry_of_two_seconds_opens_after_two_seconds(queue: WorkQueue, api: A
     assert 2 <= waited < LATEST_SECONDS
 
 
-@pytest.mark.parametrize(("asked", "waits"), [(4, 4.0), (60, 5.0)])
+@pytest.mark.parametrize(("requested", "waits"), [(4, 4.0), (60, 5.0)])
 def test_what_a_worker_asks_for_is_waited_within_the_bound_of_the_policy(
-    asked: int, waits: float, queue: WorkQueue, api: Api, name: str
+    requested: int, waits: float, queue: WorkQueue, api: ApiClient, name: str
 ) -> None:
     _create(api, name, {"taskId": "expose", "retryPolicy": {**QUICK_RETRY, "maxSeconds": 5}})
 
-    said = {"failureReason": "RATE_LIMITED", "retryAfterSeconds": asked}
-    answer = _report(api, _take(queue, "expose"), status="FAILED", **said)
+    body = {"failureReason": "RATE_LIMITED", "retryAfterSeconds": requested}
+    answer = _report(api, _take(queue, "expose"), status="FAILED", **body)
 
     waited = _opened_at(api, name, "expose", 2) - _moment(answer["task"]["endedAt"])
     assert waits <= waited < waits + LATEST_SECONDS
 
 
-def test_a_success_calls_off_the_retry_that_is_pending(queue: WorkQueue, api: Api, name: str) -> None:
+def test_a_success_calls_off_the_retry_that_is_pending(queue: WorkQueue, api: ApiClient, name: str) -> None:
     _create(api, name, *({"taskId": task, "retryPolicy": QUICK_RETRY} for task in ("rescued", "retried")))
-    came = _take_all(queue, 2)
+    received = _take_all(queue, 2)
     for task in ("rescued", "retried"):
-        answer = _report(api, came[task], status="FAILED", failureReason="RETRYABLE_ERROR")
+        answer = _report(api, received[task], status="FAILED", failureReason="RETRYABLE_ERROR")
         assert answer["retry"]["willRetry"]
 
-    rescued = _report(api, came["rescued"], status="COMPLETED")
+    rescued = _report(api, received["rescued"], status="COMPLETED")
 
     assert rescued["verdict"] == "applied"
     # The timer of the other, which was set later, has fired: so has the one that had nothing to do any more
@@ -196,21 +198,21 @@ def test_a_success_calls_off_the_retry_that_is_pending(queue: WorkQueue, api: Ap
     assert _told(api, name, "rescued") == [("PENDING", 1), ("SCHEDULED", 1), ("FAILED", 1), ("COMPLETED", 1)]
 
 
-def test_cancelled_work_is_called_off_at_the_next_heartbeat(queue: WorkQueue, api: Api, name: str) -> None:
-    began, called_off = Event(), Event()
+def test_cancelled_work_is_called_off_at_the_next_heartbeat(queue: WorkQueue, api: ApiClient, name: str) -> None:
+    began, canceled = Event(), Event()
 
     def work(_: Assignment, off: Event) -> Any:
         began.set()
         if off.wait(PATIENCE_SECONDS):
-            called_off.set()
+            canceled.set()
 
     _create(api, name, {"taskId": "expose"})
     worker = Worker(queue, api, work, heartbeat_seconds=0.3)
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(lambda: _until(worker.work_once))
         assert began.wait(PATIENCE_SECONDS)
-        api.call("operator", "POST", "executions", name, "cancel", body={"reason": "clouds"})
+        api.request("operator", "POST", "executions", name, "cancel", body={"reason": "clouds"})
         working.result()
 
-    assert called_off.is_set()
+    assert canceled.is_set()
     _until(lambda: ("CANCELED", 1) in _told(api, name, "expose"))

@@ -23,8 +23,8 @@ import httpx
 import yaml
 from botocore.config import Config
 
-from tasklatch.aws.batch_put import put_all
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.aws.patience import Backoff
 from tasklatch.settings import Settings
 from tests.factories import FakeTime
 
@@ -86,7 +86,7 @@ class Table:
 
     def put(self, *items: Any) -> None:
         """Put items, as they are."""
-        put_all(self.client, self.settings.table_name, items, patient())
+        batch_put(self.client, self.settings.table_name, items, make_backoff())
 
 
 def create_table(client: "DynamoDBClient", name: str) -> None:
@@ -117,13 +117,13 @@ def running_ministack(folder: Path, *, enforce_iam: bool = False) -> Iterator[st
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    stored = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     url = f"http://{HOST}:{port}"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own
             [sys.executable, "-m", "local.ministack_emulator" if enforce_iam else "ministack"],
             cwd=ROOT,
-            env=kept
+            env=stored
             | {
                 "GATEWAY_PORT": str(port),
                 "BIND_HOST": HOST,
@@ -163,10 +163,10 @@ def _answers(client: httpx.Client, url: str) -> bool:
         return False
 
 
-def patient(time_left: FakeTime | None = None) -> Patience:
+def make_backoff(time_left: FakeTime | None = None) -> Backoff:
     """Patience that waits on a clock of its own: tests do not sleep."""
     fake = time_left or FakeTime()
-    return Patience(fake.remaining_ms, fake.sleep)
+    return Backoff(fake.remaining_ms, fake.sleep)
 
 
 @contextlib.contextmanager

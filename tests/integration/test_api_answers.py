@@ -11,15 +11,15 @@ from typing import Any, Final
 import pytest
 
 from tasklatch.aws import keys
-from tasklatch.aws.execution_item import execution_item
+from tasklatch.aws.execution_item import execution_to_item
 from tasklatch.aws.history import History
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.history import change_entry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 from tests.description import check_answer, description
 from tests.factories import NOW, Reply, a_task, api_event, call_api, fresh_name, stored_item
-from tests.integration.emulators import Table, patient
+from tests.integration.emulators import Table, make_backoff
 
 CREATE: Final = "POST /v1/executions"
 ADD: Final = "POST /v1/executions/{executionId}/tasks"
@@ -114,12 +114,12 @@ def test_lists_and_counts_are_answered_as_described(api: Api, execution_id: str)
 
     first = api(TASKS, execution_id, query={"limit": "1"})
     second = api(TASKS, execution_id, query={"limit": "1", "cursor": first.body["nextCursor"]})
-    assert [one["taskId"] for one in first.body["items"] + second.body["items"]] == ["fetch", "parse"]
+    assert [item["taskId"] for item in first.body["items"] + second.body["items"]] == ["fetch", "parse"]
     pending = api(TASKS, execution_id, query={"status": "PENDING"})
-    assert [one["taskId"] for one in pending.body["items"]] == ["parse"]
+    assert [element["taskId"] for element in pending.body["items"]] == ["parse"]
 
     listed = api(EXECUTIONS, query={"limit": "100", "createdAfter": shown.body["createdAt"]})
-    assert execution_id in [one["executionId"] for one in listed.body["items"]]
+    assert execution_id in [entry["executionId"] for entry in listed.body["items"]]
     assert api(EXECUTIONS, query={"createdBefore": "1970-01-01T00:00:00Z"}).body == {"items": []}
     more = api(ADD, execution_id, body={"tasks": [{"taskId": "archive", "dependsOn": ["parse"]}]})
     assert more.body["items"][0]["status"] == "PENDING"
@@ -130,16 +130,16 @@ def test_history_shows_changes_and_ignored_reports(api: Api, execution_id: str) 
     before = a_task(execution_id=execution_id, task_id="fetch", version=2)
     api(REPORT, execution_id, "fetch", body={"status": "COMPLETED"}, request_id="first")
     api(REPORT, execution_id, "fetch", body={"status": "FAILED", "attempt": 1, "message": "late"}, request_id="second")
-    after = a_task(TaskStatus.COMPLETED, execution_id=execution_id, task_id="fetch", version=3, receipt="first")
+    after = a_task(TaskStatus.COMPLETED, execution_id=execution_id, task_id="fetch", version=3, request_id="first")
 
     # when the table's stream has told of the success, twice
-    history = History(api.table.client, api.table.settings, patient())
+    history = History(api.table.client, api.table.settings, make_backoff())
     for _ in range(2):
         history.put([(after, change_entry(after, before))])
     listed = api(HISTORY, execution_id, "fetch").body["items"]
 
     # then
-    assert [(one["verdict"], one["status"], one["requestId"]) for one in listed] == [
+    assert [(item["verdict"], item["status"], item["requestId"]) for item in listed] == [
         ("applied", "COMPLETED", "first"),
         ("ignored_after_success", "FAILED", "second"),
     ]
@@ -410,7 +410,7 @@ def test_largest_page_of_executions_fits_into_an_answer(api: Api, monkeypatch: p
     # given a tenant of its own, whose executions carry all the metadata they may
     tenant = fresh_name()
     monkeypatch.setenv("TENANT_CLAIM", "org")
-    settings.cache_clear()
+    get_settings.cache_clear()
     claims = {"scope": "tasklatch/read", "org": tenant}
     text = json.dumps({"a": "é" * 8_180}, ensure_ascii=False)
     executions = (
@@ -426,7 +426,7 @@ def test_largest_page_of_executions_fits_into_an_answer(api: Api, monkeypatch: p
         )
         for number in range(100)
     )
-    api.table.put(*map(execution_item, executions))
+    api.table.put(*map(execution_to_item, executions))
 
     # when
     reply = api(EXECUTIONS, query={"limit": "100"}, claims=claims)
@@ -439,7 +439,7 @@ def test_largest_page_of_executions_fits_into_an_answer(api: Api, monkeypatch: p
 def test_largest_page_of_tasks_fits_into_an_answer(api: Api, execution_id: str) -> None:
     # given as many as can be asked for at once, in characters that take the most room
     parameters = description()["paths"]["/v1/executions/{executionId}/tasks"]["get"]["parameters"]
-    (limit,) = (one["schema"]["maximum"] for one in parameters if one["name"] == "limit")
+    (limit,) = (parameter["schema"]["maximum"] for parameter in parameters if parameter["name"] == "limit")
     tasks = (
         a_task(execution_id=execution_id, task_id=f"{number:04d}" + "\U0001f600" * 220, message="\U0001f600" * 1024)
         for number in range(limit)
@@ -457,7 +457,7 @@ def test_largest_page_of_tasks_fits_into_an_answer(api: Api, execution_id: str) 
 def test_tenants_of_a_claim_are_apart(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     # given
     monkeypatch.setenv("TENANT_CLAIM", "org")
-    settings.cache_clear()
+    get_settings.cache_clear()
     mine, other = ({"scope": "tasklatch/manage tasklatch/read", "org": fresh_name()} for _ in range(2))
     execution_id = fresh_name()
 

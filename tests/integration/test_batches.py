@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from tasklatch.aws import keys
 from tasklatch.aws.history import History
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.task_item import task_of
-from tasklatch.domain.errors import AttemptNotOpenError, BusyError, NotFoundError, TasklatchError
-from tasklatch.domain.outcome import Recorded
+from tasklatch.aws.task_item import task_from_item
+from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, ServiceBusyError, TasklatchError
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
@@ -28,7 +28,7 @@ from tests.factories import (
     fresh_name,
     stored_item,
 )
-from tests.integration.emulators import Table, counted_calls, intercepted, patient
+from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
 
 ROUTE: Final = "POST /v1/executions/{executionId}/statuses"
 Load = Callable[[str, Any], ModuleType]
@@ -42,19 +42,19 @@ def given_tasks(table: Table, count: int, status: TaskStatus = TaskStatus.IN_PRO
 
 def record_all(
     table: Table, reports: list[Report], client: Any = None, time_left: FakeTime | None = None
-) -> list[Recorded | TasklatchError]:
-    ledger = Ledger(client or table.client, table.settings, fixed_clock, patient(time_left))
+) -> list[ReportResult | TasklatchError]:
+    ledger = Ledger(client or table.client, table.settings, fixed_clock, make_backoff(time_left))
     return ledger.record_all(table.tenant, "nightly", reports, fresh_name())
 
 
 def stored(table: Table, task_id: str) -> Task:
     item = table.item(keys.execution_pk(table.tenant, "nightly"), keys.task_sk(task_id))
     assert item is not None
-    return task_of(item)
+    return task_from_item(item)
 
 
-def outcomes(results: list[Recorded | TasklatchError]) -> list[Verdict | type[TasklatchError]]:
-    return [result.verdict if isinstance(result, Recorded) else type(result) for result in results]
+def outcomes(results: list[ReportResult | TasklatchError]) -> list[Verdict | type[TasklatchError]]:
+    return [result.verdict if isinstance(result, ReportResult) else type(result) for result in results]
 
 
 def test_hundred_reports_on_hundred_tasks_cost_four_calls(statements_table: Table) -> None:
@@ -100,25 +100,25 @@ def test_hundred_reports_on_one_task_are_taken_in_order(statements_table: Table)
     assert outcomes(results) == [Verdict.APPLIED, *[Verdict.DUPLICATE] * 98, Verdict.APPLIED]
     assert stored(table, task_id).version == 5
     first = results[0]
-    assert isinstance(first, Recorded)
+    assert isinstance(first, ReportResult)
     assert first.task.message == "0"
 
 
 def test_order_on_each_task_holds_when_tasks_are_mixed(statements_table: Table) -> None:
     # given
     table = statements_table
-    one, other = given_tasks(table, 2, TaskStatus.SCHEDULED)
+    item, other = given_tasks(table, 2, TaskStatus.SCHEDULED)
 
     # when
     results = record_all(
         table,
         [
-            a_report(TaskStatus.IN_PROGRESS, one),
+            a_report(TaskStatus.IN_PROGRESS, item),
             a_report(task_id=other),
-            a_report(TaskStatus.FAILED, one, message="first"),
+            a_report(TaskStatus.FAILED, item, message="first"),
             a_report(TaskStatus.FAILED, other),
-            a_report(TaskStatus.FAILED, one, message="second"),
-            a_report(task_id=one),
+            a_report(TaskStatus.FAILED, item, message="second"),
+            a_report(task_id=item),
         ],
     )
 
@@ -136,13 +136,13 @@ def test_order_on_each_task_holds_when_tasks_are_mixed(statements_table: Table) 
 def test_errors_concern_only_their_own_report(statements_table: Table) -> None:
     # given
     table = statements_table
-    one, other = given_tasks(table, 2)
+    item, other = given_tasks(table, 2)
 
     # when
     results = record_all(
         table,
         [
-            a_report(task_id=one, attempt=1, output='{"a":1}'),
+            a_report(task_id=item, attempt=1, output='{"a":1}'),
             a_report(TaskStatus.FAILED, "no such task", attempt=1),
             a_report(TaskStatus.FAILED, "nor this"),
             a_report(TaskStatus.FAILED, other, attempt=7),
@@ -158,7 +158,7 @@ def test_errors_concern_only_their_own_report(statements_table: Table) -> None:
         AttemptNotOpenError,
         Verdict.APPLIED,
     ]
-    assert stored(table, one).output_fingerprint is not None
+    assert stored(table, item).output_fingerprint is not None
 
 
 def test_empty_batch_needs_no_call(statements_table: Table) -> None:
@@ -194,11 +194,11 @@ def test_bad_items_do_not_spoil_the_rest_of_a_request(statements_table: Table, l
     # then
     assert reply.status == 200
     results = reply.body["results"]
-    assert [one["index"] for one in results] == list(range(10))
-    assert [one["status"] for one in results] == [200, 422, 422, 422, 422, 422, 413, 409, 404, 200]
+    assert [result["index"] for result in results] == list(range(10))
+    assert [item["status"] for item in results] == [200, 422, 422, 422, 422, 422, 413, 409, 404, 200]
     assert [results[0]["verdict"], results[-1]["verdict"]] == ["applied", "applied"]
     assert results[0]["retry"]["willRetry"] is True
-    assert all(one["problem"]["request_id"] == reply.headers["x-request-id"] for one in results[1:-1])
+    assert all(element["problem"]["request_id"] == reply.headers["x-request-id"] for element in results[1:-1])
 
 
 class Statements:
@@ -214,14 +214,16 @@ class Statements:
         if operation != "batch_execute_statement":
             return call()
         with self.lock:
-            refused = [index for index, one in enumerate(arguments["Statements"]) if self.key in one["Parameters"]]
+            refused = [
+                index for index, statement in enumerate(arguments["Statements"]) if self.key in statement["Parameters"]
+            ]
             if not refused or self.left == 0:
                 return call()
             if self.left is not None:
                 self.left -= 1
-        kept = [one for index, one in enumerate(arguments["Statements"]) if index not in refused]
-        arguments["Statements"][:] = kept
-        responses = call()["Responses"] if kept else []
+        stored = [item for index, item in enumerate(arguments["Statements"]) if index not in refused]
+        arguments["Statements"][:] = stored
+        responses = call()["Responses"] if stored else []
         for index in refused:
             responses.insert(index, {"Error": {"Code": self.code, "Message": "slow down"}})
         return {"Responses": responses}
@@ -254,7 +256,7 @@ def test_only_the_reports_that_the_table_never_took_are_busy(statements_table: T
 
     # then
     expected: list[Verdict | type[TasklatchError]] = [Verdict.APPLIED] * 30
-    expected[7] = BusyError
+    expected[7] = ServiceBusyError
     assert outcomes(results) == expected
     assert stored(table, task_ids[7]).status is TaskStatus.IN_PROGRESS
     assert time_left.left_ms >= 1_000
@@ -311,7 +313,7 @@ def test_batch_whose_answer_was_lost_is_applied_once(statements_table: Table, at
     # then
     assert outcomes(results) == [Verdict.APPLIED] * 10
     assert {stored(table, task_id).version for task_id in task_ids} == {4}
-    history = History(table.client, table.settings, patient())
+    history = History(table.client, table.settings, make_backoff())
     for task_id in task_ids:
         assert history.list_entries(table.tenant, "nightly", task_id, limit=10, cursor=None) == ([], None)
 
@@ -328,13 +330,13 @@ class LeavesUnprocessed:
         if operation != self.operation or not self.left:
             return call()
         self.left -= 1
-        ((table, asked),) = arguments["RequestItems"].items()
-        wanted = asked["Keys"] if operation == "batch_get_item" else asked
-        rest = wanted[1:]
-        del wanted[1:]
+        ((table, requested),) = arguments["RequestItems"].items()
+        expected = requested["Keys"] if operation == "batch_get_item" else requested
+        rest = expected[1:]
+        del expected[1:]
         answer = call()
         if rest:
-            answer[self.field] = {table: {**asked, "Keys": rest} if operation == "batch_get_item" else rest}
+            answer[self.field] = {table: {**requested, "Keys": rest} if operation == "batch_get_item" else rest}
         return answer
 
 
@@ -391,7 +393,7 @@ def test_part_of_the_table_that_is_busy_concerns_only_who_needs_it(
     results = record_all(table, list(reports.values()), intercepted(table.client, Refuses(operation)))
 
     # then
-    busy = {name for name, result in zip(reports, results, strict=True) if isinstance(result, BusyError)}
+    busy = {name for name, result in zip(reports, results, strict=True) if isinstance(result, ServiceBusyError)}
     assert busy == concerned
     assert stored(table, "with output").status is (
         TaskStatus.IN_PROGRESS if "with output" in concerned else TaskStatus.COMPLETED
@@ -413,5 +415,5 @@ def test_report_without_attempt_is_overtaken_within_a_batch_and_still_taken(stat
     (result,) = record_all(table, [a_report(TaskStatus.FAILED, task_id)], intercepted(table.client, around))
 
     # then
-    assert isinstance(result, Recorded)
+    assert isinstance(result, ReportResult)
     assert (result.verdict, result.task.attempt, result.task.version) == (Verdict.APPLIED, 2, 6)

@@ -46,14 +46,17 @@ def outcomes(load: Callable[[str, Any], ModuleType], table: Table) -> list[Any]:
         )
         for report in REPORTS
     ]
-    said = [{"taskId": task_id, **report} for report in REPORTS for task_id in ("other", "third", "none")]
+    body = [{"taskId": task_id, **report} for report in REPORTS for task_id in ("other", "third", "none")]
     batch = call_api(
-        handler, api_event(STATUSES_ROUTE, path={"executionId": "nightly"}, body={"statuses": said}, claims=claims)
+        handler, api_event(STATUSES_ROUTE, path={"executionId": "nightly"}, body={"statuses": body}, claims=claims)
     )
     stored = [table.item(keys.execution_pk(table.tenant, "nightly"), keys.task_sk(task_id)) for task_id in TASKS]
     return [
         *((reply.status, reply.body["verdict"], reply.body["task"]["version"]) for reply in single),
-        *((one["status"], one.get("verdict"), one.get("task", {}).get("version")) for one in batch.body["results"]),
+        *(
+            (result["status"], result.get("verdict"), result.get("task", {}).get("version"))
+            for result in batch.body["results"]
+        ),
         *(sorted(item) for item in stored if item is not None),
     ]
 
@@ -69,11 +72,11 @@ def test_the_stand_in_gives_the_verdicts_of_an_emulator(
     measured_on = Table(stand_in, statements_table.settings, tenant=fresh_name())
 
     # when
-    found = outcomes(load, measured_on)
+    result = outcomes(load, measured_on)
 
     # then
-    assert found == outcomes(load, statements_table)
-    assert {verdict for _, verdict, _ in found[: len(REPORTS)]} == {"applied", "duplicate", "ignored_after_success"}
+    assert result == outcomes(load, statements_table)
+    assert {verdict for _, verdict, _ in result[: len(REPORTS)]} == {"applied", "duplicate", "ignored_after_success"}
 
 
 def test_what_the_service_keeps_right_the_alternatives_get_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +130,7 @@ def test_a_goal_that_is_not_met_is_named() -> None:
     ]
 
     # when
-    told = missed(figures)
+    messages = missed(figures)
 
     # then
-    assert told == ["batch: hundred reports: 4.2 x, at most 4"]
+    assert messages == ["batch: hundred reports: 4.2 x, at most 4"]

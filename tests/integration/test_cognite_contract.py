@@ -18,13 +18,13 @@ from tasklatch.aws.cursor import encode_cursor
 from tasklatch.aws.history import History
 from tasklatch.domain.attempt import task_execution_id
 from tasklatch.domain.history import change_entry
-from tasklatch.domain.latch import next_attempt_latch
+from tasklatch.domain.latch import next_attempt_write
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 from tests.description import check_answer
 from tests.factories import ALL_SCOPES, NOW, Reply, api_event, call_api, fresh_name
-from tests.integration.emulators import Table, counted_calls, intercepted, patient
+from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
 from tests.reactions import World
 
 PROJECT: Final = "/api/v1/projects/{project}"
@@ -53,8 +53,8 @@ FLOW_EXECUTION: Final = "GET /api/flow-executions/{flow_execution_id}"
 
 def function_of(route: str) -> str:
     """The function that serves a route."""
-    (found,) = (name for name in API_FUNCTIONS if route in load_handler(name).routes.operations)
-    return found
+    (result,) = (name for name in API_FUNCTIONS if route in load_handler(name).app.operations)
+    return result
 
 
 def a_task(external_id: str, *depends_on: str, data: Any = None, **fields: Any) -> dict[str, Any]:
@@ -79,9 +79,9 @@ class Api:
 
     def __call__(self, route: str, *path: str, body: Any = None, **more: Any) -> Reply:
         names = [part[1:-1] for part in route.split("/") if part.startswith("{")]
-        given = (self.tenant, *path) if "project" in names else path
+        initial = (self.tenant, *path) if "project" in names else path
         more.setdefault("claims", {"scope": ALL_SCOPES, "org": self.tenant})
-        event = api_event(route, path=dict(zip(names, given, strict=True)), body=body, **more)
+        event = api_event(route, path=dict(zip(names, initial, strict=True)), body=body, **more)
         module = self.load(function_of(route), self.client or self.table.client)
         reply = call_api(module.handler, event)
         check_answer(route, reply)
@@ -99,8 +99,8 @@ class Api:
     def define(self, *tasks: dict[str, Any], workflow: str = "nightly", version: str = "1") -> None:
         assert self(WORKFLOWS, body={"items": [{"externalId": workflow}]}).status == 200
         item = {"workflowExternalId": workflow, "version": version, "workflowDefinition": {"tasks": list(tasks)}}
-        made = self(VERSIONS, body={"items": [item]})
-        assert made.status == 200, made.text
+        created = self(VERSIONS, body={"items": [item]})
+        assert created.status == 200, created.text
 
     def run(self, workflow: str = "nightly", version: str = "1", nonce: str = "", **more: Any) -> Any:
         body = {"authentication": {"nonce": nonce or fresh_name()}, **more}
@@ -119,7 +119,7 @@ class Api:
 @pytest.fixture
 def api(load: Callable[[str, Any], ModuleType], statements_table: Table, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setenv("TENANT_CLAIM", "org")
-    settings.cache_clear()
+    get_settings.cache_clear()
     return Api(load, statements_table)
 
 
@@ -257,8 +257,8 @@ def test_deleting_what_is_not_there_names_it_and_deletes_nothing(api: Api) -> No
 
     # when
     workflows = api(DELETE_WORKFLOWS, body={"items": [{"externalId": "nightly"}, {"externalId": "none"}]})
-    named = [{"workflowExternalId": "nightly", "version": version} for version in ("1", "9")]
-    versions = api(DELETE_VERSIONS, body={"items": named})
+    names = [{"workflowExternalId": "nightly", "version": version} for version in ("1", "9")]
+    versions = api(DELETE_VERSIONS, body={"items": names})
 
     # then
     assert (workflows.status, workflows.body["error"]["missing"]) == (404, [{"externalId": "none"}])
@@ -266,7 +266,7 @@ def test_deleting_what_is_not_there_names_it_and_deletes_nothing(api: Api) -> No
     assert api(VERSION, "nightly", "1").status == 200
 
     # and where that does not matter, the rest is deleted
-    assert api(DELETE_VERSIONS, body={"items": named}, query={"ignoreUnknownIds": "true"}).status == 200
+    assert api(DELETE_VERSIONS, body={"items": names}, query={"ignoreUnknownIds": "true"}).status == 200
     assert api(VERSION, "nightly", "1").status == 404
     assert api(WORKFLOW, "nightly").status == 200
 
@@ -379,8 +379,8 @@ def test_executions_are_listed_by_workflow_version_status_and_time(api: Api) -> 
     # and one that another contract created, for which there are no words here
     native = api(NATIVE_CREATE, body={"tasks": [{"taskId": "a"}]}).body["executionId"]
 
-    def listed(**wanted: Any) -> set[str]:
-        items = api(EXECUTIONS, body={"filter": wanted, "limit": 1000}).body["items"]
+    def listed(**expected: Any) -> set[str]:
+        items = api(EXECUTIONS, body={"filter": expected, "limit": 1000}).body["items"]
         return {item["id"] for item in items}
 
     # then
@@ -551,9 +551,9 @@ def open_next_attempt(api: Api, execution_id: str, task_id: str) -> Task:
     """Open the next attempt at a task, and let the history tell of the one before."""
     world = api.world
     failed = world.task(task_id, execution_id)
-    history = History(api.table.client, world.settings, patient())
+    history = History(api.table.client, world.settings, make_backoff())
     history.put([(failed, change_entry(failed, None))])
-    opened = world.ledger.apply(api.tenant, execution_id, next_attempt_latch(failed, now=NOW))
+    opened = world.ledger.write(api.tenant, execution_id, next_attempt_write(failed, now=NOW))
     assert opened is not None
     return opened
 
@@ -610,7 +610,7 @@ def test_skipped_task_ends_with_errors_and_the_others_go_on(api: Api) -> None:
 
     # when
     api.update(api.task_ids(execution_id)["a"], "FAILED")
-    api.world.follow_up.follow([api.world.task("a", execution_id)])
+    api.world.retry_planner.plan([api.world.task("a", execution_id)])
     api.world.advance("a", execution_id=execution_id)
 
     # then
@@ -729,7 +729,7 @@ def test_project_that_is_not_the_tokens_is_forbidden(api: Api) -> None:
 
 def test_any_project_will_do_where_there_is_one_tenant(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENANT_CLAIM", "")
-    settings.cache_clear()
+    get_settings.cache_clear()
 
     assert api(WORKFLOW, "no-such-workflow", claims={"scope": ALL_SCOPES}).status == 404
 

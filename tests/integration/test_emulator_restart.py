@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pytest
 
-from local.cloud import Cloud, free_port
-from local.stack import Home, aws_client
+from local.cloud import EmulatorProcess, free_port
+from local.stack import StateDir, aws_client
 from tests.ports import occupied
 
 QUEUE: Final = "parcels"
@@ -21,24 +21,24 @@ CONSUMED_SECONDS: Final = 60
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def state_dir(tmp_path: Path) -> StateDir:
     """A folder whose emulator takes a port that nothing else here uses."""
     (tmp_path / "port").write_text(str(free_port()), encoding="utf-8")
-    return Home(tmp_path)
+    return StateDir(tmp_path)
 
 
 @contextmanager
-def running(home: Home) -> Iterator[Cloud]:
+def running(state_dir: StateDir) -> Iterator[EmulatorProcess]:
     """Run the emulator until the block ends, then stop it so that it writes its state."""
-    cloud = Cloud.start(home)
+    cloud = EmulatorProcess.start(state_dir)
     try:
         yield cloud
     finally:
-        cloud.stop(home)
+        cloud.stop(state_dir)
 
 
-def test_queue_keeps_its_messages_on_every_port(home: Home) -> None:
-    with running(home) as cloud:
+def test_queue_keeps_its_messages_on_every_port(state_dir: StateDir) -> None:
+    with running(state_dir) as cloud:
         first = cloud.port
         sqs = aws_client("sqs", cloud.url)
         old_url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
@@ -46,7 +46,7 @@ def test_queue_keeps_its_messages_on_every_port(home: Home) -> None:
 
     ports = {first}
     for _ in range(2):
-        with occupied(_remembered(home)), running(home) as cloud:
+        with occupied(_remembered(state_dir)), running(state_dir) as cloud:
             ports.add(cloud.port)
             sqs = aws_client("sqs", cloud.url)
             url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
@@ -59,13 +59,13 @@ def test_queue_keeps_its_messages_on_every_port(home: Home) -> None:
     assert len(ports) == 3
 
 
-def test_function_is_still_fed_by_its_queue_on_another_port(home: Home) -> None:
-    with running(home) as cloud:
+def test_function_is_still_fed_by_its_queue_on_another_port(state_dir: StateDir) -> None:
+    with running(state_dir) as cloud:
         first = cloud.port
         sqs = aws_client("sqs", cloud.url)
         _attach_function(cloud, sqs.create_queue(QueueName=QUEUE)["QueueUrl"])
 
-    with occupied(first), running(home) as cloud:
+    with occupied(first), running(state_dir) as cloud:
         sqs = aws_client("sqs", cloud.url)
         url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
         sqs.send_message(QueueUrl=url, MessageBody="sent on the second port")
@@ -75,8 +75,8 @@ def test_function_is_still_fed_by_its_queue_on_another_port(home: Home) -> None:
     assert left == 0
 
 
-def test_dead_letter_queue_is_found_on_another_port(home: Home) -> None:
-    with running(home) as cloud:
+def test_dead_letter_queue_is_found_on_another_port(state_dir: StateDir) -> None:
+    with running(state_dir) as cloud:
         first = cloud.port
         sqs = aws_client("sqs", cloud.url)
         dead = sqs.create_queue(QueueName=DEAD_LETTERS)["QueueUrl"]
@@ -86,7 +86,7 @@ def test_dead_letter_queue_is_found_on_another_port(home: Home) -> None:
         url = sqs.create_queue(QueueName=QUEUE, Attributes=attributes)["QueueUrl"]
         sqs.send_message(QueueUrl=url, MessageBody="received too often")
 
-    with occupied(first), running(home) as cloud:
+    with occupied(first), running(state_dir) as cloud:
         sqs = aws_client("sqs", cloud.url)
         for _ in range(2):
             sqs.receive_message(QueueUrl=url)
@@ -95,11 +95,11 @@ def test_dead_letter_queue_is_found_on_another_port(home: Home) -> None:
     assert dead_letters == 1
 
 
-def _remembered(home: Home) -> int:
-    return int((home.path / "port").read_text(encoding="utf-8"))
+def _remembered(state_dir: StateDir) -> int:
+    return int((state_dir.path / "port").read_text(encoding="utf-8"))
 
 
-def _attach_function(cloud: Cloud, url: str) -> None:
+def _attach_function(cloud: EmulatorProcess, url: str) -> None:
     """Create a function that takes whatever comes, and let the queue feed it."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

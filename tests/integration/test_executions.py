@@ -13,14 +13,14 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from tasklatch.aws import keys
 from tasklatch.aws.executions import Executions
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.task_item import task_of
-from tasklatch.domain.errors import BusyError, ConflictError, InvalidRequestError, NotFoundError
+from tasklatch.aws.task_item import task_from_item
+from tasklatch.domain.errors import ConflictError, InvalidRequestError, NotFoundError, ServiceBusyError
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
 from tests.factories import NOW, FakeTime, a_report, fixed_clock, fresh_name, some_tasks
-from tests.integration.emulators import Table, counted_calls, intercepted, patient
+from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
 
 CHAIN: Final = [
     TaskDefinition("fetch", input='{"url":"a"}', timeout_seconds=60),
@@ -30,12 +30,12 @@ CHAIN: Final = [
 
 
 def executions_of(table: Table, client: Any = None, time_left: FakeTime | None = None) -> Executions:
-    return Executions(client or table.client, table.settings, fixed_clock, patient(time_left))
+    return Executions(client or table.client, table.settings, fixed_clock, make_backoff(time_left))
 
 
 def tasks_of(table: Table, execution_id: str = "nightly") -> dict[str, Task]:
     items = table.items(keys.execution_pk(table.tenant, execution_id))
-    return {task.task_id: task for task in map(task_of, (item for item in items if is_task(item)))}
+    return {task.task_id: task for task in map(task_from_item, (item for item in items if is_task(item)))}
 
 
 def is_task(item: dict[str, Any]) -> bool:
@@ -99,7 +99,7 @@ def test_repeat_returns_the_same_execution_and_resets_nothing(statements_table: 
     table = statements_table
     executions = executions_of(table)
     first, _ = executions.create(table.tenant, "nightly", CHAIN)
-    ledger = Ledger(table.client, table.settings, fixed_clock, patient())
+    ledger = Ledger(table.client, table.settings, fixed_clock, make_backoff())
     ledger.record(table.tenant, "nightly", a_report(task_id="fetch"), fresh_name())
     ledger.record(table.tenant, "nightly", a_report(TaskStatus.IN_PROGRESS, "notify"), fresh_name())
     before = table.items(keys.execution_pk(table.tenant, "nightly"))
@@ -159,7 +159,7 @@ def test_five_hundred_tasks_are_created_at_once(statements_table: Table) -> None
         executions_of(table).create(table.tenant, "nightly", definitions)
 
     # then
-    assert statuses(tasks_of(table)) == {one.task_id: TaskStatus.SCHEDULED for one in definitions}
+    assert statuses(tasks_of(table)) == {definition.task_id: TaskStatus.SCHEDULED for definition in definitions}
     assert calls["BatchExecuteStatement"] == 2 * 500 / 25
     assert calls.total() <= 2 * 500 / 25 + 4, "and a few more, however many tasks there are"
     assert executions_of(table).counts(table.tenant, "nightly") == {TaskStatus.SCHEDULED: 500}
@@ -208,7 +208,10 @@ def test_creation_ends_right_wherever_an_earlier_try_crashed(statements_table: T
         *CHAIN,
         *(TaskDefinition(f"task-{number:02d}", input="{}") for number in range(27)),
     ]
-    expected = {one.task_id: TaskStatus.PENDING if one.depends_on else TaskStatus.SCHEDULED for one in definitions}
+    expected = {
+        definition.task_id: TaskStatus.PENDING if definition.depends_on else TaskStatus.SCHEDULED
+        for definition in definitions
+    }
     crashes = 0
 
     for number in range(1, 40):
@@ -235,7 +238,7 @@ def test_creation_ends_right_wherever_an_earlier_try_crashed(statements_table: T
             assert statuses(tasks) == expected
             assert {task.version for task in tasks.values()} <= {1, 2}
             inputs = [item for item in fresh.items(keys.execution_pk(fresh.tenant, "nightly")) if "payload" in item]
-            assert len(inputs) == sum(one.input is not None for one in definitions)
+            assert len(inputs) == sum(definition.input is not None for definition in definitions)
         if survived == [False, True]:
             break
     assert crashes >= 2 * 6, "a read, two inserts, inputs, the commit, two schedulings"
@@ -248,7 +251,7 @@ def test_creation_resumed_after_a_crash_does_not_reset_what_was_worked_on(statem
     table = crash_creation(
         statements_table, definitions, lambda left: set(statuses(tasks_of(left)).values()) == half_way
     )
-    ledger = Ledger(table.client, table.settings, fixed_clock, patient())
+    ledger = Ledger(table.client, table.settings, fixed_clock, make_backoff())
     done = ledger.record(table.tenant, "nightly", a_report(task_id="task-00"), fresh_name())
     assert done.verdict is Verdict.APPLIED
 
@@ -272,7 +275,7 @@ def test_creation_that_was_never_finished_is_not_spoiled_by_another_request(stat
 
     # then
     assert created
-    assert set(tasks_of(table)) == {one.task_id for one in CHAIN}
+    assert set(tasks_of(table)) == {definition.task_id for definition in CHAIN}
 
 
 class LosesAnswersOnce:
@@ -341,7 +344,7 @@ def test_creation_that_never_gets_through_is_busy_and_leaves_no_execution(statem
     client = intercepted(table.client, RefusesStatements(None))
 
     # when
-    with pytest.raises(BusyError):
+    with pytest.raises(ServiceBusyError):
         executions_of(table, client, time_left).create(table.tenant, "nightly", CHAIN)
 
     # then
@@ -378,7 +381,7 @@ def test_tasks_can_be_added_and_added_again(statements_table: Table) -> None:
     ]
     assert second == first
     assert below_execution(table) == before
-    detail = executions_of(table).task_detail(table.tenant, "nightly", "report")
+    detail = executions_of(table).get_task_detail(table.tenant, "nightly", "report")
     assert detail.depends_on == ("parse", "archive")
 
 
@@ -405,7 +408,7 @@ def test_refused_addition_leaves_everything_as_it_was(
 
     # then
     assert table.items(keys.execution_pk(table.tenant, "nightly")) == before
-    assert executions_of(table).task_detail(table.tenant, "nightly", "fetch").input == '{"url":"a"}'
+    assert executions_of(table).get_task_detail(table.tenant, "nightly", "fetch").input == '{"url":"a"}'
 
 
 def test_nothing_is_added_to_an_execution_that_is_not_there(statements_table: Table) -> None:
@@ -436,14 +439,14 @@ def test_tenants_can_use_the_same_names(statements_table: Table) -> None:
 
     # when
     executions_of(other).create(other.tenant, "nightly", some_tasks("fetch"))
-    ledger = Ledger(table.client, table.settings, fixed_clock, patient())
+    ledger = Ledger(table.client, table.settings, fixed_clock, make_backoff())
     ledger.record(other.tenant, "nightly", a_report(task_id="fetch"), fresh_name())
 
     # then
     assert tasks_of(table)["fetch"].status is TaskStatus.SCHEDULED
     assert statuses(tasks_of(other)) == {"fetch": TaskStatus.COMPLETED}
     listed, _ = executions_of(table).list_executions(table.tenant, limit=100)
-    assert [one.tenant for one in listed] == [table.tenant]
+    assert [definition.tenant for definition in listed] == [table.tenant]
     with pytest.raises(NotFoundError):
         executions_of(table).get(fresh_name(), "nightly")
 
@@ -457,4 +460,4 @@ def test_payloads_of_any_text_come_back_as_they_were(statements_table: Table) ->
     executions_of(table).create(table.tenant, "nightly", [TaskDefinition("a#b%/ü", input=text)])
 
     # then
-    assert executions_of(table).task_detail(table.tenant, "nightly", "a#b%/ü").input == text
+    assert executions_of(table).get_task_detail(table.tenant, "nightly", "a#b%/ü").input == text

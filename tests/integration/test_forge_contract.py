@@ -10,17 +10,17 @@ from uuid import uuid4
 import pytest
 
 from tasklatch.aws import keys
-from tasklatch.aws.announcer import Announcer
+from tasklatch.aws.announcer import ChangePublisher
 from tasklatch.aws.event_bus import EventBus
 from tasklatch.aws.history import History
-from tasklatch.aws.live import Live
+from tasklatch.aws.live import WebSocketConnections
 from tasklatch.aws.payloads import Payloads
-from tasklatch.aws.task_item import task_of
+from tasklatch.aws.task_item import task_from_item
 from tasklatch.domain.announcement import Change
 from tasklatch.domain.task import Task
 from tests.description import check_answer
 from tests.factories import Reply, api_event, call_api, fixed_clock, fresh_name
-from tests.integration.emulators import Table, patient
+from tests.integration.emulators import Table, make_backoff
 
 UPDATE: Final = "POST /forge/updateTaskStatus"
 SCANS: Final = "POST /forge/scans"
@@ -53,7 +53,7 @@ class Api:
     def task(self, execution_id: str, task_id: str) -> Task:
         item = self.table.item(keys.execution_pk("default", execution_id), keys.task_sk(task_id))
         assert item is not None
-        return task_of(item)
+        return task_from_item(item)
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ def scan(api: Api) -> Scan:
     """A scan with one root task, named in characters that no execution id can have."""
     scan_id, task_id = f"scan/{fresh_name()}", str(uuid4())
     tasks = [{"taskId": task_id, "taskType": "FOLDER", "taskMetadata": {"path": "/é"}}]
-    made = api(SCANS, body={"connectionId": "drive", "scanId": scan_id, "tasks": tasks, "sdk": "1"})
-    assert (made.status, made.body["scanId"]) == (201, scan_id)
-    return Scan(scan_id, made.body["executionId"], task_id)
+    created = api(SCANS, body={"connectionId": "drive", "scanId": scan_id, "tasks": tasks, "sdk": "1"})
+    assert (created.status, created.body["scanId"]) == (201, scan_id)
+    return Scan(scan_id, created.body["executionId"], task_id)
 
 
 def test_task_of_a_scan_is_seen_by_the_native_contract(api: Api, scan: Scan) -> None:
@@ -108,7 +108,7 @@ def test_success_stands_against_a_duplicate_delivery_that_failed(api: Api, scan:
     assert "ignored" in late.body["message"]
     assert (again.status, again.body["status"]) == (200, "ACCEPTED")
     assert api.task(scan.execution_id, scan.task_id).status == "COMPLETED"
-    verdicts = {one["verdict"] for one in api(HISTORY, scan.execution_id, scan.task_id).body["items"]}
+    verdicts = {item["verdict"] for item in api(HISTORY, scan.execution_id, scan.task_id).body["items"]}
     assert verdicts == {"ignored_after_success", "duplicate"}
 
 
@@ -227,15 +227,15 @@ def test_dispatch_carries_what_a_task_runner_is_called_with(api: Api, scan: Scan
     bus: Any = _Bus()
     client, settings = api.table.client, api.table.settings
     task = api.task(scan.execution_id, scan.task_id)
-    announcer = Announcer(
-        History(client, settings, patient()),
-        EventBus(bus, settings, patient()),
-        Live(client, lambda: bus, settings, fixed_clock, patient()),
-        Payloads(client, settings, patient()),
+    publisher = ChangePublisher(
+        History(client, settings, make_backoff()),
+        EventBus(bus, settings, make_backoff()),
+        WebSocketConnections(client, lambda: bus, settings, fixed_clock, make_backoff()),
+        Payloads(client, settings, make_backoff()),
     )
 
     # when
-    announcer.announce([Change(task, None)])
+    publisher.publish([Change(task, None)])
 
     # then
     (detail,) = bus.details

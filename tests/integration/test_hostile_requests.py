@@ -202,8 +202,10 @@ def test_made_up_cursor_asks_the_table_for_no_key_that_cannot_be(
 ) -> None:
     """Whoever knows the code can seal a cursor of his own lists; DynamoDB refuses a key that is too long."""
     # given
-    asked: list[dict[str, Any]] = []
-    dynamodb().meta.events.register("provide-client-params.dynamodb.Query", lambda params, **_: asked.append(params))
+    requested: list[dict[str, Any]] = []
+    dynamodb().meta.events.register(
+        "provide-client-params.dynamodb.Query", lambda params, **_: requested.append(params)
+    )
     lists = keys.execution_list("default")
     first, last = keys.execution_list_sort(0, ""), keys.execution_list_sort(keys.LONGEST_TIME, "\U0010ffff")
     scope = (
@@ -217,7 +219,7 @@ def test_made_up_cursor_asks_the_table_for_no_key_that_cannot_be(
 
     # then
     check_reply(key, reply)
-    starts = [params["ExclusiveStartKey"] for params in asked if "ExclusiveStartKey" in params]
+    starts = [params["ExclusiveStartKey"] for params in requested if "ExclusiveStartKey" in params]
     assert (reply.status == 422) is not bool(starts)
     for start in starts:
         assert len(start["pk"]["S"].encode()) <= 2048
@@ -228,7 +230,9 @@ def test_made_up_cursor_asks_the_table_for_no_key_that_cannot_be(
 # ---------------------------------------------------------------- no time left
 
 TOUCHES_NOTHING: Final = "POST /api/v1/projects/{project}/sessions"
-ASKS_THE_TABLE: Final = {key for key, (_, one) in operations().items() if one.scope is not None} - {TOUCHES_NOTHING}
+ASKS_THE_TABLE: Final = {key for key, (_, operation) in operations().items() if operation.scope is not None} - {
+    TOUCHES_NOTHING
+}
 
 
 @pytest.mark.parametrize("key", sorted(ASKS_THE_TABLE))
@@ -242,7 +246,7 @@ def test_busy_table_is_answered_as_described(
     method, _, path = key.partition(" ")
     query = {"flow_id": str(uuid4()), "flow_execution_id": execution_id}
     parameters = description()["paths"][path][method.lower()].get("parameters", [])
-    known = {one["name"] for one in parameters if one["in"] == "query"}
+    existing = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
 
     # when
     http_api.remaining_ms = 1_000
@@ -250,14 +254,14 @@ def test_busy_table_is_answered_as_described(
         method,
         path.format(**names),
         json=good_body(key, names),
-        params={name: value for name, value in query.items() if name in known},
+        params={name: value for name, value in query.items() if name in existing},
     )
 
     # then
     reply = reply_of(response)
     check_answer(key, reply)
     if key == "POST /v1/executions/{executionId}/statuses":
-        assert [one["status"] for one in reply.body["results"]] == [503]
+        assert [result["status"] for result in reply.body["results"]] == [503]
     else:
         assert reply.status == 503
     assert reply.headers["retry-after"] == "1"
@@ -276,22 +280,22 @@ REQUEST_IDS: Final = {
 }
 
 
-@pytest.mark.parametrize("given", REQUEST_IDS.values(), ids=REQUEST_IDS)
-def test_request_id_that_cannot_be_one_is_replaced(http_api: HttpApi, log: LogLines, given: str) -> None:
-    status, headers, _ = http_api.answer("GET", "/v1/health", [("X-Request-ID", given)], b"")
+@pytest.mark.parametrize("initial", REQUEST_IDS.values(), ids=REQUEST_IDS)
+def test_request_id_that_cannot_be_one_is_replaced(http_api: HttpApi, log: LogLines, initial: str) -> None:
+    status, headers, _ = http_api.answer("GET", "/v1/health", [("X-Request-ID", initial)], b"")
 
     assert status == 200
-    assert headers["x-request-id"] != given
+    assert headers["x-request-id"] != initial
     assert headers["x-request-id"].isalnum()
     assert set(headers) == {"content-type", "x-request-id"}
     assert [line["request_id"] for line in log.objects()] == [headers["x-request-id"]]
 
 
-@pytest.mark.parametrize("given", [["mine"], ["x" * 128], ["mine", "yours"]], ids=str)
-def test_request_id_comes_back(http_api: HttpApi, given: list[str]) -> None:
-    _, headers, _ = http_api.answer("GET", "/v1/health", [("x-request-id", one) for one in given], b"")
+@pytest.mark.parametrize("initial", [["mine"], ["x" * 128], ["mine", "yours"]], ids=str)
+def test_request_id_comes_back(http_api: HttpApi, initial: list[str]) -> None:
+    _, headers, _ = http_api.answer("GET", "/v1/health", [("x-request-id", item) for item in initial], b"")
 
-    assert headers["x-request-id"] == ",".join(given)
+    assert headers["x-request-id"] == ",".join(initial)
 
 
 # ---------------------------------------------------------------- the log

@@ -106,7 +106,7 @@ def test_key_of_one_contract_is_refused_in_another(session: httpx.Client) -> Non
         session.post(path, json=body, headers=headers) for path, body in ((SCANS, scan_body()), (FLOWS, flow_body()))
     ]
 
-    assert [one.status_code for one in refused] == [409, 409]
+    assert [item.status_code for item in refused] == [409, 409]
 
 
 # ---------------------------------------------------------------- the same body

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tasklatch.aws import keys
-from tasklatch.aws.execution_item import execution_item
+from tasklatch.aws.execution_item import execution_to_item
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tests.api_gateway import HttpApi, PathReading, operations
@@ -121,8 +121,8 @@ def by_body(session: httpx.Client, execution: str, task_id: str) -> dict[str, An
         session, f"POST {EXECUTIONS}/{{executionId}}/tasks/read", f"{execution}/tasks/read", {"taskId": task_id}
     )
     assert reply.status == 200, reply.text
-    found: dict[str, Any] = reply.body
-    return found
+    result: dict[str, Any] = reply.body
+    return result
 
 
 def items_of(session: httpx.Client, execution: str) -> list[dict[str, Any]]:
@@ -159,20 +159,20 @@ def test_id_that_a_path_could_take_for_another_is_refused_with_the_reason(sessio
     for task_id in CONFUSED:
         refused = creations(session, task_id)
 
-        assert {name: one.status_code for name, one in refused.items()} == {
+        assert {name: item.status_code for name, item in refused.items()} == {
             "create": 422,
             "add": 422,
             "superai": 422,
             "cognite": 400,
         }, task_id
-        assert all("in a path" in one.text for one in refused.values())
+        assert all("in a path" in element.text for element in refused.values())
 
 
 def test_id_that_only_bodies_can_carry_is_created_by_every_contract(session: httpx.Client) -> None:
     for task_id in IN_BODIES_ALONE:
         created = creations(session, task_id)
 
-        assert {name: one.status_code for name, one in created.items()} == {
+        assert {name: item.status_code for name, item in created.items()} == {
             "create": 201,
             "add": 200,
             "superai": 201,
@@ -220,7 +220,7 @@ def test_every_route_of_a_task_takes_the_ids_that_paths_can_carry(session: httpx
         read = session.get(path)
         listed = session.get(f"{path}/history")
 
-        assert [one.status_code for one in (alive, read, listed)] == [200] * 3, task_id
+        assert [item.status_code for item in (alive, read, listed)] == [200] * 3, task_id
         assert (alive.json()["task"]["taskId"], read.json()["taskId"]) == (task_id, task_id)
 
 
@@ -242,8 +242,10 @@ def test_request_on_an_id_that_a_path_cannot_carry_is_recorded_nowhere(
                 answers[name, encoded, "heartbeat"] = session.post(f"{path}/heartbeat", json={})
 
     # then it is refused, by the route or because there is none
-    assert {key: one.status_code for key, one in answers.items() if one.status_code not in (404, 422)} == {}
-    problems = [one.json() for one in answers.values() if one.status_code == 422]
+    assert {
+        key: response.status_code for key, response in answers.items() if response.status_code not in (404, 422)
+    } == {}
+    problems = [item.json() for item in answers.values() if item.status_code == 422]
     assert {problem["type"] for problem in problems} == {NOT_IN_PATH}
     assert items_of(session, large_execution) == before
 
@@ -278,8 +280,8 @@ def test_route_names_the_one_that_takes_the_id_in_the_body(
 
 
 def test_every_route_about_a_native_task_has_one_that_takes_the_id_in_the_body() -> None:
-    about_tasks = [one for _, one in operations().values() if "/v1/" in one.key and "{taskId}" in one.key]
-    native = [one for one in about_tasks if one.key.partition(" ")[2].startswith("/v1/")]
+    about_tasks = [item for _, item in operations().values() if "/v1/" in item.key and "{taskId}" in item.key]
+    native = [about_task for about_task in about_tasks if about_task.key.partition(" ")[2].startswith("/v1/")]
     assert len(native) == 4
     for operation in native:
         assert operation.body_route is not None, operation.key
@@ -317,8 +319,8 @@ def test_every_task_is_reached_with_its_id_in_the_body(session: httpx.Client, la
     execution = large_execution
     for task_id in (*IN_BODIES_ALONE, *IN_PATHS):
         # when
-        said = {"taskId": task_id, "status": "IN_PROGRESS"}
-        reported = session.post(f"{execution}/statuses", json={"statuses": [said]}).json()["results"][0]
+        body = {"taskId": task_id, "status": "IN_PROGRESS"}
+        reported = session.post(f"{execution}/statuses", json={"statuses": [body]}).json()["results"][0]
         alive = post(
             session,
             f"POST {EXECUTIONS}/{{executionId}}/heartbeats",
@@ -339,21 +341,21 @@ def test_every_task_is_reached_with_its_id_in_the_body(session: httpx.Client, la
         assert reported["verdict"] == "applied", task_id
         assert (alive.status, alive.body["task"]["taskId"], alive.body["continue"]) == (200, task_id, True)
         assert by_body(session, execution, task_id)["output"] == {"of": task_id}
-        assert [one["verdict"] for one in history.body["items"]] == ["ignored_after_success"]
+        assert [item["verdict"] for item in history.body["items"]] == ["ignored_after_success"]
 
 
 def test_history_is_paged_with_the_id_in_the_body(session: httpx.Client, execution: str) -> None:
     # given
-    path, said = f"{execution}/tasks/history", {"taskId": "50%", "status": "COMPLETED"}
+    path, body = f"{execution}/tasks/history", {"taskId": "50%", "status": "COMPLETED"}
     late = [{"taskId": "50%", "status": "FAILED", "attempt": 1, "message": str(number)} for number in range(3)]
-    session.post(f"{execution}/statuses", json={"statuses": [said, *late]})
+    session.post(f"{execution}/statuses", json={"statuses": [body, *late]})
 
     # when
     first = session.post(path, json={"taskId": "50%", "limit": 2}).json()
     rest = session.post(path, json={"taskId": "50%", "limit": 2, "cursor": first["nextCursor"]}).json()
 
     # then
-    assert sorted(one["message"] for one in first["items"] + rest["items"]) == ["0", "1", "2"]
+    assert sorted(item["message"] for item in first["items"] + rest["items"]) == ["0", "1", "2"]
     assert "nextCursor" not in rest
     assert session.post(path, json={"taskId": "a/b", "cursor": first["nextCursor"]}).status_code == 422
 
@@ -392,7 +394,7 @@ def test_what_was_created_earlier_is_reached_with_its_id_in_the_body(
         updated_at=NOW,
         definition="x",
     )
-    ministack.put_item(TableName="ledger", Item=execution_item(execution))
+    ministack.put_item(TableName="ledger", Item=execution_to_item(execution))
     for task_id in early:
         task = a_task(TaskStatus.SCHEDULED, execution_id=execution_id, task_id=task_id)
         ministack.put_item(TableName="ledger", Item=stored_item(task))
@@ -405,7 +407,7 @@ def test_what_was_created_earlier_is_reached_with_its_id_in_the_body(
 
     # then
     assert added.status_code == 200, added.text
-    assert [one["verdict"] for one in results] == ["applied"] * len(early)
+    assert [result["verdict"] for result in results] == ["applied"] * len(early)
     assert set(versions(session, path)) == {*early, "after"}
     for task_id in early:
         assert by_body(session, path, task_id)["status"] == "COMPLETED"
@@ -423,7 +425,7 @@ def test_execution_that_was_created_earlier_is_in_the_list(session: httpx.Client
         updated_at=NOW,
         definition="x",
     )
-    item = execution_item(execution)
+    item = execution_to_item(execution)
     ministack.put_item(TableName="ledger", Item=item)
 
     # when
@@ -431,7 +433,7 @@ def test_execution_that_was_created_earlier_is_in_the_list(session: httpx.Client
 
     # then
     ministack.delete_item(TableName="ledger", Key={name: item[name] for name in (keys.PK, keys.SK)})
-    assert ".." in [one["executionId"] for one in listed]
+    assert ".." in [element["executionId"] for element in listed]
 
 
 # ---------------------------------------------------------------- Cognite's workflows, which are named in paths alone
@@ -441,19 +443,19 @@ UNNAMEABLE: Final = ["50%", "50%25", "a/b", "a?b", "a;b", "a\\b", ".", ".."]
 
 
 def test_workflow_or_version_that_a_path_cannot_carry_is_refused(session: httpx.Client) -> None:
-    workflows, known = "/api/v1/projects/p/workflows", fresh_name()
-    assert session.post(workflows, json={"items": [{"externalId": known}]}).status_code == 200
+    workflows, existing = "/api/v1/projects/p/workflows", fresh_name()
+    assert session.post(workflows, json={"items": [{"externalId": existing}]}).status_code == 200
     function = {"externalId": "a", "type": "function", "parameters": {"function": {"externalId": "f"}}}
     for name in UNNAMEABLE:
-        version = {"workflowExternalId": known, "version": name, "workflowDefinition": {"tasks": [function]}}
+        version = {"workflowExternalId": existing, "version": name, "workflowDefinition": {"tasks": [function]}}
 
         refused = [
             session.post(workflows, json={"items": [{"externalId": name}]}),
             session.post(f"{workflows}/versions", json={"items": [version]}),
         ]
 
-        assert [one.status_code for one in refused] == [400, 400], name
-        assert all("in paths" in one.json()["error"]["message"] for one in refused)
+        assert [item.status_code for item in refused] == [400, 400], name
+        assert all("in paths" in element.json()["error"]["message"] for element in refused)
 
 
 @pytest.mark.parametrize("name", ["50%", "a;b"])
@@ -481,7 +483,7 @@ def test_path_of_a_workflow_that_cannot_be_created_any_more_means_no_other(
     deleted = session.post(f"{workflows}/delete", json={"items": [{"externalId": name}]})
 
     # then
-    assert {one.status_code for one in shown} == {400}
-    assert all("cannot be addressed in a path" in one.json()["error"]["message"] for one in shown)
-    assert name in [one["externalId"] for one in listed]
+    assert {item.status_code for item in shown} == {400}
+    assert all("cannot be addressed in a path" in element.json()["error"]["message"] for element in shown)
+    assert name in [entry["externalId"] for entry in listed]
     assert deleted.status_code == 200

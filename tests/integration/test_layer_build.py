@@ -20,11 +20,11 @@ MOST_BYTES: Final = 250 * 1024 * 1024
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The layer, built as `sam build` does it, with this environment's Python first on the path."""
     folder = tmp_path_factory.mktemp("layer")
-    given = {name: value for name, value in os.environ.items() if not name.startswith("TASKLATCH_")}
+    initial = {name: value for name, value in os.environ.items() if not name.startswith("TASKLATCH_")}
     subprocess.run(
         ["make", "build-TasklatchLayer"],  # noqa: S607 - whichever the machine has
         cwd=ROOT / "layers" / "tasklatch",
-        env=given
+        env=initial
         | {
             "ARTIFACTS_DIR": str(folder),
             "TASKLATCH_PACKAGES": str(PACKAGES),
@@ -41,7 +41,7 @@ def test_the_layer_is_for_lambdas_python_and_processor_and_small(
     built: Path, record_property: Callable[[str, object], None]
 ) -> None:
     # given
-    defaults = {name: it.get("Default") for name, it in transformed()["Parameters"].items()}
+    defaults = {name: item.get("Default") for name, item in transformed()["Parameters"].items()}
     python = defaults["PythonVersion"].removeprefix("python").replace(".", "")
     machine = {"arm64": "aarch64", "x86_64": "x86_64"}[defaults["Architecture"]]
 

@@ -21,12 +21,12 @@ from botocore.exceptions import ClientError
 
 from local.handlers import load_handler
 from tasklatch.aws import keys
-from tasklatch.aws.task_item import item_of
-from tasklatch.aws.timers import timer_text
+from tasklatch.aws.task_item import task_to_item
+from tasklatch.aws.timers import timer_to_message
 from tasklatch.clock import system_clock
 from tasklatch.domain.task import Task
-from tasklatch.domain.timer import timer_of
-from tasklatch.settings import Settings, settings
+from tasklatch.domain.timer import timer_for
+from tasklatch.settings import Settings, get_settings
 from tests.conftest import ENVIRONMENT
 from tests.factories import Context, Reply, api_event, call_api
 from tests.integration.emulators import Table, intercepted, running_ministack
@@ -73,11 +73,11 @@ class Cloud:
         credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
         if role is not None:
             assumed = self.client("sts").assume_role(RoleArn=self.role_arn(role), RoleSessionName="function")
-            found = assumed["Credentials"]
+            result = assumed["Credentials"]
             credentials = {
-                "aws_access_key_id": found["AccessKeyId"],
-                "aws_secret_access_key": found["SecretAccessKey"],
-                "aws_session_token": found["SessionToken"],
+                "aws_access_key_id": result["AccessKeyId"],
+                "aws_secret_access_key": result["SecretAccessKey"],
+                "aws_session_token": result["SessionToken"],
             }
         endpoint = self.url
         if service == SERVICES["live_callback"]:
@@ -119,14 +119,14 @@ class Story:
         self._patch = patch
         self._modules: dict[str, ModuleType] = {}
         admin: DynamoDBClient = cloud.client("dynamodb")
-        known = Settings(cloud.physical_ids["LedgerTable"], "", 90)
-        self.world = World(Table(admin, known, tenant="default"), clock=Clock(system_clock()))
+        existing = Settings(cloud.physical_ids["LedgerTable"], "", 90)
+        self.world = World(Table(admin, existing, tenant="default"), clock=Clock(system_clock()))
 
     def run(self, function: str, event: dict[str, Any], remaining_ms: int = 60_000) -> Any:
         """Call a function."""
         if function in SETS_ASIDE:
             self._patch.setenv("DEAD_LETTER_QUEUE_URL", self._cloud.physical_ids[SETS_ASIDE[function]])
-            settings.cache_clear()
+            get_settings.cache_clear()
         return self._module(function).handler(event, Context(remaining_ms))
 
     def call(self, function: str, route: str, *, body: Any = None, query: Any = None, **path: str) -> Reply:
@@ -148,15 +148,15 @@ class Story:
         return self._modules[function]
 
     def _noted(self, function: str, client: Any) -> Any:
-        asked = self.asked[function]
+        requested = self.asked[function]
 
         def around(operation: str, send: Callable[[], Any], arguments: dict[str, Any]) -> Any:
-            asked.again.setdefault(kind_of(operation, arguments), send)
+            requested.again.setdefault(kind_of(operation, arguments), send)
             try:
                 answer = send()
             except ClientError as error:
                 if error.response["Error"]["Code"] in DENIED:
-                    asked.refused.add(str(error))
+                    requested.refused.add(str(error))
                 if operation == "post_to_connection":
                     # Nobody is connected here; as if somebody were who does not keep up
                     raise refusal("LimitExceededException") from error
@@ -173,7 +173,7 @@ def role_of(function: str) -> str:
 
 def kind_of(operation: str, arguments: dict[str, Any]) -> str:
     """Tell calls apart that IAM may tell apart: by what they do, and on what."""
-    words = {one["Statement"].split(maxsplit=1)[0] for one in arguments.get("Statements", [])}
+    words = {item["Statement"].split(maxsplit=1)[0] for item in arguments.get("Statements", [])}
     return " ".join([operation, arguments.get("IndexName", ""), *sorted(words)])
 
 
@@ -194,8 +194,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         cloudformation.get_waiter("stack_create_complete").wait(
             StackName=STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
         )
-        made = cloudformation.describe_stack_resources(StackName=STACK)["StackResources"]
-        cloud.physical_ids.update({one["LogicalResourceId"]: one["PhysicalResourceId"] for one in made})
+        created = cloudformation.describe_stack_resources(StackName=STACK)["StackResources"]
+        cloud.physical_ids.update({future["LogicalResourceId"]: future["PhysicalResourceId"] for future in created})
         yield cloud
 
 
@@ -203,12 +203,12 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 def story(cloud: Cloud) -> Iterator[Story]:
     """Everything that can happen, once."""
     queue = cloud.physical_ids["TimerQueue"]
-    known = cloud.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+    existing = cloud.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
     with pytest.MonkeyPatch.context() as patch:
         variables = ENVIRONMENT | {
             "TABLE_NAME": cloud.physical_ids["LedgerTable"],
             "TIMER_QUEUE_URL": queue,
-            "TIMER_QUEUE_ARN": known["Attributes"]["QueueArn"],
+            "TIMER_QUEUE_ARN": existing["Attributes"]["QueueArn"],
             "SCHEDULE_GROUP": cloud.physical_ids["TimerGroup"],
             "SCHEDULE_ROLE_ARN": cloud.role_arn("TimerRole"),
             "EVENT_BUS_NAME": cloud.physical_ids["EventBus"],
@@ -217,15 +217,15 @@ def story(cloud: Cloud) -> Iterator[Story]:
         }
         for variable, value in variables.items():
             patch.setenv(variable, value)
-        settings.cache_clear()
+        get_settings.cache_clear()
         played = Story(cloud, patch)
         play(played)
         yield played
-    settings.cache_clear()
+    get_settings.cache_clear()
 
 
 def image(task: Task, number: str) -> dict[str, Any]:
-    item = item_of(task)
+    item = task_to_item(task)
     return {
         "eventName": "MODIFY",
         "dynamodb": {
@@ -243,7 +243,9 @@ def changes(story: Story) -> dict[str, Any]:
 
 
 def messages(*details: dict[str, Any]) -> dict[str, Any]:
-    return {"Records": [{"messageId": str(number), "body": json.dumps(one)} for number, one in enumerate(details)]}
+    return {
+        "Records": [{"messageId": str(number), "body": json.dumps(detail)} for number, detail in enumerate(details)]
+    }
 
 
 def settled(task_id: str) -> dict[str, Any]:
@@ -322,8 +324,8 @@ def follow(story: Story) -> None:
     assert story.run("retry_scheduler", changes(story)) == {"batchItemFailures": []}
     # With a watcher who cannot be reached, who is cut off
     assert story.run("notifier", changes(story), remaining_ms=4_600) == {"batchItemFailures": []}
-    timers = [timer for timer in map(timer_of, story.world.tasks().values()) if timer is not None]
-    bodies = {"Records": [{"messageId": str(n), "body": timer_text(timer)} for n, timer in enumerate(timers)]}
+    timers = [timer for timer in map(timer_for, story.world.tasks().values()) if timer is not None]
+    bodies = {"Records": [{"messageId": str(n), "body": timer_to_message(timer)} for n, timer in enumerate(timers)]}
     now = story.world.clock.now
     for story.world.clock.now in (now, max(timer.due for timer in timers)):
         assert story.run("retry_dispatcher", bodies) == {"batchItemFailures": []}
@@ -366,21 +368,21 @@ def scan(story: Story) -> None:
 def flow(story: Story) -> None:
     """Let a SuperAI client create a flow execution, look at it and delete it, and a worker add what it did."""
     flow_id, path = str(uuid4()), "/api/flow-executions"
-    made = {"flow_id": flow_id, "input": {"n": 1}, "task_names": ["extract", "send"]}
-    one = story.call("superai_contract", f"POST {path}", body=made).body["id"]
+    created = {"flow_id": flow_id, "input": {"n": 1}, "task_names": ["extract", "send"]}
+    item = story.call("superai_contract", f"POST {path}", body=created).body["id"]
 
     def call(route: str, **more: Any) -> None:
-        story.call("superai_contract", route, flow_execution_id=one, **more)
+        story.call("superai_contract", route, flow_execution_id=item, **more)
 
-    said = [
+    body = [
         {"task_name": name, "status": status}
         for name, status in (("extract", "running"), ("extract", "completed"), ("extract", "failed"), ("send", "odd"))
     ]
-    call(f"POST {path}/{{flow_execution_id}}/task-status", body={"statuses": said})
+    call(f"POST {path}/{{flow_execution_id}}/task-status", body={"statuses": body})
     call(f"GET {path}", query={"flow_id": flow_id})
     call(f"GET {path}/{{flow_execution_id}}")
     for name in ({}, {"task_name": "extract"}):
-        call("GET /api/task-executions", query={"flow_execution_id": one, **name})
+        call("GET /api/task-executions", query={"flow_execution_id": item, **name})
     call(f"POST {path}/{{flow_execution_id}}/cancel")
     call(f"DELETE {path}/{{flow_execution_id}}")
 
@@ -389,7 +391,7 @@ def define_and_run(story: Story) -> None:
     """Let a Cognite client define a workflow and run, cancel and retry it, and a worker update a task, late once."""
     base = "/api/v1/projects/{project}/workflows"
     names = {"project": "any", "workflowExternalId": "drill", "version": "1"}
-    named = {"workflowExternalId": "drill", "version": "1"}
+    kwargs = {"workflowExternalId": "drill", "version": "1"}
     tasks = [
         {
             "externalId": name,
@@ -400,8 +402,8 @@ def define_and_run(story: Story) -> None:
         for name, data, after in (("first", {}, []), ("second", "${first.output}", ["first"]))
     ]
     define, run, update = "cognite_definitions", "cognite_executions", "cognite_contract"
-    workflows, versions = {"items": [{"externalId": "drill"}]}, {"items": [named]}
-    version = {"items": [{**named, "workflowDefinition": {"tasks": tasks}}]}
+    workflows, versions = {"items": [{"externalId": "drill"}]}, {"items": [kwargs]}
+    version = {"items": [{**kwargs, "workflowDefinition": {"tasks": tasks}}]}
     for route, body in (
         (f"POST {base}", workflows),
         (f"GET {base}", None),
@@ -416,22 +418,22 @@ def define_and_run(story: Story) -> None:
     session = {"items": [{"tokenExchange": True}]}
     story.call(run, "POST /api/v1/projects/{project}/sessions", body=session, **names)
     story.call(run, f"POST {base}/executions/list", body={}, **names)
-    one = story.call(run, f"POST {base}/{{workflowExternalId}}/versions/{{version}}/run", body=start, **names).body[
+    item = story.call(run, f"POST {base}/{{workflowExternalId}}/versions/{{version}}/run", body=start, **names).body[
         "id"
     ]
-    path = names | {"executionId": one}
+    path = names | {"executionId": item}
 
     def attempts() -> dict[str, str]:
         shown = story.call(run, f"GET {base}/executions/{{executionId}}", **path).body
         return {task["externalId"]: task["id"] for task in shown["executedTasks"]}
 
-    def report(task_id: str, **said: Any) -> None:
-        story.call(update, f"POST {base}/tasks/{{taskId}}/update", body=said, **names, taskId=task_id)
+    def report(task_id: str, **body: Any) -> None:
+        story.call(update, f"POST {base}/tasks/{{taskId}}/update", body=body, **names, taskId=task_id)
 
     first = attempts()["first"]
     for change in ("cancel", "retry"):
         story.call(run, f"POST {base}/executions/{{executionId}}/{change}", body={}, **path)
-        story.run("workflow_advancer", messages({"detail": {"tenant": "default", "executionId": one}}))
+        story.run("workflow_advancer", messages({"detail": {"tenant": "default", "executionId": item}}))
     report(first, status="FAILED", output={"late": True})
     report(attempts()["first"], status="COMPLETED", output={"n": 1})
     report(attempts()["first"], status="FAILED")
@@ -443,8 +445,8 @@ def permissions(function: str) -> list[tuple[int, str, str]]:
     """What a function itself asks for: the statement's place, an action, and a resource, as the template has them."""
     own = lambdas_own(function)
     return [
-        (place, action, compact(resource))
-        for place, statement in enumerate(statements(function))
+        (index, action, compact(resource))
+        for index, statement in enumerate(statements(function))
         for action in listed(statement["Action"])
         for resource in listed(statement["Resource"])
         if (action, compact(resource)) not in own
@@ -454,40 +456,40 @@ def permissions(function: str) -> list[tuple[int, str, str]]:
 def statements(function: str) -> list[Any]:
     """The statements of the one policy of a function's role."""
     [policy] = resources("AWS::IAM::Role")[role_of(function)]["Policies"]
-    found: list[Any] = policy["PolicyDocument"]["Statement"]
-    return found
+    result: list[Any] = policy["PolicyDocument"]["Statement"]
+    return result
 
 
-def without(document: dict[str, Any], place: int, action: str, resource_place: int) -> dict[str, Any]:
+def without(document: dict[str, Any], index: int, action: str, resource_place: int) -> dict[str, Any]:
     """A policy that lacks one action on one resource."""
     changed = copy.deepcopy(document)
-    statement = changed["Statement"].pop(place)
+    statement = changed["Statement"].pop(index)
     actions, on = listed(statement["Action"]), listed(statement["Resource"])
-    others = [one for one in actions if one != action]
+    others = [item for item in actions if item != action]
     elsewhere = on[:resource_place] + on[resource_place + 1 :]
     changed["Statement"] += [
-        {**statement, "Sid": f"Rest{number}", "Action": kept, "Resource": where}
-        for number, (kept, where) in enumerate([(others, on), ([action], elsewhere)])
-        if kept and where
+        {**statement, "Sid": f"Rest{number}", "Action": stored, "Resource": where}
+        for number, (stored, where) in enumerate([(others, on), ([action], elsewhere)])
+        if stored and where
     ]
     return changed
 
 
-def refused(asked: Asked) -> set[str]:
+def refused(requested: Asked) -> set[str]:
     """Ask everything again, and give the actions that are refused."""
-    found = set()
-    for send in asked.again.values():
+    result = set()
+    for send in requested.again.values():
         try:
             send()
         except ClientError as error:
             if error.response["Error"]["Code"] in DENIED:
-                found.add(str(error).partition("not authorized to perform: ")[2].split()[0])
-    return found
+                result.add(str(error).partition("not authorized to perform: ")[2].split()[0])
+    return result
 
 
 def test_no_function_is_refused_what_it_must_do(story: Story) -> None:
     assert set(story.asked) | {"api_description"} == set(functions())
-    assert {function: asked.refused for function, asked in story.asked.items() if asked.refused} == {}
+    assert {function: requested.refused for function, requested in story.asked.items() if requested.refused} == {}
 
 
 def test_each_permission_is_needed(story: Story, cloud: Cloud, record_property: Callable[[str, object], None]) -> None:
@@ -498,9 +500,9 @@ def test_each_permission_is_needed(story: Story, cloud: Cloud, record_property: 
         policy, document = cloud.policy(role)
 
         # when
-        for place, action, resource in permissions(function):
-            on = [compact(one) for one in listed(statements(function)[place]["Resource"])]
-            cloud.allow(role, policy, without(document, place, action, on.index(resource)))
+        for index, action, resource in permissions(function):
+            on = [compact(item) for item in listed(statements(function)[index]["Resource"])]
+            cloud.allow(role, policy, without(document, index, action, on.index(resource)))
             tried += 1
             if refused(story.asked[function]) != {action}:
                 needless.append((function, action, resource))

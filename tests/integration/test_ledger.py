@@ -10,20 +10,20 @@ from tasklatch.aws import keys
 from tasklatch.aws.history import History
 from tasklatch.aws.ledger import Ledger
 from tasklatch.aws.payloads import Payloads
-from tasklatch.aws.task_item import task_of
-from tasklatch.domain.errors import AttemptNotOpenError, BusyError, NotFoundError
-from tasklatch.domain.latch import next_attempt_latch
+from tasklatch.aws.task_item import task_from_item
+from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, ServiceBusyError
+from tasklatch.domain.latch import next_attempt_write
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, REPORTABLE, TaskStatus
 from tasklatch.domain.task import Task
 from tests.factories import NOW, FakeTime, a_report, a_task, fixed_clock, fresh_name, stored_item
-from tests.integration.emulators import Table, counted_calls, intercepted, patient
+from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
 
 DAY_SECONDS = 86_400
 
 
 def ledger_of(table: Table, client: Any = None, time_left: FakeTime | None = None) -> Ledger:
-    return Ledger(client or table.client, table.settings, fixed_clock, patient(time_left))
+    return Ledger(client or table.client, table.settings, fixed_clock, make_backoff(time_left))
 
 
 def given_task(table: Table, status: TaskStatus = TaskStatus.IN_PROGRESS, attempt: int = 1, **fields: Any) -> Task:
@@ -43,13 +43,13 @@ def record(table: Table, report: Report, **how: Any) -> Any:
 
 
 def ignored(table: Table) -> list[Any]:
-    history = History(table.client, table.settings, patient())
+    history = History(table.client, table.settings, make_backoff())
     return list(history.list_entries(table.tenant, "nightly", "resize", limit=100, cursor=None)[0])
 
 
 def test_success_is_stored_before_it_is_answered(table: Table) -> None:
     # given
-    before = given_task(table, label="resizing", failure_reason=None, message="half way")
+    before = given_task(table, platform_status="resizing", failure_reason=None, message="half way")
 
     # when
     recorded = record(table, a_report(attempt=1))
@@ -57,7 +57,7 @@ def test_success_is_stored_before_it_is_answered(table: Table) -> None:
     # then
     assert recorded.verdict is Verdict.APPLIED
     item = stored(table, before)
-    assert task_of(item) == recorded.task
+    assert task_from_item(item) == recorded.task
     assert recorded.task.status is TaskStatus.COMPLETED
     assert recorded.task.precedence == COMPLETED_PRECEDENCE
     assert recorded.task.version == before.version + 1
@@ -193,9 +193,9 @@ def test_report_on_a_task_that_waits_is_refused_and_nothing_is_written(
     assert ignored(table) == []
 
 
-@pytest.mark.parametrize(("attempt", "named"), [(1, None), (1, 1), (2, None), (2, 2), (1, 2)])
+@pytest.mark.parametrize(("attempt", "names"), [(1, None), (1, 1), (2, None), (2, 2), (1, 2)])
 def test_heartbeat_of_an_attempt_that_is_not_open_is_refused_and_nothing_is_written(
-    table: Table, attempt: int, named: int | None
+    table: Table, attempt: int, names: int | None
 ) -> None:
     # given
     task = given_task(table, TaskStatus.PENDING, attempt)
@@ -203,7 +203,7 @@ def test_heartbeat_of_an_attempt_that_is_not_open_is_refused_and_nothing_is_writ
 
     # when
     with pytest.raises(AttemptNotOpenError):
-        ledger_of(table).heartbeat(table.tenant, "nightly", "resize", named, 0.5)
+        ledger_of(table).heartbeat(table.tenant, "nightly", "resize", names, 0.5)
 
     # then
     assert stored(table, task) == before
@@ -223,7 +223,7 @@ def test_output_is_kept_beside_the_task_and_read_back(table: Table) -> None:
     recorded = record(table, a_report(attempt=1, output='{"pages":[1,2]}'))
 
     # then
-    assert Payloads(table.client, table.settings, patient()).output_of(recorded.task) == '{"pages":[1,2]}'
+    assert Payloads(table.client, table.settings, make_backoff()).get_output(recorded.task) == '{"pages":[1,2]}'
     assert "pages" not in str(stored(table, recorded.task))
 
 
@@ -275,7 +275,7 @@ def size_of(value: dict[str, Any]) -> int:
             digits = str(content).lstrip("-0").replace(".", "").strip("0")
             return (len(digits) + 1) // 2 + 1 + str(content).startswith("-")
         case "M":
-            return 3 + sum(len(name.encode()) + size_of(one) + 1 for name, one in content.items())
+            return 3 + sum(len(name.encode()) + size_of(item) + 1 for name, item in content.items())
         case "BOOL":
             return 1
     raise AssertionError(f"no rule for {kind}")
@@ -363,7 +363,7 @@ def test_write_whose_answer_was_lost_is_applied_once(table: Table, report: Repor
     # then
     assert recorded.verdict is Verdict.APPLIED
     assert recorded.task.version == task.version + 1
-    assert task_of(stored(table, task)) == recorded.task
+    assert task_from_item(stored(table, task)) == recorded.task
     assert ignored(table) == []
 
 
@@ -372,8 +372,8 @@ def test_failure_that_names_no_attempt_is_not_counted_again_on_the_attempt_that_
     task = given_task(table)
 
     def open_next() -> None:
-        failed = task_of(stored(table, task))
-        ledger_of(table).apply(table.tenant, "nightly", next_attempt_latch(failed, now=NOW))
+        failed = task_from_item(stored(table, task))
+        ledger_of(table).write(table.tenant, "nightly", next_attempt_write(failed, now=NOW))
 
     client = intercepted(table.client, LosesAnswers("update_item", then=open_next))
 
@@ -383,7 +383,7 @@ def test_failure_that_names_no_attempt_is_not_counted_again_on_the_attempt_that_
     # then
     assert recorded.verdict is Verdict.DUPLICATE
     assert (recorded.task.status, recorded.task.attempt) == (TaskStatus.SCHEDULED, 2)
-    assert task_of(stored(table, task)) == recorded.task
+    assert task_from_item(stored(table, task)) == recorded.task
 
 
 def test_lost_answer_to_an_ignored_report_keeps_its_verdict(table: Table) -> None:
@@ -451,13 +451,13 @@ def test_endless_throttling_ends_as_busy_in_time_and_nothing_is_acknowledged(tab
     client = intercepted(table.client, Refuses(operation, "ThrottlingException", None))
 
     # when
-    with pytest.raises(BusyError):
+    with pytest.raises(ServiceBusyError):
         record(table, a_report(TaskStatus.FAILED, output="{}"), client=client, time_left=time_left)
 
     # then
     assert time_left.left_ms >= 1_000, "a second is kept for the answer"
     assert len(time_left.slept) > 3
-    assert task_of(stored(table, task)) == task
+    assert task_from_item(stored(table, task)) == task
 
 
 def test_other_refusals_are_not_waited_out(table: Table) -> None:
@@ -498,7 +498,7 @@ def test_report_without_attempt_speaks_about_the_attempt_that_is_current_when_it
     # then
     assert recorded.verdict is Verdict.APPLIED
     assert (recorded.task.attempt, recorded.task.version) == (2, 6)
-    assert task_of(stored(table, read)) == recorded.task
+    assert task_from_item(stored(table, read)) == recorded.task
 
 
 def test_report_without_attempt_that_loses_against_a_success_is_ignored(table: Table) -> None:
@@ -515,7 +515,7 @@ def test_report_without_attempt_that_loses_against_a_success_is_ignored(table: T
 
 
 @pytest.mark.parametrize(
-    ("status", "attempt", "named", "goes_on"),
+    ("status", "attempt", "names", "goes_on"),
     [
         (TaskStatus.PENDING, 2, 1, False),
         (TaskStatus.SCHEDULED, 1, None, True),
@@ -528,18 +528,18 @@ def test_report_without_attempt_that_loses_against_a_success_is_ignored(table: T
     ],
 )
 def test_heartbeat_tells_whether_to_go_on(
-    table: Table, status: TaskStatus, attempt: int, named: int | None, goes_on: bool
+    table: Table, status: TaskStatus, attempt: int, names: int | None, goes_on: bool
 ) -> None:
     # given
     before = given_task(table, status, attempt)
 
     # when
-    pulse = ledger_of(table).heartbeat(table.tenant, "nightly", "resize", named, 0.5)
+    pulse = ledger_of(table).heartbeat(table.tenant, "nightly", "resize", names, 0.5)
 
     # then
-    assert pulse.goes_on is goes_on
+    assert pulse.should_continue is goes_on
     assert (pulse.reason is None) is goes_on
-    after = task_of(stored(table, before))
+    after = task_from_item(stored(table, before))
     assert after == pulse.task
     assert (after.version, after.status, after.precedence) == (before.version, before.status, before.precedence)
     assert (after.heartbeat_at, after.progress) == ((NOW, 0.5) if goes_on else (None, None))
@@ -558,4 +558,4 @@ def test_tenants_are_apart(table: Table) -> None:
     # when / then
     with pytest.raises(NotFoundError):
         ledger_of(table).record(fresh_name(), "nightly", a_report(attempt=1), fresh_name())
-    assert task_of(stored(table, task)) == task
+    assert task_from_item(stored(table, task)) == task

@@ -13,16 +13,16 @@ import pytest
 from tasklatch.aws.payloads import Payloads
 from tasklatch.domain.errors import ConflictError, NotFoundError
 from tasklatch.domain.execution import ExecutionFilter, TaskDefinition
-from tasklatch.domain.latch import next_attempt_latch
+from tasklatch.domain.latch import next_attempt_write
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.settings import Settings
 from tests.factories import a_report, fresh_name, some_tasks
-from tests.integration.emulators import Table, create_table, patient
+from tests.integration.emulators import Table, create_table, make_backoff
 from tests.reactions import ONCE, World
 
-OF_FLOW = ExecutionFilter(runs_of=(("flow", None),))
+OF_FLOW = ExecutionFilter(group_versions=(("flow", None),))
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -37,7 +37,7 @@ def world(ministack: "DynamoDBClient") -> Iterator[World]:
 
 
 def open_execution(world: World, *definitions: TaskDefinition, group: str | None = None, name: str = "nightly") -> None:
-    world.executions.create(world.tenant, name, definitions, group=group, stays_open=True)
+    world.executions.create(world.tenant, name, definitions, group=group, keep_open=True)
 
 
 def once(task_id: str, *depends_on: str) -> TaskDefinition:
@@ -50,7 +50,7 @@ def test_failure_for_good_ends_neither_the_execution_nor_the_others_work(world: 
 
     # when
     world.report("breaks", TaskStatus.FAILED, attempt=1)
-    world.follow_up.follow([world.task("breaks")])
+    world.retry_planner.plan([world.task("breaks")])
     world.advance("breaks")
 
     # then
@@ -85,14 +85,14 @@ def test_safety_net_leaves_alone_what_stays_open_on_purpose(world: World) -> Non
     open_execution(world, once("breaks"), once("works"), group="flow")
     world.complete("works")
     world.report("breaks", TaskStatus.FAILED, attempt=1)
-    world.follow_up.follow([world.task("breaks")])
+    world.retry_planner.plan([world.task("breaks")])
     world.clock.now += OVERDUE_MS + 60_000
 
     # when
-    found = world.safety_net.run([True] * 10)
+    result = world.reconciler.run([True] * 10)
 
     # then
-    assert (found.overdue_tasks, found.stuck_executions) == (0, 0)
+    assert (result.overdue_tasks, result.stuck_executions) == (0, 0)
     assert world.status() is ExecutionStatus.RUNNING
 
 
@@ -127,15 +127,15 @@ def test_group_lists_its_executions_and_no_others(world: World) -> None:
     open_execution(world, name="none")
 
     # when
-    first, cursor = world.executions.list_executions(world.tenant, limit=2, wanted=OF_FLOW)
-    rest, end = world.executions.list_executions(world.tenant, limit=2, wanted=OF_FLOW, cursor=cursor)
+    first, cursor = world.executions.list_executions(world.tenant, limit=2, criteria=OF_FLOW)
+    rest, end = world.executions.list_executions(world.tenant, limit=2, criteria=OF_FLOW, cursor=cursor)
 
     # then
-    assert [one.execution_id for one in (*first, *rest)] == ["run-2", "run-1", "run-0"]
+    assert [item.execution_id for item in (*first, *rest)] == ["run-2", "run-1", "run-0"]
     assert end is None
     every = world.executions.list_executions(world.tenant, limit=10)[0]
-    assert {one.execution_id for one in every} == {"run-0", "run-1", "run-2", "other", "none"}
-    assert {one.group for one in every} == {"flow", "flow-2", None}
+    assert {element.execution_id for element in every} == {"run-0", "run-1", "run-2", "other", "none"}
+    assert {entry.group for entry in every} == {"flow", "flow-2", None}
 
 
 def test_same_id_for_another_group_is_a_conflict(world: World) -> None:
@@ -192,34 +192,34 @@ SAID = {
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["in a batch", "one by one"])
-@pytest.mark.parametrize(("said", "verdicts", "becomes"), SAID.values(), ids=SAID)
+@pytest.mark.parametrize(("body", "verdicts", "becomes"), SAID.values(), ids=SAID)
 def test_seals_and_remarks_have_the_same_verdicts_by_either_writer(
-    world: World, said: list[TaskStatus], verdicts: list[Verdict], becomes: TaskStatus, *, at_once: bool
+    world: World, body: list[TaskStatus], verdicts: list[Verdict], becomes: TaskStatus, *, at_once: bool
 ) -> None:
     open_execution(world, *some_tasks("a"))
-    reports: list[Report] = [a_report(status, "a", label="word") for status in said]
+    reports: list[Report] = [a_report(status, "a", platform_status="word") for status in body]
 
     if at_once:
         recorded = world.ledger.record_all(world.tenant, "nightly", reports, fresh_name())
     else:
         recorded = [world.ledger.record(world.tenant, "nightly", report, fresh_name()) for report in reports]
 
-    assert [getattr(one, "verdict", one) for one in recorded] == verdicts
+    assert [getattr(result, "verdict", result) for result in recorded] == verdicts
     assert world.statuses() == {"a": becomes}
 
 
 def test_input_that_names_its_attempt_names_the_one_that_is_handed_out(world: World) -> None:
     # given two tasks, of which one says so
     plain = TaskDefinition("plain", input='{"n":1}')
-    open_execution(world, plain, replace(plain, task_id="named", names_attempt=True))
-    payloads = Payloads(world.table.client, world.settings, patient())
+    open_execution(world, plain, replace(plain, task_id="named", includes_attempt_id=True))
+    payloads = Payloads(world.table.client, world.settings, make_backoff())
     first = world.task("named")
 
     # when a second attempt at it is opened
     world.report("named", TaskStatus.FAILED, attempt=1)
-    second = world.ledger.apply(world.tenant, "nightly", next_attempt_latch(world.task("named"), now=world.clock.now))
+    second = world.ledger.write(world.tenant, "nightly", next_attempt_write(world.task("named"), now=world.clock.now))
     assert second is not None
-    inputs = payloads.inputs_of([first, second, world.task("plain")])
+    inputs = payloads.get_inputs([first, second, world.task("plain")])
 
     # then
     assert {name: json.loads(text) for name, text in inputs.items()} == {
@@ -227,10 +227,10 @@ def test_input_that_names_its_attempt_names_the_one_that_is_handed_out(world: Wo
         second.task_execution_id: {"n": 1, "taskExecutionId": second.task_execution_id},
         world.task("plain").task_execution_id: {"n": 1},
     }
-    shown = world.executions.task_detail(world.tenant, "nightly", "named").input
+    shown = world.executions.get_task_detail(world.tenant, "nightly", "named").input
     assert json.loads(shown or "")["taskExecutionId"] == second.task_execution_id
 
 
 def test_definitions_differ_by_whether_the_input_names_its_attempt() -> None:
     plain = TaskDefinition("a", input="{}")
-    assert plain.fingerprint != replace(plain, names_attempt=True).fingerprint
+    assert plain.fingerprint != replace(plain, includes_attempt_id=True).fingerprint

@@ -75,12 +75,12 @@ def test_body_that_parsers_read_differently_is_refused_in_the_contracts_words(
     reply = send(session, key, with_field(key, text))
 
     # then
-    platform = operations()[key][1].wording
+    platform = operations()[key][1].error_format
     assert reply.status == platform.status(422)  # type: ignore[arg-type]
     assert word in reply.text
     if "problem" in reply.headers["content-type"] or "detail" in reply.body:
-        (told,) = reply.body["errors"] if "errors" in reply.body else reply.body["detail"]
-        assert ".".join(map(str, told["loc"][1:])) == path
+        (messages,) = reply.body["errors"] if "errors" in reply.body else reply.body["detail"]
+        assert ".".join(map(str, messages["loc"][1:])) == path
     else:
         assert path in reply.text
 
@@ -88,7 +88,7 @@ def test_body_that_parsers_read_differently_is_refused_in_the_contracts_words(
 @pytest.mark.parametrize("key", WITH_BODY)
 def test_key_repeated_at_the_top_is_refused(session: httpx.Client, key: str) -> None:
     body = b'{"status": "COMPLETED", "status": "FAILED"}'
-    assert send(session, key, body).status == operations()[key][1].wording.status(422)  # type: ignore[arg-type]
+    assert send(session, key, body).status == operations()[key][1].error_format.status(422)  # type: ignore[arg-type]
 
 
 ENCODED: Final[dict[str, tuple[bytes, dict[str, str], int]]] = {
@@ -105,7 +105,7 @@ ENCODED: Final[dict[str, tuple[bytes, dict[str, str], int]]] = {
 def test_body_in_another_encoding_is_refused(
     session: httpx.Client, key: str, body: bytes, headers: dict[str, str], status: int
 ) -> None:
-    expected = operations()[key][1].wording.status(status)  # type: ignore[arg-type]
+    expected = operations()[key][1].error_format.status(status)  # type: ignore[arg-type]
     assert send(session, key, body, **headers).status == expected
 
 
@@ -186,8 +186,8 @@ def test_numbers_come_back_through_the_platforms(session: httpx.Client, sent: st
     root = f'{{"taskId": "{task}", "taskMetadata": {{"n": {sent}}}}}'
     body = f'{{"connectionId": "c", "scanId": "{scan}", "tasks": [{root}]}}'
     assert session.post("/forge/scans", content=body).status_code == 201
-    given = session.get(f"/v1/executions/{scan}/tasks/{task}").json()["input"]
-    assert as_text(given["taskMetadata"]["n"]) == expected
+    initial = session.get(f"/v1/executions/{scan}/tasks/{task}").json()["input"]
+    assert as_text(initial["taskMetadata"]["n"]) == expected
 
     # SuperAI: a flow's input
     flow = f'{{"flow_id": "{uuid4()}", "input": {{"n": {sent}}}}}'
@@ -250,7 +250,7 @@ NEEDED_QUERY: Final = {
 }
 
 
-@pytest.mark.parametrize("key", sorted(key for key, (_, it) in operations().items() if it.scope is not None))
+@pytest.mark.parametrize("key", sorted(key for key, (_, item) in operations().items() if item.scope is not None))
 def test_error_that_nobody_foresees_is_answered_in_the_contracts_words(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +268,7 @@ def test_error_that_nobody_foresees_is_answered_in_the_contracts_words(
         return
     assert reply.status == 500, reply.text
     check_answer(key, reply)
-    assert reply.headers["content-type"] == operation.wording.media_type
+    assert reply.headers["content-type"] == operation.error_format.media_type
     assert "RecursionError" not in reply.text
 
 
@@ -290,8 +290,8 @@ def test_execution_whose_input_cannot_be_made_is_answered_and_can_be_retried(ses
     name, levels = fresh_name(), 30
     tasks: list[dict[str, Any]] = [{"taskId": "t0", "input": {"a": 1}}]
     for number in range(1, 5):
-        given = f'{{"a":{"[" * levels}"${{t{number - 1}.input}}"{"]" * levels}}}'
-        tasks.append({"taskId": f"t{number}", "dependsOn": [f"t{number - 1}"], "input": json.loads(given)})
+        initial = f'{{"a":{"[" * levels}"${{t{number - 1}.input}}"{"]" * levels}}}'
+        tasks.append({"taskId": f"t{number}", "dependsOn": [f"t{number - 1}"], "input": json.loads(initial)})
     assert session.post("/v1/executions", json={"executionId": name, "tasks": tasks}).status_code == 201
     advancer = load_handler("workflow_advancer").handler
 

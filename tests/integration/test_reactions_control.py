@@ -195,7 +195,7 @@ def test_what_failed_or_was_cancelled_gets_one_more_attempt_and_a_success_none(w
     )
     world.complete("done")
     excused = world.report("excused", TaskStatus.FAILED, attempt=1).task
-    world.follow_up.follow([excused])
+    world.retry_planner.plan([excused])
     world.report("spent", TaskStatus.FAILED, attempt=1)
     world.report("terminal", TaskStatus.FAILED_WITH_TERMINAL_ERROR, attempt=1)
     world.advance("spent")
@@ -228,7 +228,7 @@ def test_attempt_is_granted_beyond_the_policy_and_only_one(world: World) -> None
 
     # when
     failed = world.report("stubborn", TaskStatus.FAILED, attempt=2).task
-    world.follow_up.follow([failed])
+    world.retry_planner.plan([failed])
     world.advance("stubborn")
 
     # then
@@ -240,7 +240,7 @@ def test_retried_task_is_open_again_for_the_safety_net(world: World) -> None:
     # given
     world.create(TaskDefinition("again", retry_policy=ONCE))
     failed = world.report("again", TaskStatus.FAILED, attempt=1).task
-    world.follow_up.follow([failed])
+    world.retry_planner.plan([failed])
     world.advance("again")
     sk = keys.task_sk("again")
     closed = world.table.item(keys.execution_pk(world.tenant, "nightly"), sk)
@@ -323,17 +323,17 @@ def test_retry_that_dies_anywhere_can_be_repeated(world: World) -> None:
         )
         world.report("breaks", TaskStatus.FAILED, execution_id, attempt=1)
         world.advance("breaks", execution_id=execution_id)
-        made = [0]
+        created = [0]
 
         def around(
             _operation: str,
             send: Callable[[], Any],
             _arguments: dict[str, Any],
-            made: list[int] = made,
+            created: list[int] = created,
             at: int = fatal,
         ) -> Any:
-            made[0] += 1
-            if made[0] >= at:
+            created[0] += 1
+            if created[0] >= at:
                 raise DyingClientError
             return send()
 
@@ -344,7 +344,7 @@ def test_retry_that_dies_anywhere_can_be_repeated(world: World) -> None:
             world.workflow.retry(world.tenant, execution_id)
         else:
             pending = [name for name, status in world.statuses(execution_id).items() if status is TaskStatus.PENDING]
-            world.workflow.catch_up(world.tenant, execution_id, pending)
+            world.workflow.schedule_unblocked(world.tenant, execution_id, pending)
 
         # then
         assert world.statuses(execution_id) == {"breaks": TaskStatus.SCHEDULED, "after": TaskStatus.PENDING}

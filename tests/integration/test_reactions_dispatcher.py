@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from tasklatch.aws import keys
-from tasklatch.aws.execution_item import execution_item
-from tasklatch.aws.timers import timer_text
-from tasklatch.clock import moment
+from tasklatch.aws.execution_item import execution_to_item
+from tasklatch.aws.timers import timer_to_message
+from tasklatch.clock import format_timestamp
 from tasklatch.domain.execution import Execution
-from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
-from tasklatch.domain.timer import Timer, TimerKind, timer_of
+from tasklatch.domain.timer import Timer, TimerKind, timer_for
 from tests.factories import NOW, Context, a_task, api_event, call_api, fresh_name, stored_item, stream_record
 from tests.integration.emulators import Table, intercepted
 from tests.reactions import World, refusal, sent_timers
@@ -50,25 +50,25 @@ def given_execution(world: World, status: ExecutionStatus) -> None:
         updated_at=NOW,
         definition="d",
     )
-    world.table.put(execution_item(execution))
+    world.table.put(execution_to_item(execution))
 
 
 def given_failure(world: World, **fields: Any) -> tuple[Task, Timer]:
     """A failed attempt, and the timer for the next, with the clock at the moment at which it is due."""
-    given: dict[str, Any] = {
+    initial: dict[str, Any] = {
         "failure_reason": FailureReason.RETRYABLE_ERROR,
         "ended_at": NOW,
         "started_at": NOW - 5_000,
         **fields,
     }
-    task = given_task(world, TaskStatus.FAILED, **given)
+    task = given_task(world, TaskStatus.FAILED, **initial)
     timer = due_timer(task)
     world.clock.now = timer.due
     return task, timer
 
 
 def due_timer(task: Task) -> Timer:
-    timer = timer_of(task)
+    timer = timer_for(task)
     assert timer is not None
     return timer
 
@@ -82,11 +82,11 @@ def now_is(world: World, task: Task) -> Task:
 
 def test_next_attempt_is_opened_when_its_time_has_come(world: World) -> None:
     # given
-    task, timer = given_failure(world, message="no luck", label="x", heartbeat_at=NOW, progress=0.4)
+    task, timer = given_failure(world, message="no luck", platform_status="x", heartbeat_at=NOW, progress=0.4)
     assert timer.due == NOW + 10_000
 
     # when
-    did = world.dispatcher.fire(timer)
+    did = world.dispatcher.handle(timer)
 
     # then
     opened = now_is(world, task)
@@ -94,7 +94,7 @@ def test_next_attempt_is_opened_when_its_time_has_come(world: World) -> None:
     assert (opened.status, opened.attempt, opened.version) == (TaskStatus.SCHEDULED, 2, task.version + 1)
     assert opened.scheduled_at == world.clock()
     assert opened.task_execution_id != task.task_execution_id
-    left_over = (opened.failure_reason, opened.message, opened.label, opened.started_at, opened.ended_at)
+    left_over = (opened.failure_reason, opened.message, opened.platform_status, opened.started_at, opened.ended_at)
     assert left_over == (None,) * 5
     assert (opened.heartbeat_at, opened.progress) == (None, None)
 
@@ -104,7 +104,7 @@ def test_timer_that_fires_often_opens_one_attempt(world: World) -> None:
     task, timer = given_failure(world)
 
     # when
-    did = [world.dispatcher.fire(timer) for _ in range(4)]
+    did = [world.dispatcher.handle(timer) for _ in range(4)]
 
     # then
     assert did == ["opened", "obsolete", "obsolete", "obsolete"]
@@ -116,16 +116,16 @@ def test_two_dispatchers_at_once_open_one_attempt(world: World, moment_: str) ->
     # given: between one's reading and its writing, the other does all of it
     task, timer = given_failure(world)
     at = {"first read": 1, "second read": 2, "write": 3}[moment_]
-    made = [0]
+    created = [0]
 
     def around(_operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
-        made[0] += 1
-        if made[0] == at:
-            assert world.dispatcher.fire(timer) == "opened"
+        created[0] += 1
+        if created[0] == at:
+            assert world.dispatcher.handle(timer) == "opened"
         return send()
 
     # when
-    did = world.through(intercepted(world.table.client, around)).dispatcher.fire(timer)
+    did = world.through(intercepted(world.table.client, around)).dispatcher.handle(timer)
 
     # then
     assert did == "obsolete"
@@ -138,7 +138,7 @@ def test_success_calls_the_retry_off(world: World) -> None:
     assert world.report(task.task_id, attempt=1).verdict is Verdict.APPLIED
 
     # when
-    did = world.dispatcher.fire(timer)
+    did = world.dispatcher.handle(timer)
 
     # then
     assert did == "obsolete"
@@ -155,7 +155,7 @@ def test_success_in_the_very_moment_of_the_retry_stays(world: World) -> None:
         return send()
 
     # when
-    did = world.through(intercepted(world.table.client, around)).dispatcher.fire(timer)
+    did = world.through(intercepted(world.table.client, around)).dispatcher.handle(timer)
 
     # then
     assert did == "obsolete"
@@ -172,7 +172,7 @@ def test_terminal_error_in_the_very_moment_of_the_retry_stays(world: World) -> N
         return send()
 
     # when
-    did = world.through(intercepted(world.table.client, around)).dispatcher.fire(timer)
+    did = world.through(intercepted(world.table.client, around)).dispatcher.handle(timer)
 
     # then
     assert did == "obsolete"
@@ -198,21 +198,21 @@ def test_timer_of_a_task_that_is_not_to_be_retried_is_obsolete(
     task = given_task(world, status, **fields)
 
     # when
-    did = world.dispatcher.fire(Timer(TimerKind.RETRY, world.tenant, "nightly", task.task_id, 1, NOW))
+    did = world.dispatcher.handle(Timer(TimerKind.RETRY, world.tenant, "nightly", task.task_id, 1, NOW))
 
     # then
     assert did == "obsolete"
     assert now_is(world, task) == task
 
 
-@pytest.mark.parametrize("status", [one for one in ExecutionStatus if one is not ExecutionStatus.RUNNING])
+@pytest.mark.parametrize("status", [element for element in ExecutionStatus if element is not ExecutionStatus.RUNNING])
 def test_no_attempt_is_opened_in_an_execution_that_is_over(world: World, status: ExecutionStatus) -> None:
     # given
     task, timer = given_failure(world)
     given_execution(world, status)
 
     # then
-    assert world.dispatcher.fire(timer) == "obsolete"
+    assert world.dispatcher.handle(timer) == "obsolete"
     assert now_is(world, task) == task
 
 
@@ -221,12 +221,12 @@ def test_timer_of_an_older_attempt_is_obsolete(world: World) -> None:
     task, timer = given_failure(world, attempt=2)
 
     # then
-    assert world.dispatcher.fire(replace(timer, attempt=1)) == "obsolete"
+    assert world.dispatcher.handle(replace(timer, attempt=1)) == "obsolete"
     assert now_is(world, task) == task
 
 
 def test_timer_of_what_is_not_there_is_obsolete(world: World) -> None:
-    assert world.dispatcher.fire(Timer(TimerKind.RETRY, world.tenant, "nightly", "nobody", 1, NOW)) == "obsolete"
+    assert world.dispatcher.handle(Timer(TimerKind.RETRY, world.tenant, "nightly", "nobody", 1, NOW)) == "obsolete"
 
 
 def test_timer_that_fires_early_is_armed_for_the_rest(world: World) -> None:
@@ -235,7 +235,7 @@ def test_timer_that_fires_early_is_armed_for_the_rest(world: World) -> None:
     world.clock.now = timer.due - 2_500
 
     # when
-    did = world.dispatcher.fire(timer)
+    did = world.dispatcher.handle(timer)
 
     # then
     assert did == "re-armed"
@@ -275,7 +275,7 @@ def test_silent_attempt_is_timed_out(
     world.clock.now = due
 
     # when
-    did = [world.dispatcher.fire(timer) for _ in range(2)]
+    did = [world.dispatcher.handle(timer) for _ in range(2)]
 
     # then
     timed_out = now_is(world, task)
@@ -291,11 +291,11 @@ def test_heartbeat_puts_the_deadline_off(world: World) -> None:
     # given
     task, timer = given_attempt(world, heartbeat_timeout_seconds=30)
     world.clock.now = NOW + 20_000
-    assert world.ledger.heartbeat(world.tenant, "nightly", task.task_id, 1, 0.5).goes_on
+    assert world.ledger.heartbeat(world.tenant, "nightly", task.task_id, 1, 0.5).should_continue
     world.clock.now = timer.due
 
     # when
-    did = world.dispatcher.fire(timer)
+    did = world.dispatcher.handle(timer)
 
     # then
     assert did == "re-armed"
@@ -305,7 +305,7 @@ def test_heartbeat_puts_the_deadline_off(world: World) -> None:
     world.clock.now = NOW + 50_000
 
     # then
-    assert world.dispatcher.fire(timer) == "timed out"
+    assert world.dispatcher.handle(timer) == "timed out"
 
 
 def test_deadline_of_an_attempt_that_was_started_counts_from_its_start(world: World) -> None:
@@ -316,7 +316,7 @@ def test_deadline_of_an_attempt_that_was_started_counts_from_its_start(world: Wo
     world.clock.now = timer.due
 
     # then
-    assert world.dispatcher.fire(timer) == "re-armed"
+    assert world.dispatcher.handle(timer) == "re-armed"
     assert sent_timers(world.queue)[0][0].due == NOW + 110_000
 
 
@@ -329,7 +329,7 @@ def test_deadline_of_an_attempt_that_ended_is_obsolete(world: World, status: Tas
     before = now_is(world, task)
 
     # then
-    assert world.dispatcher.fire(timer) == "obsolete"
+    assert world.dispatcher.handle(timer) == "obsolete"
     assert now_is(world, task) == before
 
 
@@ -344,7 +344,7 @@ def test_report_in_the_very_moment_of_the_time_out_stays(world: World) -> None:
         return send()
 
     # when
-    did = world.through(intercepted(world.table.client, around)).dispatcher.fire(timer)
+    did = world.through(intercepted(world.table.client, around)).dispatcher.handle(timer)
 
     # then
     assert did == "obsolete"
@@ -355,7 +355,7 @@ def test_attempt_that_was_timed_out_can_still_succeed(world: World) -> None:
     # given
     task, timer = given_attempt(world, timeout_seconds=60)
     world.clock.now = timer.due
-    world.dispatcher.fire(timer)
+    world.dispatcher.handle(timer)
 
     # then
     assert world.report(task.task_id, attempt=1).verdict is Verdict.APPLIED
@@ -367,14 +367,14 @@ def test_attempt_that_was_timed_out_can_still_succeed(world: World) -> None:
 
 @pytest.mark.parametrize("reason", list(FailureReason))
 @pytest.mark.parametrize("attempt", [1, 3])
-@pytest.mark.parametrize("asked", [None, 120])
+@pytest.mark.parametrize("requested", [None, 120])
 def test_worker_is_told_what_the_scheduler_arms(
     world: World,
     load: Callable[[str, Any], ModuleType],
     monkeypatch: pytest.MonkeyPatch,
     reason: FailureReason,
     attempt: int,
-    asked: int | None,
+    requested: int | None,
 ) -> None:
     # given
     monkeypatch.setenv("TENANT_CLAIM", "tenant")
@@ -382,8 +382,8 @@ def test_worker_is_told_what_the_scheduler_arms(
     policy = RetryPolicy(max_attempts=3, initial_seconds=10, multiplier=2, max_seconds=90, jitter=0.5)
     task = given_task(world, TaskStatus.IN_PROGRESS, attempt, retry_policy=policy, started_at=NOW)
     body = {"status": "FAILED", "failureReason": reason, "attempt": attempt}
-    if asked is not None:
-        body["retryAfterSeconds"] = asked
+    if requested is not None:
+        body["retryAfterSeconds"] = requested
 
     # when
     reply = call_api(
@@ -400,17 +400,19 @@ def test_worker_is_told_what_the_scheduler_arms(
 
     # then
     assert answer == {"batchItemFailures": []}
-    told = reply.body["retry"]
+    messages = reply.body["retry"]
     armed = [timer for timer, _ in sent_timers(world.queue)]
-    assert told["willRetry"] is (TREATMENT[reason].retryable and attempt < 3)
-    assert [moment(timer.due) for timer in armed] == ([told["notBefore"]] if told["willRetry"] else [])
-    if told["willRetry"]:
-        assert told["nextAttempt"] == attempt + 1
+    assert messages["willRetry"] is (FAILURE_POLICY[reason].retryable and attempt < 3)
+    assert [format_timestamp(timer.due) for timer in armed] == (
+        [messages["notBefore"]] if messages["willRetry"] else []
+    )
+    if messages["willRetry"]:
+        assert messages["nextAttempt"] == attempt + 1
         assert (armed[0].kind, armed[0].attempt) == (TimerKind.RETRY, attempt)
         assert (failed.ended_at or 0) < armed[0].due <= (failed.ended_at or 0) + 90_000
         world.clock.now = armed[0].due
-        assert world.dispatcher.fire(armed[0]) == "opened"
-        assert now_is(world, task).attempt == told["nextAttempt"]
+        assert world.dispatcher.handle(armed[0]) == "opened"
+        assert now_is(world, task).attempt == messages["nextAttempt"]
 
 
 def arm(
@@ -436,7 +438,7 @@ def test_attempt_granted_by_a_person_is_not_followed_by_more(world: World) -> No
     )
 
     # when
-    world.follow_up.follow([task])
+    world.retry_planner.plan([task])
 
     # then
     assert not world.queue.calls
@@ -460,7 +462,7 @@ def test_spent_task_leaves_the_list_of_open_ones(world: World, status: TaskStatu
 
     # when
     for _ in range(3):
-        world.follow_up.follow([task])
+        world.retry_planner.plan([task])
 
     # then
     item = world.table.item(keys.execution_pk(world.tenant, "nightly"), keys.task_sk(task.task_id))
@@ -482,7 +484,7 @@ def test_late_success_keeps_a_spent_task_from_being_sealed(world: World) -> None
     world.report(task.task_id)
 
     # when
-    world.follow_up.follow([task])
+    world.retry_planner.plan([task])
 
     # then
     assert now_is(world, task).status is TaskStatus.COMPLETED
@@ -530,7 +532,7 @@ def test_malformed_timer_is_set_aside_alone(
     world.queue.answers["send_message"] = {"MessageId": "1"}
 
     # when
-    answer = fire(world, load, monkeypatch, message(text, "bad"), message(timer_text(timer), "good"))
+    answer = fire(world, load, monkeypatch, message(text, "bad"), message(timer_to_message(timer), "good"))
 
     # then
     assert answer == {"batchItemFailures": []}
@@ -555,8 +557,8 @@ def test_timer_that_the_table_refuses_is_reported_alone(
         world.through(intercepted(world.table.client, around)),
         load,
         monkeypatch,
-        message(timer_text(refused), "bad"),
-        message(timer_text(timer), "good"),
+        message(timer_to_message(refused), "bad"),
+        message(timer_to_message(timer), "good"),
     )
 
     # then

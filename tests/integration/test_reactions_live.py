@@ -117,9 +117,9 @@ def test_what_is_kept_of_a_connection_expires(world: World) -> None:
     connection_id = watch(world)
 
     # then
-    kept = [*world.table.items(keys.live_pk(world.tenant, "nightly")), pointer(world, connection_id)]
-    assert len(kept) == 2
-    assert {int(item["expiresAt"]["N"]) for item in kept} == {NOW // 1000 + 2 * 3600}
+    stored = [*world.table.items(keys.live_pk(world.tenant, "nightly")), pointer(world, connection_id)]
+    assert len(stored) == 2
+    assert {int(item["expiresAt"]["N"]) for item in stored} == {NOW // 1000 + 2 * 3600}
 
 
 # ---------------------------------------------------------------- pushes
@@ -131,7 +131,7 @@ def test_everyone_who_watches_is_told_in_order(world: World) -> None:
     callback = a_callback()
 
     # when
-    world.live(callback).push({(world.tenant, "nightly"): MESSAGES})
+    world.live(callback).broadcast({(world.tenant, "nightly"): MESSAGES})
 
     # then
     assert told(callback, first) == told(callback, second) == MESSAGES
@@ -145,7 +145,7 @@ def test_watchers_of_other_executions_and_tenants_are_told_nothing(world: World)
 
     # when
     with counted_calls(world.table.client) as calls:
-        world.live(callback).push({(world.tenant, "nightly"): MESSAGES})
+        world.live(callback).broadcast({(world.tenant, "nightly"): MESSAGES})
 
     # then
     assert not callback.calls
@@ -159,7 +159,7 @@ def test_dead_connection_is_dropped_and_the_others_are_told(world: World, code: 
     callback = a_callback(post_to_connection=gone_for(dead, code=code))
 
     # when
-    world.live(callback).push({(world.tenant, "nightly"): MESSAGES})
+    world.live(callback).broadcast({(world.tenant, "nightly"): MESSAGES})
 
     # then
     assert watchers(world) == {alive}
@@ -174,7 +174,7 @@ def test_dead_connection_whose_beginning_was_cut_short_is_dropped(world: World) 
     callback = a_callback(post_to_connection=gone_for("half"))
 
     # when
-    world.live(callback).push({(world.tenant, "nightly"): MESSAGES})
+    world.live(callback).broadcast({(world.tenant, "nightly"): MESSAGES})
 
     # then
     assert watchers(world) == set()
@@ -184,10 +184,10 @@ def test_connection_that_cannot_keep_up_is_cut_off_rather_than_left_with_a_gap(w
     # given
     slow, quick = watch(world), watch(world)
     callback = a_callback(post_to_connection=gone_for(slow, code="LimitExceededException"))
-    patient = world.through(world.table.client, FakeTime(6_000))
+    make_backoff = world.through(world.table.client, FakeTime(6_000))
 
     # when
-    patient.live(callback).push({(world.tenant, "nightly"): MESSAGES})
+    make_backoff.live(callback).broadcast({(world.tenant, "nightly"): MESSAGES})
 
     # then
     assert callback.requests("delete_connection") == [{"ConnectionId": slow}]
@@ -202,7 +202,7 @@ def test_connection_that_cannot_even_be_cut_off_is_forgotten(world: World) -> No
     callback = a_callback(post_to_connection=busy, delete_connection=busy)
 
     # when
-    world.through(world.table.client, FakeTime(6_000)).live(callback).push({(world.tenant, "nightly"): MESSAGES})
+    world.through(world.table.client, FakeTime(6_000)).live(callback).broadcast({(world.tenant, "nightly"): MESSAGES})
 
     # then
     assert watchers(world) == set()
@@ -216,7 +216,7 @@ def test_connection_that_is_busy_for_a_moment_misses_nothing(world: World) -> No
     callback = a_callback(post_to_connection=lambda **_: left.pop() if left else {})
 
     # when
-    world.live(callback).push({(world.tenant, "nightly"): MESSAGES})
+    world.live(callback).broadcast({(world.tenant, "nightly"): MESSAGES})
 
     # then
     assert told(callback, connection_id) == [MESSAGES[0], *MESSAGES]
@@ -231,7 +231,7 @@ def test_more_watchers_than_a_page_are_all_told(world: World) -> None:
     callback = a_callback()
 
     # when
-    world.live(callback).push({(world.tenant, "nightly"): MESSAGES[:1]})
+    world.live(callback).broadcast({(world.tenant, "nightly"): MESSAGES[:1]})
 
     # then
     assert sorted(request["ConnectionId"] for request in callback.requests("post_to_connection")) == list("0123")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tasklatch.aws import keys
-from tasklatch.aws.safety_net import Found
-from tasklatch.domain.errors import BusyError
+from tasklatch.aws.safety_net import ReconcileSummary
+from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
@@ -37,8 +37,8 @@ def world(ministack: "DynamoDBClient") -> Iterator[World]:
     ministack.delete_table(TableName=name)
 
 
-def run(world: World, pages: int = 100) -> Found:
-    return world.safety_net.run([True] * pages)
+def run(world: World, pages: int = 100) -> ReconcileSummary:
+    return world.reconciler.run([True] * pages)
 
 
 def later(world: World, ms: int = OVERDUE_MS + 60_000) -> None:
@@ -57,13 +57,13 @@ def test_retry_whose_timer_was_lost_is_armed_again(world: World) -> None:
     later(world)
 
     # when
-    found = run(world)
+    result = run(world)
 
     # then
-    assert found.overdue_tasks == 1
+    assert result.overdue_tasks == 1
     [(timer, delay)] = sent_timers(world.queue)
     assert (timer.kind, timer.attempt, delay) == (TimerKind.RETRY, 1, 0)
-    assert world.dispatcher.fire(timer) == "opened"
+    assert world.dispatcher.handle(timer) == "opened"
 
 
 def test_deadline_whose_timer_was_lost_is_armed_again(world: World) -> None:
@@ -73,13 +73,13 @@ def test_deadline_whose_timer_was_lost_is_armed_again(world: World) -> None:
     later(world)
 
     # when
-    found = run(world)
+    result = run(world)
 
     # then
-    assert found.overdue_tasks == 1
+    assert result.overdue_tasks == 1
     [(timer, _)] = sent_timers(world.queue)
     assert timer.kind is TimerKind.DEADLINE
-    assert world.dispatcher.fire(timer) == "timed out"
+    assert world.dispatcher.handle(timer) == "timed out"
 
 
 @pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR])
@@ -113,10 +113,10 @@ def test_dependents_that_nobody_counted_down_are_scheduled(world: World) -> None
     later(world)
 
     # when
-    found = run(world)
+    result = run(world)
 
     # then
-    assert found.overdue_tasks == 2
+    assert result.overdue_tasks == 2
     assert world.statuses() == {
         "top": TaskStatus.COMPLETED,
         "left": TaskStatus.SCHEDULED,
@@ -130,7 +130,7 @@ def test_execution_that_nobody_failed_is_failed_though_tasks_wait(world: World, 
     # given
     world.create(TaskDefinition("breaks", retry_policy=ONCE), TaskDefinition("waits", depends_on=("breaks",)))
     failed = world.report("breaks", status, attempt=1).task
-    world.follow_up.follow([failed])
+    world.retry_planner.plan([failed])
     later(world)
 
     # when
@@ -151,10 +151,10 @@ def test_execution_that_nobody_ended_is_ended(world: World, *, fails: bool) -> N
     later(world)
 
     # when
-    found = run(world)
+    result = run(world)
 
     # then
-    assert found.stuck_executions == 1
+    assert result.stuck_executions == 1
     assert world.status() is (ExecutionStatus.FAILED if fails else ExecutionStatus.COMPLETED)
 
 
@@ -165,10 +165,10 @@ def test_tasks_that_nobody_cancelled_are_cancelled(world: World) -> None:
     later(world)
 
     # when
-    found = run(world)
+    result = run(world)
 
     # then
-    assert found.stuck_executions == 1
+    assert result.stuck_executions == 1
     assert set(world.statuses().values()) == {TaskStatus.CANCELED}
 
 
@@ -219,11 +219,11 @@ def test_what_is_on_time_is_left_alone(world: World) -> None:
     before = {name: world.tasks(name) for name in ("nightly", "done", "cancelled")}
 
     # when
-    found = run(world)
+    result = run(world)
 
     # then
-    assert (found.overdue_tasks, found.stuck_executions) == (0, 0)
-    assert found.looked_at == 8
+    assert (result.overdue_tasks, result.stuck_executions) == (0, 0)
+    assert result.looked_at == 8
     assert {name: world.tasks(name) for name in before} == before
     assert not sent_timers(world.queue)
     assert world.status() is world.status("done") is ExecutionStatus.RUNNING
@@ -236,10 +236,10 @@ def test_tasks_that_have_long_been_worked_on_without_a_deadline_are_left_alone(w
     later(world, 86_400_000)
 
     # when
-    found = run(world)
+    result = run(world)
 
     # then
-    assert (found.overdue_tasks, found.stuck_executions) == (0, 0)
+    assert (result.overdue_tasks, result.stuck_executions) == (0, 0)
     assert world.statuses() == {"slow": TaskStatus.IN_PROGRESS, "after": TaskStatus.PENDING}
 
 
@@ -268,21 +268,21 @@ def test_run_without_time_does_nothing_and_keeps_its_place(world: World) -> None
     # given
     world.create(*some_tasks(*(f"task{number:03d}" for number in range(150))))
     run(world, pages=1)
-    place = position(world)
+    index = position(world)
 
     # when
-    found = run(world, pages=0)
+    result = run(world, pages=0)
 
     # then
-    assert found == Found()
-    assert position(world) == place
+    assert result == ReconcileSummary()
+    assert position(world) == index
 
 
 def test_run_that_a_busy_table_breaks_off_begins_at_the_same_place(world: World) -> None:
     # given
     world.create(*some_tasks(*(f"task{number:03d}" for number in range(150))))
     run(world, pages=1)
-    place = position(world)
+    index = position(world)
 
     def around(operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
         if operation == "scan":
@@ -291,11 +291,11 @@ def test_run_that_a_busy_table_breaks_off_begins_at_the_same_place(world: World)
 
     # when
     busy = world.through(intercepted(world.table.client, around), FakeTime(6_000))
-    with pytest.raises(BusyError):
+    with pytest.raises(ServiceBusyError):
         run(busy)
 
     # then
-    assert position(world) == place
+    assert position(world) == index
 
 
 def test_handler_stops_before_its_time_is_over_and_says_what_it_found(
@@ -315,14 +315,14 @@ def test_handler_stops_before_its_time_is_over_and_says_what_it_found(
     world.clock.now = NOW + OVERDUE_MS + 60_000
 
     # when
-    told = module.handler({}, Context(remaining_ms=15_000))
+    messages = module.handler({}, Context(remaining_ms=15_000))
 
     # then
-    assert told == {"looked_at": 0, "overdue_tasks": 0, "stuck_executions": 0}
+    assert messages == {"looked_at": 0, "overdue_tasks": 0, "stuck_executions": 0}
 
     # when
-    told = module.handler({}, Context(remaining_ms=60_000))
+    messages = module.handler({}, Context(remaining_ms=60_000))
 
     # then
-    assert told == {"looked_at": 2, "overdue_tasks": 1, "stuck_executions": 0}
+    assert messages == {"looked_at": 2, "overdue_tasks": 1, "stuck_executions": 0}
     assert '"OverdueTasks":[1.0]' in capsys.readouterr().out.replace(" ", "")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasklatch.aws import keys
-from tasklatch.aws.execution_item import execution_item
+from tasklatch.aws.execution_item import execution_to_item
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.report import Verdict
@@ -133,7 +133,7 @@ def no_changes(world: World) -> list[dict[str, Any]]:
         updated_at=NOW,
         definition="d",
     )
-    item = execution_item(execution)
+    item = execution_to_item(execution)
     addition = {
         "eventName": "MODIFY",
         "dynamodb": {
@@ -186,7 +186,7 @@ def test_redelivery_of_any_batch_changes_nothing_in_the_table(
     records = records_of(a_life(world))
     notify(*records)
     before = history(world)
-    told = details(bus)
+    messages = details(bus)
 
     # when
     batches = [(start, end) for start in range(4) for end in range(start + 1, 5)]
@@ -195,9 +195,9 @@ def test_redelivery_of_any_batch_changes_nothing_in_the_table(
 
     # then
     assert history(world) == before
-    again = details(bus)[len(told) :]
+    again = details(bus)[len(messages) :]
     assert len(again) == sum(end - start for start, end in batches)
-    assert all(detail == told[detail["version"] - 1] for detail in again)
+    assert all(detail == messages[detail["version"] - 1] for detail in again)
 
 
 def test_record_that_always_fails_is_reported_alone_and_its_neighbours_go_through(
@@ -265,9 +265,12 @@ def test_large_batch_is_written_25_a_call_and_published_10_a_call_none_of_one_ta
     # then
     assert failed == []
     assert calls == {"BatchWriteItem": 4, "BatchGetItem": 1, "Query": 1}
-    named = [[json.loads(entry["Detail"])["taskId"] for entry in one["Entries"]] for one in bus.requests("put_events")]
-    assert [len(set(names)) for names in named] == [10] * 8 + [5] * 4
-    assert sum(map(len, named)) == 100
+    kwargs = [
+        [json.loads(entry["Detail"])["taskId"] for entry in request["Entries"]]
+        for request in bus.requests("put_events")
+    ]
+    assert [len(set(names)) for names in kwargs] == [10] * 8 + [5] * 4
+    assert sum(map(len, kwargs)) == 100
     assert all(len(history(world, f"task{number}")) == 4 for number in range(25))
 
 

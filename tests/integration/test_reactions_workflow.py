@@ -14,7 +14,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from tasklatch.aws import keys
 from tasklatch.aws.workflow import MAX_REFERRED_BYTES
-from tasklatch.domain.errors import BusyError, ConflictError, NotFoundError
+from tasklatch.domain.errors import ConflictError, NotFoundError, ServiceBusyError
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.json_text import MAX_NESTING
 from tasklatch.domain.report import Verdict
@@ -41,10 +41,10 @@ class DyingClientError(Exception):
 
 def dying_at(call: int) -> Callable[[str, Callable[[], Any], dict[str, Any]], Any]:
     """Let a client die at its n-th call, before it is made."""
-    made = itertools.count(1)
+    created = itertools.count(1)
 
     def around(_operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
-        if next(made) >= call:
+        if next(created) >= call:
             raise DyingClientError
         return send()
 
@@ -271,24 +271,24 @@ def test_advancers_side_by_side_count_each_parent_once_and_end_the_execution_onc
         world.report(name)
 
     # when
-    side_by_side(*(lambda name=name: world.advance(name) for name in parents))
+    map_concurrently(*(lambda name=name: world.advance(name) for name in parents))
 
     # then
     world.advance(*parents)
     assert (world.task("join").status, world.task("join").version) == (TaskStatus.SCHEDULED, 2)
     world.report("join")
-    side_by_side(*[lambda: world.advance("join")] * 6)
+    map_concurrently(*[lambda: world.advance("join")] * 6)
     assert (world.status(), world.execution().version) == (ExecutionStatus.COMPLETED, 2)
 
 
-def side_by_side(*actions: Callable[[], Any]) -> None:
+def map_concurrently(*actions: Callable[[], Any]) -> None:
     """Do all at once; what is busy is left for another time, as the queue does it."""
     failures: list[BaseException] = []
 
     def run(action: Callable[[], Any]) -> None:
         try:
             action()
-        except BusyError:
+        except ServiceBusyError:
             pass
         except BaseException as error:  # noqa: BLE001 - told below, in the thread that can fail the test
             failures.append(error)
@@ -343,7 +343,7 @@ def test_failure_of_a_task_that_may_fail_lets_its_dependents_go_on(world: World,
     assert world.task("waits").status is TaskStatus.PENDING
 
     # when
-    world.follow_up.follow([failed])
+    world.retry_planner.plan([failed])
     world.advance("breaks")
 
     # then
@@ -833,7 +833,7 @@ def test_pair_is_never_there_without_its_counter(world: World) -> None:
         # A busy table takes what it likes of a batch: here, everything but the counters.
         if operation == "batch_execute_statement":
             statements = arguments["Statements"]
-            taken = [one for one in statements if not one["Parameters"][1]["S"].startswith("WAITS#")]
+            taken = [statement for statement in statements if not statement["Parameters"][1]["S"].startswith("WAITS#")]
             if len(taken) < len(statements):
                 lost.append(taken)
                 if taken:
@@ -842,7 +842,7 @@ def test_pair_is_never_there_without_its_counter(world: World) -> None:
         return send()
 
     dying = world.through(intercepted(world.table.client, around), FakeTime(6_000))
-    with pytest.raises(BusyError):
+    with pytest.raises(ServiceBusyError):
         dying.executions.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("first",))])
 
     # when

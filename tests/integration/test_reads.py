@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from tasklatch.aws import keys
-from tasklatch.aws.execution_item import execution_item
+from tasklatch.aws.execution_item import execution_to_item
 from tasklatch.aws.executions import Executions
 from tasklatch.aws.history import History
 from tasklatch.domain.errors import InvalidRequestError, NotFoundError
@@ -17,13 +17,13 @@ from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tests.factories import NOW, a_report, a_task, fixed_clock, fresh_name, stored_item
-from tests.integration.emulators import Table, counted_calls, patient
+from tests.integration.emulators import Table, counted_calls, make_backoff
 
 HOUR: Final = 3_600_000
 
 
 def executions_of(table: Table) -> Executions:
-    return Executions(table.client, table.settings, fixed_clock, patient())
+    return Executions(table.client, table.settings, fixed_clock, make_backoff())
 
 
 def given_executions(table: Table, *statuses: ExecutionStatus) -> list[Execution]:
@@ -40,20 +40,20 @@ def given_executions(table: Table, *statuses: ExecutionStatus) -> list[Execution
         )
         for number, status in enumerate(statuses)
     ]
-    table.put(*map(execution_item, executions))
+    table.put(*map(execution_to_item, executions))
     return executions
 
 
 def all_pages(lister: Any, *arguments: Any, limit: int, **filters: Any) -> list[Any]:
     """Read a list to its end, a page at a time."""
-    found: list[Any] = []
+    result: list[Any] = []
     cursor: str | None = None
     for _ in range(100):
         page, cursor = lister(*arguments, limit=limit, cursor=cursor, **filters)
         assert len(page) <= limit
-        found += page
+        result += page
         if cursor is None:
-            return found
+            return result
     raise AssertionError("the list does not end")
 
 
@@ -64,8 +64,8 @@ ARE_DONE = ExecutionFilter(frozenset({DONE}))
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
 def test_executions_are_listed_newest_first_each_once(table: Table, limit: int) -> None:
     executions = given_executions(table, *[RUNNING] * 7)
-    found = all_pages(executions_of(table).list_executions, table.tenant, limit=limit)
-    assert found == executions[::-1]
+    result = all_pages(executions_of(table).list_executions, table.tenant, limit=limit)
+    assert result == executions[::-1]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])
@@ -74,7 +74,7 @@ def test_executions_are_found_by_status_and_time(table: Table, limit: int) -> No
     executions = given_executions(table, RUNNING, DONE, DONE, RUNNING, DONE, RUNNING)
 
     # when
-    found = all_pages(
+    result = all_pages(
         executions_of(table).list_executions,
         table.tenant,
         limit=limit,
@@ -84,7 +84,7 @@ def test_executions_are_found_by_status_and_time(table: Table, limit: int) -> No
     )
 
     # then
-    assert found == [executions[4], executions[2]], "both ends belong to it"
+    assert result == [executions[4], executions[2]], "both ends belong to it"
 
 
 def test_search_that_finds_little_stops_for_breath_and_can_be_gone_on_with(table: Table) -> None:
@@ -92,7 +92,7 @@ def test_search_that_finds_little_stops_for_breath_and_can_be_gone_on_with(table
     executions = given_executions(table, DONE, *[RUNNING] * 30)
 
     # when
-    page, cursor = executions_of(table).list_executions(table.tenant, limit=2, wanted=ARE_DONE)
+    page, cursor = executions_of(table).list_executions(table.tenant, limit=2, criteria=ARE_DONE)
     rest = all_pages(executions_of(table).list_executions, table.tenant, limit=2, wanted=ARE_DONE)
 
     # then
@@ -142,7 +142,7 @@ def test_list_of_an_execution_that_is_not_there_is_not_found(table: Table) -> No
 def test_detail_of_a_task_that_is_not_there_is_not_found(table: Table, task_id: str) -> None:
     given_tasks(table, TaskStatus.PENDING)
     with pytest.raises(NotFoundError):
-        executions_of(table).task_detail(table.tenant, "run-000", task_id)
+        executions_of(table).get_task_detail(table.tenant, "run-000", task_id)
 
 
 def test_cursor_is_good_only_for_the_list_and_the_filter_it_came_from(table: Table) -> None:
@@ -158,7 +158,7 @@ def test_cursor_is_good_only_for_the_list_and_the_filter_it_came_from(table: Tab
     # when / then
     for refused in (
         lambda: executions.list_executions(table.tenant, limit=1, cursor=of_tasks),
-        lambda: executions.list_executions(table.tenant, limit=1, cursor=of_executions, wanted=ARE_DONE),
+        lambda: executions.list_executions(table.tenant, limit=1, cursor=of_executions, criteria=ARE_DONE),
         lambda: executions.list_executions(table.tenant, limit=1, cursor=of_executions, created_before=NOW),
         lambda: executions.list_executions(fresh_name(), limit=1, cursor=of_executions),
         lambda: executions.list_tasks(table.tenant, "run-000", limit=1, cursor=of_executions),
@@ -170,16 +170,16 @@ def test_cursor_is_good_only_for_the_list_and_the_filter_it_came_from(table: Tab
 
 def given_history(table: Table) -> list[HistoryEntry]:
     first = a_task(TaskStatus.SCHEDULED, tenant=table.tenant, version=9)
-    done = a_task(TaskStatus.COMPLETED, tenant=table.tenant, version=10, message="fine", receipt="request")
-    late = a_report(TaskStatus.FAILED, attempt=1, message="late", label="broken", output="{}")
+    done = a_task(TaskStatus.COMPLETED, tenant=table.tenant, version=10, message="fine", request_id="request")
+    late = a_report(TaskStatus.FAILED, attempt=1, message="late", platform_status="broken", output="{}")
     other = a_report(TaskStatus.FAILED)
     entries = [
         change_entry(first, None),
         change_entry(done, first),
-        ignored_entry(late, Verdict.IGNORED_AFTER_SUCCESS, done, now=NOW, receipt="request"),
-        ignored_entry(other, Verdict.IGNORED_AFTER_SUCCESS, done, now=NOW, receipt="another"),
+        ignored_entry(late, Verdict.IGNORED_AFTER_SUCCESS, done, now=NOW, request_id="request"),
+        ignored_entry(other, Verdict.IGNORED_AFTER_SUCCESS, done, now=NOW, request_id="another"),
     ]
-    History(table.client, table.settings, patient()).put([(done, entry) for entry in entries])
+    History(table.client, table.settings, make_backoff()).put([(done, entry) for entry in entries])
     return entries
 
 
@@ -194,13 +194,13 @@ def test_history_is_listed_in_order_of_versions(table: Table, limit: int) -> Non
     entries = given_history(table)
 
     # when
-    history = History(table.client, table.settings, patient())
-    found = all_pages(history.list_entries, table.tenant, "nightly", "resize", limit=limit)
+    history = History(table.client, table.settings, make_backoff())
+    result = all_pages(history.list_entries, table.tenant, "nightly", "resize", limit=limit)
 
     # then
-    assert [entry.version for entry in found] == [9, 10, 10, 10]
-    assert comparable(found[:2]) == comparable(entries[:2])
-    assert sorted(comparable(found[2:]), key=str) == sorted(comparable(entries[2:]), key=str)
+    assert [entry.version for entry in result] == [9, 10, 10, 10]
+    assert comparable(result[:2]) == comparable(entries[:2])
+    assert sorted(comparable(result[2:]), key=str) == sorted(comparable(entries[2:]), key=str)
 
 
 def test_history_written_again_is_the_same_history(table: Table) -> None:
@@ -219,7 +219,7 @@ def test_history_written_again_is_the_same_history(table: Table) -> None:
 
 def test_cursor_of_another_history_is_refused(table: Table) -> None:
     given_history(table)
-    history = History(table.client, table.settings, patient())
+    history = History(table.client, table.settings, make_backoff())
     _, cursor = history.list_entries(table.tenant, "nightly", "resize", limit=1, cursor=None)
     with pytest.raises(InvalidRequestError):
         history.list_entries(table.tenant, "nightly", "another", limit=1, cursor=cursor)

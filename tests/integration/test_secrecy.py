@@ -182,8 +182,8 @@ class Garbling:
 
 def _garbled(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: {"S": f"{{{MARKER}"} if name in SECRET_FIELDS else _garbled(one) for name, one in value.items()}
-    return [_garbled(one) for one in value] if isinstance(value, list) else value
+        return {name: {"S": f"{{{MARKER}"} if name in SECRET_FIELDS else _garbled(item) for name, item in value.items()}
+    return [_garbled(element) for element in value] if isinstance(value, list) else value
 
 
 def test_callers_secrets_stay_out_of_the_log(http_api: HttpApi, log: LogLines) -> None:
@@ -191,17 +191,17 @@ def test_callers_secrets_stay_out_of_the_log(http_api: HttpApi, log: LogLines) -
     http_api.tokens = {MARKER: {"scope": ALL_SCOPES}}
     caller = http_api.caller(MARKER)
     execution_id = fresh_name()
-    told = {"text": MARKER}
-    task = {"taskId": "fetch", "input": told}
+    messages = {"text": MARKER}
+    task = {"taskId": "fetch", "input": messages}
 
     # when
     replies = [
-        caller.post("/v1/executions", json={"executionId": execution_id, "metadata": told, "tasks": [task]}),
+        caller.post("/v1/executions", json={"executionId": execution_id, "metadata": messages, "tasks": [task]}),
         caller.post("/v1/executions", json={"executionId": execution_id, "name": MARKER, "tasks": [task]}),
         caller.post(f"/v1/executions/{execution_id}/tasks/fetch/status", json={"status": "FAILED", "message": MARKER}),
         caller.post(
             f"/v1/executions/{execution_id}/tasks/fetch/status",
-            json={"status": "COMPLETED", "output": told, "message": MARKER, "label": MARKER},
+            json={"status": "COMPLETED", "output": messages, "message": MARKER, "label": MARKER},
         ),
         caller.post(f"/v1/executions/{execution_id}/tasks/fetch/status", json={MARKER: MARKER, "status": MARKER}),
         caller.post(f"/v1/executions/{execution_id}/tasks/fetch/status", content=MARKER),
@@ -212,8 +212,10 @@ def test_callers_secrets_stay_out_of_the_log(http_api: HttpApi, log: LogLines) -
         caller.post(f"/v1/executions/{execution_id}/cancel", json={"reason": MARKER}),
         caller.post("/v1/executions", json={"tasks": [task]}, headers={"Idempotency-Key": MARKER}),
         caller.post("/forge/updateTaskStatus", json={**_UPDATE, "scanId": {"token": MARKER}}),
-        caller.post("/api/flow-executions", json={"flow_id": "6f1c3cf6-5d0b-4a86-9d6c-5c8f3b1f2a01", "input": told}),
-        caller.post("/api/flow-executions", json={"flow_id": MARKER, "input": told}),
+        caller.post(
+            "/api/flow-executions", json={"flow_id": "6f1c3cf6-5d0b-4a86-9d6c-5c8f3b1f2a01", "input": messages}
+        ),
+        caller.post("/api/flow-executions", json={"flow_id": MARKER, "input": messages}),
     ]
 
     # then they were read and answered, and none was logged

@@ -14,12 +14,12 @@ from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[impor
 from local.handlers import ROOT
 from tasklatch.aws import keys
 from tasklatch.aws.history import History
-from tasklatch.aws.workflow import Workflow
+from tasklatch.aws.workflow import WorkflowEngine
 from tasklatch.domain.history import change_entry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tests.description import check_answer
 from tests.factories import Reply, a_task, api_event, call_api, fixed_clock, fresh_name
-from tests.integration.emulators import Table, counted_calls, intercepted, patient
+from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
 
 FLOWS: Final = "/api/flow-executions"
 CREATE: Final = f"POST {FLOWS}"
@@ -55,8 +55,8 @@ class Api:
             check_answer(route, reply)
         return reply
 
-    def report(self, execution_id: str, *said: tuple[str, str | None], **more: Any) -> Reply:
-        statuses = [{"task_name": name, "status": status} for name, status in said]
+    def report(self, execution_id: str, *body: tuple[str, str | None], **more: Any) -> Reply:
+        statuses = [{"task_name": name, "status": status} for name, status in body]
         return self(STATUSES, execution_id, body={"statuses": statuses}, **more)
 
     def status(self, execution_id: str, task_name: str) -> str:
@@ -99,20 +99,20 @@ def theirs(schema: str, *, any_status: bool = False) -> Draft202012Validator:
     document = deepcopy(json.loads(THEIRS.read_text(encoding="utf-8")))
     if any_status:
         document["components"]["schemas"]["ProcessingStatus"] = {"type": "string"}
-    found = {**document["components"]["schemas"][schema], "components": document["components"]}
-    return Draft202012Validator(found, format_checker=FormatChecker())
+    result = {**document["components"]["schemas"][schema], "components": document["components"]}
+    return Draft202012Validator(result, format_checker=FormatChecker())
 
 
 def test_updates_are_answered_with_their_records_in_order(api: Api, execution_id: str) -> None:
     reply = api.report(execution_id, ("extract", "running"), ("send", "queued"), ("extract", "completed"))
 
     assert reply.status == 200
-    assert [(one["task_name"], one["status"]) for one in reply.body] == [
+    assert [(item["task_name"], item["status"]) for item in reply.body] == [
         ("extract", "running"),
         ("send", "queued"),
         ("extract", "completed"),
     ]
-    assert {one["flow_execution_id"] for one in reply.body} == {execution_id}
+    assert {element["flow_execution_id"] for element in reply.body} == {execution_id}
     assert api.status(execution_id, "extract") == "COMPLETED"
     assert api.status(execution_id, "send") == "SCHEDULED"
 
@@ -158,30 +158,32 @@ def test_batch_of_a_hundred_keeps_every_record_and_the_latch_holds(api: Api, exe
     reply = api.report(execution_id, *zip(names, words, strict=True))
 
     # then
-    assert [(one["task_name"], one["status"]) for one in reply.body] == list(zip(names, words, strict=True))
-    assert len({one["id"] for one in reply.body}) == 100
+    assert [(item["task_name"], item["status"]) for item in reply.body] == list(zip(names, words, strict=True))
+    assert len({element["id"] for element in reply.body}) == 100
     assert api.status(execution_id, "extract") == api.status(execution_id, "send") == "COMPLETED"
     # and all records are in the history: changes come from the table's stream, the others are there already
     changed = {"extract": ["running", "failed", "completed"], "send": ["completed"]}
     for name in ("extract", "send"):
-        kept = [one["label"] for one in api.history(execution_id, name)]
+        stored = [entry["label"] for entry in api.history(execution_id, name)]
         expected = [word for task, word in zip(names, words, strict=True) if task == name]
         for word in changed[name]:
             expected.remove(word)
-        assert kept == expected, "in the order given"
+        assert stored == expected, "in the order given"
 
 
 def test_change_and_remark_stand_in_one_history(api: Api, execution_id: str) -> None:
     # given
     api.report(execution_id, ("extract", "completed"), ("extract", "archived"))
-    after = a_task(TaskStatus.COMPLETED, execution_id=execution_id, task_id="extract", version=3, label="completed")
+    after = a_task(
+        TaskStatus.COMPLETED, execution_id=execution_id, task_id="extract", version=3, platform_status="completed"
+    )
 
     # when the table's stream has told of the success
-    History(api.table.client, api.table.settings, patient()).put([(after, change_entry(after, None))])
+    History(api.table.client, api.table.settings, make_backoff()).put([(after, change_entry(after, None))])
 
     # then
-    told = [(one["verdict"], one["status"], one["label"]) for one in api.history(execution_id, "extract")]
-    assert told == [("applied", "COMPLETED", "completed"), ("ignored_after_success", "COMPLETED", "archived")]
+    messages = [(item["verdict"], item["status"], item["label"]) for item in api.history(execution_id, "extract")]
+    assert messages == [("applied", "COMPLETED", "completed"), ("ignored_after_success", "COMPLETED", "archived")]
 
 
 def test_late_failure_is_recorded_and_the_success_stands(api: Api, execution_id: str) -> None:
@@ -189,8 +191,8 @@ def test_late_failure_is_recorded_and_the_success_stands(api: Api, execution_id:
     late = api.report(execution_id, ("extract", "failed"))
     assert (late.status, late.body[0]["status"]) == (200, "failed")
     assert api.status(execution_id, "extract") == "COMPLETED"
-    (kept,) = api.history(execution_id, "extract")
-    assert (kept["verdict"], kept["label"]) == ("ignored_after_success", "failed")
+    (stored,) = api.history(execution_id, "extract")
+    assert (stored["verdict"], stored["label"]) == ("ignored_after_success", "failed")
 
 
 @pytest.mark.parametrize(("word", "status"), [("skipped", "SKIPPED"), ("cancelled", "CANCELED")])
@@ -289,12 +291,12 @@ def test_cancelled_execution_is_shown_as_such(api: Api, execution_id: str) -> No
 def test_execution_does_not_end_with_its_tasks(api: Api, execution_id: str) -> None:
     # given
     api.report(execution_id, ("extract", "completed"), ("send", "failed"))
-    workflow = Workflow(api.table.client, api.table.settings, fixed_clock, patient())
+    workflow = WorkflowEngine(api.table.client, api.table.settings, fixed_clock, make_backoff())
 
     # when what follows from a settled task is done
     for name in ("extract", "send"):
         workflow.advance("default", execution_id, name)
-    workflow.close_if_done("default", execution_id)
+    workflow.complete_if_finished("default", execution_id)
 
     # then
     assert workflow.read("default", execution_id).status is ExecutionStatus.RUNNING
@@ -304,9 +306,9 @@ def test_execution_does_not_end_with_its_tasks(api: Api, execution_id: str) -> N
 
 def test_flow_lists_its_executions_newest_first_page_by_page(api: Api, flow_id: str) -> None:
     # given
-    made = [api(CREATE, body={"flow_id": flow_id, "input": {"n": number}}).body for number in range(3)]
+    created = [api(CREATE, body={"flow_id": flow_id, "input": {"n": number}}).body for number in range(3)]
     api(CREATE, body={"flow_id": str(uuid4()), "input": {}})
-    newest_first = sorted(made, key=lambda one: (one["created_at"], one["id"]), reverse=True)
+    newest_first = sorted(created, key=lambda item: (item["created_at"], item["id"]), reverse=True)
     api(CANCEL, newest_first[2]["id"])
 
     # when
@@ -316,15 +318,15 @@ def test_flow_lists_its_executions_newest_first_page_by_page(api: Api, flow_id: 
     both = api(LIST, query={"flow_id": flow_id, "status": "running,cancelled"})
 
     # then
-    assert [one["input"] for one in first.body + second.body] == [one["input"] for one in newest_first]
-    assert [one["id"] for one in running.body] == [one["id"] for one in newest_first[:2]]
+    assert [element["input"] for element in first.body + second.body] == [entry["input"] for entry in newest_first]
+    assert [value_item["id"] for value_item in running.body] == [item["id"] for item in newest_first[:2]]
     assert len(both.body) == 3
 
 
 @pytest.mark.parametrize("query", [{}, {"flow_id": "x"}, {"status": "odd"}, {"page": "0"}, {"tags": "a:b"}])
 def test_list_that_cannot_be_given_is_refused(api: Api, flow_id: str, query: dict[str, str]) -> None:
-    asked = query if not query or "flow_id" in query else {"flow_id": flow_id} | query
-    assert api(LIST, query=asked).status == 422
+    requested = query if not query or "flow_id" in query else {"flow_id": flow_id} | query
+    assert api(LIST, query=requested).status == 422
 
 
 def test_task_executions_show_how_tasks_stand(api: Api, execution_id: str) -> None:
@@ -334,12 +336,12 @@ def test_task_executions_show_how_tasks_stand(api: Api, execution_id: str) -> No
 
     # when
     both = api(TASKS, query={"flow_execution_id": execution_id}).body["task_executions"]
-    named = api(TASKS, query={"flow_execution_id": execution_id, "task_name": "extract"}).body["task_executions"]
+    names = api(TASKS, query={"flow_execution_id": execution_id, "task_name": "extract"}).body["task_executions"]
 
     # then
-    assert {one["task_name"]: one["processing_status"] for one in both} == {"extract": "completed", "send": "queued"}
-    assert [one["created_at"] for one in both] == sorted((one["created_at"] for one in both), reverse=True)
-    assert [(one["task_name"], one["output"]) for one in named] == [("extract", {"pages": 3})]
+    assert {item["task_name"]: item["processing_status"] for item in both} == {"extract": "completed", "send": "queued"}
+    assert [element["created_at"] for element in both] == sorted((entry["created_at"] for entry in both), reverse=True)
+    assert [(first["task_name"], first["output"]) for first in names] == [("extract", {"pages": 3})]
     for query in ({"task_execution_idx": "1"}, {"task_name": "nowhere"}, {"task_name": "a\nb"}):
         assert api(TASKS, query={"flow_execution_id": execution_id} | query).body == {"task_executions": []}
     assert api(TASKS, query={"flow_execution_id": fresh_name()}).body == {"task_executions": []}

@@ -15,7 +15,7 @@ import pytest
 from local.handlers import load_handler
 from tasklatch.aws import clients, keys
 from tasklatch.http import routes
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 from tests.api_gateway import HttpApi, operations
 from tests.factories import ALL_SCOPES, Context, Reply, fresh_name
 from tests.fuzzing import check_reply, good_body
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 SECRET: Final = "this-is-of-the-other-tenant"
-PROTECTED: Final = sorted(key for key, (_, one) in operations().items() if one.scope is not None)
+PROTECTED: Final = sorted(key for key, (_, operation) in operations().items() if operation.scope is not None)
 TOUCHES_NOTHING: Final = "POST /api/v1/projects/{project}/sessions"
 """It neither reads nor writes anything."""
 
@@ -94,20 +94,20 @@ class Tenants:
     def items(self) -> dict[tuple[str, str], Any]:
         """All of the table, but what the tenant who calls has of his own."""
         pages = self.client.get_paginator("scan").paginate(TableName="ledger", ConsistentRead=True)
-        found = [item for page in pages for item in page["Items"]]
-        return {(item["pk"]["S"], item["sk"]["S"]): item for item in found if f"#{self.mine}#" not in item["pk"]["S"]}
+        result = [item for page in pages for item in page["Items"]]
+        return {(item["pk"]["S"], item["sk"]["S"]): item for item in result if f"#{self.mine}#" not in item["pk"]["S"]}
 
     def own_items(self) -> list[str]:
         pages = self.client.get_paginator("scan").paginate(TableName="ledger", ConsistentRead=True)
-        found = [item["pk"]["S"] for page in pages for item in page["Items"]]
-        return [pk for pk in found if f"#{self.mine}#" in pk]
+        result = [item["pk"]["S"] for page in pages for item in page["Items"]]
+        return [pk for pk in result if f"#{self.mine}#" in pk]
 
 
 @pytest.fixture
 def tenants(http_api: HttpApi, ministack: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> Tenants:
     """Two tenants; the other one has an execution, a Forge scan and a flow execution, all of which have gone on."""
     monkeypatch.setenv("TENANT_CLAIM", "org")
-    settings.cache_clear()
+    get_settings.cache_clear()
     mine, other = fresh_name(), fresh_name()
     http_api.tokens = {name: {"scope": ALL_SCOPES, "org": name} for name in (mine, other)}
     names = some_names()
@@ -172,7 +172,7 @@ def request_on(key: str, names: Names) -> Request:
     scanned = {"executionId": names.scan_id, "taskId": names.task_id}
     task = {"taskId": names.task_id}
     of_flow = {"flow_execution_id": names.flow_execution_id, "task_name": names.task_id}
-    found: dict[str, Request] = {
+    result: dict[str, Request] = {
         "POST /v1/executions": Request({}, {"executionId": names.execution_id, "tasks": [task]}),
         "POST /v1/executions/{executionId}/tasks": Request({}, {"tasks": [{**task, "dependsOn": [names.task_id]}]}),
         "POST /v1/executions/{executionId}/cancel": Request({}, {}),
@@ -230,16 +230,16 @@ def request_on(key: str, names: Names) -> Request:
         ("GET", "/{workflowExternalId}/versions/{version}"),
         ("POST", "/{workflowExternalId}/versions/{version}/run"),
     ):
-        one = f"{method} {WORKFLOWS}{path}"
-        found[one] = Request({}, good_body(one, workflow) if method == "POST" else None)
-    found[TOUCHES_NOTHING] = Request({}, good_body(TOUCHES_NOTHING, workflow))
-    return found[key]
+        item = f"{method} {WORKFLOWS}{path}"
+        result[item] = Request({}, good_body(item, workflow) if method == "POST" else None)
+    result[TOUCHES_NOTHING] = Request({}, good_body(TOUCHES_NOTHING, workflow))
+    return result[key]
 
 
 def call(session: httpx.Client, key: str, names: Names, project: str) -> Reply:
     """Send a route a good request about these names; `project` stands in the paths that name one."""
     method, _, path = key.partition(" ")
-    asked = request_on(key, names)
+    requested = request_on(key, names)
     values = {
         "executionId": names.execution_id,
         "flow_execution_id": names.flow_execution_id,
@@ -249,7 +249,7 @@ def call(session: httpx.Client, key: str, names: Names, project: str) -> Reply:
         values |= {"executionId": names.run_id, "taskId": names.run_attempt}
     values |= {"project": project, "workflowExternalId": names.workflow, "version": "1"}
     url = path.format(**{name: quote(value, safe="") for name, value in values.items()})
-    response = session.request(method, url, params=asked.query, json=asked.body)
+    response = session.request(method, url, params=requested.query, json=requested.body)
     reply = Reply(response.status_code, response.headers, response.text)
     check_reply(key, reply)
     return reply
@@ -268,15 +268,15 @@ def shape(reply: Reply, names: Names) -> tuple[int, str]:
 @contextmanager
 def requests_to_the_table() -> Iterator[list[str]]:
     """What the handlers ask the table for, as text."""
-    asked: list[str] = []
+    requested: list[str] = []
     events = clients.dynamodb().meta.events
 
     def note(params: dict[str, Any], **_: Any) -> None:
-        asked.append(json.dumps(params, default=str))
+        requested.append(json.dumps(params, default=str))
 
     events.register("provide-client-params.dynamodb", note)
     try:
-        yield asked
+        yield requested
     finally:
         events.unregister("provide-client-params.dynamodb", note)
 
@@ -286,7 +286,7 @@ def check_nothing_of_the_other(tenants: Tenants, key: str, project: str) -> None
     session = tenants.session(tenants.mine)
     nowhere = some_names()
     before = tenants.items()
-    with requests_to_the_table() as asked:
+    with requests_to_the_table() as requested:
         met = call(session, key, tenants.theirs, project)
         missed = call(session, key, nowhere, project)
     if key in MAKES_ONES_OWN:
@@ -294,15 +294,15 @@ def check_nothing_of_the_other(tenants: Tenants, key: str, project: str) -> None
     elif key in LISTS:
         assert (met.status, next(iter(met.body.values())) if isinstance(met.body, dict) else met.body) == (200, [])
     elif key == "POST /v1/executions/{executionId}/statuses":
-        assert [one["status"] for one in met.body["results"]] == [404, 404, 409]
+        assert [result["status"] for result in met.body["results"]] == [404, 404, 409]
     else:
         assert met.status == (400 if key == UNKNOWN_IS_BAD_REQUEST else 404)
     assert shape(met, tenants.theirs) == shape(missed, nowhere), "as if it existed nowhere"
     assert SECRET not in met.text
     assert tenants.other not in met.text + str(met.headers)
     assert tenants.items() == before, "nothing is written"
-    assert asked
-    assert tenants.other not in "".join(asked), "nor asked for"
+    assert requested
+    assert tenants.other not in "".join(requested), "nor asked for"
     if key not in MAKES_ONES_OWN:
         assert tenants.own_items() == [], "nothing is begun for oneself either"
 
@@ -313,18 +313,18 @@ def test_no_route_reaches_what_is_another_tenants(tenants: Tenants, key: str) ->
 
 
 def test_session_touches_nothing(tenants: Tenants) -> None:
-    with requests_to_the_table() as asked:
+    with requests_to_the_table() as requested:
         reply = call(tenants.session(tenants.mine), TOUCHES_NOTHING, tenants.theirs, tenants.mine)
 
-    assert (reply.status, asked) == (200, [])
+    assert (reply.status, requested) == (200, [])
 
 
 @pytest.mark.parametrize("key", [key for key in PROTECTED if "{project}" in key])
 def test_project_of_another_tenant_is_closed(tenants: Tenants, key: str) -> None:
-    with requests_to_the_table() as asked:
+    with requests_to_the_table() as requested:
         reply = call(tenants.session(tenants.mine), key, tenants.theirs, tenants.other)
 
-    assert (reply.status, asked) == (403, [])
+    assert (reply.status, requested) == (403, [])
     assert SECRET not in reply.text
 
 
@@ -333,7 +333,7 @@ def test_route_that_forgot_the_tenant_would_be_found(
     tenants: Tenants, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check itself: were everybody taken for the other tenant, it would fail for each route."""
-    monkeypatch.setattr(routes, "tenant_of", lambda *_: tenants.other)
+    monkeypatch.setattr(routes, "get_tenant", lambda *_: tenants.other)
 
     with pytest.raises(AssertionError):
         check_nothing_of_the_other(tenants, key, tenants.other)
@@ -347,12 +347,12 @@ def test_token_that_names_no_tenant_opens_nothing(tenants: Tenants, key: str, or
     session = tenants.session("nobody")
 
     # when
-    with requests_to_the_table() as asked:
+    with requests_to_the_table() as requested:
         reply = call(session, key, tenants.theirs, tenants.other)
 
     # then
     assert reply.status == 403
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize("key", PROTECTED)
@@ -360,7 +360,7 @@ def test_route_needs_its_own_scope(tenants: Tenants, key: str) -> None:
     """API Gateway asks for it; the handler does not rely on that."""
     # given a token with every other scope, and names that are almost the right one
     scope = str(operations()[key][1].scope)
-    others = [one for one in ALL_SCOPES.split() if one != scope] + [f"{scope}s", scope.upper(), f"x{scope}"]
+    others = [item for item in ALL_SCOPES.split() if item != scope] + [f"{scope}s", scope.upper(), f"x{scope}"]
     function = load_handler(operations()[key][0])
     event = {
         "routeKey": key,
@@ -371,13 +371,13 @@ def test_route_needs_its_own_scope(tenants: Tenants, key: str) -> None:
     }
 
     # when
-    with requests_to_the_table() as asked:
+    with requests_to_the_table() as requested:
         refused = function.handler(event, Context())
         event["requestContext"] = {"requestId": "r"}
         nameless = function.handler(event, Context())
 
     # then
-    assert (refused["statusCode"], nameless["statusCode"], asked) == (403, 401, [])
+    assert (refused["statusCode"], nameless["statusCode"], requested) == (403, 401, [])
 
 
 # ---------------------------------------------------------------- crafted ids
@@ -434,14 +434,17 @@ def test_crafted_task_ids_are_as_many_tasks(tenants: Tenants) -> None:
     outputs = [{"taskId": name, "status": "COMPLETED", "output": {"by": name.encode().hex()}} for name in CRAFTED]
     late = [{"taskId": name, "status": "FAILED", "attempt": 1, "message": name.encode().hex()} for name in CRAFTED]
     verdicts = [
-        [one["verdict"] for one in session.post(f"{execution}/statuses", json={"statuses": said}).json()["results"]]
-        for said in (outputs, late)
+        [
+            result["verdict"]
+            for result in session.post(f"{execution}/statuses", json={"statuses": body}).json()["results"]
+        ]
+        for body in (outputs, late)
     ]
 
     # then each has its own, and nothing of another
     assert verdicts == [["applied"] * len(CRAFTED), ["ignored_after_success"] * len(CRAFTED)]
     listed = session.get(f"{execution}/tasks", params={"limit": "400"}).json()["items"]
-    assert sorted(one["taskId"] for one in listed) == sorted(CRAFTED)
+    assert sorted(item["taskId"] for item in listed) == sorted(CRAFTED)
     for name in CRAFTED:
         task = session.post(f"{execution}/tasks/read", json={"taskId": name}).json()
         history = session.post(f"{execution}/tasks/history", json={"taskId": name}).json()["items"]
@@ -450,7 +453,7 @@ def test_crafted_task_ids_are_as_many_tasks(tenants: Tenants) -> None:
             {"of": name.encode().hex()},
             {"by": name.encode().hex()},
         )
-        assert [one["message"] for one in history] == [name.encode().hex()[:1024]]
+        assert [element["message"] for element in history] == [name.encode().hex()[:1024]]
 
 
 def test_crafted_tenants_are_as_many_tenants(tenants: Tenants) -> None:
@@ -477,8 +480,8 @@ def test_crafted_tenants_are_as_many_tenants(tenants: Tenants) -> None:
         listed = session.get("/v1/executions").json()["items"]
         tasks = session.get("/v1/executions/same/tasks").json()["items"]
         task = session.get("/v1/executions/same/tasks/same").json()
-        assert [one["metadata"] for one in listed] == [{"of": name}]
-        assert sorted(one["taskId"] for one in tasks) == sorted(["same", f"{name}#same"])
+        assert [item["metadata"] for item in listed] == [{"of": name}]
+        assert sorted(element["taskId"] for element in tasks) == sorted(["same", f"{name}#same"])
         assert task["input"] == {"of": name}
 
 
@@ -491,8 +494,8 @@ def test_attempts_of_tenants_have_ids_of_their_own(tenants: Tenants) -> None:
     path = f"/v1/executions/{tenants.theirs.execution_id}/tasks/{task_id}"
 
     # when
-    said = {"status": "COMPLETED", "taskExecutionId": tenants.theirs.task_execution_id}
-    refused = mine.post(f"{path}/status", json=said)
+    payload = {"status": "COMPLETED", "taskExecutionId": tenants.theirs.task_execution_id}
+    refused = mine.post(f"{path}/status", json=payload)
 
     # then
     assert refused.status_code == 409
@@ -539,7 +542,7 @@ def test_cursor_is_good_for_its_own_list_alone(tenants: Tenants) -> None:
         for message in ("one", "two", "three"):
             session.post(path, json={"status": "COMPLETED", "message": message})
     cursors = {tenant: first_cursors(tenants.session(tenant), names) for tenant in (tenants.mine, tenants.other)}
-    assert all(cursor for found in cursors.values() for cursor in found.values())
+    assert all(cursor for result in cursors.values() for cursor in result.values())
 
     # when
     execution = f"/v1/executions/{names.execution_id}"
@@ -556,7 +559,7 @@ def test_cursor_is_good_for_its_own_list_alone(tenants: Tenants) -> None:
     }
 
     # then
-    assert {place for place, status in statuses.items() if status == 200} == {(tenants.mine, one, one) for one in urls}
+    assert {index for index, status in statuses.items() if status == 200} == {(tenants.mine, url, url) for url in urls}
     assert set(statuses.values()) == {200, 422}
 
 
@@ -603,7 +606,7 @@ def test_ticket_that_was_not_issued_or_was_used_opens_nothing(tenants: Tenants) 
     key = keys.ticket_pk(ticket)
 
     # when
-    refused = {connect(one) for one in [*crafted, key, f"TICKET#{ticket}", f"{ticket},{ticket}"]}
+    refused = {connect(item) for item in [*crafted, key, f"TICKET#{ticket}", f"{ticket},{ticket}"]}
     taken = connect(ticket)
     again = connect(ticket)
 
@@ -642,8 +645,8 @@ def test_watcher_is_told_of_his_own_tenants_changes_only(tenants: Tenants, socke
 
     # then
     assert answer == {"batchItemFailures": []}
-    told = [request["ConnectionId"] for request in sockets.requests("post_to_connection")]
-    assert told == [f"watcher-{tenants.other}"]
+    messages = [request["ConnectionId"] for request in sockets.requests("post_to_connection")]
+    assert messages == [f"watcher-{tenants.other}"]
 
 
 def stored_task(client: "DynamoDBClient", tenant: str, execution_id: str, task_id: str) -> dict[str, Any]:

@@ -8,17 +8,17 @@ import pytest
 
 from tasklatch.aws import keys
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.task_item import task_of
-from tasklatch.domain.amendment import amendment_latch
+from tasklatch.aws.task_item import task_from_item
+from tasklatch.domain.amendment import amendment_write
 from tasklatch.domain.errors import AttemptNotOpenError, TasklatchError
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.latch import judge, latch_of
-from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.latch import decide_verdict, write_for_report
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.status import REPORTABLE, TaskStatus
 from tasklatch.domain.task import Task
 from tests.factories import a_report, a_task, fixed_clock, stored_item
-from tests.integration.emulators import Table, patient
+from tests.integration.emulators import Table, make_backoff
 
 EARLIER: Final = a_report(TaskStatus.FAILED, attempt=1, message="disk full")
 ATTEMPTS: Final = (None, 1, 2, 3)
@@ -30,7 +30,7 @@ DETAILS: Final[tuple[dict[str, Any], ...]] = (
         "message": "disk full",
         "failure_reason": FailureReason.RATE_LIMITED,
         "retry_after_seconds": 12.5,
-        "label": "broken",
+        "platform_status": "broken",
         "output": '{"pages":3}',
     },
 )
@@ -54,7 +54,7 @@ STATES: Final = WITH_CHECKPOINT | {
         message_truncated=True,
         failure_reason=FailureReason.RATE_LIMITED,
         retry_after_seconds=3.0,
-        label="earlier",
+        platform_status="earlier",
         progress=0.5,
         ended_at=1,
     )
@@ -69,25 +69,25 @@ REPORTS: Final = [
 
 def expected_verdict(task: Task, report: Report) -> Verdict | type[TasklatchError]:
     """What the rules say, with no store in between."""
-    names_attempt = report.attempt is not None or report.status is TaskStatus.COMPLETED
-    current = {} if names_attempt else {"attempt": task.attempt, "version": task.version}
-    latch = latch_of(report, now=0, receipt="a", **current)
-    if latch.lets_through(task) or amendment_latch(report, task, now=0, receipt="a") is not None:
+    includes_attempt_id = report.attempt is not None or report.status is TaskStatus.COMPLETED
+    current = {} if includes_attempt_id else {"attempt": task.attempt, "version": task.version}
+    write = write_for_report(report, now=0, request_id="a", **current)
+    if write.allows(task) or amendment_write(report, task, now=0, request_id="a") is not None:
         return Verdict.APPLIED
     try:
-        return judge(latch, task)
+        return decide_verdict(write, task)
     except AttemptNotOpenError:
         return AttemptNotOpenError
 
 
-def verdict_of(result: Recorded | TasklatchError) -> Verdict | type[TasklatchError]:
-    return result.verdict if isinstance(result, Recorded) else type(result)
+def verdict_of(result: ReportResult | TasklatchError) -> Verdict | type[TasklatchError]:
+    return result.verdict if isinstance(result, ReportResult) else type(result)
 
 
 def one_by_one(
     ledger: Ledger, tenant: str, execution_id: str, reports: list[Report]
-) -> list[Recorded | TasklatchError]:
-    results: list[Recorded | TasklatchError] = []
+) -> list[ReportResult | TasklatchError]:
+    results: list[ReportResult | TasklatchError] = []
     for index, report in enumerate(reports):
         try:
             results.append(ledger.record(tenant, execution_id, report, f"request#{index}"))
@@ -113,7 +113,7 @@ def test_single_and_batch_writer_agree_with_the_rules(statements_table: Table, s
     reports = [_renamed(report, task_id) for report, task_id in zip(REPORTS, task_ids, strict=True)]
     for execution_id in ("singly", "together"):
         table.put(*(stored_item(_moved(before, table.tenant, execution_id, task_id)) for task_id in task_ids))
-    ledger = Ledger(table.client, table.settings, fixed_clock, patient())
+    ledger = Ledger(table.client, table.settings, fixed_clock, make_backoff())
 
     # when
     singly = one_by_one(ledger, table.tenant, "singly", reports)
@@ -126,8 +126,8 @@ def test_single_and_batch_writer_agree_with_the_rules(statements_table: Table, s
     assert left_behind(table, "singly", task_ids) == left_behind(table, "together", task_ids)
     written = {item[keys.SK]["S"]: item for item in table.items(keys.execution_pk(table.tenant, "together"))}
     for result, task_id in zip(together, task_ids, strict=True):
-        if isinstance(result, Recorded):
-            assert task_of(written[keys.task_sk(task_id)]) == result.task
+        if isinstance(result, ReportResult):
+            assert task_from_item(written[keys.task_sk(task_id)]) == result.task
 
 
 def test_generated_table_covers_every_verdict() -> None:
@@ -142,7 +142,7 @@ def test_one_after_another_in_a_batch_is_as_one_after_another_alone(statements_t
     reports = [_renamed(report, "task") for report in sorted(REPORTS, key=lambda report: report.fingerprint)]
     for execution_id in ("singly", "together"):
         table.put(stored_item(_moved(before, table.tenant, execution_id, "task")))
-    ledger = Ledger(table.client, table.settings, fixed_clock, patient())
+    ledger = Ledger(table.client, table.settings, fixed_clock, make_backoff())
 
     # when
     singly = one_by_one(ledger, table.tenant, "singly", reports)

@@ -88,9 +88,9 @@ def lagging(case: Case) -> Case:
 
 def with_faults(case: Case, **faults: int) -> Case:
     """The same, with more that may go wrong."""
-    given = case.faults._replace(**faults)
-    told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in faults.items())
-    return replace(case, name=f"{case.name} ({told})", faults=given)
+    initial = case.faults._replace(**faults)
+    messages = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in faults.items())
+    return replace(case, name=f"{case.name} ({messages})", faults=initial)
 
 
 ONE_ATTEMPT = Case(

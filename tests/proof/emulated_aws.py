@@ -73,8 +73,8 @@ class Served:
 
     def telling(self, answer: Any) -> "Served":
         """The same, with something else said; a checksum of what it was is left out."""
-        kept = {name: value for name, value in self.headers.items() if "crc32" not in name and "length" not in name}
-        return Served(self.status, json.dumps(answer).encode(), kept)
+        stored = {name: value for name, value in self.headers.items() if "crc32" not in name and "length" not in name}
+        return Served(self.status, json.dumps(answer).encode(), stored)
 
 
 Around = Callable[[Call, Callable[[Call], Served]], Served]
@@ -113,7 +113,7 @@ class EmulatedAws:
     timers: list[Delayed] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     connected: set[str] = field(default_factory=set)
-    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     queue_url: str = ""
     _lock: Lock = field(default_factory=Lock)
     _scheduled: set[str] = field(default_factory=set)
@@ -128,8 +128,8 @@ class EmulatedAws:
         body = sent.body if isinstance(sent.body, bytes) else (sent.body or "").encode()
         call = Call(service, operation, sent.method, urlsplit(sent.url).path, headers, body)
         served = self.around(call, self.serve)
-        told: Any = served.headers
-        return AWSResponse(sent.url, served.status, told, _Raw(served.body))
+        messages: Any = served.headers
+        return AWSResponse(sent.url, served.status, messages, _Raw(served.body))
 
     def serve(self, call: Call) -> Served:
         """Let a call take effect."""
@@ -157,11 +157,11 @@ class EmulatedAws:
         if call.operation == "DeleteConnection":
             self.connected.discard(connection_id)
         else:
-            self.told.append((connection_id, call.request))
+            self.messages.append((connection_id, call.request))
         return Served(200, b"")
 
     def _take_messages(self, call: Call, served: Served) -> None:
-        taken = {one["Id"] for one in served.answer.get("Successful", [])}
+        taken = {item["Id"] for item in served.answer.get("Successful", [])}
         self.timers += [
             Delayed(self.clock() + entry["DelaySeconds"] * 1000, entry["MessageBody"])
             for entry in call.request["Entries"]

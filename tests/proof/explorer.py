@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from tasklatch.aws import keys
-from tasklatch.aws.task_item import task_of
+from tasklatch.aws.task_item import task_from_item
 from tasklatch.domain.task import Task
 from tests.factories import NOW, api_event
 from tests.proof.invocations import Invocations
@@ -53,12 +53,12 @@ class View:
 
     table: Table
     events: Sequence[Event]
-    told: Sequence[Mapping[str, Any]]
+    messages: Sequence[Mapping[str, Any]]
 
     @cached_property
     def tasks(self) -> Mapping[str, Task]:
-        found = [task_of(item) for key, item in self.table.items() if key[1].startswith(keys.TASK_PREFIX)]
-        return {task.task_id: task for task in sorted(found, key=lambda task: task.task_id)}
+        result = [task_from_item(item) for key, item in self.table.items() if key[1].startswith(keys.TASK_PREFIX)]
+        return {task.task_id: task for task in sorted(result, key=lambda task: task.task_id)}
 
     @cached_property
     def execution_status(self) -> str:
@@ -70,7 +70,7 @@ class View:
         return frozenset(
             (event.detail["taskId"], event.detail["attempt"])
             for event in self.events
-            if event.topic == "Task Scheduled"
+            if event.detail_type == "Task Scheduled"
         )
 
 
@@ -102,8 +102,10 @@ class Request:
 
     @property
     def says(self) -> str:
-        told = ", ".join(str(value) for value in (self.body or {}).values())
-        return " ".join(filter(None, (self.route.rpartition("/")[2] or self.function, self.path.get("taskId"), told)))
+        messages = ", ".join(str(value) for value in (self.body or {}).values())
+        return " ".join(
+            filter(None, (self.route.rpartition("/")[2] or self.function, self.path.get("taskId"), messages))
+        )
 
 
 class Faults(NamedTuple):
@@ -181,8 +183,8 @@ class Step(NamedTuple):
 class BrokenPromiseError(AssertionError):
     """A promise that does not hold, named by the predicate that says so."""
 
-    def __init__(self, promise: str, found: str) -> None:
-        super().__init__(f"{promise}: {found}")
+    def __init__(self, promise: str, result: str) -> None:
+        super().__init__(f"{promise}: {result}")
         self.promise = promise
 
 
@@ -191,7 +193,7 @@ class Told:
     """The answer that a client got."""
 
     request: Request
-    receipt: str
+    request_id: str
     status: int
     body: Mapping[str, Any]
 
@@ -210,7 +212,7 @@ class Promises:
     def published(self, event: Event, before: Sequence[Event]) -> None:
         """A change was announced."""
 
-    def answered(self, told: "Told", view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
+    def answered(self, response: "Told", view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
         """A client was answered."""
 
     def at_rest(self, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
@@ -315,14 +317,14 @@ class Explorer:
                 for step, after in self._steps(state):
                     at_rest = at_rest and step.what in _LEAVE_AT_REST
                     explored.steps += 1
-                    found = numbers.get(after)
-                    if found is None:
-                        found = numbers[after] = len(parents)
+                    result = numbers.get(after)
+                    if result is None:
+                        result = numbers[after] = len(parents)
                         parents.append((number, step))
                         waiting.append(after)
-                        if found >= most_states:
+                        if result >= most_states:
                             raise RuntimeError(f"more than {most_states:,} states: nothing is shown")
-                    nexts.append(found)
+                    nexts.append(result)
                 following.append(tuple(nexts))
                 self._doing = None
                 if at_rest:
@@ -363,10 +365,10 @@ class Explorer:
 
     def _settled(self, state: State) -> State:
         """The same, past records that no function's mapping lets through, and in order."""
-        place = (state.moment, state.cursors)
-        cursors = self._read_to.get(place)
+        index = (state.moment, state.cursors)
+        cursors = self._read_to.get(index)
         if cursors is None:
-            cursors = self._read_to[place] = self._past_unwanted(*place)
+            cursors = self._read_to[index] = self._past_unwanted(*index)
         return State(
             state.moment,
             state.now,
@@ -380,13 +382,13 @@ class Explorer:
 
     def _past_unwanted(self, moment: int, positions: Sequence[int]) -> tuple[int, ...]:
         cursors = list(positions)
-        for place, position in enumerate(cursors):
-            item, consumer = divmod(place, len(_CONSUMERS))
-            changes = self._cloud.changes_of(moment, item)
+        for index, position in enumerate(cursors):
+            item, consumer = divmod(index, len(_CONSUMERS))
+            changes = self._cloud.applied_changes(moment, item)
             at = position
             while at < len(changes) and not self._cloud.wants(_CONSUMERS[consumer], changes[at]):
                 at += 1
-            cursors[place] = at
+            cursors[index] = at
         return tuple(cursors)
 
     def _steps(self, state: State) -> Iterator[tuple[Step, State]]:
@@ -410,10 +412,10 @@ class Explorer:
     def _can_begin(self, state: State) -> Iterator[tuple[State, Run]]:
         """What could be started: each with the state that it leaves behind."""
         busy = {run.source for run in state.runs}
-        for place, position in enumerate(state.cursors):
-            item, consumer = divmod(place, len(_CONSUMERS))
-            changes = self._cloud.changes_of(state.moment, item)
-            source: tuple[Any, ...] = ("stream", place)
+        for index, position in enumerate(state.cursors):
+            item, consumer = divmod(index, len(_CONSUMERS))
+            changes = self._cloud.applied_changes(state.moment, item)
+            source: tuple[Any, ...] = ("stream", index)
             if position < len(changes) and source not in busy:
                 yield state, self._begin(source, _CONSUMERS[consumer], changes[position], state.now)
         for message in dict.fromkeys(state.queued):
@@ -431,11 +433,11 @@ class Explorer:
                 yield state, self._begin(source, requests[step].function, step, state.now)
 
     def _begin(self, source: tuple[Any, ...], function: str, of: int, now: int) -> Run:
-        known = (*source, function, of) if source[0] == "client" else (source[0], function, of)
-        if known not in self._programs:
+        existing = (*source, function, of) if source[0] == "client" else (source[0], function, of)
+        if existing not in self._programs:
             node = self._runs.begin(function, self._event(source, function, of), now)
-            self._programs[known] = self._runs.nodes[node].program
-        return Run(source, self._runs.begin_program(self._programs[known], now), ())
+            self._programs[existing] = self._runs.nodes[node].program
+        return Run(source, self._runs.begin_program(self._programs[existing], now), ())
 
     def _event(self, source: tuple[Any, ...], function: str, of: int) -> Any:
         if source[0] == "stream":
@@ -446,10 +448,10 @@ class Explorer:
         request = self._case.clients[self._clients[client]][step]
         if function == "reconciler":
             return {}
-        receipt = self._receipt(client, step, attempt)
-        return api_event(request.route, path=request.path, body=request.body, request_id=receipt)
+        request_id = self._request_id(client, step, attempt)
+        return api_event(request.route, path=request.path, body=request.body, request_id=request_id)
 
-    def _receipt(self, client: int, step: int, attempt: int) -> str:
+    def _request_id(self, client: int, step: int, attempt: int) -> str:
         return f"{self._clients[client]}-{step + 1}-{attempt + 1}"
 
     def _is_private(self, run: Run) -> bool:
@@ -469,8 +471,8 @@ class Explorer:
         if call.operation == "put_item":
             return str(arguments["Item"][keys.PK]["S"]).startswith("HIST#")
         if call.operation == "get_item":
-            place: str = arguments["Key"][keys.SK]["S"]
-            return place.startswith(self._never_written)
+            index: str = arguments["Key"][keys.SK]["S"]
+            return index.startswith(self._never_written)
         if call.operation == "query":
             values = arguments["ExpressionAttributeValues"]
             pk: str = values.get(":pk", {}).get("S", "")
@@ -500,7 +502,7 @@ class Explorer:
                 if len(answers) < len(all_parts):
                     after = after._replace(runs=(*after.runs, run._replace(done=answers)))
                 else:
-                    answer = self._cloud.whole(node.pending, [one for _, one in answers])
+                    answer = self._cloud.whole(node.pending, [response for _, response in answers])
                     after = self._answer(after, run, answer)
                 yield Step("", run.source, part, outcome.answer), self._settled(after)
         writes = tuple(all_parts[index] for index in left if self._cloud.calls[all_parts[index]].writes)
@@ -562,8 +564,10 @@ class Explorer:
         if (moment, source, node) not in self._kept_to:
             _, client, step, attempt = source
             result, request = self._runs.nodes[node].result, self._case.clients[self._clients[client]][step]
-            told = Told(request, self._receipt(client, step, attempt), result["statusCode"], json.loads(result["body"]))
-            self._promises.answered(told, self._view(moment), self._changes(moment))
+            messages = Told(
+                request, self._request_id(client, step, attempt), result["statusCode"], json.loads(result["body"])
+            )
+            self._promises.answered(messages, self._view(moment), self._changes(moment))
             self._kept_to.add((moment, source, node))
 
     def _again(self, state: State, source: tuple[Any, ...]) -> State:
@@ -604,12 +608,12 @@ class Explorer:
         busy = {run.source for run in state.runs}
         if state.faults.redelivered:
             left = state.faults._replace(redelivered=state.faults.redelivered - 1)
-            for place, position in enumerate(state.cursors):
-                for earlier in range(position if ("stream", place) not in busy else 0):
-                    again = state._replace(faults=left, cursors=_with(state.cursors, place, earlier))
+            for index, position in enumerate(state.cursors):
+                for earlier in range(position if ("stream", index) not in busy else 0):
+                    again = state._replace(faults=left, cursors=_with(state.cursors, index, earlier))
                     settled = self._settled(again)
                     if settled.cursors != state.cursors:
-                        yield Step("delivers again", ("stream", place)), settled
+                        yield Step("delivers again", ("stream", index)), settled
 
     def _wait(self, state: State) -> Iterator[tuple[Step, State]]:
         """Time passes: until the next message can be taken, or as long as a client waits."""
@@ -634,18 +638,20 @@ class Explorer:
     def _view(self, moment: int) -> View:
         if moment not in self._views:
             events = [self._cloud.events[number] for number in sorted(self._cloud.moments[moment].announced)]
-            told = [json.loads(self._cloud.texts[number]) for number in sorted(self._cloud.moments[moment].told)]
-            self._views[moment] = View(self._cloud.table(moment), events, told)
+            messages = [
+                json.loads(self._cloud.texts[number]) for number in sorted(self._cloud.moments[moment].messages)
+            ]
+            self._views[moment] = View(self._cloud.table(moment), events, messages)
         return self._views[moment]
 
     def _check_published(self, before: int, after: int) -> None:
         if (before, after) in self._kept_to:
             return
-        known = self._view(before).events
+        existing = self._view(before).events
         for event in self._view(after).events:
-            if event not in known:
-                self._promises.published(event, known)
-                known = [*known, event]
+            if event not in existing:
+                self._promises.published(event, existing)
+                existing = [*existing, event]
         self._kept_to.add((before, after))
 
     def _check_rest(self, moment: int) -> str:
@@ -658,8 +664,8 @@ class Explorer:
 
     def _changes(self, moment: int) -> Mapping[Key, Sequence[Change]]:
         return {
-            key: [self._cloud.changes[number] for number in self._cloud.changes_of(moment, place)]
-            for place, key in enumerate(self._cloud.followed)
+            key: [self._cloud.changes[number] for number in self._cloud.applied_changes(moment, index)]
+            for index, key in enumerate(self._cloud.followed)
         }
 
     def _tell(self, broken: BrokenPromiseError, parents: Sequence[tuple[int, Step | None]], number: int) -> str:
@@ -672,18 +678,18 @@ class Explorer:
         steps.reverse()
         if self._doing is not None:
             steps.append(self._doing)
-        told: list[tuple[str, list[str]]] = []
+        messages: list[tuple[str, list[str]]] = []
         for step in steps:
             who, what = self._line(step)
-            if told and who and told[-1][0] == who:
-                told[-1][1].append(what)
+            if messages and who and messages[-1][0] == who:
+                messages[-1][1].append(what)
             else:
-                told.append((who, [what]))
+                messages.append((who, [what]))
         if self._doing is None:
-            told.append(("", ["nothing more happens by itself"]))
+            messages.append(("", ["nothing more happens by itself"]))
         lines = [f"{self._case.name}: a schedule that breaks a promise"]
-        for place, (who, whats) in enumerate(told, 1):
-            lines.append(f"{place:4}. {who + ': ' if who else ''}{'; '.join(whats)}")
+        for index, (who, whats) in enumerate(messages, 1):
+            lines.append(f"{index:4}. {who + ': ' if who else ''}{'; '.join(whats)}")
         return "\n".join([*lines, f"broken: {broken}"])
 
     def _line(self, step: Step) -> tuple[str, str]:
@@ -707,8 +713,8 @@ class Explorer:
         stands = " ".join(
             f"{name} {next(iter(item[name].values()))}" for name in ("status", "attempt", "version") if name in item
         )
-        told = " ".join(filter(None, (read["error"], f"({stands})" if stands else "")))
-        return f" -> {told}" if told else ""
+        messages = " ".join(filter(None, (read["error"], f"({stands})" if stands else "")))
+        return f" -> {messages}" if messages else ""
 
     def _who(self, source: tuple[Any, ...]) -> str:
         if not source:
@@ -720,8 +726,8 @@ class Explorer:
             message: Message = source[1]
             read = json.loads(self._cloud.texts[message.text])
             about = read.get("detail", read)
-            named = [about.get(name) for name in ("kind", "taskId", "status", "attempt")]
-            return f"{_QUEUES[message.queue]} on {' '.join(str(name) for name in named if name is not None)}"
+            names = [about.get(name) for name in ("kind", "taskId", "status", "attempt")]
+            return f"{_QUEUES[message.queue]} on {' '.join(str(name) for name in names if name is not None)}"
         _, client, step, attempt = source
         request = self._case.clients[self._clients[client]][step]
         return f"{self._clients[client]} ({request.says}{f', try {attempt + 1}' if attempt else ''})"
@@ -729,26 +735,28 @@ class Explorer:
 
 def _subject(arguments: Mapping[str, Any]) -> str:
     if "Statement" in arguments:
-        sort_keys = [one["S"] for one in arguments["Parameters"] if str(one.get("S", "")).startswith("TASK#")]
+        sort_keys = [
+            parameter["S"] for parameter in arguments["Parameters"] if str(parameter.get("S", "")).startswith("TASK#")
+        ]
         return f"{', '.join(sort_keys)} to {arguments['Parameters'][0].get('S', '')}"
     if "TransactItems" in arguments:
-        return ", ".join(one["Update"]["Key"][keys.SK]["S"] for one in arguments["TransactItems"])
+        return ", ".join(action["Update"]["Key"][keys.SK]["S"] for action in arguments["TransactItems"])
     if "Entries" in arguments:
-        return ", ".join(str(one.get("DetailType", "")) for one in arguments["Entries"])
+        return ", ".join(str(entry.get("DetailType", "")) for entry in arguments["Entries"])
     key = arguments.get("Key") or arguments.get("Item") or {}
     values = arguments.get("ExpressionAttributeValues", {})
-    found = key.get(keys.SK) or values.get(":prefix") or values.get(":pk") or values.get(":key") or {}
+    result = key.get(keys.SK) or values.get(":prefix") or values.get(":pk") or values.get(":key") or {}
     status = values.get(":status", {}).get("S")
-    return f"{found.get('S', '')}{f' to {status}' if status else ''}"
+    return f"{result.get('S', '')}{f' to {status}' if status else ''}"
 
 
-def _less(values: tuple[Any, ...], one: Any) -> tuple[Any, ...]:
-    place = values.index(one)
-    return values[:place] + values[place + 1 :]
+def _less(values: tuple[Any, ...], item: Any) -> tuple[Any, ...]:
+    index = values.index(item)
+    return values[:index] + values[index + 1 :]
 
 
-def _with(values: tuple[Any, ...], place: int, value: Any) -> tuple[Any, ...]:
-    return (*values[:place], value, *values[place + 1 :])
+def _with(values: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
+    return (*values[:index], value, *values[index + 1 :])
 
 
 def _count_schedules(following: Sequence[tuple[int, ...]]) -> int:

@@ -84,27 +84,27 @@ class _Parser:
     def _split(text: str) -> Iterator[str]:
         position = 0
         while position < len(text.rstrip()):
-            found = _TOKEN.match(text, position)
-            if found is None:
+            result = _TOKEN.match(text, position)
+            if result is None:
                 raise ValueError(f"not understood: {text[position:]!r}")
-            yield found["word"] or found["sign"]
-            position = found.end()
+            yield result["word"] or result["sign"]
+            position = result.end()
 
     @property
     def ahead(self) -> str | None:
         return self._tokens[self._at] if self._at < len(self._tokens) else None
 
-    def take(self, *wanted: str) -> str:
+    def take(self, *expected: str) -> str:
         token = self.ahead
-        if token is None or (wanted and token.upper() not in wanted):
-            raise ValueError(f"expected {wanted}, not {token!r}")
+        if token is None or (expected and token.upper() not in expected):
+            raise ValueError(f"expected {expected}, not {token!r}")
         self._at += 1
         return token
 
-    def take_if(self, wanted: str) -> bool:
-        found = self.ahead is not None and self.ahead.upper() == wanted
-        self._at += found
-        return found
+    def take_if(self, expected: str) -> bool:
+        result = self.ahead is not None and self.ahead.upper() == expected
+        self._at += result
+        return result
 
     def ended(self) -> None:
         if self.ahead is not None:
@@ -137,8 +137,8 @@ class _Parser:
         if function not in ("attribute_exists", "attribute_not_exists"):
             raise ValueError(f"not understood: {function!r}")
         (name,) = self.arguments(1)
-        wanted = function == "attribute_exists"
-        return lambda item, bound: (bound.attribute(name) in item) is wanted
+        expected = function == "attribute_exists"
+        return lambda item, bound: (bound.attribute(name) in item) is expected
 
     def compared(self, word: str) -> Condition:
         if self.take_if("BETWEEN"):
@@ -284,8 +284,8 @@ class Statement:
 class _Said:
     """What a statement says, with placeholders in the order in which its parameters are given."""
 
-    def __init__(self, given: Iterator[Value]) -> None:
-        self._given = given
+    def __init__(self, initial: Iterator[Value]) -> None:
+        self._given = initial
         self.names: dict[str, str] = {}
         self.values: dict[str, Value] = {":one": {"N": "1"}}
 
@@ -333,13 +333,13 @@ def statement(text: str, parameters: list[Value]) -> Statement:
     if inserted is not None:
         fields = [field.partition(":")[0].strip().strip("'") for field in inserted["fields"].split(", ")]
         return Statement({}, dict(zip(fields, parameters, strict=True)), "", "", {}, {}, returns_new=False)
-    found = _UPDATE_STATEMENT.fullmatch(text)
-    if found is None or _CLAUSE.sub("", found["clauses"]).strip():
+    result = _UPDATE_STATEMENT.fullmatch(text)
+    if result is None or _CLAUSE.sub("", result["clauses"]).strip():
         raise ValueError(f"not understood: {text!r}")
-    said = _Said(iter(parameters))
-    sets, removes = said.clauses(found["clauses"])
-    key, terms = said.terms(found["where"])
+    body = _Said(iter(parameters))
+    sets, removes = body.clauses(result["clauses"])
+    key, terms = body.terms(result["where"])
     updated = ("SET " + ", ".join(sets) if sets else "") + (" REMOVE " + ", ".join(removes) if removes else "")
-    condition_text = " AND ".join([f"attribute_exists({said.name('pk')})", *terms])
-    names, values = said.names, said.values
-    return Statement(key, None, updated, condition_text, names, values, returns_new=found["returning"] is not None)
+    condition_text = " AND ".join([f"attribute_exists({body.name('pk')})", *terms])
+    names, values = body.names, body.values
+    return Statement(key, None, updated, condition_text, names, values, returns_new=result["returning"] is not None)

@@ -32,11 +32,11 @@ class Case:
     scenario: str
     function: str
     number: int
-    place: tuple[str, str, int]
+    location: tuple[str, str, int]
     fault: Fault
 
     def __str__(self) -> str:
-        trigger, operation, ordinal = self.place
+        trigger, operation, ordinal = self.location
         return (
             f"{self.scenario}: {self.fault} at call {self.number} of {self.function} "
             f"({operation} {ordinal} on {trigger})"
@@ -101,9 +101,9 @@ def recording_of(scenario: str) -> Recording:
                 with lock:
                     calls[invocation.function] += 1
                     within[id(invocation), call.operation] += 1
-                    place = (invocation.trigger, call.operation, within[id(invocation), call.operation])
+                    index = (invocation.trigger, call.operation, within[id(invocation), call.operation])
                     cases.extend(
-                        Case(scenario, invocation.function, calls[invocation.function], place, fault)
+                        Case(scenario, invocation.function, calls[invocation.function], index, fault)
                         for fault in faults_of(call)
                     )
                     invocations.append(invocation)
@@ -113,9 +113,9 @@ def recording_of(scenario: str) -> Recording:
         service.aws.around = record
         SCENARIOS[scenario](service)
         service.aws.around = lambda call, serve: serve(call)
-        found = list(broken_promises(service))
-        if found:
-            raise PromiseBrokenError(f"{scenario}, without any fault: {found}")
+        result = list(broken_promises(service))
+        if result:
+            raise PromiseBrokenError(f"{scenario}, without any fault: {result}")
         return Recording(outcome_of(service), tuple(cases))
 
 
@@ -123,7 +123,7 @@ def each_place_once(cases: Iterable[Case]) -> list[Case]:
     """One case for each fault at each place in the code; what many calls have in common is tried at the first."""
     first: dict[tuple[Fault, str, str, str, int], Case] = {}
     for case in cases:
-        trigger, operation, ordinal = case.place
+        trigger, operation, ordinal = case.location
         first.setdefault((case.fault, case.function, trigger, operation, min(ordinal, _MOST_ALIKE)), case)
     return list(first.values())
 
@@ -136,7 +136,7 @@ def each_kind_once(cases: Iterable[Case]) -> list[Case]:
     """
     first: dict[tuple[str, str, Fault], Case] = {}
     for case in cases:
-        first.setdefault((case.function, case.place[1], case.fault), case)
+        first.setdefault((case.function, case.location[1], case.fault), case)
     turns: dict[tuple[str, str], int] = {}
     for function, operation, _ in first:
         turns.setdefault((function, operation), len(turns))
@@ -151,17 +151,17 @@ def faults_found(case: Case) -> list[str]:
     """Run a scenario with one fault in it; name what is wrong afterwards, and that the fault never came to be."""
     expected = recording_of(case.scenario).outcome
     with whole_service() as service:
-        disturbance = _Disturbance(service, case)
-        service.aws.around = disturbance
+        delivery_fault = _Disturbance(service, case)
+        service.aws.around = delivery_fault
         try:
             SCENARIOS[case.scenario](service)
         except PromiseBrokenError as broken:
             return [f"{case}: {broken}"]
         service.aws.around = lambda call, serve: serve(call)
-        found = list(_wrong(expected, service))
-        if not disturbance.fired:
-            found.append("the fault never fired")
-        return [f"{case}: {one}" for one in found]
+        result = list(_wrong(expected, service))
+        if not delivery_fault.fired:
+            result.append("the fault never fired")
+        return [f"{case}: {item}" for item in result]
 
 
 def _wrong(expected: Outcome, service: WholeService) -> Iterator[str]:

@@ -28,7 +28,7 @@ class Outcome:
     statuses: Mapping[tuple[str, str], str]
     history: Counter[tuple[str, str]]
     events: frozenset[str]
-    told: frozenset[str]
+    messages: frozenset[str]
     watchers: int
     answers: tuple[Answered, ...]
 
@@ -40,11 +40,11 @@ def outcome_of(service: WholeService) -> Outcome:
     history: Counter[tuple[str, str]] = Counter()
     for item in service.items():
         pk, sk = item[keys.PK]["S"], item[keys.SK]["S"]
-        kept = {name: value for name, value in item.items() if name not in _NOT_COMPARED}
+        stored = {name: value for name, value in item.items() if name not in _NOT_COMPARED}
         if pk.startswith(_HISTORY):
-            history[pk, _text({name: value for name, value in kept.items() if name != keys.SK})] += 1
+            history[pk, _text({name: value for name, value in stored.items() if name != keys.SK})] += 1
         elif not pk.startswith(_OF_WATCHERS):
-            items[pk, sk] = _text(kept)
+            items[pk, sk] = _text(stored)
             if "status" in item:
                 statuses[pk, sk] = item["status"]["S"]
     return Outcome(
@@ -52,40 +52,40 @@ def outcome_of(service: WholeService) -> Outcome:
         statuses=statuses,
         history=history,
         events=frozenset(_text(_without_times(event)) for event in service.aws.events),
-        told=frozenset(
-            _text(_without_times(message)) for name, message in service.aws.told if name in service.aws.connected
+        messages=frozenset(
+            _text(_without_times(message)) for name, message in service.aws.messages if name in service.aws.connected
         ),
         watchers=len(service.aws.connected),
         answers=tuple(service.answers),
     )
 
 
-def differences(expected: Outcome, found: Outcome, service: WholeService) -> Iterator[str]:
+def differences(expected: Outcome, result: Outcome, service: WholeService) -> Iterator[str]:
     """Name what is not as it was without faults.
 
     A person's retry that was interrupted half way, and sent again, may find tasks that it has given an attempt already,
     and gives them one more: their numbers differ then, and the statuses alone are compared.
     """
-    if any(answered.was_resent and answered.route.endswith("/retry") for answered in found.answers):
+    if any(answered.was_resent and answered.route.endswith("/retry") for answered in result.answers):
         yield from (
-            f"{key} is {found.statuses.get(key)}, not {status}"
+            f"{key} is {result.statuses.get(key)}, not {status}"
             for key, status in expected.statuses.items()
-            if found.statuses.get(key) != status
+            if result.statuses.get(key) != status
         )
         return
-    for key in sorted(expected.items.keys() | found.items.keys()):
-        if expected.items.get(key) != found.items.get(key):
-            yield f"{key} is {found.items.get(key)}, not {expected.items.get(key)}"
-    yield from (f"the history lacks {entry}" for entry in expected.history - found.history)
-    extra = Counter(found.history - expected.history)
+    for key in sorted(expected.items.keys() | result.items.keys()):
+        if expected.items.get(key) != result.items.get(key):
+            yield f"{key} is {result.items.get(key)}, not {expected.items.get(key)}"
+    yield from (f"the history lacks {entry}" for entry in expected.history - result.history)
+    extra = Counter(result.history - expected.history)
     for pk, text in _of_resent_requests(service):
         extra[pk, text] -= 1
     yield from (f"the history has {entry}, which nobody sent" for entry, count in extra.items() if count > 0)
-    yield from (f"not announced: {event}" for event in expected.events - found.events)
-    yield from (f"announced, and never happened: {event}" for event in found.events - expected.events)
-    if found.watchers:
-        yield from (f"a watcher was not told {message}" for message in expected.told - found.told)
-    for planned, answered in zip(expected.answers, found.answers, strict=False):
+    yield from (f"not announced: {event}" for event in expected.events - result.events)
+    yield from (f"announced, and never happened: {event}" for event in result.events - expected.events)
+    if result.watchers:
+        yield from (f"a watcher was not told {message}" for message in expected.messages - result.messages)
+    for planned, answered in zip(expected.answers, result.answers, strict=False):
         was_alone = not answered.was_resent and planned.route == answered.route
         # Whoever finds that the execution was created a moment ago, by its own lost call, answers 200 instead of 201
         is_same = planned.status == answered.status or {planned.status, answered.status} == {200, 201}
@@ -122,21 +122,27 @@ def each_attempt_is_opened_once(stream: Iterable[Mapping[str, Any]]) -> Iterator
             yield f"the attempts of {task} were opened as {attempts}"
 
 
-def what_was_acknowledged_is_kept(told: Iterable[Acknowledged], items: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def what_was_acknowledged_is_kept(
+    messages: Iterable[Acknowledged], items: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
     """Each report that was answered is in its task's history, with the verdict and the version that were told."""
-    kept: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    stored: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for item in items:
         if item[keys.PK]["S"].startswith(_HISTORY):
-            kept[item[keys.PK]["S"], item["verdict"]["S"], item["version"]["N"]].add(item["status"]["S"])
-    for one in told:
-        pk = keys.history_pk("default", one.execution_id, one.task_id)
-        if kept[pk, one.verdict, str(one.version)].isdisjoint(_KEPT_AS.get(one.status, (one.status,))):
-            yield f"{one} was acknowledged and is missing"
+            stored[item[keys.PK]["S"], item["verdict"]["S"], item["version"]["N"]].add(item["status"]["S"])
+    for message in messages:
+        pk = keys.history_pk("default", message.execution_id, message.task_id)
+        if stored[pk, message.verdict, str(message.version)].isdisjoint(
+            _KEPT_AS.get(message.status, (message.status,))
+        ):
+            yield f"{message} was acknowledged and is missing"
 
 
-def no_change_is_claimed_twice(told: Iterable[Acknowledged]) -> Iterator[str]:
+def no_change_is_claimed_twice(messages: Iterable[Acknowledged]) -> Iterator[str]:
     """No two reports were told that the same version is their doing."""
-    claims = Counter((one.execution_id, one.task_id, one.version) for one in told if one.verdict == "applied")
+    claims = Counter(
+        (message.execution_id, message.task_id, message.version) for message in messages if message.verdict == "applied"
+    )
     yield from (f"{claim} was told to {count} reports as theirs" for claim, count in claims.items() if count > 1)
 
 
@@ -153,26 +159,26 @@ def changes_are_announced_in_order(events: Iterable[Mapping[str, Any]]) -> Itera
 
 def _task_changes(stream: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     for record in stream:
-        told = record["dynamodb"]
-        if told["Keys"][keys.SK]["S"].startswith(keys.TASK_PREFIX) and "NewImage" in told:
-            yield told
+        messages = record["dynamodb"]
+        if messages["Keys"][keys.SK]["S"].startswith(keys.TASK_PREFIX) and "NewImage" in messages:
+            yield messages
 
 
 def _of_resent_requests(service: WholeService) -> Iterator[tuple[str, str]]:
     """Entries of reports that were ignored because the same had been sent before."""
     for item in service.items():
         pk = item[keys.PK]["S"]
-        receipt = item.get("receipt", {}).get("S", "").partition("#")[0]
-        if pk.startswith(_HISTORY) and item["verdict"]["S"] != "applied" and receipt in service.resent:
-            kept = {name: value for name, value in item.items() if name not in {*_NOT_COMPARED, keys.SK}}
-            yield pk, _text(kept)
+        request_id = item.get("receipt", {}).get("S", "").partition("#")[0]
+        if pk.startswith(_HISTORY) and item["verdict"]["S"] != "applied" and request_id in service.resent:
+            stored = {name: value for name, value in item.items() if name not in {*_NOT_COMPARED, keys.SK}}
+            yield pk, _text(stored)
 
 
-def _without_times(told: Any) -> Any:
-    if isinstance(told, dict):
-        return {name: _without_times(value) for name, value in told.items() if name not in {*_TIMES, "notBefore"}}
-    return told
+def _without_times(messages: Any) -> Any:
+    if isinstance(messages, dict):
+        return {name: _without_times(value) for name, value in messages.items() if name not in {*_TIMES, "notBefore"}}
+    return messages
 
 
-def _text(told: Any) -> str:
-    return json.dumps(told, sort_keys=True)
+def _text(messages: Any) -> str:
+    return json.dumps(messages, sort_keys=True)

@@ -119,26 +119,26 @@ def forge(service: WholeService) -> None:
 
 def superai(service: WholeService) -> None:
     """A flow execution with updates in words of any kind; one is cancelled, one deleted."""
-    made = []
+    created = []
     for key in ("one", "two"):
         body = {"flow_id": _FLOW_ID, "input": {"file": "a.pdf"}, "task_names": ["extract", "send"]}
         headers = {"idempotency-key": key}
         reply = service.call("superai_contract", f"POST {_FLOWS}", body=body, headers=headers)
-        made.append(reply.body["id"])
+        created.append(reply.body["id"])
         service.settle()
-    said = [("extract", "running"), ("send", "queued"), ("extract", "completed"), ("extract", "failed")]
-    statuses = {"statuses": [{"task_name": name, "status": status} for name, status in said]}
-    service.call("superai_contract", f"POST {_FLOW}/task-status", made[0], body=statuses)
+    payload = [("extract", "running"), ("send", "queued"), ("extract", "completed"), ("extract", "failed")]
+    statuses = {"statuses": [{"task_name": name, "status": status} for name, status in payload]}
+    service.call("superai_contract", f"POST {_FLOW}/task-status", created[0], body=statuses)
     service.settle()
     service.call("superai_contract", f"GET {_FLOWS}", query={"flow_id": _FLOW_ID})
-    service.call("superai_contract", f"GET {_FLOW}", made[0])
-    service.call("superai_contract", "GET /api/task-executions", query={"flow_execution_id": made[0]})
-    one_task = {"flow_execution_id": made[0], "task_name": "extract"}
+    service.call("superai_contract", f"GET {_FLOW}", created[0])
+    service.call("superai_contract", "GET /api/task-executions", query={"flow_execution_id": created[0]})
+    one_task = {"flow_execution_id": created[0], "task_name": "extract"}
     service.call("superai_contract", "GET /api/task-executions", query=one_task)
-    service.call("superai_contract", f"POST {_FLOW}/cancel", made[0])
+    service.call("superai_contract", f"POST {_FLOW}/cancel", created[0])
     service.settle()
     # Sent again after it took effect, it finds nothing any more
-    service.call("superai_contract", f"DELETE {_FLOW}", made[1], again=(404,))
+    service.call("superai_contract", f"DELETE {_FLOW}", created[1], again=(404,))
     service.settle()
     service.reconcile()
 

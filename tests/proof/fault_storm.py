@@ -155,10 +155,10 @@ def survive(service: WholeService, storm: Storm, reports: int) -> list[str]:
         for number in range(_ROUNDS):
             requests = list(_requests(executions, plans, number, draw))
             sending = [workers.submit(_send, service, request) for request in requests]
-            while not all(one.done() for one in sending):
+            while not all(item.done() for item in sending):
                 service.settle()
-            for one in sending:
-                one.result()
+            for element in sending:
+                element.result()
             service.settle()
     service.reconcile()
     service.aws.around = lambda call, serve: serve(call)
@@ -176,15 +176,15 @@ def _requests(
     """All reports of a round, shuffled: some alone, the others in batches of an execution's."""
     requests = []
     for execution_id, members in executions.items():
-        said = [
+        body = [
             {"taskId": name, "attempt": attempt, **what}
             for name in members
             for attempt, what in plans[name].rounds[number]
         ]
-        draw.shuffle(said)
-        alone = round(len(said) * _SHARE_ALONE)
-        requests += [_Request(execution_id, [report]) for report in said[:alone]]
-        batched = said[alone:]
+        draw.shuffle(body)
+        alone = round(len(body) * _SHARE_ALONE)
+        requests += [_Request(execution_id, [report]) for report in body[:alone]]
+        batched = body[alone:]
         requests += [
             _Request(execution_id, batched[first : first + _REPORTS_A_BATCH])
             for first in range(0, len(batched), _REPORTS_A_BATCH)
@@ -197,8 +197,8 @@ def _send(service: WholeService, request: _Request) -> None:
     if len(request.reports) > 1:
         service.report_all(request.execution_id, request.reports)
         return
-    said = dict(request.reports[0])
-    service.report(request.execution_id, said.pop("taskId"), **said)
+    body = dict(request.reports[0])
+    service.report(request.execution_id, body.pop("taskId"), **body)
 
 
 def _let_functions_run_side_by_side(patch: pytest.MonkeyPatch) -> None:
@@ -208,8 +208,8 @@ def _let_functions_run_side_by_side(patch: pytest.MonkeyPatch) -> None:
     def metrics() -> EphemeralMetrics:
         if not hasattr(own, "metrics"):
             own.metrics = EphemeralMetrics()
-        found: EphemeralMetrics = own.metrics
-        return found
+        result: EphemeralMetrics = own.metrics
+        return result
 
     patch.setattr("tasklatch.observability.metrics", metrics)
     patch.setattr("tasklatch.http.routes.metrics", metrics)

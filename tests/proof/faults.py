@@ -131,8 +131,8 @@ def _refuse(codes: Mapping[str, tuple[int, str]]) -> Callable[[Call, Serve], Ser
 
 def error(status: int, code: str, **more: Any) -> Served:
     """An error as AWS's JSON protocols tell it."""
-    told = {"__type": f"com.amazonaws#{code}", "message": "injected", **more}
-    return Served(status, b"", {"x-amzn-errortype": code}).telling(told)
+    messages = {"__type": f"com.amazonaws#{code}", "message": "injected", **more}
+    return Served(status, b"", {"x-amzn-errortype": code}).telling(messages)
 
 
 def _time_out(call: Call, _: Serve) -> Served:
@@ -159,47 +159,47 @@ def _conflict(call: Call, _: Serve) -> Served:
     return error(400, "TransactionConflictException")
 
 
-def _refuse_part(place: int, code: str) -> Callable[[Call, Serve], Served]:
+def _refuse_part(index: int, code: str) -> Callable[[Call, Serve], Served]:
     def refuse(call: Call, serve: Serve) -> Served:
-        return _REFUSE_PART[call.operation](call, serve, place, code)
+        return _REFUSE_PART[call.operation](call, serve, index, code)
 
     return refuse
 
 
-def _leave_put(call: Call, serve: Serve, place: int, _: str) -> Served:
+def _leave_put(call: Call, serve: Serve, index: int, _: str) -> Served:
     ((table, puts),) = call.request["RequestItems"].items()
-    left = puts.pop(place)
+    left = puts.pop(index)
     served = serve(call.asking({**call.request, "RequestItems": {table: puts}}))
     return served.telling({**served.answer, "UnprocessedItems": {table: [left]}})
 
 
-def _leave_key(call: Call, serve: Serve, place: int, _: str) -> Served:
-    ((table, asked),) = call.request["RequestItems"].items()
-    left = asked["Keys"].pop(place)
-    served = serve(call.asking({**call.request, "RequestItems": {table: asked}}))
-    return served.telling({**served.answer, "UnprocessedKeys": {table: {**asked, "Keys": [left]}}})
+def _leave_key(call: Call, serve: Serve, index: int, _: str) -> Served:
+    ((table, requested),) = call.request["RequestItems"].items()
+    left = requested["Keys"].pop(index)
+    served = serve(call.asking({**call.request, "RequestItems": {table: requested}}))
+    return served.telling({**served.answer, "UnprocessedKeys": {table: {**requested, "Keys": [left]}}})
 
 
-def _refuse_statement(call: Call, serve: Serve, place: int, code: str) -> Served:
+def _refuse_statement(call: Call, serve: Serve, index: int, code: str) -> Served:
     statements = call.request["Statements"]
-    left = statements.pop(place)
+    left = statements.pop(index)
     responses = serve(call.asking({**call.request, "Statements": statements})).answer["Responses"] if statements else []
     refused = {"Error": {"Code": code, "Message": "injected"}, "TableName": left["Statement"].split('"')[1]}
-    responses.insert(place if place >= 0 else len(responses), refused)
+    responses.insert(index if index >= 0 else len(responses), refused)
     return Served(200, b"").telling({"Responses": responses})
 
 
-def _refuse_event(call: Call, serve: Serve, place: int, _: str) -> Served:
+def _refuse_event(call: Call, serve: Serve, index: int, _: str) -> Served:
     entries = call.request["Entries"]
-    del entries[place]
+    del entries[index]
     results = serve(call.asking({**call.request, "Entries": entries})).answer["Entries"] if entries else []
-    results.insert(place if place >= 0 else len(results), {"ErrorCode": "ThrottlingException", "ErrorMessage": "no"})
+    results.insert(index if index >= 0 else len(results), {"ErrorCode": "ThrottlingException", "ErrorMessage": "no"})
     return Served(200, b"").telling({"FailedEntryCount": 1, "Entries": results})
 
 
-def _refuse_message(call: Call, serve: Serve, place: int, _: str) -> Served:
+def _refuse_message(call: Call, serve: Serve, index: int, _: str) -> Served:
     entries = call.request["Entries"]
-    left = entries.pop(place)
+    left = entries.pop(index)
     taken = serve(call.asking({**call.request, "Entries": entries})).answer["Successful"] if entries else []
     failed = [{"Id": left["Id"], "Code": "InternalError", "SenderFault": False, "Message": "injected"}]
     return Served(200, b"").telling({"Successful": taken, "Failed": failed})
@@ -209,8 +209,8 @@ def _without_items(call: Call, serve: Serve) -> Served:
     served = serve(call)
     responses = served.answer["Responses"]
     for response in responses:
-        for told in (response, response.get("Error", {})):
-            told.pop("Item", None)
+        for messages in (response, response.get("Error", {})):
+            messages.pop("Item", None)
     return served.telling({"Responses": responses})
 
 
@@ -218,8 +218,8 @@ def _parts_of(call: Call) -> int:
     """Of how many parts a call is that can be refused one by one; 0 where there are none."""
     request = call.request if call.operation in _REFUSE_PART else {}
     if "RequestItems" in request:
-        ((_, asked),) = request["RequestItems"].items()
-        return len(asked["Keys"] if isinstance(asked, dict) else asked)
+        ((_, requested),) = request["RequestItems"].items()
+        return len(requested["Keys"] if isinstance(requested, dict) else requested)
     return len(request.get("Statements", request.get("Entries", ())))
 
 

@@ -18,7 +18,7 @@ from unittest.mock import patch
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from local.handlers import load_handler
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tests.factories import Context
 from tests.proof.simulated_cloud import LOST, Cloud, Interned, a_call, as_text
 
@@ -85,11 +85,11 @@ class Invocations:
     @contextmanager
     def deployed(self) -> Iterator[None]:
         """Give the handlers these clients, this clock, and a patience that does not wait."""
-        given: dict[str, Any] = {
+        initial: dict[str, Any] = {
             name: lambda *_, service=service: _Client(service, self._called) for name, service in _CLIENTS.items()
         }
-        given["system_clock"] = self._now
-        given["Patience"] = partial(Patience, sleep=lambda _seconds: None)
+        initial["system_clock"] = self._now
+        initial["Patience"] = partial(Backoff, sleep=lambda _seconds: None)
         with ExitStack() as stack:
             # What they log and count is not looked at, and there are thousands of runs.
             stack.enter_context(redirect_stdout(StringIO()))
@@ -97,7 +97,7 @@ class Invocations:
             logging.disable(logging.CRITICAL)
             for function in FUNCTIONS:
                 module = load_handler(function)
-                for name, value in given.items():
+                for name, value in initial.items():
                     if hasattr(module, name):
                         stack.enter_context(patch.object(module, name, value))
             yield
@@ -112,13 +112,13 @@ class Invocations:
 
     def go_on(self, node: int, answer: int, now: int) -> int:
         """A run after it was answered."""
-        known = (node, answer, now)
-        found = self._next.get(known)
-        if found is None:
+        existing = (node, answer, now)
+        result = self._next.get(existing)
+        if result is None:
             stands = self.nodes[node]
-            found = self._node(stands.program, stands.began, (*stands.answered, (answer, now)))
-            self._next[known] = found
-        return found
+            result = self._node(stands.program, stands.began, (*stands.answered, (answer, now)))
+            self._next[existing] = result
+        return result
 
     def straight(self, function: str, event: Any, now: int, serve: Callable[[int], int]) -> Any:
         """A run to its end, its calls served as they come."""
@@ -131,30 +131,30 @@ class Invocations:
         return load_handler(function).handler(event, Context(_TIME_LEFT_MS))
 
     def _node(self, program: int, began: int, answered: tuple[tuple[int, int], ...]) -> int:
-        known = (program, began, answered)
-        if known not in self._known:
+        existing = (program, began, answered)
+        if existing not in self._known:
             pending, result = self._run(program, began, answered)
-            self._known[known] = len(self.nodes)
+            self._known[existing] = len(self.nodes)
             self.nodes.append(Node(program, answered, began, pending, result))
-        return self._known[known]
+        return self._known[existing]
 
     def _run(self, program: int, began: int, answered: tuple[tuple[int, int], ...]) -> tuple[int | None, Any]:
         self.runs += 1
-        made: list[int] = []
-        self._clock = lambda: answered[len(made) - 1][1] if made else began
+        created: list[int] = []
+        self._clock = lambda: answered[len(created) - 1][1] if created else began
 
         def call(service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
-            made.append(self._cloud.call_number(a_call(service, operation, arguments)))
-            if len(made) > len(answered):
+            created.append(self._cloud.call_number(a_call(service, operation, arguments)))
+            if len(created) > len(answered):
                 raise _Paused
-            return self._given(answered[len(made) - 1][0], operation)
+            return self._given(answered[len(created) - 1][0], operation)
 
         self._call = call
         run = self.programs[program]
         try:
             return None, load_handler(run.function).handler(json.loads(run.event), Context(_TIME_LEFT_MS))
         except _Paused:
-            return made[-1], None
+            return created[-1], None
 
     def _now(self) -> int:
         return self._clock()

@@ -39,8 +39,8 @@ def _holds(request: Request, item: Item | None) -> bool:
 
 
 def _refused(table: Table, request: Request, item: Item | None, code: str) -> Served:
-    told = item is not None and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
-    return Served(table, {"Item": item} if told else {}, code)
+    messages = item is not None and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+    return Served(table, {"Item": item} if messages else {}, code)
 
 
 def _get_item(table: Table, request: Request) -> Served:
@@ -60,8 +60,10 @@ def _delete_item(table: Table, request: Request) -> Served:
     item = table.get(key)
     if not _holds(request, item):
         return _refused(table, request, item, "ConditionalCheckFailedException")
-    told = item is not None and request.get("ReturnValues") == "ALL_OLD"
-    return Served({name: kept for name, kept in table.items() if name != key}, {"Attributes": item} if told else {})
+    messages = item is not None and request.get("ReturnValues") == "ALL_OLD"
+    return Served(
+        {name: stored for name, stored in table.items() if name != key}, {"Attributes": item} if messages else {}
+    )
 
 
 def _update_item(table: Table, request: Request) -> Served:
@@ -71,8 +73,8 @@ def _update_item(table: Table, request: Request) -> Served:
         return _refused(table, request, item, "ConditionalCheckFailedException")
     before = item if item is not None else request["Key"]
     after = update(request["UpdateExpression"]).apply(before, _bindings(request))
-    told = request.get("ReturnValues") == "ALL_NEW"
-    return Served({**table, key: after}, {"Attributes": after} if told else {})
+    messages = request.get("ReturnValues") == "ALL_NEW"
+    return Served({**table, key: after}, {"Attributes": after} if messages else {})
 
 
 def _execute_statement(table: Table, request: Request) -> Served:
@@ -102,14 +104,14 @@ def _execute_statement(table: Table, request: Request) -> Served:
 def _transact_write_items(table: Table, request: Request) -> Served:
     after = table
     for action in request["TransactItems"]:
-        ((kind, one),) = action.items()
+        ((kind, item),) = action.items()
         if kind != "Update":
             raise ValueError(f"not understood: {kind}")
         # All conditions are looked at before anything is written; no item may be named twice.
-        served = _update_item(table, one)
+        served = _update_item(table, item)
         if served.error is not None:
             return Served(table, {}, "TransactionCanceledException")
-        key = key_of(one["Key"])
+        key = key_of(item["Key"])
         if after.get(key) is not table.get(key):
             return Served(table, {}, "ValidationException")
         after = {**after, key: served.table[key]}
@@ -117,29 +119,29 @@ def _transact_write_items(table: Table, request: Request) -> Served:
 
 
 def _query(table: Table, request: Request) -> Served:
-    wanted = condition(request["KeyConditionExpression"])
+    expected = condition(request["KeyConditionExpression"])
     sort = keys.LIST_SORT if "IndexName" in request else keys.SK
-    found = [item for item in table.values() if (sort in item) and wanted(item, _bindings(request))]
-    found.sort(key=lambda item: (item[sort]["S"].encode(), item[keys.SK]["S"].encode()))
+    result = [item for item in table.values() if (sort in item) and expected(item, _bindings(request))]
+    result.sort(key=lambda item: (item[sort]["S"].encode(), item[keys.SK]["S"].encode()))
     if not request.get("ScanIndexForward", True):
-        found.reverse()
-    return _page(table, request, found)
+        result.reverse()
+    return _page(table, request, result)
 
 
 def _scan(table: Table, request: Request) -> Served:
-    found = [item for item in table.values() if "IndexName" not in request or keys.LIST_SORT in item]
-    return _page(table, request, sorted(found, key=key_of))
+    result = [item for item in table.values() if "IndexName" not in request or keys.LIST_SORT in item]
+    return _page(table, request, sorted(result, key=key_of))
 
 
-def _page(table: Table, request: Request, found: list[Item]) -> Served:
+def _page(table: Table, request: Request, result: list[Item]) -> Served:
     start = request.get("ExclusiveStartKey")
     if start is not None:
-        places = [place for place, item in enumerate(found) if key_of(item) == key_of(start)]
-        if not places:
+        indexes = [index for index, item in enumerate(result) if key_of(item) == key_of(start)]
+        if not indexes:
             raise ValueError("a page starts after an item that is gone: not understood")
-        found = found[places[0] + 1 :]
-    limit = request.get("Limit", len(found))
-    page, more = found[:limit], found[limit:]
+        result = result[indexes[0] + 1 :]
+    limit = request.get("Limit", len(result))
+    page, more = result[:limit], result[limit:]
     in_index = "IndexName" in request
     names = INDEX_KEYS if in_index else (keys.PK, keys.SK)
     answer: dict[str, Any] = {"Items": [_projected(item, request, in_index=in_index) for item in page]}
@@ -149,13 +151,13 @@ def _page(table: Table, request: Request, found: list[Item]) -> Served:
 
 
 def _projected(item: Item, request: Request, *, in_index: bool) -> Item:
-    kept = {name: item[name] for name in INDEX_KEYS} if in_index else item
+    stored = {name: item[name] for name in INDEX_KEYS} if in_index else item
     text = request.get("ProjectionExpression")
     if text is None:
-        return kept
+        return stored
     bound = _bindings(request)
-    wanted = {bound.attribute(word.strip()) for word in text.split(",")}
-    return {name: value for name, value in kept.items() if name in wanted}
+    expected = {bound.attribute(word.strip()) for word in text.split(",")}
+    return {name: value for name, value in stored.items() if name in expected}
 
 
 _CALLS: Final[Mapping[str, Callable[[Table, Request], Served]]] = {
@@ -182,15 +184,15 @@ Part = tuple[str, Request]
 def parts(operation: str, request: Request) -> list[Part]:
     """What of a call happens each in a moment of its own: a batch is not one moment, whatever it costs."""
     if operation == "batch_get_item":
-        return [("get_item", {"Key": key}) for wanted in request["RequestItems"].values() for key in wanted["Keys"]]
+        return [("get_item", {"Key": key}) for expected in request["RequestItems"].values() for key in expected["Keys"]]
     if operation == "batch_write_item":
         return [
-            ("put_item", {"Item": one["PutRequest"]["Item"]})
+            ("put_item", {"Item": put["PutRequest"]["Item"]})
             for puts in request["RequestItems"].values()
-            for one in puts
+            for put in puts
         ]
     if operation == "batch_execute_statement":
-        return [("execute_statement", one) for one in request["Statements"]]
+        return [("execute_statement", statement) for statement in request["Statements"]]
     return [(operation, request)]
 
 
@@ -198,8 +200,8 @@ def whole(operation: str, request: Request, served: list[tuple[Mapping[str, Any]
     """The answer to a batch, from the answers to its parts (each with its error's code, if it has one)."""
     if operation == "batch_get_item":
         (table,) = request["RequestItems"]
-        found = [answer["Item"] for answer, _ in served if "Item" in answer]
-        return {"Responses": {table: sorted(found, key=key_of)}, "UnprocessedKeys": {}}
+        result = [answer["Item"] for answer, _ in served if "Item" in answer]
+        return {"Responses": {table: sorted(result, key=key_of)}, "UnprocessedKeys": {}}
     if operation == "batch_write_item":
         return {"UnprocessedItems": {}}
     if operation == "batch_execute_statement":

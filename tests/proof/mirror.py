@@ -57,9 +57,9 @@ class Mirror:
     def _here(self, operation: str, arguments: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
         served = []
         for part in parts(operation, arguments):
-            one = memory_table.serve(self.table, *part)
-            self._follow(one.table)
-            served.append((one.answer, one.error))
+            item = memory_table.serve(self.table, *part)
+            self._follow(item.table)
+            served.append((item.answer, item.error))
         if len(served) == 1 and not operation.startswith("batch_"):
             return served[0]
         return whole(operation, arguments, served), None
@@ -79,8 +79,12 @@ def _said(operation: str, answer: Mapping[str, Any]) -> Any:
         return sorted((item for items in answer["Responses"].values() for item in items), key=key_of)
     if operation == "batch_execute_statement":
         return [
-            (one.get("Item"), one["Error"]["Code"] if "Error" in one else None, one.get("Error", {}).get("Item"))
-            for one in answer["Responses"]
+            (
+                response.get("Item"),
+                response["Error"]["Code"] if "Error" in response else None,
+                response.get("Error", {}).get("Item"),
+            )
+            for response in answer["Responses"]
         ]
     if operation in ("query", "scan"):
         return answer["Items"], answer.get("LastEvaluatedKey")

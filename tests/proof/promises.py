@@ -9,17 +9,17 @@ from dataclasses import replace
 from typing import Final
 
 from tasklatch.aws import keys
-from tasklatch.aws.execution_item import execution_of
-from tasklatch.aws.task_item import task_of
+from tasklatch.aws.execution_item import execution_from_item
+from tasklatch.aws.task_item import task_from_item
 from tasklatch.domain.deadline import next_deadline
 from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.retry import decide_retry
-from tasklatch.domain.status import CLOSING, SEALED, ExecutionStatus, TaskStatus, precedence_of
+from tasklatch.domain.status import FINAL_STATUSES, SEALED, ExecutionStatus, TaskStatus, status_precedence
 from tasklatch.domain.task import Task
-from tasklatch.domain.timer import timer_of
-from tasklatch.domain.workflow import aborts, gave_up, is_settled
+from tasklatch.domain.timer import timer_for
+from tasklatch.domain.workflow import fails_execution, is_terminal, retries_exhausted
 from tasklatch.http.report_contract import BatchedReportBody, ReportBody
 from tests.proof.explorer import EXECUTION, TENANT, BrokenPromiseError, Case, Promises, Request, Told, View
 from tests.proof.memory_table import Key, Table
@@ -35,7 +35,7 @@ ExecutionPredicate = Callable[[Execution, Execution, Table], bool]
 def tasks_in(table: Table) -> dict[str, Task]:
     return {
         task.task_id: task
-        for task in (task_of(item) for key, item in table.items() if key[1].startswith(keys.TASK_PREFIX))
+        for task in (task_from_item(item) for key, item in table.items() if key[1].startswith(keys.TASK_PREFIX))
     }
 
 
@@ -47,15 +47,15 @@ def reopened_by_a_person(before: Task, after: Task) -> bool:
     return (
         after.status is TaskStatus.PENDING
         and after.attempt == before.opened_attempts + 1 == after.granted_attempts
-        and (before.status is TaskStatus.CANCELED or aborts(before))
+        and (before.status is TaskStatus.CANCELED or fails_execution(before))
     )
 
 
 def says_more(before: Task, after: Task) -> bool:
     """Whether a change is what a worker adds: another output, message or label, and nothing else."""
     same = (before.status, before.attempt, before.precedence) == (after.status, after.attempt, after.precedence)
-    said = [(task.output, task.checkpoint_fingerprint, task.message, task.label) for task in (before, after)]
-    return same and said[0] != said[1]
+    body = [(task.output, task.checkpoint_fingerprint, task.message, task.platform_status) for task in (before, after)]
+    return same and body[0] != body[1]
 
 
 # ------------------------------------------------------------------ of every change of a task
@@ -83,7 +83,7 @@ def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
         return (before.status, before.attempt, before.precedence) == (after.status, after.attempt, after.precedence)
     return (
         after.version == before.version + 1
-        and after.precedence == precedence_of(after.status, after.attempt)
+        and after.precedence == status_precedence(after.status, after.attempt)
         and (after.precedence > before.precedence or reopened_by_a_person(before, after) or says_more(before, after))
     )
 
@@ -121,7 +121,7 @@ def a_task_is_scheduled_when_what_it_waits_for_is_done(before: Task, after: Task
     item = table.get((_PK, keys.input_sk(after.task_id)), {})
     awaited = [name["S"] for name in item["dependsOn"]["L"]] if "dependsOn" in item else []
     tasks = tasks_in(table)
-    return all(is_settled(tasks[name]) and not aborts(tasks[name]) for name in awaited)
+    return all(is_terminal(tasks[name]) and not fails_execution(tasks[name]) for name in awaited)
 
 
 def a_task_that_waits_is_alive_to_nobody(before: Task, after: Task, _table: Table) -> bool:
@@ -141,9 +141,9 @@ def an_output_is_there_before_the_success_that_names_it(_before: Task, after: Ta
 def a_task_is_on_the_list_of_open_ones_until_it_is_closed(_before: Task, after: Task, table: Table) -> bool:
     """Promise 8: what the reconciler goes through holds all that may still need it."""
     listed = keys.LIST_KEY in table[_PK, keys.task_sk(after.task_id)]
-    if after.status in CLOSING:
+    if after.status in FINAL_STATUSES:
         return not listed
-    return listed or gave_up(after)
+    return listed or retries_exhausted(after)
 
 
 OF_A_TASK: Final[Sequence[TaskPredicate]] = (
@@ -166,7 +166,7 @@ def an_execution_is_completed_when_all_its_tasks_are(before: Execution, after: E
     if before.version == after.version or after.status is not ExecutionStatus.COMPLETED:
         return True
     return all(
-        is_settled(task) and not aborts(task) and task.status is not TaskStatus.CANCELED
+        is_terminal(task) and not fails_execution(task) and task.status is not TaskStatus.CANCELED
         for task in tasks_in(table).values()
     )
 
@@ -205,57 +205,69 @@ def what_was_said(request: Request) -> Mapping[str, Report]:
     return {}
 
 
-def what_was_told(told: Told) -> Iterable[tuple[Told, Report]]:
+def what_was_told(response: Told) -> Iterable[tuple[Told, Report]]:
     """Each report that a request is, and what it was answered."""
-    for suffix, report in what_was_said(told.request).items():
+    for suffix, report in what_was_said(response.request).items():
         if not suffix:
-            yield told, report
+            yield response, report
             continue
-        result = told.body["results"][int(suffix[1:])]
+        result = response.body["results"][int(suffix[1:])]
         yield (
-            Told(told.request, told.receipt + suffix, result["status"], {**result, **result.get("problem", {})}),
+            Told(
+                response.request,
+                response.request_id + suffix,
+                result["status"],
+                {**result, **result.get("problem", {})},
+            ),
             report,
         )
 
 
 def a_report_is_refused_only_for_an_attempt_that_is_not_open(
-    told: Told, report: Report, stream: Sequence[Task]
+    response: Told, report: Report, stream: Sequence[Task]
 ) -> bool:
     """Promise 4: whatever is said of an attempt that was handed out is taken; promise 3: of any other nothing is."""
-    if told.status == _OK:
+    if response.status == _OK:
         return True
-    named = report.attempt or 1
-    was_closed = any(task.opened_attempts < named or report.attempt is None for task in stream)
-    return told.status == _CONFLICT and "attempt-not-open" in told.body["type"] and was_closed and not told.knew_of_it
+    names = report.attempt or 1
+    was_closed = any(task.opened_attempts < names or report.attempt is None for task in stream)
+    return (
+        response.status == _CONFLICT
+        and "attempt-not-open" in response.body["type"]
+        and was_closed
+        and not response.knew_of_it
+    )
 
 
-def nothing_is_left_of_what_is_refused(told: Told, report: Report, view: View) -> bool:
+def nothing_is_left_of_what_is_refused(response: Told, report: Report, view: View) -> bool:
     """Promise 3: of a report that is refused there is no entry and no output."""
-    if told.status != _CONFLICT:
+    if response.status != _CONFLICT:
         return True
     history = keys.history_pk(TENANT, EXECUTION, report.task_id)
     output = keys.output_sk(report.task_id, *report.output_place)
     entries = [item for key, item in view.table.items() if key[0] == history]
-    return (_PK, output) not in view.table and all(item.get("receipt") != {"S": told.receipt} for item in entries)
+    return (_PK, output) not in view.table and all(
+        item.get("receipt") != {"S": response.request_id} for item in entries
+    )
 
 
-def what_is_acknowledged_is_in_the_table(told: Told, report: Report, view: View, stream: Sequence[Task]) -> bool:
+def what_is_acknowledged_is_in_the_table(response: Told, report: Report, view: View, stream: Sequence[Task]) -> bool:
     """Promises 4 and 5: an applied report made a change, any other is in the history with its verdict."""
-    if told.status != _OK:
+    if response.status != _OK:
         return True
-    verdict = Verdict(told.body["verdict"])
+    verdict = Verdict(response.body["verdict"])
     if verdict is Verdict.APPLIED:
-        return any(task.receipt == told.receipt for task in stream)
-    place = keys.history_sk(told.body["task"]["version"], report.fingerprint)
-    entry = view.table.get((keys.history_pk(TENANT, EXECUTION, report.task_id), place))
+        return any(task.request_id == response.request_id for task in stream)
+    index = keys.history_sk(response.body["task"]["version"], report.fingerprint)
+    entry = view.table.get((keys.history_pk(TENANT, EXECUTION, report.task_id), index))
     return entry is not None and entry["verdict"]["S"] == verdict
 
 
-def a_verdict_is_true(told: Told, report: Report, view: View) -> bool:
+def a_verdict_is_true(response: Told, report: Report, view: View) -> bool:
     """What a worker is told fits how the task stood, and a success is never told that it came to nothing."""
-    if told.status != _OK:
+    if response.status != _OK:
         return True
-    verdict, met = Verdict(told.body["verdict"]), told.body["task"]
+    verdict, met = Verdict(response.body["verdict"]), response.body["task"]
     if report.status is TaskStatus.COMPLETED:
         stands = view.tasks[report.task_id].status
         went_on = stands is TaskStatus.COMPLETED or verdict is Verdict.SEALED
@@ -291,22 +303,26 @@ def every_change_is_announced(view: View, sort_key: str, versions: Iterable[int]
 
 def every_change_is_told_to_who_watches(view: View, task_id: str, versions: Iterable[int]) -> bool:
     """Promise 7: who watches over a live socket is told of every version."""
-    return {message["version"] for message in view.told if message.get("taskId") == task_id} == set(versions)
+    return {message["version"] for message in view.messages if message.get("taskId") == task_id} == set(versions)
 
 
 def nothing_is_left_hanging(view: View) -> bool:
     """Promise 8: what is not settled waits for a worker that was told of it, or for a task that is not settled."""
     tasks = view.tasks
-    unsettled = [task for task in tasks.values() if not is_settled(task)]
+    unsettled = [task for task in tasks.values() if not is_terminal(task)]
     if view.execution_status != ExecutionStatus.RUNNING:
         return not unsettled
     for task in unsettled:
         if task.status is TaskStatus.PENDING:
             item = view.table.get((_PK, keys.input_sk(task.task_id)), {})
             awaited = [name["S"] for name in item["dependsOn"]["L"]] if "dependsOn" in item else []
-            if all(is_settled(tasks[name]) for name in awaited):
+            if all(is_terminal(tasks[name]) for name in awaited):
                 return False
-        elif timer_of(task) is not None or gave_up(task) or (task.task_id, task.attempt) not in view.handed_out:
+        elif (
+            timer_for(task) is not None
+            or retries_exhausted(task)
+            or (task.task_id, task.attempt) not in view.handed_out
+        ):
             return False
     return bool(unsettled)
 
@@ -324,14 +340,14 @@ def counters_fit_what_they_count(view: View) -> bool:
 def an_execution_fails_by_a_task_alone(executions: Sequence[Execution], streams: Iterable[Sequence[Task]]) -> bool:
     """It is failed only if one of its tasks failed for good or was cancelled; a success may come too late."""
     failed = any(execution.status is ExecutionStatus.FAILED for execution in executions)
-    ending = any(aborts(task) or task.status is TaskStatus.CANCELED for stream in streams for task in stream)
+    ending = any(fails_execution(task) or task.status is TaskStatus.CANCELED for stream in streams for task in stream)
     return not failed or ending
 
 
-def an_execution_runs_again_only_if_a_person_asked(executions: Sequence[Execution], *, asked: bool) -> bool:
+def an_execution_runs_again_only_if_a_person_asked(executions: Sequence[Execution], *, requested: bool) -> bool:
     """Of what is over nothing begins again by itself."""
     again = any(execution.status is ExecutionStatus.RUNNING for execution in executions[1:])
-    return asked or not again
+    return requested or not again
 
 
 class EveryPromise(Promises):
@@ -351,27 +367,28 @@ class EveryPromise(Promises):
         if change.before is None:
             return
         if key[1] == keys.EXECUTION_SK:
-            execution_before, execution_after = execution_of(change.before), execution_of(change.after)
+            execution_before, execution_after = execution_from_item(change.before), execution_from_item(change.after)
             for of_execution in OF_AN_EXECUTION:
                 if not of_execution(execution_before, execution_after, table):
                     raise BrokenPromiseError(
                         of_execution.__name__, f"{execution_before.status} became {execution_after.status}"
                     )
             return
-        before, after = task_of(change.before), task_of(change.after)
+        before, after = task_from_item(change.before), task_from_item(change.after)
         if not self.a_task_that_waits_is_moved_by_no_report(before, after):
             raise BrokenPromiseError(
                 "a_task_that_waits_is_moved_by_no_report",
-                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.receipt}",
+                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.request_id}",
             )
         if not self.an_output_is_of_the_attempt_that_decided(after):
             raise BrokenPromiseError(
-                "an_output_is_of_the_attempt_that_decided", f"{_as_it_stands(after)} has another's by {after.receipt}"
+                "an_output_is_of_the_attempt_that_decided",
+                f"{_as_it_stands(after)} has another's by {after.request_id}",
             )
         if not self.an_attempt_is_only_spoken_for_while_it_is_the_current_one(before, after):
             raise BrokenPromiseError(
                 "an_attempt_is_only_spoken_for_while_it_is_the_current_one",
-                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.receipt}",
+                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.request_id}",
             )
         for of_task in OF_A_TASK:
             if not of_task(before, after, table):
@@ -379,16 +396,18 @@ class EveryPromise(Promises):
 
     def a_task_that_waits_is_moved_by_no_report(self, before: Task, after: Task) -> bool:
         """Promise 3: what waits for others is freed by them alone; but a success of an attempt that was open counts."""
-        by_a_report = after.receipt is not None and after.version != before.version
+        by_a_report = after.request_id is not None and after.version != before.version
         if before.status is not TaskStatus.PENDING or not by_a_report:
             return True
-        report = self._report_of(after.receipt or "")
+        report = self._report_of(after.request_id or "")
         late = report is None or (report.attempt or 1) <= before.opened_attempts
         return after.status is TaskStatus.COMPLETED and late and before.opened_attempts > 0
 
     def an_attempt_is_only_spoken_for_while_it_is_the_current_one(self, before: Task, after: Task) -> bool:
         """Promise 3: a report holds only for the attempt that it names; a success for any that was opened."""
-        report = self._report_of(after.receipt) if after.receipt and after.receipt != before.receipt else None
+        report = (
+            self._report_of(after.request_id) if after.request_id and after.request_id != before.request_id else None
+        )
         if report is None or report.attempt is None:
             return True
         late_success = report.status is TaskStatus.COMPLETED and report.attempt <= before.attempt
@@ -397,104 +416,115 @@ class EveryPromise(Promises):
 
     def an_output_is_of_the_attempt_that_decided(self, after: Task) -> bool:
         """What one attempt said is never shown as another's output."""
-        reports = (one for one in self._reports() if one.task_id == after.task_id and one.output is not None)
-        said = [one.attempt for one in reports if one.output_place == after.output]
-        return not said or bool({None, after.deciding_attempt} & {*said})
+        reports = (
+            report for report in self._reports() if report.task_id == after.task_id and report.output is not None
+        )
+        body = [item.attempt for item in reports if item.output_place == after.output]
+        return not body or bool({None, after.deciding_attempt} & {*body})
 
     def an_identical_report_is_applied_once(self, stream: Sequence[Task]) -> bool:
         """Promise 4: what is said again, by whomever, in whatever order, changes nothing more."""
-        given = [task.receipt for task in _new_receipts(stream)]
-        reports = [report for receipt in given if receipt and (report := self._report_of(receipt)) is not None]
+        initial = [task.request_id for task in _new_request_ids(stream)]
+        reports = [
+            report for request_id in initial if request_id and (report := self._report_of(request_id)) is not None
+        ]
         counted = Counter(report.fingerprint for report in reports if report.attempt is not None)
         return all(count == 1 for count in counted.values())
 
     def a_request_is_applied_once(self, stream: Sequence[Task]) -> bool:
         """Promise 4: a request whose answer was lost recognises its own write, and does not make another."""
-        given = Counter(task.receipt for task in _new_receipts(stream))
-        return all(count == 1 for count in given.values())
+        initial = Counter(task.request_id for task in _new_request_ids(stream))
+        return all(count == 1 for count in initial.values())
 
-    def answered(self, told: Told, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
-        for one, report in what_was_told(told):
-            self._report_answered(one, report, view, _stream(changes, report.task_id))
+    def answered(self, response: Told, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
+        for item, report in what_was_told(response):
+            self._report_answered(item, report, view, _stream(changes, report.task_id))
 
-    def _report_answered(self, told: Told, report: Report, view: View, stream: Sequence[Task]) -> None:
+    def _report_answered(self, response: Told, report: Report, view: View, stream: Sequence[Task]) -> None:
         for name, holds in (
             (
                 "a_report_is_refused_only_for_an_attempt_that_is_not_open",
-                a_report_is_refused_only_for_an_attempt_that_is_not_open(told, report, stream),
+                a_report_is_refused_only_for_an_attempt_that_is_not_open(response, report, stream),
             ),
-            ("nothing_is_left_of_what_is_refused", nothing_is_left_of_what_is_refused(told, report, view)),
-            ("what_is_acknowledged_is_in_the_table", what_is_acknowledged_is_in_the_table(told, report, view, stream)),
-            ("a_verdict_is_true", a_verdict_is_true(told, report, view)),
+            ("nothing_is_left_of_what_is_refused", nothing_is_left_of_what_is_refused(response, report, view)),
+            (
+                "what_is_acknowledged_is_in_the_table",
+                what_is_acknowledged_is_in_the_table(response, report, view, stream),
+            ),
+            ("a_verdict_is_true", a_verdict_is_true(response, report, view)),
             ("an_identical_report_is_applied_once", self.an_identical_report_is_applied_once(stream)),
             ("a_request_is_applied_once", self.a_request_is_applied_once(stream)),
         ):
             if not holds:
                 raise BrokenPromiseError(
                     name,
-                    f"{told.receipt} said {report.status} of attempt {report.attempt} and was answered {told.status} "
-                    f"{told.body.get('verdict') or told.body.get('detail')}; "
+                    f"{response.request_id} said {report.status} of attempt {report.attempt} and was "
+                    f"answered {response.status} {response.body.get('verdict') or response.body.get('detail')}; "
                     f"the task is {_as_it_stands(view.tasks[report.task_id])}",
                 )
 
     def published(self, event: Event, before: Sequence[Event]) -> None:
         """Promise 7: announcements of one item come in order; what comes again is an old version."""
-        told = {one.detail["version"] for one in before if one.subject == event.subject}
-        missing = set(range(1, event.detail["version"])) - told
+        response = {item.detail["version"] for item in before if item.subject == event.subject}
+        missing = set(range(1, event.detail["version"])) - response
         if missing:
             raise BrokenPromiseError(
                 "announcements_come_in_order", f"version {event.detail['version']} of {event.subject} before {missing}"
             )
 
     def at_rest(self, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
-        found = [
+        result = [
             ("nothing_is_left_hanging", nothing_is_left_hanging(view)),
             ("counters_fit_what_they_count", counters_fit_what_they_count(view)),
         ]
         for task_id in view.tasks:
             stream = _stream(changes, task_id)
             versions = [task.version for task in stream]
-            found += [
+            result += [
                 ("every_change_is_in_the_history", every_change_is_in_the_history(view, task_id, stream)),
                 ("every_change_is_announced", every_change_is_announced(view, keys.task_sk(task_id), versions)),
             ]
             if self._case.watched:
-                told = every_change_is_told_to_who_watches(view, task_id, versions)
-                found.append(("every_change_is_told_to_who_watches", told))
+                response = every_change_is_told_to_who_watches(view, task_id, versions)
+                result.append(("every_change_is_told_to_who_watches", response))
             if self._case.one_attempt:
-                found.append(
+                result.append(
                     ("the_weightiest_report_stands_in_every_order", self._the_weightiest_stands(view.tasks[task_id]))
                 )
-        executions = [execution_of(change.after) for change in changes[_PK, keys.EXECUTION_SK]]
+        executions = [execution_from_item(change.after) for change in changes[_PK, keys.EXECUTION_SK]]
         versions = [execution.version for execution in executions]
         streams = [_stream(changes, task_id) for task_id in view.tasks]
-        asked = any(one.route.endswith("/retry") for requests in self._requests.values() for one in requests)
-        found += [
+        requested = any(
+            request.route.endswith("/retry") for requests in self._requests.values() for request in requests
+        )
+        result += [
             ("every_change_is_announced", every_change_is_announced(view, keys.EXECUTION_SK, versions)),
             ("an_execution_fails_by_a_task_alone", an_execution_fails_by_a_task_alone(executions, streams)),
             (
                 "an_execution_runs_again_only_if_a_person_asked",
-                an_execution_runs_again_only_if_a_person_asked(executions, asked=asked),
+                an_execution_runs_again_only_if_a_person_asked(executions, requested=requested),
             ),
         ]
-        for name, holds in found:
+        for name, holds in result:
             if not holds:
                 tasks = ", ".join(f"{task_id} {_as_it_stands(task)}" for task_id, task in view.tasks.items())
                 raise BrokenPromiseError(name, f"at rest: {tasks}; the execution is {view.execution_status}")
 
     def _the_weightiest_stands(self, task: Task) -> bool:
         """Promise 2: whatever the order, of what was said on one attempt the weightiest stays."""
-        said = [report for report in self._reports() if report.task_id == task.task_id]
-        weights = {precedence_of(report.status, task.attempt): report.status for report in said}
-        return task.attempt == 1 and task.status is weights[max(weights)] and self._its_output_stands(said, task)
+        body = [report for report in self._reports() if report.task_id == task.task_id]
+        weights = {status_precedence(report.status, task.attempt): report.status for report in body}
+        return task.attempt == 1 and task.status is weights[max(weights)] and self._its_output_stands(body, task)
 
     @staticmethod
-    def _its_output_stands(said: Sequence[Report], task: Task) -> bool:
+    def _its_output_stands(body: Sequence[Report], task: Task) -> bool:
         """Whether the output is the final report's that decided, or else the last checkpoint, by its sequence."""
-        final = [one for one in said if one.output is not None and one.status is task.status]
-        checkpoints = [one for one in said if one.output is not None and one.status is TaskStatus.IN_PROGRESS]
-        checkpoints.sort(key=lambda one: one.sequence or 0)
-        expected = [one.output_place for one in (final or checkpoints)[-1:]]
+        final = [item for item in body if item.output is not None and item.status is task.status]
+        checkpoints = [
+            element for element in body if element.output is not None and element.status is TaskStatus.IN_PROGRESS
+        ]
+        checkpoints.sort(key=lambda entry: entry.sequence or 0)
+        expected = [first.output_place for first in (final or checkpoints)[-1:]]
         return ([task.output] if task.output is not None else []) == expected
 
     def _reports(self) -> Iterable[Report]:
@@ -502,30 +532,30 @@ class EveryPromise(Promises):
             for request in requests:
                 yield from what_was_said(request).values()
 
-    def _report_of(self, receipt: str) -> Report | None:
+    def _report_of(self, request_id: str) -> Report | None:
         """What a request said, by its receipt: client, step, try, and its place in a batch."""
-        client, _, step = receipt.rpartition("-")[0].rpartition("-")
+        client, _, step = request_id.rpartition("-")[0].rpartition("-")
         if client not in self._requests:
             return None
-        _, hash_sign, place = receipt.partition("#")
-        return what_was_said(self._requests[client][int(step) - 1]).get(hash_sign + place)
+        _, hash_sign, index = request_id.partition("#")
+        return what_was_said(self._requests[client][int(step) - 1]).get(hash_sign + index)
 
 
 def _stream(changes: Mapping[Key, Sequence[Change]], task_id: str) -> list[Task]:
     """What a task became, change by change."""
     versions: dict[int, Task] = {}
     for change in changes[_PK, keys.task_sk(task_id)]:
-        task = task_of(change.after)
+        task = task_from_item(change.after)
         versions.setdefault(task.version, task)
     return list(versions.values())
 
 
-def _new_receipts(stream: Sequence[Task]) -> Iterable[Task]:
+def _new_request_ids(stream: Sequence[Task]) -> Iterable[Task]:
     last = None
     for task in stream:
-        if task.receipt is not None and task.receipt != last:
+        if task.request_id is not None and task.request_id != last:
             yield task
-        last = task.receipt
+        last = task.request_id
 
 
 def _as_it_stands(task: Task) -> str:

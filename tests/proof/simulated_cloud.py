@@ -37,11 +37,11 @@ class Interned(Generic[T]):
     def number(self, value: T, known_by: Any = None) -> int:
         """The number of a value; `known_by` tells it from others where it cannot be hashed itself."""
         name = value if known_by is None else known_by
-        found = self._numbers.get(name)
-        if found is None:
-            found = self._numbers[name] = len(self._values)
+        result = self._numbers.get(name)
+        if result is None:
+            result = self._numbers[name] = len(self._values)
             self._values.append(value)
-        return found
+        return result
 
     def __getitem__(self, number: int) -> T:
         return self._values[number]
@@ -86,7 +86,7 @@ class Change:
 class Event:
     """What was published on the bus."""
 
-    topic: str
+    detail_type: str
     detail: Mapping[str, Any]
 
     @property
@@ -102,7 +102,7 @@ class Moment(NamedTuple):
     table: int
     changes: tuple[tuple[int, ...], ...]
     announced: frozenset[int]
-    told: frozenset[int]
+    messages: frozenset[int]
 
 
 class Message(NamedTuple):
@@ -143,14 +143,14 @@ def _stream_filters(function: str) -> Iterable[str]:
         ):
             for event in resource["Properties"]["Events"].values():
                 if event["Type"] == "DynamoDB":
-                    yield from (one["Pattern"] for one in event["Properties"]["FilterCriteria"]["Filters"])
+                    yield from (item["Pattern"] for item in event["Properties"]["FilterCriteria"]["Filters"])
 
 
 def _reads_tasks(call: Call) -> bool:
     """Whether a call reads all tasks of an execution: one after the other, in no common moment."""
-    asked = call.arguments
-    whole_partition = call.operation == "query" and not {"IndexName", "ProjectionExpression"} & set(asked)
-    return whole_partition and asked["ExpressionAttributeValues"].get(":prefix") == {"S": keys.TASK_PREFIX}
+    requested = call.arguments
+    whole_partition = call.operation == "query" and not {"IndexName", "ProjectionExpression"} & set(requested)
+    return whole_partition and requested["ExpressionAttributeValues"].get(":prefix") == {"S": keys.TASK_PREFIX}
 
 
 class Cloud:
@@ -199,52 +199,52 @@ class Cloud:
             whole_call = self.calls[call]
             if _reads_tasks(whole_call):
                 pk = whole_call.arguments["ExpressionAttributeValues"][":pk"]["S"]
-                asked = sorted(key for key in self.followed if key[0] == pk and key[1].startswith(keys.TASK_PREFIX))
-                each = [{keys.PK: {"S": key[0]}, keys.SK: {"S": key[1]}} for key in asked]
-                found = [a_call("dynamodb", "get_item", {"Key": key}) for key in each]
+                requested = sorted(key for key in self.followed if key[0] == pk and key[1].startswith(keys.TASK_PREFIX))
+                each = [{keys.PK: {"S": key[0]}, keys.SK: {"S": key[1]}} for key in requested]
+                result = [a_call("dynamodb", "get_item", {"Key": key}) for key in each]
             elif whole_call.service == "dynamodb":
-                found = [a_call("dynamodb", *part) for part in parts(whole_call.operation, whole_call.arguments)]
+                result = [a_call("dynamodb", *part) for part in parts(whole_call.operation, whole_call.arguments)]
             else:
-                found = [whole_call]
-            self._parts[call] = tuple(self.call_number(part) for part in found)
+                result = [whole_call]
+            self._parts[call] = tuple(self.call_number(part) for part in result)
         return self._parts[call]
 
     def whole(self, call: int, answers: Sequence[int]) -> int:
         """The answer to a call from the answers to its parts."""
         if self.parts(call) == (call,):
             return answers[0]
-        known = (call, *answers)
-        if known not in self._wholes:
-            asked = self.calls[call]
+        existing = (call, *answers)
+        if existing not in self._wholes:
+            requested = self.calls[call]
             read = [json.loads(self.answers[answer]) for answer in answers]
-            served = [(one["answer"], one["error"]) for one in read]
-            text = as_text({"answer": whole(asked.operation, asked.arguments, served), "error": None})
-            self._wholes[known] = self.answers.number(text)
-        return self._wholes[known]
+            served = [(item["answer"], item["error"]) for item in read]
+            text = as_text({"answer": whole(requested.operation, requested.arguments, served), "error": None})
+            self._wholes[existing] = self.answers.number(text)
+        return self._wholes[existing]
 
     def table(self, moment: int) -> memory_table.Table:
         return self.tables[self.moments[moment].table]
 
-    def changes_of(self, moment: int, place: int) -> tuple[int, ...]:
+    def applied_changes(self, moment: int, index: int) -> tuple[int, ...]:
         """The stream of one item, in order: the records' numbers."""
         changes = self.moments[moment].changes
-        return changes[place] if place < len(changes) else ()
+        return changes[index] if index < len(changes) else ()
 
     def wants(self, function: str, change: int) -> bool:
         """Whether a function's stream mapping lets a record through."""
-        known = (change, function)
-        if known not in self._wanted:
+        existing = (change, function)
+        if existing not in self._wanted:
             record: Any = stream_record(self.changes[change], "1")
-            self._wanted[known] = any(pattern.matches_event(record) for pattern in self._filters[function])
-        return self._wanted[known]
+            self._wanted[existing] = any(pattern.matches_event(record) for pattern in self._filters[function])
+        return self._wanted[existing]
 
     def serve(self, moment: int, part: int, now: int) -> tuple[Outcome, ...]:
         """Serve a part of a call; more than one outcome where AWS does not promise which."""
         call = self.calls[part]
-        known = (moment, part, now if call.service == "sqs" else 0)
-        if known not in self._served:
-            self._served[known] = tuple(self._outcomes(moment, call, now))
-        return self._served[known]
+        existing = (moment, part, now if call.service == "sqs" else 0)
+        if existing not in self._served:
+            self._served[existing] = tuple(self._outcomes(moment, call, now))
+        return self._served[existing]
 
     def _outcomes(self, moment: int, call: Call, now: int) -> Iterable[Outcome]:
         if call.service == "dynamodb":
@@ -254,8 +254,8 @@ class Cloud:
         if call.service == "sqs":
             return [self._send(moment, call, now)]
         if call.service == "live":
-            told = self.moments[moment].told | {self.texts.number(call.arguments["Data"])}
-            return [Outcome(self.moments.number(self.moments[moment]._replace(told=told)), self._answer({}))]
+            messages = self.moments[moment].messages | {self.texts.number(call.arguments["Data"])}
+            return [Outcome(self.moments.number(self.moments[moment]._replace(messages=messages)), self._answer({}))]
         raise ValueError(f"no such service: {call.text}")
 
     def _answer(self, answer: Mapping[str, Any], error: str | None = None) -> int:
@@ -288,12 +288,12 @@ class Cloud:
         if self._index_lags and call.operation == "query" and "IndexName" in call.arguments:
             nothing: memory_table.Table = {}
             ever = {
-                key: {**item, keys.LIST_KEY: {"S": keys.open_list_of(key[0])}, keys.LIST_SORT: {"S": key[1]}}
+                key: {**item, keys.LIST_KEY: {"S": keys.open_list_for(key[0])}, keys.LIST_SORT: {"S": key[1]}}
                 for key, item in table.items()
                 if key[1].startswith(keys.TASK_PREFIX)
             }
-            for seen in (nothing, ever):
-                yield replace(memory_table.serve(seen, call.operation, call.arguments), table=table)
+            for observed in (nothing, ever):
+                yield replace(memory_table.serve(observed, call.operation, call.arguments), table=table)
 
     def _after(self, moment: int, served: Served) -> int:
         before = self.moments[moment]
@@ -311,9 +311,9 @@ class Cloud:
             self._check_change(key, change, served.table)
             if key not in self.followed:
                 self.followed.append(key)
-            place = self.followed.index(key)
-            changes += [()] * (place + 1 - len(changes))
-            changes[place] = (*changes[place], self.changes.number(change, as_text([old, item])))
+            index = self.followed.index(key)
+            changes += [()] * (index + 1 - len(changes))
+            changes[index] = (*changes[index], self.changes.number(change, as_text([old, item])))
         number = self._table_number(served.table)
         return self.moments.number(before._replace(table=number, changes=tuple(changes)))
 
@@ -323,10 +323,10 @@ class Cloud:
         sent: list[Message] = []
         for entry in call.arguments["Entries"]:
             event = Event(entry["DetailType"], json.loads(entry["Detail"]))
-            announced.add(self.events.number(event, as_text([event.topic, event.detail])))
-            told: Any = {"source": entry["Source"], "detail-type": event.topic, "detail": event.detail}
-            text = self.texts.number(as_text(told))
-            sent += [Message(ADVANCE, text, 0) for rule in self._rules if rule.matches_event(told)]
+            announced.add(self.events.number(event, as_text([event.detail_type, event.detail])))
+            messages: Any = {"source": entry["Source"], "detail-type": event.detail_type, "detail": event.detail}
+            text = self.texts.number(as_text(messages))
+            sent += [Message(ADVANCE, text, 0) for rule in self._rules if rule.matches_event(messages)]
         answer = {"FailedEntryCount": 0, "Entries": [{"EventId": "event"} for _ in call.arguments["Entries"]]}
         after = self.moments.number(before._replace(announced=frozenset(announced)))
         return Outcome(after, self._answer(answer), tuple(sent))

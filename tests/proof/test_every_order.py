@@ -26,12 +26,12 @@ def explored(case: Case, *, private_at_once: bool = True) -> Explored:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_order_keeps_every_promise(case: Case, record_property: Callable[[str, object], None]) -> None:
     # when
-    found = explored(case)
+    result = explored(case)
 
     # then
-    record_property("explored", str(found))
-    assert found.violation is None, found.violation
-    assert found.ends
+    record_property("explored", str(result))
+    assert result.violation is None, result.violation
+    assert result.ends
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import pytest
 
 from local.handlers import load_handler
 from tasklatch.aws import clients
-from tasklatch.aws.announcer import Announcer
+from tasklatch.aws.announcer import ChangePublisher
 from tasklatch.aws.ledger import Ledger
-from tasklatch.domain.errors import BusyError
-from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.errors import ServiceBusyError
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import TaskStatus
 from tests.factories import a_task
@@ -82,14 +82,14 @@ def test_every_operation_that_can_be_refused_in_part_or_for_a_conflict_is() -> N
     cases = all_cases()
 
     # then
-    assert {case.place[1] for case in cases if case.fault is Fault.FIRST_PART_REFUSED} == {
+    assert {case.location[1] for case in cases if case.fault is Fault.FIRST_PART_REFUSED} == {
         "BatchExecuteStatement",
         "BatchGetItem",
         "BatchWriteItem",
         "PutEvents",
         "SendMessageBatch",
     }
-    assert {case.place[1] for case in cases if case.fault is Fault.CONFLICT} == {
+    assert {case.location[1] for case in cases if case.fault is Fault.CONFLICT} == {
         "DeleteItem",
         "PutItem",
         "TransactWriteItems",
@@ -123,11 +123,11 @@ def in_answers(operation: str, change: Callable[[Parsed], None]) -> Callable[[Pa
     return seed
 
 
-def in_code(place: str, instead: Callable[..., Any]) -> Callable[[Patch], Iterator[None]]:
+def in_code(index: str, instead: Callable[..., Any]) -> Callable[[Patch], Iterator[None]]:
     """A bug in the shipped code: something else in a name's place."""
 
     def seed(patch: Patch) -> Iterator[None]:
-        patch.setattr(place, instead)
+        patch.setattr(index, instead)
         yield
 
     return seed
@@ -145,31 +145,31 @@ def take_refused_statements_for_done(parsed: Parsed) -> None:
             response.pop("Error", None)
 
 
-_announce, _record = Announcer.announce, Ledger.record
+_announce, _record = ChangePublisher.publish, Ledger.record
 
 
-def announce_and_hide_that_it_was_busy(self: Announcer, changes: Any) -> None:
-    with suppress(BusyError):
+def announce_and_hide_that_it_was_busy(self: ChangePublisher, changes: Any) -> None:
+    with suppress(ServiceBusyError):
         _announce(self, changes)
 
 
-def acknowledge_before_the_write(self: Ledger, *arguments: Any) -> Recorded:
+def acknowledge_before_the_write(self: Ledger, *arguments: Any) -> ReportResult:
     try:
         return _record(self, *arguments)
-    except BusyError:
-        return Recorded(Verdict.APPLIED, a_task(TaskStatus.COMPLETED, execution_id=arguments[1], version=1_000))
+    except ServiceBusyError:
+        return ReportResult(Verdict.APPLIED, a_task(TaskStatus.COMPLETED, execution_id=arguments[1], version=1_000))
 
 
 def report_no_failed_message(seed: str) -> Callable[[Patch], Iterator[None]]:
     def apply(patch: Patch) -> Iterator[None]:
         module = load_handler(seed)
-        take_each = module.take_each
+        process_records = module.process_records
 
         def take_and_hide(*arguments: Any) -> Any:
-            take_each(*arguments)
+            process_records(*arguments)
             return {"batchItemFailures": []}
 
-        patch.setattr(module, "take_each", take_and_hide)
+        patch.setattr(module, "process_records", take_and_hide)
         yield
 
     return apply
@@ -216,7 +216,7 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         Fault.SERVER_ERROR,
     ),
     "a batch of changes that was not announced is not reported": (
-        in_code("tasklatch.aws.announcer.Announcer.announce", announce_and_hide_that_it_was_busy),
+        in_code("tasklatch.aws.announcer.ChangePublisher.publish", announce_and_hide_that_it_was_busy),
         "notifier",
         "BatchWriteItem",
         Fault.OUTAGE,
@@ -240,7 +240,7 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         Fault.OUTAGE,
     ),
     "a request does not recognise its own write": (
-        in_code("tasklatch.aws.ledger.judge", lambda _latch, _found: Verdict.DUPLICATE),
+        in_code("tasklatch.aws.ledger.decide_verdict", lambda _latch, _task_or_not_found: Verdict.DUPLICATE),
         "report_status",
         "UpdateItem",
         Fault.ANSWER_LOST,
@@ -258,26 +258,26 @@ def test_seeded_bug_is_found(
         case
         for scenario in SCENARIOS
         for case in recording_of(scenario).cases
-        if [case.function, case.place[1], case.fault] == where
+        if [case.function, case.location[1], case.fault] == where
     ]
     assert cases
 
     # when
     seeding = seed(monkeypatch)
     next(seeding)
-    found = next((sentence for case in cases for sentence in faults_found(case)), None)
+    result = next((sentence for case in cases for sentence in faults_found(case)), None)
     next(seeding, None)
 
     # then
-    assert found is not None
-    assert "never fired" not in found
-    record_property("found by", found.partition("): ")[0] + ")")
+    assert result is not None
+    assert "never fired" not in result
+    record_property("found by", result.partition("): ")[0] + ")")
 
 
 def test_fault_that_never_fires_is_told() -> None:
     # given: a call that is never made
     recorded = recording_of("forge").cases[0]
-    never = Case(recorded.scenario, recorded.function, 10_000, recorded.place, recorded.fault)
+    never = Case(recorded.scenario, recorded.function, 10_000, recorded.location, recorded.fault)
 
     # then
     assert [sentence.rpartition(": ")[2] for sentence in faults_found(never)] == ["the fault never fired"]

@@ -27,7 +27,7 @@ def test_no_report_is_lost_and_each_retry_is_opened_once(
     # when
     with whole_service() as service:
         wrong = survive(service, storm, REPORTS)
-        verdicts = Counter(one.verdict for one in service.acknowledged)
+        verdicts = Counter(item.verdict for item in service.acknowledged)
         redelivered = service.redelivered
 
     # then

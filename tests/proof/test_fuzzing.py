@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import ValidationError  # type: ignore[import-untyped]
 
 from local.handlers import load_handler
-from tasklatch.http.routes import Answer, Call
+from tasklatch.http.routes import Request, Response
 from tests.api_gateway import URL, HttpApi, operations
 from tests.factories import ALL_SCOPES, Reply
 from tests.fuzzing import (
@@ -103,7 +103,7 @@ def test_whatever_the_description_leads_to_is_answered_as_described(
 
     answered()
     check_log(log)
-    answers = {status: count for (one, status), count in sorted(api.answers.items()) if one == key}
+    answers = {status: count for (item, status), count in sorted(api.answers.items()) if item == key}
     record_property("cases", f"{run}, answered {answers}")
 
 
@@ -115,12 +115,12 @@ def test_bug_in_a_handler_would_be_found(
     # given
     key = "GET /v1/executions/{executionId}"
     module = load_handler("executions")
-    bugs: dict[str, Callable[[Call], Answer]] = {
-        "an error": lambda call: Answer(call.path["nothing"]),
-        "another shape": lambda call: Answer({"executionId": call.path["executionId"]}),
-        "another status": lambda _: Answer({}, HTTPStatus.IM_A_TEAPOT),
+    bugs: dict[str, Callable[[Request], Response]] = {
+        "an error": lambda call: Response(call.path["nothing"]),
+        "another shape": lambda call: Response({"executionId": call.path["executionId"]}),
+        "another status": lambda _: Response({}, HTTPStatus.IM_A_TEAPOT),
     }
-    monkeypatch.setitem(module.routes._serve, key, bugs[bug])
+    monkeypatch.setitem(module.app._handlers, key, bugs[bug])
 
     # when, then
     with pytest.raises((AssertionError, KeyError, ValidationError)):
@@ -154,5 +154,5 @@ def test_hostile_request_is_answered_as_described(
 
     answered()
     check_log(log)
-    answers = {status: count for (one, status), count in sorted(api.answers.items()) if one == key}
+    answers = {status: count for (item, status), count in sorted(api.answers.items()) if item == key}
     record_property("cases", f"{run}, answered {answers}")

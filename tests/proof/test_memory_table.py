@@ -10,7 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasklatch.aws import latch_expression
-from tasklatch.domain.latch import Latch, latch_of, next_attempt_latch, reopen_latch, service_latch
+from tasklatch.domain.latch import (
+    ConditionalWrite,
+    manual_retry_write,
+    next_attempt_write,
+    system_write,
+    write_for_report,
+)
 from tasklatch.domain.report import make_report
 from tasklatch.domain.status import REPORTABLE, TaskStatus
 from tests.factories import NOW, a_task, fresh_name, stored_item
@@ -28,7 +34,7 @@ attempts: Final = st.integers(1, 3)
 
 
 @st.composite
-def latches(draw: st.DrawFn) -> Latch:
+def latches(draw: st.DrawFn) -> ConditionalWrite:
     """Any write that the service can make of a task."""
     kind = draw(st.sampled_from(["report", "current", "service", "next", "reopen"]))
     task_id = draw(st.sampled_from((*TASKS, "nobody")))
@@ -47,13 +53,13 @@ def latches(draw: st.DrawFn) -> Latch:
             output=draw(st.none() | st.just("{}")),
             retry_after_seconds=draw(st.none() | st.just(2.5)),
         )
-        named = {} if kind == "report" else {"attempt": met.attempt, "version": met.version}
-        return latch_of(report, now=NOW, receipt="receipt", **named)
+        names = {} if kind == "report" else {"attempt": met.attempt, "version": met.version}
+        return write_for_report(report, now=NOW, request_id="receipt", **names)
     if kind == "next":
-        return next_attempt_latch(met, now=NOW)
+        return next_attempt_write(met, now=NOW)
     if kind == "reopen":
-        return reopen_latch(met, now=NOW)
-    return service_latch(met, draw(statuses), now=NOW, message="why")
+        return manual_retry_write(met, now=NOW)
+    return system_write(met, draw(statuses), now=NOW, message="why")
 
 
 @settings(
@@ -66,7 +72,7 @@ def latches(draw: st.DrawFn) -> Latch:
     stand=st.tuples(statuses, attempts), writes=st.lists(st.tuples(latches(), st.booleans()), min_size=1, max_size=6)
 )
 def test_every_write_of_the_service_is_answered_alike(
-    ministack: "DynamoDBClient", stand: tuple[TaskStatus, int], writes: list[tuple[Latch, bool]]
+    ministack: "DynamoDBClient", stand: tuple[TaskStatus, int], writes: list[tuple[ConditionalWrite, bool]]
 ) -> None:
     # given
     mirror = Mirror(ministack)
@@ -76,12 +82,12 @@ def test_every_write_of_the_service_is_answered_alike(
         mirror.client.put_item(TableName="ledger", Item=item)
 
     # when
-    for latch, in_a_batch in writes:
+    for write, in_a_batch in writes:
         if in_a_batch:
-            written: Any = latch_expression.statement(latch, "ledger", pk, None)
+            written: Any = latch_expression.render_statement(write, "ledger", pk, None)
             mirror.client.batch_execute_statement(Statements=[written])
         else:
-            _write(mirror, latch, pk)
+            _write(mirror, write, pk)
 
     # then
     query: Any = {
@@ -95,10 +101,10 @@ def test_every_write_of_the_service_is_answered_alike(
     assert mirror.compared == len(TASKS) + len(writes) + 1
 
 
-def _write(mirror: Mirror, latch: Latch, pk: str) -> None:
+def _write(mirror: Mirror, write: ConditionalWrite, pk: str) -> None:
     # A condition that failed is an answer too; that both gave it has been compared.
     with suppress(ClientError):
-        mirror.client.update_item(**latch_expression.update_item(latch, "ledger", pk, None))
+        mirror.client.update_item(**latch_expression.render_update_item(write, "ledger", pk, None))
 
 
 def test_batch_is_not_one_moment() -> None:

@@ -12,18 +12,18 @@ from botocore.exceptions import HTTPClientError
 
 from local.handlers import load_handler
 from tasklatch.aws import dispatcher, latch_expression, ledger, task_stream, workflow
-from tasklatch.aws.dispatcher import Dispatcher
-from tasklatch.aws.follow_up import FollowUp
+from tasklatch.aws.dispatcher import TimerHandler
+from tasklatch.aws.follow_up import RetryPlanner
 from tasklatch.aws.history import History
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.live import Live
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.live import WebSocketConnections
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.payloads import Payloads
-from tasklatch.aws.safety_net import SafetyNet
-from tasklatch.aws.task_item import task_of
-from tasklatch.aws.workflow import Workflow
-from tasklatch.domain.latch import Latch, judge, latch_of, next_attempt_latch, service_latch
-from tasklatch.domain.outcome import Recorded
+from tasklatch.aws.safety_net import Reconciler
+from tasklatch.aws.task_item import task_from_item
+from tasklatch.aws.workflow import WorkflowEngine
+from tasklatch.domain.latch import ConditionalWrite, decide_verdict, next_attempt_write, system_write, write_for_report
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import (
     COMPLETED_PRECEDENCE,
@@ -34,7 +34,7 @@ from tasklatch.domain.status import (
 )
 from tasklatch.domain.task import OutputPlace, Task
 from tasklatch.domain.timer import Timer
-from tasklatch.domain.workflow import outcome_of
+from tasklatch.domain.workflow import execution_outcome
 from tests.proof import cases
 from tests.proof.cases import with_faults
 from tests.proof.explorer import Case, Explorer
@@ -49,8 +49,8 @@ def _without_condition(*dropped: str) -> Seed:
     def seed(patch: pytest.MonkeyPatch) -> None:
         parts = latch_expression._parts
 
-        def fewer(latch: Latch, pk: str, expires_at: int | None) -> Any:
-            assigned, removed, conditions = parts(latch, pk, expires_at)
+        def fewer(write: ConditionalWrite, pk: str, expires_at: int | None) -> Any:
+            assigned, removed, conditions = parts(write, pk, expires_at)
             return assigned, removed, [term for term in conditions if dropped and term[1] not in dropped]
 
         patch.setattr(latch_expression, "_parts", fewer)
@@ -61,11 +61,11 @@ def _without_condition(*dropped: str) -> Seed:
 def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
     """The latch is its upper end alone, with the attempt compared, as if an attempt that waits were open."""
 
-    def from_waiting(*arguments: Any, **named: Any) -> Latch:
-        latch = latch_of(*arguments, **named)
-        return replace(latch, lowest=latch.attempt * PRECEDENCE_PER_ATTEMPT)
+    def from_waiting(*arguments: Any, **names: Any) -> ConditionalWrite:
+        write = write_for_report(*arguments, **names)
+        return replace(write, precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
 
-    patch.setattr(ledger, "latch_of", from_waiting)
+    patch.setattr(ledger, "write_for_report", from_waiting)
     patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
 
 
@@ -85,41 +85,43 @@ def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> No
 
 def _what_comes_later_adds_nothing(patch: pytest.MonkeyPatch) -> None:
     """A report that does not raise the latch is taken to say nothing new."""
-    patch.setattr(ledger, "amendment_latch", lambda *_arguments, **_named: None)
+    patch.setattr(ledger, "amendment_write", lambda *_arguments, **_named: None)
 
 
 def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
-    made = service_latch
+    created = system_write
 
-    def versionless(*arguments: Any, **named: Any) -> Latch:
-        return replace(made(*arguments, **named), version=None, below=SEALED_PRECEDENCE)
+    def versionless(*arguments: Any, **names: Any) -> ConditionalWrite:
+        return replace(created(*arguments, **names), version=None, max_precedence=SEALED_PRECEDENCE)
 
-    patch.setattr(workflow, "service_latch", versionless)
+    patch.setattr(workflow, "system_write", versionless)
 
 
 def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
-    def versionless(task: Task, *, now: int) -> Latch:
-        latch = next_attempt_latch(task, now=now)
-        return replace(latch, version=None, below=latch.below + 1)
+    def versionless(task: Task, *, now: int) -> ConditionalWrite:
+        write = next_attempt_write(task, now=now)
+        return replace(write, version=None, max_precedence=write.max_precedence + 1)
 
-    patch.setattr(dispatcher, "next_attempt_latch", versionless)
+    patch.setattr(dispatcher, "next_attempt_write", versionless)
 
 
 def _a_timer_opens_an_attempt_each_time_it_fires(patch: pytest.MonkeyPatch) -> None:
-    def fire(self: Dispatcher, timer: Any) -> str:
+    def fire(self: TimerHandler, timer: Any) -> str:
         task = self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
-        latch = replace(next_attempt_latch(task, now=self._clock()), lowest=0, below=COMPLETED_PRECEDENCE)
-        self._ledger.apply(task.tenant, task.execution_id, latch)
+        write = replace(
+            next_attempt_write(task, now=self._clock()), precedence_from=0, max_precedence=COMPLETED_PRECEDENCE
+        )
+        self._ledger.write(task.tenant, task.execution_id, write)
         return "opened"
 
-    patch.setattr(Dispatcher, "fire", fire)
+    patch.setattr(TimerHandler, "handle", fire)
 
 
 def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
     """A lost answer is taken for a yes."""
-    call = Patience.call
+    call = Backoff.run
 
-    def once(self: Patience, request: Callable[[], Any]) -> Any:
+    def once(self: Backoff, request: Callable[[], Any]) -> Any:
         def hopeful() -> Any:
             try:
                 return request()
@@ -128,22 +130,26 @@ def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
 
         return call(self, hopeful)
 
-    def write(self: Ledger, tenant: str, execution_id: str, latch: Latch, _now: int) -> Task:
-        task = self.read(tenant, execution_id, latch.task_id)
-        request = latch_expression.update_item(latch, "ledger", f"EXEC#{tenant}#{execution_id}", None)
+    def write(self: Ledger, tenant: str, execution_id: str, write: ConditionalWrite, _now: int) -> Task:
+        task = self.read(tenant, execution_id, write.task_id)
+        request = latch_expression.render_update_item(write, "ledger", f"EXEC#{tenant}#{execution_id}", None)
         answer = once(self._patience, lambda: self._client.update_item(**request))
-        return task_of(answer["Attributes"]) if answer else task
+        return task_from_item(answer["Attributes"]) if answer else task
 
     patch.setattr(Ledger, "_write", write)
 
 
 def _a_report_without_attempt_forgets_what_it_did(patch: pytest.MonkeyPatch) -> None:
     """Whenever the task has moved on, it is about the attempt that is current by then."""
-    patch.setattr(ledger, "_overtaken", lambda latch, found: latch.version not in (None, found.version))
+    patch.setattr(ledger, "_read_is_stale", lambda write, result: write.version not in (None, result.version))
 
 
 def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Ledger, "_settle", lambda _self, _report, latch, found, _now: Recorded(judge(latch, found), found))
+    patch.setattr(
+        Ledger,
+        "_record_ignored",
+        lambda _self, _report, write, result, _now: ReportResult(decide_verdict(write, result), result),
+    )
 
 
 def _a_record_is_acknowledged_and_not_kept(patch: pytest.MonkeyPatch) -> None:
@@ -165,29 +171,29 @@ def _failures_are_not_announced(patch: pytest.MonkeyPatch) -> None:
 
     def without_failures(records: Any) -> Any:
         changes, failed = read(records)
-        kept = {
+        stored = {
             number: change
             for number, change in changes.items()
             if not (hasattr(change, "task") and change.task.status is TaskStatus.FAILED)
         }
-        return kept, failed
+        return stored, failed
 
     patch.setattr(load_handler("notifier"), "read_changes", without_failures)
 
 
 def _watchers_are_told_of_one_change(patch: pytest.MonkeyPatch) -> None:
     """Who watches is taken to be gone once it was told of something."""
-    patch.setattr(Live, "_tell", lambda _self, _connection_id, _messages: False)
+    patch.setattr(WebSocketConnections, "_send", lambda _self, _connection_id, _messages: False)
 
 
 def _the_output_is_put_after_the_report(patch: pytest.MonkeyPatch) -> None:
     record, put_outputs = Ledger.record, Payloads.put_outputs
 
-    def later(self: Ledger, tenant: str, execution_id: str, report: Report, receipt: str) -> Any:
+    def later(self: Ledger, tenant: str, execution_id: str, report: Report, request_id: str) -> Any:
         waiting: list[Any] = []
         with pytest.MonkeyPatch.context() as held:
             held.setattr(Payloads, "put_outputs", lambda _self, *arguments: waiting.append(arguments))
-            recorded = record(self, tenant, execution_id, report, receipt)
+            recorded = record(self, tenant, execution_id, report, request_id)
         for arguments in waiting:
             put_outputs(self._payloads, *arguments)
         return recorded
@@ -197,25 +203,25 @@ def _the_output_is_put_after_the_report(patch: pytest.MonkeyPatch) -> None:
 
 def _a_timer_that_is_early_is_not_armed_again(patch: pytest.MonkeyPatch) -> None:
     """Who was heard of since is forgotten."""
-    fire = Dispatcher.fire
+    fire = TimerHandler.handle
 
-    def once(self: Dispatcher, timer: Timer) -> str:
+    def once(self: TimerHandler, timer: Timer) -> str:
         with pytest.MonkeyPatch.context() as held:
             held.setattr(self._timers, "arm", lambda _timers: None)
             return fire(self, timer)
 
-    patch.setattr(Dispatcher, "fire", once)
+    patch.setattr(TimerHandler, "handle", once)
 
 
 def _a_task_that_gave_up_is_not_let_go(patch: pytest.MonkeyPatch) -> None:
     """Its execution was to go on all the same."""
-    patch.setattr(FollowUp, "_settle", lambda _self, _task: None)
+    patch.setattr(RetryPlanner, "_close_failed", lambda _self, _task: None)
 
 
 def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
     """A pair is counted down whether or not it was before."""
 
-    def count(self: Workflow, pk: str, pairs: Any) -> bool:
+    def count(self: WorkflowEngine, pk: str, pairs: Any) -> bool:
         for pair in pairs:
             self._client.update_item(
                 TableName=self._table,
@@ -233,23 +239,23 @@ def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
             )
         return True
 
-    patch.setattr(Workflow, "_count_down_pairs", count)
+    patch.setattr(WorkflowEngine, "_count_down_pairs", count)
 
 
 def _the_index_is_believed(patch: pytest.MonkeyPatch) -> None:
     """An execution is ended on the word of the index alone."""
 
-    def close(self: Workflow, tenant: str, execution_id: str) -> None:
+    def close(self: WorkflowEngine, tenant: str, execution_id: str) -> None:
         execution = self.read(tenant, execution_id)
         if execution.status == "RUNNING" and not self.has_open_tasks(execution):
             self._change(execution, ExecutionStatus.COMPLETED, None)
 
-    patch.setattr(Workflow, "close_if_done", close)
+    patch.setattr(WorkflowEngine, "complete_if_finished", close)
 
 
 def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
     """How an execution ended before its retried and cancelled task was taken note of."""
-    outcome = outcome_of
+    outcome = execution_outcome
     patch.setattr(
         workflow,
         "outcome_of",
@@ -258,7 +264,7 @@ def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
 
 
 def _the_reconciler_looks_at_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SafetyNet, "_look_at", lambda _self, _entries, _found: None)
+    patch.setattr(Reconciler, "_reconcile_page", lambda _self, _entries, _task_or_not_found: None)
 
 
 @dataclass(frozen=True)
@@ -334,11 +340,11 @@ def test_seeded_bug_is_found_with_a_schedule_that_shows_it(
     bug.seed(monkeypatch)
 
     # when
-    found = Explorer(bug.case, EveryPromise(bug.case)).explore(150_000)
+    result = Explorer(bug.case, EveryPromise(bug.case)).explore(150_000)
 
     # then
-    print(found.violation)  # noqa: T201 - for a person to read: pytest -rP
-    record_property("found after", f"{found.states:,} states, {found.seconds:.1f} s: {found.promise}")
-    assert found.violation is not None
-    assert found.promise == bug.promise
-    assert "broken:" in found.violation
+    print(result.violation)  # noqa: T201 - for a person to read: pytest -rP
+    record_property("found after", f"{result.states:,} states, {result.seconds:.1f} s: {result.promise}")
+    assert result.violation is not None
+    assert result.promise == bug.promise
+    assert "broken:" in result.violation

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tasklatch.aws import latch_expression
-from tasklatch.aws.announcer import Announcer
+from tasklatch.aws.announcer import ChangePublisher
 from tasklatch.aws.event_bus import EventBus
 from tasklatch.aws.history import History
 from tasklatch.aws.payloads import Payloads
@@ -25,14 +25,14 @@ from tasklatch.aws.task_stream import read_changes
 from tasklatch.domain.announcement import Change
 from tasklatch.domain.errors import AttemptNotOpenError, ConflictError, TasklatchError
 from tasklatch.domain.execution import TaskDefinition
-from tasklatch.domain.latch import Latch
-from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.latch import ConditionalWrite
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Report, Verdict, make_report
-from tasklatch.domain.status import COMPLETED_PRECEDENCE, RANK, REPORTABLE, SEALED, ExecutionStatus, TaskStatus
+from tasklatch.domain.status import COMPLETED_PRECEDENCE, REPORTABLE, SEALED, STATUS_RANK, ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
 from tasklatch.domain.timer import Timer
 from tests.factories import FakeTime, fresh_name
-from tests.integration.emulators import Table, patient
+from tests.integration.emulators import Table, make_backoff
 from tests.proof import simulated_cloud
 from tests.proof.mirror import Mirror
 from tests.reactions import SETTINGS, FakeClient, World, a_bus, sent_timers
@@ -71,17 +71,17 @@ class ModelTask:
         return self.attempt - (not self.is_open)
 
     @property
-    def gave_up(self) -> bool:
+    def retries_exhausted(self) -> bool:
         failed = self.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT)
         return self.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR or (failed and self.attempt >= self.allowed)
 
     @property
     def will_retry(self) -> bool:
-        return self.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT) and not self.gave_up
+        return self.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT) and not self.retries_exhausted
 
     @property
     def ends_execution(self) -> bool:
-        return self.gave_up and not self.goes_on
+        return self.retries_exhausted and not self.goes_on
 
     @property
     def settled(self) -> bool:
@@ -108,7 +108,7 @@ class ModelTask:
     def _is_moved_by(self, report: Report, attempt: int) -> bool:
         if self.status is TaskStatus.COMPLETED or report.status is TaskStatus.COMPLETED:
             return self.status is not TaskStatus.COMPLETED
-        return attempt == self.attempt and RANK[report.status] > RANK[self.status]
+        return attempt == self.attempt and STATUS_RANK[report.status] > STATUS_RANK[self.status]
 
     def _become(self, report: Report, attempt: int) -> Verdict:
         self.status = report.status
@@ -189,7 +189,7 @@ class Life(RuleBasedStateMachine):
         self.streamed: dict[str, Any] = {}
         self.told = 0
         self.followed = 0
-        self.acknowledged: list[tuple[Report, Recorded]] = []
+        self.acknowledged: list[tuple[Report, ReportResult]] = []
 
     # ------------------------------------------------------------ what happens
 
@@ -248,7 +248,7 @@ class Life(RuleBasedStateMachine):
             self._compare()
             return
         pulse = self.world.ledger.heartbeat(self.world.tenant, "nightly", name, attempt, None)
-        assert pulse.goes_on is (under_way and attempt in (None, task.attempt))
+        assert pulse.should_continue is (under_way and attempt in (None, task.attempt))
         self._compare()
 
     @rule(seconds=st.sampled_from([5, TIMEOUT_SECONDS]))
@@ -261,7 +261,7 @@ class Life(RuleBasedStateMachine):
         records = self.stream[max(self.followed - back, 0) :]
         self.followed = len(self.stream)
         self._let_go(change for _, change in records)
-        self.world.follow_up.follow(change.task for _, change in records)
+        self.world.retry_planner.plan(change.task for _, change in records)
         self._compare()
 
     @rule(back=st.integers(0, 3))
@@ -276,7 +276,7 @@ class Life(RuleBasedStateMachine):
         timer, _ = data.draw(st.sampled_from(sent_timers(self.world.queue)))
         note(f"{timer} at {self.world.clock.now}")
         stands, due = self.model[timer.task_id], self._due(timer)
-        did = self.world.dispatcher.fire(timer)
+        did = self.world.dispatcher.handle(timer)
         if did == "opened":
             assert due
             assert stands.will_retry
@@ -374,7 +374,11 @@ class Life(RuleBasedStateMachine):
     def _let_go(self, changes: Iterable[Change]) -> None:
         for change in changes:
             task = self.model[change.task.task_id]
-            if task.goes_on and task.gave_up and change.task.version == self._task(change.task.task_id).version:
+            if (
+                task.goes_on
+                and task.retries_exhausted
+                and change.task.version == self._task(change.task.task_id).version
+            ):
                 task.status = TaskStatus.COMPLETED_WITH_ERRORS
 
     def _due(self, timer: Timer) -> bool:
@@ -385,7 +389,7 @@ class Life(RuleBasedStateMachine):
     def _task(self, name: str) -> Any:
         return self.world.task(name)
 
-    def _acknowledged(self, report: Report, recorded: Recorded, expected: Verdict | None) -> None:
+    def _acknowledged(self, report: Report, recorded: ReportResult, expected: Verdict | None) -> None:
         assert recorded.verdict is expected
         self.acknowledged.append((report, recorded))
         self.totals["reports"] = self.totals.get("reports", 0) + 1
@@ -410,19 +414,19 @@ class Life(RuleBasedStateMachine):
             self.streamed[number] = record
             read, unreadable = read_changes([record])
             assert not unreadable
-            self.stream += [(number, one) for one in read.values() if isinstance(one, Change)]
+            self.stream += [(number, item) for item in read.values() if isinstance(item, Change)]
 
     def _announce(self, records: Sequence[tuple[str, Change]]) -> None:
         client: Any = self.mirror.client
         bus: Any = self.bus
         world = self.world
-        announcer = Announcer(
-            History(client, world.settings, patient()),
-            EventBus(bus, world.settings, patient()),
+        publisher = ChangePublisher(
+            History(client, world.settings, make_backoff()),
+            EventBus(bus, world.settings, make_backoff()),
             world.live(FakeClient()),
-            Payloads(client, world.settings, patient(FakeTime())),
+            Payloads(client, world.settings, make_backoff(FakeTime())),
         )
-        announcer.announce([change for _, change in records])
+        publisher.publish([change for _, change in records])
 
     def teardown(self) -> None:
         """Once all is delivered, the history has every change in order, and every report that was acknowledged."""
@@ -430,19 +434,19 @@ class Life(RuleBasedStateMachine):
             return
         self._announce(self.stream[self.told :])
         for name in TASKS:
-            entries, cursor = History(self.mirror.client, self.world.settings, patient()).list_entries(
+            entries, cursor = History(self.mirror.client, self.world.settings, make_backoff()).list_entries(
                 self.world.tenant, "nightly", name, limit=1000, cursor=None
             )
             assert cursor is None
             applied = [entry.version for entry in entries if entry.verdict is Verdict.APPLIED]
             assert applied == list(range(1, self._task(name).version + 1))
-            kept = {(entry.version, entry.verdict, entry.status) for entry in entries}
+            stored = {(entry.version, entry.verdict, entry.status) for entry in entries}
             for report, recorded in self.acknowledged:
                 if report.task_id == name:
                     # What adds to a task without moving it is a change of the task as it stands.
                     made_a_change = recorded.verdict is Verdict.APPLIED
                     status = recorded.task.status if made_a_change else report.status
-                    assert (recorded.task.version, recorded.verdict, status) in kept
+                    assert (recorded.task.version, recorded.verdict, status) in stored
             events = [
                 (event["version"], event["status"])
                 for request in self.bus.requests("put_events")
@@ -459,7 +463,7 @@ def _detail(entry: dict[str, Any]) -> dict[str, Any]:
     return read
 
 
-def live(ministack: "DynamoDBClient", totals: dict[str, int], **given: Any) -> None:
+def live(ministack: "DynamoDBClient", totals: dict[str, int], **initial: Any) -> None:
     """Let executions live. What is drawn is the same in each run, but where the promises are proved."""
     run_state_machine_as_test(
         type("AnyLife", (Life,), {"emulator": ministack, "totals": totals}),
@@ -470,7 +474,7 @@ def live(ministack: "DynamoDBClient", totals: dict[str, int], **given: Any) -> N
             database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            **given,
+            **initial,
         ),
     )
 
@@ -497,8 +501,8 @@ def test_a_latch_that_lets_too_much_through_is_noticed(
     # given
     parts = latch_expression._parts
 
-    def fewer(latch: Latch, pk: str, expires_at: int | None) -> Any:
-        assigned, removed, conditions = parts(latch, pk, expires_at)
+    def fewer(write: ConditionalWrite, pk: str, expires_at: int | None) -> Any:
+        assigned, removed, conditions = parts(write, pk, expires_at)
         return assigned, removed, [term for term in conditions if term[0] != dropped]
 
     monkeypatch.setattr(latch_expression, "_parts", fewer)

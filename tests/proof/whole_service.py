@@ -22,10 +22,10 @@ from ministack.services.lambda_svc import _match_esm_filter
 from local.handlers import load_handler
 from local.stack import snake_case
 from tasklatch.aws import clients
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.task_item import Item
 from tasklatch.domain.overdue import OVERDUE_MS
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 from tests.factories import FakeTime, Reply, api_event, call_api
 from tests.proof.emulated_aws import BUS, GROUP, LIVE, TABLE, EmulatedAws, emulated_aws
 from tests.proof.faults import KilledError
@@ -174,18 +174,18 @@ class WholeService:
                     answers[index] = result
                     self._note(execution_id, statuses[index]["status"], result)
             waiting = [index for index in waiting if index not in answers]
-        told = [answers[index] for index in range(len(statuses))]
-        verdicts = tuple(one["verdict"] for one in told)
+        messages = [answers[index] for index in range(len(statuses))]
+        verdicts = tuple(message["verdict"] for message in messages)
         self.answers.append(Answered(route, 200, verdicts, was_resent=sent > 1))
-        return told
+        return messages
 
     def watch(self, execution_id: str) -> str:
         """Connect a watcher: with a new ticket each time that it is not let in."""
         for number in range(self.most_sends):
             answer = self.call("execution_control", "POST /v1/executions/{executionId}/watch", execution_id)
             connection_id = f"watcher-{number}"
-            told = {"routeKey": "$connect", "connectionId": connection_id}
-            event = {"requestContext": told, "queryStringParameters": {"ticket": answer.body["ticket"]}}
+            messages = {"routeKey": "$connect", "connectionId": connection_id}
+            event = {"requestContext": messages, "queryStringParameters": {"ticket": answer.body["ticket"]}}
             self.aws.connected.add(connection_id)
             try:
                 status = self._invoke("live_connection", "$connect", partial(_connect, event))
@@ -301,8 +301,8 @@ class WholeService:
         if start == len(records):
             return False
         end = len(records)
-        fits = (place for place in range(start, end) if _fits(records[place], function))
-        fitting = [(place, records[place]) for place in islice(fits, _STREAM_BATCH)]
+        fits = (index for index in range(start, end) if _fits(records[index], function))
+        fitting = [(position, records[position]) for position in islice(fits, _STREAM_BATCH)]
         if not fitting:
             self._read[function] = end
             return False
@@ -322,7 +322,7 @@ class WholeService:
         batch, queue[:] = queue[:_QUEUE_BATCH], queue[_QUEUE_BATCH:]
         if not batch:
             return False
-        failed = self._hand_over(function, "queue", [{"messageId": one.name, "body": one.text} for one in batch])
+        failed = self._hand_over(function, "queue", [{"messageId": item.name, "body": item.text} for item in batch])
         for message in batch:
             if message.name in failed:
                 queue.append(message)
@@ -330,7 +330,9 @@ class WholeService:
         return True
 
     def _hand_over(self, function: str, trigger: str, records: list[dict[str, Any]]) -> set[str]:
-        names = [one["messageId"] if "messageId" in one else one["dynamodb"]["SequenceNumber"] for one in records]
+        names = [
+            record["messageId"] if "messageId" in record else record["dynamodb"]["SequenceNumber"] for record in records
+        ]
         try:
             answer = self._invoke(function, trigger, lambda handler, context: handler({"Records": records}, context))
         except (KilledError, Exception) as failed:  # noqa: BLE001 - AWS delivers again, whatever it was
@@ -390,19 +392,19 @@ def whole_service() -> Iterator[WholeService]:
     with emulated_aws(clock) as aws, pytest.MonkeyPatch.context() as patch:
         for name, value in {**ENVIRONMENT, "TIMER_QUEUE_URL": aws.queue_url}.items():
             patch.setenv(name, value)
-        settings.cache_clear()
+        get_settings.cache_clear()
         # A line for each invocation of thousands, that nobody would read
         logging.disable(logging.CRITICAL)
         for function in FUNCTIONS:
             module = load_handler(function)
             if hasattr(module, "system_clock"):
                 patch.setattr(module, "system_clock", clock)
-            patch.setattr(module, "Patience", _patience)
+            patch.setattr(module, "Backoff", _patience)
         try:
             yield WholeService(aws, clock)
         finally:
             logging.disable(logging.NOTSET)
-            settings.cache_clear()
+            get_settings.cache_clear()
 
 
 def _fits(record: dict[str, Any], function: str) -> bool:
@@ -423,14 +425,14 @@ def _connect(event: dict[str, Any], handler: Handler, context: Invocation) -> in
 
 def _verdicts(reply: Reply) -> Iterator[str]:
     if reply.text.startswith("{"):
-        for one in reply.body.get("results", [reply.body]):
-            if "verdict" in one:
-                yield one["verdict"]
+        for item in reply.body.get("results", [reply.body]):
+            if "verdict" in item:
+                yield item["verdict"]
 
 
-def _patience(remaining_ms: Any) -> Patience:
+def _patience(remaining_ms: Any) -> Backoff:
     """The shipped patience, which waits on the invocation's own clock: tests do not sleep."""
-    return Patience(remaining_ms, remaining_ms.__self__.sleep)
+    return Backoff(remaining_ms, remaining_ms.__self__.sleep)
 
 
 def _check(holds: object, sentence: str) -> None:
@@ -457,7 +459,7 @@ def _mappings() -> dict[str, Any]:
 @cache
 def _filters() -> dict[str, list[Any]]:
     return {
-        function: [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+        function: [json.loads(item["Pattern"]) for item in mapping["FilterCriteria"]["Filters"]]
         for function, mapping in _mappings().items()
         if "FilterCriteria" in mapping
     }

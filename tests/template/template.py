@@ -84,8 +84,8 @@ def _route(operation: Resource) -> Route:
 def functions() -> dict[str, Resource]:
     """Give the properties of every function, by the name of its folder."""
     return {
-        str(it["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]): it
-        for it in resources("AWS::Lambda::Function").values()
+        str(resource["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]): resource
+        for resource in resources("AWS::Lambda::Function").values()
     }
 
 

@@ -42,7 +42,7 @@ def lambdas_own(function: str) -> set[tuple[str, str]]:
 
     Of what it needs to read, AWS keeps policies, AWSLambdaDynamoDBExecutionRole and AWSLambdaSQSQueueExecutionRole.
     """
-    it = functions()[function]
+    resource = functions()[function]
     own = {(action, LOG_GROUP) for action in LOG_ACTIONS} | {(action, "*") for action in TRACE_ACTIONS}
     for mapping in resources("AWS::Lambda::EventSourceMapping").values():
         if functions()[function] is not resources("AWS::Lambda::Function")[target(mapping["FunctionName"])]:
@@ -54,8 +54,8 @@ def lambdas_own(function: str) -> set[tuple[str, str]]:
             own |= {(action, source) for action in _managed("AWSLambdaDynamoDBExecutionRole") - {LIST_STREAMS}}
             own.add((LIST_STREAMS, compact({"Fn::Sub": f"${{{target(mapping['EventSourceArn'])}.Arn}}/stream/*"})))
             own.add(("sqs:SendMessage", compact(mapping["DestinationConfig"]["OnFailure"]["Destination"])))
-    if "DeadLetterConfig" in it:
-        own.add(("sqs:SendMessage", compact(it["DeadLetterConfig"]["TargetArn"])))
+    if "DeadLetterConfig" in resource:
+        own.add(("sqs:SendMessage", compact(resource["DeadLetterConfig"]["TargetArn"])))
     return own
 
 

@@ -30,16 +30,16 @@ def _dead_letter_queues() -> set[str]:
     aside += [
         goal["DeadLetterConfig"]["Arn"] for rule in RULES.values() for goal in rule["Targets"] if _sets_aside(goal)
     ]
-    aside += [it["DeadLetterConfig"]["TargetArn"] for it in FUNCTIONS.values() if _sets_aside(it)]
+    aside += [resource["DeadLetterConfig"]["TargetArn"] for resource in FUNCTIONS.values() if _sets_aside(resource)]
     return {target(queue) for queue in aside}
 
 
-def _sets_aside(it: Mapping[str, Any]) -> bool:
-    return "DeadLetterConfig" in it
+def _sets_aside(resource: Mapping[str, Any]) -> bool:
+    return "DeadLetterConfig" in resource
 
 
 def _consumed() -> set[str]:
-    mapped = {target(it["EventSourceArn"]) for it in resources("AWS::Lambda::EventSourceMapping").values()}
+    mapped = {target(resource["EventSourceArn"]) for resource in resources("AWS::Lambda::EventSourceMapping").values()}
     return mapped & set(QUEUES)
 
 
@@ -69,8 +69,8 @@ def _may_send_to(service: str) -> set[str]:
         governed = {target(queue) for queue in policy["Queues"]}
         for statement in policy["PolicyDocument"]["Statement"]:
             if statement["Principal"] == {"Service": service} and statement["Action"] == "sqs:SendMessage":
-                named = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
-                allowed |= {target(one) for one in named} & governed
+                names = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+                allowed |= {target(item) for item in names} & governed
     return allowed
 
 
@@ -81,7 +81,7 @@ def test_every_queue_is_consumed_or_keeps_what_failed() -> None:
 
 @pytest.mark.parametrize("name", sorted(_consumed()))
 def test_a_consumed_queue_has_a_dead_letter_queue_of_its_own(name: str) -> None:
-    aside = [target(QUEUES[one]["RedrivePolicy"]["deadLetterTargetArn"]) for one in _consumed()]
+    aside = [target(QUEUES[item]["RedrivePolicy"]["deadLetterTargetArn"]) for item in _consumed()]
 
     assert target(QUEUES[name]["RedrivePolicy"]["deadLetterTargetArn"]) not in _consumed()
     assert len(set(aside)) == len(aside)
@@ -96,13 +96,13 @@ def test_a_queue_is_not_bisected() -> None:
         "StartingPosition",
     }
     mappings = [
-        it
-        for it in resources("AWS::Lambda::EventSourceMapping").values()
-        if target(it["EventSourceArn"]) in _consumed()
+        resource
+        for resource in resources("AWS::Lambda::EventSourceMapping").values()
+        if target(resource["EventSourceArn"]) in _consumed()
     ]
 
     assert len(mappings) == len(_consumed())
-    assert not [it for it in mappings if stream_only & it.keys()]
+    assert not [properties for properties in mappings if stream_only & properties.keys()]
 
 
 def _goals() -> list[Any]:
@@ -121,22 +121,30 @@ def test_a_rule_may_reach_its_target(goal: dict[str, Any]) -> None:
     if name in QUEUES:
         assert name in _may_send_to("events.amazonaws.com")
     elif name in FUNCTIONS:
-        permitted = [it for it in resources("AWS::Lambda::Permission").values() if target(it["FunctionName"]) == name]
-        assert "events.amazonaws.com" in {it["Principal"] for it in permitted}
+        permitted = [
+            resource
+            for resource in resources("AWS::Lambda::Permission").values()
+            if target(resource["FunctionName"]) == name
+        ]
+        assert "events.amazonaws.com" in {properties["Principal"] for properties in permitted}
     elif "RoleArn" in goal:
         role = resources("AWS::IAM::Role")[target(goal["RoleArn"])]
         assert {json.loads(to)["Fn::GetAtt"][0] for _, to in grants(role)} == {name}
     else:
         policies = [
-            it for it in resources("AWS::SNS::TopicPolicy").values() if name in {target(one) for one in it["Topics"]}
+            item
+            for item in resources("AWS::SNS::TopicPolicy").values()
+            if name in {target(topic) for topic in item["Topics"]}
         ]
-        statements = [one for it in policies for one in it["PolicyDocument"]["Statement"]]
+        statements = [element for resource in policies for element in resource["PolicyDocument"]["Statement"]]
         # EventBridge fulfils no condition of a topic's policy
-        of_the_bus = [one for one in statements if one["Principal"] == {"Service": "events.amazonaws.com"}]
-        assert [set(one) for one in of_the_bus] == [{"Effect", "Principal", "Action", "Resource"}]
+        of_the_bus = [
+            statement for statement in statements if statement["Principal"] == {"Service": "events.amazonaws.com"}
+        ]
+        assert [set(entry) for entry in of_the_bus] == [{"Effect", "Principal", "Action", "Resource"}]
 
 
-@pytest.mark.parametrize("goal", [one for one in _goals() if target(one.values[0]["Arn"]) in FUNCTIONS])
+@pytest.mark.parametrize("goal", [first for first in _goals() if target(first.values[0]["Arn"]) in FUNCTIONS])
 def test_what_a_function_could_not_do_that_nobody_waits_for_is_set_aside(goal: dict[str, Any]) -> None:
     # A rule is done when Lambda has taken the event; what becomes of it then, only the function's own queue keeps
     function = FUNCTIONS[target(goal["Arn"])]
@@ -146,7 +154,11 @@ def test_what_a_function_could_not_do_that_nobody_waits_for_is_set_aside(goal: d
 
 def test_a_topic_that_services_publish_to_is_not_under_a_key_that_they_may_not_use() -> None:
     assert resources("AWS::SNS::Topic")
-    assert not [it for it in resources("AWS::SNS::Topic").values() if it.get("KmsMasterKeyId") == "alias/aws/sns"]
+    assert not [
+        resource
+        for resource in resources("AWS::SNS::Topic").values()
+        if resource.get("KmsMasterKeyId") == "alias/aws/sns"
+    ]
 
 
 def test_every_dead_letter_queue_has_an_alarm() -> None:
@@ -159,9 +171,9 @@ def test_every_function_has_an_alarm_for_errors() -> None:
 
 def test_every_follower_of_the_table_has_an_alarm_for_its_lag() -> None:
     followers = {
-        target(it["FunctionName"])
-        for it in resources("AWS::Lambda::EventSourceMapping").values()
-        if target(it["EventSourceArn"]) == "LedgerTable"
+        target(resource["FunctionName"])
+        for resource in resources("AWS::Lambda::EventSourceMapping").values()
+        if target(resource["EventSourceArn"]) == "LedgerTable"
     }
 
     assert (
@@ -218,7 +230,9 @@ def test_a_comparison_names_each_metric_of_its_alarm(name: str) -> None:
 
 
 def test_overdue_tasks_throttles_and_server_errors_have_alarms() -> None:
-    watched = {(metric["Namespace"], metric["MetricName"]) for it in ALARMS.values() for metric in _metrics(it)}
+    watched = {
+        (metric["Namespace"], metric["MetricName"]) for resource in ALARMS.values() for metric in _metrics(resource)
+    }
 
     assert {("Tasklatch", "OverdueTasks"), ("AWS/Lambda", "Throttles"), ("AWS/ApiGateway", "5xx")} <= watched
 
@@ -233,8 +247,12 @@ def test_the_dashboard_finds_functions_and_queues_by_itself() -> None:
     ]
 
     for shown in ("Errors", "IteratorAge", "ApproximateNumberOfMessagesVisible"):
-        assert [it for it in expressions if it.startswith("SEARCH('{AWS/") and f'MetricName="{shown}"' in it]
-    assert not [it for it in expressions if len(it) > LONGEST_SEARCH]
+        assert [
+            resource
+            for resource in expressions
+            if resource.startswith("SEARCH('{AWS/") and f'MetricName="{shown}"' in resource
+        ]
+    assert not [properties for properties in expressions if len(properties) > LONGEST_SEARCH]
 
 
 def _rule_pattern(name: str) -> dict[str, Any]:
@@ -294,11 +312,11 @@ def test_the_safety_net_is_told_of_the_queue_alone_as_what_is_overdue_is_due_at_
 
 def _patterns(function: str) -> list[dict[str, Any]]:
     mapping = next(
-        it
-        for it in resources("AWS::Lambda::EventSourceMapping").values()
-        if target(it["FunctionName"]) == function and target(it["EventSourceArn"]) == "LedgerTable"
+        resource
+        for resource in resources("AWS::Lambda::EventSourceMapping").values()
+        if target(resource["FunctionName"]) == function and target(resource["EventSourceArn"]) == "LedgerTable"
     )
-    return [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+    return [json.loads(item["Pattern"]) for item in mapping["FilterCriteria"]["Filters"]]
 
 
 def test_the_notifier_sees_every_change_of_tasks_and_executions() -> None:
@@ -323,8 +341,8 @@ def test_the_scheduler_sees_failures_and_attempts_that_can_be_late() -> None:
 
 
 def _live_routes() -> dict[str, dict[str, Any]]:
-    found = resources("AWS::ApiGatewayV2::Route").values()
-    return {route["RouteKey"]: dict(route) for route in found if target(route["ApiId"]) == "LiveApi"}
+    matches = resources("AWS::ApiGatewayV2::Route").values()
+    return {route["RouteKey"]: dict(route) for route in matches if target(route["ApiId"]) == "LiveApi"}
 
 
 def test_a_watcher_connects_with_a_ticket_and_can_say_nothing() -> None:
@@ -339,13 +357,21 @@ def test_a_watcher_connects_with_a_ticket_and_can_say_nothing() -> None:
 
 
 def test_a_ticket_is_not_written_to_the_log() -> None:
-    stage = next(it for it in resources("AWS::ApiGatewayV2::Stage").values() if target(it["ApiId"]) == "LiveApi")
+    stage = next(
+        resource
+        for resource in resources("AWS::ApiGatewayV2::Stage").values()
+        if target(resource["ApiId"]) == "LiveApi"
+    )
 
     assert "query" not in stage["AccessLogSettings"]["Format"].lower()
 
 
 def test_whoever_issues_tickets_and_whoever_pushes_mean_the_same_stage() -> None:
-    stage = next(it for it in resources("AWS::ApiGatewayV2::Stage").values() if target(it["ApiId"]) == "LiveApi")
+    stage = next(
+        resource
+        for resource in resources("AWS::ApiGatewayV2::Stage").values()
+        if target(resource["ApiId"]) == "LiveApi"
+    )
     issued = json.dumps(FUNCTIONS["ExecutionControlFunction"]["Environment"]["Variables"]["LIVE_URL"])
     pushed = json.dumps(FUNCTIONS["NotifierFunction"]["Environment"]["Variables"]["LIVE_CALLBACK_URL"])
 
@@ -354,7 +380,7 @@ def test_whoever_issues_tickets_and_whoever_pushes_mean_the_same_stage() -> None
 
 
 def test_the_safety_net_runs_every_few_minutes_and_leaves_time_for_its_last_page() -> None:
-    rule = next(it for it in RULES.values() if "ScheduleExpression" in it)
+    rule = next(resource for resource in RULES.values() if "ScheduleExpression" in resource)
 
     assert rule["ScheduleExpression"] == "rate(5 minutes)"
     assert target(rule["Targets"][0]["Arn"]) == "ReconcilerFunction"

@@ -38,34 +38,36 @@ def _each(kind: str) -> pytest.MarkDecorator:
     return _all_of(resources(kind))
 
 
-def _all_of(found: Mapping[str, Resource]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("it", found.values(), ids=found)
+def _all_of(matches: Mapping[str, Resource]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("resource", matches.values(), ids=matches)
 
 
 def _mappings(source: str) -> dict[str, Resource]:
     """Give the mappings from a table's stream or from queues, by the type of what they read."""
-    found = resources("AWS::Lambda::EventSourceMapping")
-    return {name: it for name, it in found.items() if target(it["EventSourceArn"]) in resources(source)}
+    matches = resources("AWS::Lambda::EventSourceMapping")
+    return {
+        name: resource for name, resource in matches.items() if target(resource["EventSourceArn"]) in resources(source)
+    }
 
 
 @_each("AWS::Lambda::Function")
-def test_a_function_logs_to_a_group_that_forgets(it: dict[str, Any]) -> None:
-    group = resources("AWS::Logs::LogGroup")[target(it["LoggingConfig"]["LogGroup"])]
+def test_a_function_logs_to_a_group_that_forgets(resource: dict[str, Any]) -> None:
+    group = resources("AWS::Logs::LogGroup")[target(resource["LoggingConfig"]["LogGroup"])]
 
     assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
 
 
 @_each("AWS::Logs::LogGroup")
-def test_a_log_group_is_named_after_its_stack(it: dict[str, Any]) -> None:
-    assert "${AWS::StackName}" in it["LogGroupName"]["Fn::Sub"]
+def test_a_log_group_is_named_after_its_stack(resource: dict[str, Any]) -> None:
+    assert "${AWS::StackName}" in resource["LogGroupName"]["Fn::Sub"]
 
 
 @_each("AWS::Lambda::Function")
-def test_a_function_runs_on_the_chosen_python_with_the_layer_and_traces(it: dict[str, Any]) -> None:
-    assert it["Runtime"] == {"Ref": "PythonVersion"}
-    assert it["Architectures"] == [{"Ref": "Architecture"}]
-    assert [target(layer)[: len("TasklatchLayer")] for layer in it["Layers"]] == ["TasklatchLayer"]
-    assert it["TracingConfig"] == {"Mode": "Active"}
+def test_a_function_runs_on_the_chosen_python_with_the_layer_and_traces(resource: dict[str, Any]) -> None:
+    assert resource["Runtime"] == {"Ref": "PythonVersion"}
+    assert resource["Architectures"] == [{"Ref": "Architecture"}]
+    assert [target(layer)[: len("TasklatchLayer")] for layer in resource["Layers"]] == ["TasklatchLayer"]
+    assert resource["TracingConfig"] == {"Mode": "Active"}
 
 
 @pytest.mark.parametrize("name", resources("AWS::Lambda::Function"))
@@ -88,23 +90,25 @@ def test_a_route_hands_the_whole_request_over_in_the_form_that_the_functions_rea
 
 
 @_each("AWS::Lambda::EventSourceMapping")
-def test_a_mapping_reports_what_failed_of_a_batch(it: dict[str, Any]) -> None:
-    assert it["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert target(it["EventSourceArn"]) in resources("AWS::DynamoDB::Table") | resources("AWS::SQS::Queue")
+def test_a_mapping_reports_what_failed_of_a_batch(resource: dict[str, Any]) -> None:
+    assert resource["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert target(resource["EventSourceArn"]) in resources("AWS::DynamoDB::Table") | resources("AWS::SQS::Queue")
 
 
 @_all_of(_mappings("AWS::DynamoDB::Table"))
-def test_a_mapping_of_the_stream_isolates_a_bad_record_and_sets_it_aside(it: dict[str, Any]) -> None:
-    assert it["BisectBatchOnFunctionError"] is True
-    assert 0 < it["MaximumRetryAttempts"] <= 100  # -1, the default, is for ever
-    assert 0 < it["MaximumRecordAgeInSeconds"] < STREAM_HOURS * 3600
-    assert target(it["DestinationConfig"]["OnFailure"]["Destination"]) in resources("AWS::SQS::Queue")
+def test_a_mapping_of_the_stream_isolates_a_bad_record_and_sets_it_aside(resource: dict[str, Any]) -> None:
+    assert resource["BisectBatchOnFunctionError"] is True
+    assert 0 < resource["MaximumRetryAttempts"] <= 100  # -1, the default, is for ever
+    assert 0 < resource["MaximumRecordAgeInSeconds"] < STREAM_HOURS * 3600
+    assert target(resource["DestinationConfig"]["OnFailure"]["Destination"]) in resources("AWS::SQS::Queue")
 
 
 @_all_of(_mappings("AWS::SQS::Queue"))
-def test_a_mapping_of_a_queue_sets_a_bad_message_aside_and_leaves_time_to_handle_a_good_one(it: dict[str, Any]) -> None:
-    queue = resources("AWS::SQS::Queue")[target(it["EventSourceArn"])]
-    function = resources("AWS::Lambda::Function")[target(it["FunctionName"])]
+def test_a_mapping_of_a_queue_sets_a_bad_message_aside_and_leaves_time_to_handle_a_good_one(
+    resource: dict[str, Any],
+) -> None:
+    queue = resources("AWS::SQS::Queue")[target(resource["EventSourceArn"])]
+    function = resources("AWS::Lambda::Function")[target(resource["FunctionName"])]
 
     assert target(queue["RedrivePolicy"]["deadLetterTargetArn"]) in resources("AWS::SQS::Queue")
     # Fewer, and messages that were merely throttled away from the function would be set aside
@@ -113,20 +117,20 @@ def test_a_mapping_of_a_queue_sets_a_bad_message_aside_and_leaves_time_to_handle
 
 
 @_all_of(_mappings("AWS::SQS::Queue"))
-def test_a_full_queue_leaves_the_api_its_share_of_the_account(it: dict[str, Any]) -> None:
+def test_a_full_queue_leaves_the_api_its_share_of_the_account(resource: dict[str, Any]) -> None:
     # Of 1,000 at once, which an account has unless it asked for more
-    assert it["ScalingConfig"]["MaximumConcurrency"] * len(_mappings("AWS::SQS::Queue")) <= 200
+    assert resource["ScalingConfig"]["MaximumConcurrency"] * len(_mappings("AWS::SQS::Queue")) <= 200
 
 
 @_all_of(_mappings("AWS::DynamoDB::Table"))
-def test_a_stream_is_followed_in_order_one_batch_of_a_shard_at_a_time(it: dict[str, Any]) -> None:
-    assert it.get("ParallelizationFactor", 1) == 1
-    assert it["StartingPosition"] == "TRIM_HORIZON"
+def test_a_stream_is_followed_in_order_one_batch_of_a_shard_at_a_time(resource: dict[str, Any]) -> None:
+    assert resource.get("ParallelizationFactor", 1) == 1
+    assert resource["StartingPosition"] == "TRIM_HORIZON"
 
 
 @_all_of(_mappings("AWS::DynamoDB::Table"))
-def test_a_function_that_follows_the_table_is_called_for_items_that_it_names(it: dict[str, Any]) -> None:
-    patterns = [json.loads(pattern["Pattern"]) for pattern in it["FilterCriteria"]["Filters"]]
+def test_a_function_that_follows_the_table_is_called_for_items_that_it_names(resource: dict[str, Any]) -> None:
+    patterns = [json.loads(pattern["Pattern"]) for pattern in resource["FilterCriteria"]["Filters"]]
 
     keys = [key for pattern in patterns for key in pattern["dynamodb"]["Keys"]["sk"]["S"]]
     assert keys
@@ -139,9 +143,9 @@ def test_no_more_functions_follow_the_table_than_a_shard_can_serve() -> None:
 
 
 @_each("AWS::SQS::Queue")
-def test_a_queue_keeps_encrypted_for_the_longest_time(it: dict[str, Any]) -> None:
-    assert it["SqsManagedSseEnabled"] is True
-    assert it["MessageRetentionPeriod"] == 14 * 86_400
+def test_a_queue_keeps_encrypted_for_the_longest_time(resource: dict[str, Any]) -> None:
+    assert resource["SqsManagedSseEnabled"] is True
+    assert resource["MessageRetentionPeriod"] == 14 * 86_400
 
 
 @pytest.mark.parametrize("key", sorted(http_routes().keys() - ALWAYS_OPEN))
@@ -184,12 +188,12 @@ def test_a_token_is_checked_for_its_issuer_and_its_audience() -> None:
 
 
 @_each("AWS::ApiGatewayV2::Stage")
-def test_the_api_is_throttled_and_its_accesses_are_logged(it: dict[str, Any]) -> None:
-    assert it["DefaultRouteSettings"] == {
+def test_the_api_is_throttled_and_its_accesses_are_logged(resource: dict[str, Any]) -> None:
+    assert resource["DefaultRouteSettings"] == {
         "ThrottlingRateLimit": {"Ref": "ThrottlingRate"},
         "ThrottlingBurstLimit": {"Ref": "ThrottlingBurst"},
     }
-    assert target(it["AccessLogSettings"]["DestinationArn"]) in resources("AWS::Logs::LogGroup")
+    assert target(resource["AccessLogSettings"]["DestinationArn"]) in resources("AWS::Logs::LogGroup")
 
 
 def test_the_tables_data_can_be_recovered_and_outlives_a_replacement() -> None:
@@ -210,10 +214,10 @@ def test_the_table_can_split_a_busy_execution_and_forgets_what_is_old() -> None:
 
 
 @_each("AWS::Cognito::UserPoolClient")
-def test_a_client_is_a_program_with_a_secret_and_scopes_of_its_own(it: dict[str, Any]) -> None:
-    assert it["GenerateSecret"] is True
-    assert it["AllowedOAuthFlows"] == ["client_credentials"]
-    assert set(it["AllowedOAuthScopes"]) <= SCOPES
+def test_a_client_is_a_program_with_a_secret_and_scopes_of_its_own(resource: dict[str, Any]) -> None:
+    assert resource["GenerateSecret"] is True
+    assert resource["AllowedOAuthFlows"] == ["client_credentials"]
+    assert set(resource["AllowedOAuthScopes"]) <= SCOPES
 
 
 def test_a_worker_may_only_report_and_a_reader_only_read() -> None:
@@ -228,8 +232,8 @@ def test_a_worker_may_only_report_and_a_reader_only_read() -> None:
 
 
 def test_no_identity_is_made_for_those_who_bring_their_own() -> None:
-    made = [
+    created = [
         resource for resource in transformed()["Resources"].values() if resource["Type"].startswith("AWS::Cognito::")
     ]
 
-    assert {resource.get("Condition") for resource in made} == {"OwnUserPool"}
+    assert {resource.get("Condition") for resource in created} == {"OwnUserPool"}

@@ -1,7 +1,7 @@
 """What API Gateway lets through to a function is what the function's code declares: the route, and the scope for it."""
 
 from local.handlers import load_handler
-from tasklatch.http.routes import Routes
+from tasklatch.http.routes import HttpApp
 from tests.template.template import functions, http_routes, resources
 
 FunctionAndScope = tuple[str, str | None]
@@ -22,8 +22,8 @@ def _declared() -> dict[str, FunctionAndScope]:
     """Return each operation that a function's code serves, with its scope."""
     declared: dict[str, FunctionAndScope] = {}
     for function in functions():
-        routes = getattr(load_handler(function), "routes", None)
-        if isinstance(routes, Routes):
+        routes = getattr(load_handler(function), "app", None)
+        if isinstance(routes, HttpApp):
             for key, operation in routes.operations.items():
                 declared[key] = function, operation.scope.value if operation.scope else None
     return declared

@@ -18,13 +18,13 @@ TEMPLATE: Final = ROOT / "template.yaml"
 @pytest.fixture(scope="module")
 def stacks() -> Any:
     """The template, as the CLI reads it: without an account, a flag or parameters."""
-    found, remote = SamLocalStackProvider.get_stacks(str(TEMPLATE))
+    matches, remote = SamLocalStackProvider.get_stacks(str(TEMPLATE))
     assert remote == []
-    return found
+    return matches
 
 
 def test_every_function_can_be_invoked(stacks: Any) -> None:
-    functions = {function.name: function for function in SamFunctionProvider(stacks).get_all()}
+    functions = {function.name: function for function in SamFunctionProvider(stacks).batch_get()}
 
     assert set(functions) == set(resources("AWS::Lambda::Function"))
     for name, function in functions.items():

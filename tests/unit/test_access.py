@@ -6,7 +6,7 @@ import pytest
 
 from tasklatch.domain.errors import ForbiddenError, IdNotInPathError, InvalidRequestError, UnauthorizedError
 from tasklatch.domain.idempotency import KeyedRequest
-from tasklatch.http.access import DEFAULT_TENANT, Scope, tenant_of
+from tasklatch.http.access import DEFAULT_TENANT, Scope, get_tenant
 from tasklatch.http.idempotency import execution_id_for, keyed_request
 from tasklatch.http.names import check_path_ids
 from tests.factories import api_event
@@ -27,7 +27,7 @@ def event_with(**claims: Any) -> dict[str, Any]:
     ],
 )
 def test_token_with_the_scope_is_let_in(claims: dict[str, str]) -> None:
-    assert tenant_of(event_with(**claims), Scope.READ, "") == DEFAULT_TENANT
+    assert get_tenant(event_with(**claims), Scope.READ, "") == DEFAULT_TENANT
 
 
 @pytest.mark.parametrize(
@@ -44,25 +44,25 @@ def test_token_with_the_scope_is_let_in(claims: dict[str, str]) -> None:
 )
 def test_token_without_the_scope_is_forbidden(claims: dict[str, str]) -> None:
     with pytest.raises(ForbiddenError, match="tasklatch/read"):
-        tenant_of(event_with(**claims), Scope.READ, "")
+        get_tenant(event_with(**claims), Scope.READ, "")
 
 
 @pytest.mark.parametrize("context", [{}, {"authorizer": None}, {"authorizer": {}}, {"authorizer": {"jwt": None}}])
 def test_request_without_a_verified_token_is_unauthorized(context: dict[str, Any]) -> None:
     with pytest.raises(UnauthorizedError):
-        tenant_of({"requestContext": context}, Scope.READ, "")
+        get_tenant({"requestContext": context}, Scope.READ, "")
 
 
 def test_tenant_is_what_the_configured_claim_says() -> None:
     event = event_with(scope="tasklatch/read", org="Ä corp #1")
-    assert tenant_of(event, Scope.READ, "org") == "Ä corp #1"
+    assert get_tenant(event, Scope.READ, "org") == "Ä corp #1"
 
 
 @pytest.mark.parametrize("org", [None, "", "a" * 129, "a\nb", "\ud800", 5, ["a"]])
 def test_token_that_names_no_tenant_is_forbidden(org: Any) -> None:
     claims = {"scope": "tasklatch/read"} | ({} if org is None else {"org": org})
     with pytest.raises(ForbiddenError, match="org"):
-        tenant_of(event_with(**claims), Scope.READ, "org")
+        get_tenant(event_with(**claims), Scope.READ, "org")
 
 
 @pytest.mark.parametrize("value", ["a", "A-1._~:z", "x" * 128])
@@ -144,5 +144,5 @@ def test_whatever_else_differs_makes_another_fingerprint() -> None:
         {"tasks": [{"taskId": "A", "input": {"y": [1, 2]}}]},
         [body],
     ]
-    found = {fingerprint(one) for one in (body, *others)} | {fingerprint(body, "other")}
-    assert len(found) == len(others) + 2
+    result = {fingerprint(item) for item in (body, *others)} | {fingerprint(body, "other")}
+    assert len(result) == len(others) + 2

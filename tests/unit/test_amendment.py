@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from tasklatch.domain.amendment import amendment_latch
-from tasklatch.domain.latch import latch_of, next_attempt_latch, service_latch
+from tasklatch.domain.amendment import amendment_write
+from tasklatch.domain.latch import next_attempt_write, system_write, write_for_report
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import REPORTABLE, SEALED, TaskStatus
 from tasklatch.domain.task import Task
@@ -16,8 +16,8 @@ from tests.factories import NOW, a_report, a_task
 from tests.unit.test_latch import record, written
 
 
-def a_checkpoint(output: str | None = None, *, sequence: int | None = None, attempt: int = 1, **said: Any) -> Report:
-    report = a_report(TaskStatus.IN_PROGRESS, attempt=attempt, output=output, **said)
+def a_checkpoint(output: str | None = None, *, sequence: int | None = None, attempt: int = 1, **body: Any) -> Report:
+    report = a_report(TaskStatus.IN_PROGRESS, attempt=attempt, output=output, **body)
     return replace(report, sequence=sequence)
 
 
@@ -40,7 +40,7 @@ def after(task: Task, *reports: Report) -> Task:
 
 def given_by(reports: Iterable[Report], task: Task) -> Report | None:
     """The report whose output the task has."""
-    return next((one for one in reports if task.output is not None and one.output_place == task.output), None)
+    return next((report for report in reports if task.output is not None and report.output_place == task.output), None)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_report_that_moves_a_task_on_is_no_amendment(status: TaskStatus, attempt
     task = a_task(status)
     for reported in REPORTABLE:
         report = a_report(reported, attempt=attempt, output='{"rows":9}')
-        moves_on = latch_of(report, now=NOW, receipt="r", attempt=1, version=task.version).lets_through(task)
-        assert not (moves_on and amendment_latch(report, task, now=NOW, receipt="r")), reported
+        moves_on = write_for_report(report, now=NOW, request_id="r", attempt=1, version=task.version).allows(task)
+        assert not (moves_on and amendment_write(report, task, now=NOW, request_id="r")), reported
 
 
 def test_checkpoint_without_sequence_does_not_replace_one_after_the_end() -> None:
@@ -103,20 +103,26 @@ def test_checkpoint_of_a_lower_sequence_is_a_duplicate() -> None:
 def test_what_a_worker_does_not_speak_of_stays_while_it_is_in_progress() -> None:
     # given
     task = after(
-        a_task(TaskStatus.SCHEDULED, progress=0.5), a_checkpoint('{"ack":1}', message="half", label="uploading")
+        a_task(TaskStatus.SCHEDULED, progress=0.5),
+        a_checkpoint('{"ack":1}', message="half", platform_status="uploading"),
     )
 
     # when
     later = after(task, a_checkpoint(message="nearly"))
 
     # then
-    assert (later.message, later.label, later.progress, later.output) == ("nearly", "uploading", 0.5, task.output)
+    assert (later.message, later.platform_status, later.progress, later.output) == (
+        "nearly",
+        "uploading",
+        0.5,
+        task.output,
+    )
     assert record(later, a_checkpoint()) == (Verdict.DUPLICATE, later)
 
 
 def test_message_and_label_are_of_the_status_that_they_came_with() -> None:
-    task = after(a_task(TaskStatus.SCHEDULED), a_checkpoint(message="half", label="uploading"), SUCCESS)
-    assert (task.message, task.label) == (None, None)
+    task = after(a_task(TaskStatus.SCHEDULED), a_checkpoint(message="half", platform_status="uploading"), SUCCESS)
+    assert (task.message, task.platform_status) == (None, None)
 
 
 def test_checkpoint_of_one_attempt_is_never_the_output_of_another() -> None:
@@ -125,7 +131,7 @@ def test_checkpoint_of_one_attempt_is_never_the_output_of_another() -> None:
     assert given_by([FIRST], failed) is FIRST
 
     # when the second is opened, and gives one of its own
-    second = written(failed, next_attempt_latch(failed, now=NOW))
+    second = written(failed, next_attempt_write(failed, now=NOW))
     under_way = after(second, a_checkpoint('{"ack":7}', attempt=2))
 
     # then
@@ -137,7 +143,7 @@ def test_checkpoint_of_one_attempt_is_never_the_output_of_another() -> None:
 
 def test_time_out_keeps_the_checkpoint_and_takes_a_late_one() -> None:
     task = after(a_task(TaskStatus.SCHEDULED), a_checkpoint())
-    silent = written(task, service_latch(task, TaskStatus.TIMED_OUT, now=NOW))
+    silent = written(task, system_write(task, TaskStatus.TIMED_OUT, now=NOW))
     assert given_by([FIRST], after(silent, FIRST)) is FIRST
 
 
@@ -145,7 +151,7 @@ def test_time_out_keeps_the_checkpoint_and_takes_a_late_one() -> None:
 def test_seal_keeps_the_checkpoint_and_takes_no_other(status: TaskStatus) -> None:
     # given
     task = after(a_task(TaskStatus.SCHEDULED), FIRST)
-    sealed = written(task, service_latch(task, status, now=NOW))
+    sealed = written(task, system_write(task, status, now=NOW))
 
     # when
     verdict, unchanged = record(sealed, SECOND)

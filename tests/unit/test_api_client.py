@@ -5,7 +5,7 @@ from typing import Final
 import httpx
 import pytest
 
-from local.api import Api, ApiError
+from local.api import ApiClient, ApiError
 from local.stack import Client, Stack
 
 URL: Final = "http://service"
@@ -30,7 +30,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def client_of(clock: Clock, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> Api:
+def client_of(clock: Clock, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> ApiClient:
     """Make a client of a service that takes its time and answers each request with the next status."""
     left = list(statuses)
 
@@ -42,12 +42,12 @@ def client_of(clock: Clock, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> 
 
     real = httpx.Client
     monkeypatch.setattr("local.api.httpx.Client", lambda **_settings: real(transport=httpx.MockTransport(answer)))
-    return Api(STACK, sleep=clock.sleep, clock=clock.monotonic)
+    return ApiClient(STACK, sleep=clock.sleep, clock=clock.monotonic)
 
 
 def test_wait_counts_from_the_first_try_to_the_answer(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with client_of(clock, monkeypatch, 503, 502, 200) as client:
-        reply = client.call("worker", "POST", "executions", body={})
+        reply = client.request("worker", "POST", "executions", body={})
 
     assert reply.sends == 3
     assert reply.seconds == clock.now > 3 * ANSWER_SECONDS
@@ -55,13 +55,13 @@ def test_wait_counts_from_the_first_try_to_the_answer(clock: Clock, monkeypatch:
 
 def test_answer_to_the_first_try_is_sent_once(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with client_of(clock, monkeypatch, 200) as client:
-        reply = client.call("worker", "POST", "executions", body={})
+        reply = client.request("worker", "POST", "executions", body={})
 
     assert (reply.sends, reply.seconds) == (1, ANSWER_SECONDS)
 
 
 def test_refusal_says_how_often_it_was_asked_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with client_of(clock, monkeypatch, 503, 409) as client, pytest.raises(ApiError) as refusal:
-        client.call("worker", "POST", "executions", body={})
+        client.request("worker", "POST", "executions", body={})
 
     assert refusal.value.sends == 2

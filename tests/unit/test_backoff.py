@@ -19,9 +19,9 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from local.api import Api, ApiError
-from local.backoff import Backoff, TransientError
-from local.patient_client import PatientClient
+from local.api import ApiClient, ApiError
+from local.backoff import DeadlineBackoff, TransientError
+from local.patient_client import RetryingClient
 from local.stack import Client, Stack
 
 URL: Final = "https://sqs.us-east-1.amazonaws.com/1/work"
@@ -44,8 +44,8 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def backoff(self, deadline_seconds: float = 60.0) -> Backoff:
-        return Backoff(deadline_seconds, sleep=self.sleep, clock=self)
+    def backoff(self, deadline_seconds: float = 60.0) -> DeadlineBackoff:
+        return DeadlineBackoff(deadline_seconds, sleep=self.sleep, clock=self)
 
 
 class Body(io.BytesIO):
@@ -67,13 +67,13 @@ class Wire:
             raise step
         return AWSResponse(request.url, step[0], HTTPHeaders(), Body(step[1].encode()))
 
-    def client(self, backoff: Backoff) -> Any:
+    def client(self, backoff: DeadlineBackoff) -> Any:
         config = Config(retries={"total_max_attempts": 1})
         session = boto3.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
         make: Callable[..., Any] = session.client
         client = make("sqs", config=config)
         client.meta.events.register("before-send.sqs", self)
-        return PatientClient(client, backoff)
+        return RetryingClient(client, backoff)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_client_can_do_what_a_plain_one_can_besides_calls() -> None:
 def test_every_client_of_the_stack_is_patient() -> None:
     stack = Stack("http://api", "http://token", "us-east-1", "http://127.0.0.1:1", "ledger", {}, "ws://live", "bus")
 
-    assert isinstance(stack.aws("sqs"), PatientClient)
+    assert isinstance(stack.aws("sqs"), RetryingClient)
 
 
 def test_service_is_asked_again_for_a_token_and_an_answer_while_it_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,12 +163,12 @@ def test_service_is_asked_again_for_a_token_and_an_answer_while_it_is_busy(monke
         "http://api", "http://token", "us-east-1", "http://aws", "ledger", {"reader": Client("i", "s", "x")}, "ws", "b"
     )
     clock = Clock()
-    api = Api(stack, sleep=clock.sleep, clock=clock)
+    api = ApiClient(stack, sleep=clock.sleep, clock=clock)
     monkeypatch.setattr(api, "_http", httpx.Client(transport=httpx.MockTransport(answer)))
     monkeypatch.setattr(api._tokens["reader"], "_http", api._http)
 
     # when
-    reply = api.call("reader", "GET", "executions")
+    reply = api.request("reader", "GET", "executions")
 
     # then
     assert reply.body == {"items": []}
@@ -180,12 +180,12 @@ def test_refused_token_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = Stack(
         "http://api", "http://token", "us-east-1", "http://aws", "ledger", {"reader": Client("i", "s", "x")}, "ws", "b"
     )
-    api = Api(stack)
+    api = ApiClient(stack)
     refusing = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(401)))
     monkeypatch.setattr(api._tokens["reader"], "_http", refusing)
 
     with pytest.raises(ApiError, match="401"):
-        api.call("reader", "GET", "executions")
+        api.request("reader", "GET", "executions")
 
 
 def test_wait_is_as_long_as_the_service_asks_for() -> None:

@@ -18,7 +18,7 @@ from tasklatch.domain.errors import (
 )
 from tasklatch.domain.json_text import MAX_NESTING
 from tasklatch.domain.status import REPORTABLE
-from tasklatch.http.body import MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, parse_json, payload_text, read_body, validated
+from tasklatch.http.body import MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, dump_json, parse_json, read_body, validate
 from tasklatch.http.report_contract import ReportBody
 
 GZIP: Final = {"content-encoding": "gzip"}
@@ -125,7 +125,7 @@ def test_any_json_that_is_no_report_is_refused(value: Any) -> None:
         and set(value) <= set(ReportBody.model_fields)
     )
     try:
-        validated(ReportBody, value)
+        validate(ReportBody, value)
     except InvalidRequestError:
         return
     assert fits
@@ -133,22 +133,22 @@ def test_any_json_that_is_no_report_is_refused(value: Any) -> None:
 
 def test_payload_is_measured_in_bytes_of_json() -> None:
     room = MAX_PAYLOAD_BYTES - len('{"a":""}')
-    assert payload_text({"a": "x" * room}, "output") is not None
-    assert payload_text({"a": "ä" * (room // 2)}, "output") is not None
+    assert dump_json({"a": "x" * room}, "output") is not None
+    assert dump_json({"a": "ä" * (room // 2)}, "output") is not None
     for over in ("x" * (room + 1), "ä" * (room // 2 + 1), '"' * (room // 2 + 1)):
         with pytest.raises(PayloadTooLargeError, match="output"):
-            payload_text({"a": over}, "output")
+            dump_json({"a": over}, "output")
 
 
 def test_no_payload_is_none_and_an_empty_one_is_kept() -> None:
-    assert payload_text(None, "output") is None
-    assert payload_text({}, "output") == "{}"
+    assert dump_json(None, "output") is None
+    assert dump_json({}, "output") == "{}"
 
 
 def test_faults_are_named_without_repeating_what_was_sent() -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        validated(ReportBody, {"status": "COMPLETED", "attempt": "secret", "token": "secret"}, "statuses", 4)
-    assert {(tuple(one["loc"]), one["type"]) for one in caught.value.errors} == {  # type: ignore[arg-type]
+        validate(ReportBody, {"status": "COMPLETED", "attempt": "secret", "token": "secret"}, "statuses", 4)
+    assert {(tuple(error["loc"]), error["type"]) for error in caught.value.errors} == {  # type: ignore[arg-type]
         (("body", "statuses", 4, "attempt"), "int_type"),
         (("body", "statuses", 4, "token"), "extra_forbidden"),
     }
@@ -157,5 +157,5 @@ def test_faults_are_named_without_repeating_what_was_sent() -> None:
 
 def test_list_of_faults_is_bounded() -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        validated(ReportBody, {f"field {number}": 1 for number in range(1000)})
+        validate(ReportBody, {f"field {number}": 1 for number in range(1000)})
     assert len(caught.value.errors) == 20

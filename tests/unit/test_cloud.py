@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from local.cloud import Cloud, _is_emulator
-from local.stack import Home, LocalCloudError
+from local.cloud import EmulatorProcess, _is_emulator
+from local.stack import LocalCloudError, StateDir
 
 ENDED = 2**22 + 1  # more than any process number
 """The number of a process that does not run."""
@@ -24,10 +24,10 @@ def emulator(tmp_path: Path) -> Iterator[int]:
         process.terminate()
 
 
-def note_start(home: Home, pid: int, started_for: Path) -> None:
-    noted = {"pid": pid, "port": 4566, "home": str(started_for)}
-    home.path.mkdir(parents=True, exist_ok=True)
-    (home.path / "ministack.pid").write_text(json.dumps(noted), encoding="utf-8")
+def note_start(state_dir: StateDir, pid: int, started_for: Path) -> None:
+    fields = {"pid": pid, "port": 4566, "state_dir": str(started_for)}
+    state_dir.path.mkdir(parents=True, exist_ok=True)
+    (state_dir.path / "ministack.pid").write_text(json.dumps(fields), encoding="utf-8")
 
 
 def test_emulator_in_a_deep_folder_is_known_also_in_a_narrow_terminal(
@@ -39,37 +39,37 @@ def test_emulator_in_a_deep_folder_is_known_also_in_a_narrow_terminal(
 
 
 def test_emulator_of_this_folder_is_found(emulator: int, tmp_path: Path) -> None:
-    home = Home(tmp_path / "project")
-    note_start(home, emulator, home.path)
+    state_dir = StateDir(tmp_path / "project")
+    note_start(state_dir, emulator, state_dir.path)
 
-    assert Cloud.running(home) == Cloud(emulator, 4566, str(home.path))
-    assert not Cloud.was_cut_short(home)
+    assert EmulatorProcess.running(state_dir) == EmulatorProcess(emulator, 4566, str(state_dir.path))
+    assert not EmulatorProcess.was_cut_short(state_dir)
 
 
 def test_copy_of_a_folder_does_not_take_the_originals_emulator_for_its_own(emulator: int, tmp_path: Path) -> None:
-    original, copy = Home(tmp_path / "original"), Home(tmp_path / "copy")
-    for home in (original, copy):
-        note_start(home, emulator, original.path)
+    original, copy = StateDir(tmp_path / "original"), StateDir(tmp_path / "copy")
+    for state_dir in (original, copy):
+        note_start(state_dir, emulator, original.path)
 
-    assert Cloud.running(copy) is None
-    assert not Cloud.was_cut_short(copy)
+    assert EmulatorProcess.running(copy) is None
+    assert not EmulatorProcess.was_cut_short(copy)
 
 
 def test_folder_that_was_moved_under_its_emulator_says_how_to_go_on(emulator: int, tmp_path: Path) -> None:
-    moved = Home(tmp_path / "moved")
+    moved = StateDir(tmp_path / "moved")
     note_start(moved, emulator, tmp_path / "gone")
 
     with pytest.raises(LocalCloudError, match=f"kill {emulator}"):
-        Cloud.running(moved)
+        EmulatorProcess.running(moved)
 
 
 def test_emulator_that_ended_without_being_stopped_was_cut_short(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    note_start(home, ENDED, home.path)
+    state_dir = StateDir(tmp_path)
+    note_start(state_dir, ENDED, state_dir.path)
 
-    assert Cloud.running(home) is None
-    assert Cloud.was_cut_short(home)
+    assert EmulatorProcess.running(state_dir) is None
+    assert EmulatorProcess.was_cut_short(state_dir)
 
 
 def test_folder_in_which_nothing_was_started_was_not_cut_short(tmp_path: Path) -> None:
-    assert not Cloud.was_cut_short(Home(tmp_path))
+    assert not EmulatorProcess.was_cut_short(StateDir(tmp_path))

@@ -8,11 +8,11 @@ import pytest
 
 from tasklatch.domain.definition import WorkflowVersion
 from tasklatch.domain.errors import (
-    BusyError,
-    DuplicatedError,
+    DuplicateNameError,
     InvalidRequestError,
     NotFoundError,
     PayloadTooLargeError,
+    ServiceBusyError,
 )
 from tasklatch.domain.execution import Execution, TaskDefinition
 from tasklatch.domain.failure import FailureReason
@@ -21,9 +21,9 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, TaskDetail
 from tasklatch.http import cognite_contract as contract
 from tasklatch.http import cognite_definition_contract as definitions
-from tasklatch.http.body import validated
+from tasklatch.http.body import validate
 from tasklatch.http.cognite_wording import UNKNOWN_IS_BAD_REQUEST
-from tasklatch.http.problem import STATUS, problem_of
+from tasklatch.http.problem import STATUS, to_problem_details
 from tests.factories import NOW, a_task
 
 FUNCTION = {"function": {"externalId": "fn", "data": {"a": "${workflow.input}"}}, "isAsyncComplete": True}
@@ -34,8 +34,8 @@ def a_definition(external_id: str = "first", **fields: Any) -> dict[str, Any]:
 
 
 def a_version(*tasks: dict[str, Any], **fields: Any) -> definitions.VersionBody:
-    said = {"workflowExternalId": "nightly", "version": "1", "workflowDefinition": {"tasks": list(tasks)}, **fields}
-    return validated(definitions.VersionBody, said)
+    body = {"workflowExternalId": "nightly", "version": "1", "workflowDefinition": {"tasks": list(tasks)}, **fields}
+    return validate(definitions.VersionBody, body)
 
 
 def definition_of(**fields: Any) -> TaskDefinition:
@@ -43,7 +43,7 @@ def definition_of(**fields: Any) -> TaskDefinition:
 
 
 def an_execution(**fields: Any) -> Execution:
-    given: dict[str, Any] = {
+    initial: dict[str, Any] = {
         "tenant": "default",
         "execution_id": "run-1",
         "status": ExecutionStatus.RUNNING,
@@ -51,11 +51,11 @@ def an_execution(**fields: Any) -> Execution:
         "created_at": NOW,
         "updated_at": NOW,
         "definition": "d",
-        "group": contract.group_of("nightly"),
+        "group": contract.workflow_group("nightly"),
         "group_version": "7",
-        "names_tasks_by_id": True,
+        "has_attempt_index": True,
     }
-    return Execution(**(given | fields))
+    return Execution(**(initial | fields))
 
 
 def detail_of(status: TaskStatus = TaskStatus.SCHEDULED, **fields: Any) -> TaskDetail:
@@ -145,7 +145,7 @@ def test_tasks_that_wait_for_each_other_are_refused() -> None:
 
 
 def test_two_tasks_of_one_name_are_named() -> None:
-    with pytest.raises(DuplicatedError) as refused:
+    with pytest.raises(DuplicateNameError) as refused:
         a_version(a_definition("a"), a_definition("b"), a_definition("a")).definition_text()
 
     assert refused.value.names == ["a"]
@@ -168,12 +168,12 @@ def test_name_that_cannot_stand_in_a_path_is_refused_when_it_is_given(wrong: str
     with pytest.raises(InvalidRequestError):
         a_version(a_definition(), version=wrong)
     with pytest.raises(InvalidRequestError):
-        validated(definitions.WorkflowsBody, {"items": [{"externalId": wrong}]})
+        validate(definitions.WorkflowsBody, {"items": [{"externalId": wrong}]})
 
 
 def test_bound_on_executions_is_refused_rather_than_ignored() -> None:
     with pytest.raises(InvalidRequestError):
-        validated(definitions.WorkflowsBody, {"items": [{"externalId": "a", "maxConcurrentExecutions": 2}]})
+        validate(definitions.WorkflowsBody, {"items": [{"externalId": "a", "maxConcurrentExecutions": 2}]})
 
 
 def test_what_a_newer_client_sends_besides_is_let_pass() -> None:
@@ -183,11 +183,11 @@ def test_what_a_newer_client_sends_besides_is_let_pass() -> None:
 
 
 def test_same_definition_has_the_same_hash() -> None:
-    said = a_version(a_definition()).definition_text()
+    body = a_version(a_definition()).definition_text()
     spelled_out = a_version(a_definition(retries=3, timeout=3600, onFailure="abortWorkflow")).definition_text()
     other = a_version(a_definition(retries=4)).definition_text()
 
-    hashes = [definitions.definition_view(text)["hash"] for text in (said, spelled_out, other)]
+    hashes = [definitions.definition_view(text)["hash"] for text in (body, spelled_out, other)]
 
     assert hashes[0] == hashes[1] != hashes[2]
 
@@ -198,29 +198,29 @@ def test_run_is_made_from_what_was_kept() -> None:
         tenant="default", external_id="nightly", version="1", definition=text, created_at=NOW, updated_at=NOW
     )
 
-    made = definitions.definitions_of(version)
+    created = definitions.definitions_from_version(version)
 
-    assert [(one.task_id, one.depends_on) for one in made] == [("a", ()), ("b", ("a",))]
+    assert [(future.task_id, future.depends_on) for future in created] == [("a", ()), ("b", ("a",))]
 
 
 def test_run_is_named_by_its_nonce() -> None:
-    named = ("default", "nightly", "1", "nonce")
+    names = ("default", "nightly", "1", "nonce")
 
-    assert contract.run_id(*named) == contract.run_id(*named)
-    assert len({contract.run_id(*(*named[:place], "x", *named[place + 1 :])) for place in range(4)}) == 4
+    assert contract.run_id(*names) == contract.run_id(*names)
+    assert len({contract.run_id(*(*names[:index], "x", *names[index + 1 :])) for index in range(4)}) == 4
 
 
 @pytest.mark.parametrize("status", ["completed", "IN_PROGRESS", "SKIPPED", "", None, 1])
 def test_status_that_a_worker_cannot_give_is_refused(status: Any) -> None:
     with pytest.raises(InvalidRequestError):
-        validated(contract.TaskUpdateBody, {"status": status})
+        validate(contract.TaskUpdateBody, {"status": status})
 
 
 def test_update_adds_to_what_was_said_of_its_attempt() -> None:
-    report = validated(contract.TaskUpdateBody, {"status": "FAILED", "output": {"a": 1}}).report("resize", 2)
+    report = validate(contract.TaskUpdateBody, {"status": "FAILED", "output": {"a": 1}}).report("resize", 2)
 
     assert (report.status, report.attempt, report.output) == (TaskStatus.FAILED, 2, '{"a":1}')
-    assert report.adds_to_output
+    assert report.merges_output
     assert report.failure_reason is FailureReason.RETRYABLE_ERROR
 
 
@@ -229,19 +229,19 @@ def test_update_adds_to_what_was_said_of_its_attempt() -> None:
 )
 def test_metadata_over_the_platforms_bounds_is_refused(metadata: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
-        validated(contract.RunBody, {"authentication": {"nonce": "n"}, "metadata": metadata})
+        validate(contract.RunBody, {"authentication": {"nonce": "n"}, "metadata": metadata})
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("body", "kind"),
     [
         ({"tokenExchange": True}, "TOKEN_EXCHANGE"),
         ({"oneshotTokenExchange": True}, "ONESHOT_TOKEN_EXCHANGE"),
         ({"clientId": "me", "clientSecret": "hush"}, "CLIENT_CREDENTIALS"),
     ],
 )
-def test_session_shows_no_secret(said: dict[str, Any], kind: str) -> None:
-    view = contract.session_view(validated(contract.SessionBody, said), 7, "nonce")
+def test_session_shows_no_secret(body: dict[str, Any], kind: str) -> None:
+    view = contract.session_view(validate(contract.SessionBody, body), 7, "nonce")
 
     assert (view["type"], view["status"]) == (kind, "READY")
     assert "hush" not in json.dumps(view)
@@ -257,7 +257,7 @@ def test_execution_of_another_contract_has_no_words_here() -> None:
 def test_ended_execution_tells_when_and_why() -> None:
     ended = an_execution(status=ExecutionStatus.TERMINATED, ended_at=NOW + 5, reason="enough", metadata='{"a":"b"}')
 
-    view = contract.execution_view(ended)
+    view = contract.workflow_execution_view(ended)
 
     assert (view["workflowExternalId"], view["version"]) == ("nightly", "7")
     assert (view["status"], view["endTime"], view["reasonForIncompletion"]) == ("TERMINATED", NOW + 5, "enough")
@@ -273,7 +273,7 @@ def test_tasks_are_shown_in_the_definitions_order_and_pending_ones_not_at_all() 
         detail_of(task_id="z"),
     ]
 
-    view = contract.execution_detail_view(an_execution(), text, '{"k":1}', details)
+    view = contract.workflow_execution_detail_view(an_execution(), text, '{"k":1}', details)
 
     assert [task["externalId"] for task in view["executedTasks"]] == ["z", "a", "added"]
     assert view["input"] == {"k": 1}
@@ -287,7 +287,7 @@ def test_payloads_that_one_answer_cannot_hold_are_left_out_by_name() -> None:
     output = json.dumps({"x": "y" * 102_000})
     details = [replace(detail_of(TaskStatus.COMPLETED, task_id=name), output=output) for name in names]
 
-    view = contract.execution_detail_view(an_execution(), text, None, details)
+    view = contract.workflow_execution_detail_view(an_execution(), text, None, details)
 
     assert len(json.dumps(view)) < 5 * 1024 * 1024
     omitted = view["omittedPayloads"]
@@ -316,7 +316,7 @@ def test_payloads_that_one_answer_cannot_hold_are_left_out_by_name() -> None:
     ],
 )
 def test_final_failure_says_why(status: TaskStatus, fields: dict[str, Any], why: str | None) -> None:
-    view = contract.task_view(detail_of(status), contract.current_state(detail_of(status, **fields)))
+    view = contract.workflow_task_view(detail_of(status), contract.current_attempt_state(detail_of(status, **fields)))
 
     assert view.get("reasonForIncompletion") == why
 
@@ -324,16 +324,16 @@ def test_final_failure_says_why(status: TaskStatus, fields: dict[str, Any], why:
 def test_success_stands_for_every_attempt() -> None:
     done = a_task(TaskStatus.COMPLETED, attempt=3)
 
-    assert not contract.is_past(done, 1)
-    assert contract.is_past(a_task(TaskStatus.IN_PROGRESS, attempt=3), 2)
-    assert not contract.is_past(a_task(TaskStatus.IN_PROGRESS, attempt=3), 3)
+    assert not contract.is_earlier_attempt(done, 1)
+    assert contract.is_earlier_attempt(a_task(TaskStatus.IN_PROGRESS, attempt=3), 2)
+    assert not contract.is_earlier_attempt(a_task(TaskStatus.IN_PROGRESS, attempt=3), 3)
 
 
 def test_earlier_attempt_is_shown_as_the_history_has_it() -> None:
     failed = a_task(TaskStatus.TIMED_OUT, attempt=1, message="silent for 10 s")
 
-    state = contract.earlier_state(1, change_entry(failed, None), '{"a":1}', "COMPLETED")
-    unknown = contract.earlier_state(1, None, None, "FAILED_WITH_TERMINAL_ERROR")
+    state = contract.earlier_attempt_state(1, change_entry(failed, None), '{"a":1}', "COMPLETED")
+    unknown = contract.earlier_attempt_state(1, None, None, "FAILED_WITH_TERMINAL_ERROR")
 
     assert (state.status, state.why, state.output) == (TaskStatus.TIMED_OUT, "silent for 10 s", '{"a":1}')
     assert unknown.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
@@ -342,33 +342,35 @@ def test_earlier_attempt_is_shown_as_the_history_has_it() -> None:
 def test_task_that_another_contract_added_is_shown_as_it_is() -> None:
     detail = TaskDetail(a_task(TaskStatus.SCHEDULED), None, None, ())
 
-    view = contract.task_view(detail, contract.current_state(detail))
+    view = contract.workflow_task_view(detail, contract.current_attempt_state(detail))
 
     assert (view["taskType"], view["input"], view["output"]) == ("native", {}, {})
 
 
 def test_errors_come_in_the_platforms_shape() -> None:
     missing = NotFoundError("workflow", "a", "b")
-    twice = DuplicatedError("task", ["a"])
+    twice = DuplicateNameError("task", ["a"])
     wrong = InvalidRequestError("no", [{"loc": ["body", "items", 0, "externalId"], "msg": "bad", "type": "bad"}])
-    busy = BusyError("the table is busy")
-    wording = contract.UPDATE_TASK.wording
+    busy = ServiceBusyError("the table is busy")
+    error_format = contract.UPDATE_TASK.error_format
 
-    said = {
-        error: wording.word(error, problem_of(error, "id", wording.status(STATUS[type(error)])))["error"]
+    body = {
+        error: error_format.render(error, to_problem_details(error, "id", error_format.status(STATUS[type(error)])))[
+            "error"
+        ]
         for error in (missing, twice, wrong, busy)
     }
 
-    assert said[missing] == {
+    assert body[missing] == {
         "code": 404,
         "message": "no workflow 'a', 'b'",
         "missing": [{"externalId": "a"}, {"externalId": "b"}],
     }
-    assert said[twice] == {"code": 409, "message": "task named twice: 'a'", "duplicated": [{"externalId": "a"}]}
-    assert said[wrong] == {"code": 400, "message": "items.0.externalId: bad"}
-    assert said[busy] == {"code": 503, "message": "the table is busy"}
+    assert body[twice] == {"code": 409, "message": "task named twice: 'a'", "duplicated": [{"externalId": "a"}]}
+    assert body[wrong] == {"code": 400, "message": "items.0.externalId: bad"}
+    assert body[busy] == {"code": 503, "message": "the table is busy"}
 
 
 def test_unknown_execution_is_a_bad_request_to_who_asks_for_it() -> None:
     assert UNKNOWN_IS_BAD_REQUEST.status(STATUS[NotFoundError]) == 400
-    assert contract.UPDATE_TASK.wording.status(STATUS[NotFoundError]) == 404
+    assert contract.UPDATE_TASK.error_format.status(STATUS[NotFoundError]) == 404

@@ -28,7 +28,7 @@ def waiting(task_id: str, *names: str) -> TaskDefinition:
 def faults(*definitions: TaskDefinition, existing: tuple[str, ...] = ()) -> list[tuple[object, object]]:
     with pytest.raises(InvalidRequestError) as caught:
         check_definitions(definitions, existing)
-    return [(one["type"], one["loc"]) for one in caught.value.errors]
+    return [(error["type"], error["loc"]) for error in caught.value.errors]
 
 
 def test_tasks_that_fit_together_pass() -> None:
@@ -81,16 +81,16 @@ OTHERS = [
 
 def test_fingerprint_tells_definitions_apart() -> None:
     assert replace(ANY).fingerprint == ANY.fingerprint
-    assert len({one.fingerprint for one in [ANY, *OTHERS]}) == 1 + len(OTHERS)
+    assert len({item.fingerprint for item in [ANY, *OTHERS]}) == 1 + len(OTHERS)
 
 
 def test_fingerprints_are_the_same_in_whatever_order_the_keys_of_an_object_came() -> None:
-    one, other = '{"a":{"x":1,"y":2},"b":"é"}', '{"b":"é","a":{"y":2,"x":1}}'
-    runs = [WorkflowRun("1", text, text) for text in (one, other)]
+    item, other = '{"a":{"x":1,"y":2},"b":"é"}', '{"b":"é","a":{"y":2,"x":1}}'
+    runs = [WorkflowRun("1", text, text) for text in (item, other)]
 
-    assert replace(ANY, input=one).fingerprint == replace(ANY, input=other).fingerprint
-    assert creation_fingerprint("n", one, [ANY]) == creation_fingerprint("n", other, [ANY])
-    assert creation_fingerprint("n", one, [], run=runs[0]) == creation_fingerprint("n", other, [], run=runs[1])
+    assert replace(ANY, input=item).fingerprint == replace(ANY, input=other).fingerprint
+    assert creation_fingerprint("n", item, [ANY]) == creation_fingerprint("n", other, [ANY])
+    assert creation_fingerprint("n", item, [], run=runs[0]) == creation_fingerprint("n", other, [], run=runs[1])
 
 
 @pytest.mark.parametrize("other", OTHERS[1:])

@@ -19,11 +19,11 @@ METHODS = {"get", "post", "put", "delete", "patch"}
 def nodes(node: Any) -> Iterator[dict[str, Any]]:
     if isinstance(node, dict):
         yield node
-        for one in node.values():
-            yield from nodes(one)
+        for item in node.values():
+            yield from nodes(item)
     elif isinstance(node, list):
-        for one in node:
-            yield from nodes(one)
+        for item in node:
+            yield from nodes(item)
 
 
 def operations() -> dict[str, dict[str, Any]]:
@@ -55,14 +55,14 @@ def test_every_schema_is_valid_and_every_reference_leads_somewhere() -> None:
 
 
 def test_operations_have_names_of_their_own_and_say_what_they_do() -> None:
-    found = operations().values()
-    assert len({one["operationId"] for one in found}) == len(found)
-    assert all(one["summary"] for one in found)
+    result = operations().values()
+    assert len({item["operationId"] for item in result}) == len(result)
+    assert all(element["summary"] for element in result)
 
 
 def test_path_parameters_are_described() -> None:
     for key, operation in operations().items():
-        described = [one["name"] for one in operation.get("parameters", []) if one["in"] == "path"]
+        described = [item["name"] for item in operation.get("parameters", []) if item["in"] == "path"]
         assert described == re.findall(r"{(\w+)}", key)
 
 

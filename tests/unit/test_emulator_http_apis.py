@@ -101,7 +101,7 @@ def test_an_api_without_a_definition_is_made_as_before(handlers: dict[str, Any])
 
 
 @pytest.mark.parametrize(
-    ("place", "name"),
+    ("index", "name"),
     [
         ([], "x-amazon-apigateway-cors"),
         (["paths", "/v1/docs", "get"], "x-amazon-apigateway-request-validator"),
@@ -109,11 +109,11 @@ def test_an_api_without_a_definition_is_made_as_before(handlers: dict[str, Any])
         (["components", "securitySchemes", "access-token", "x-amazon-apigateway-authorizer"], "enableSimpleResponses"),
     ],
 )
-def test_what_the_import_does_not_understand_is_refused(handlers: dict[str, Any], place: list[str], name: str) -> None:
+def test_what_the_import_does_not_understand_is_refused(handlers: dict[str, Any], index: list[str], name: str) -> None:
     # given
     body = json.loads(json.dumps(resolved(http_api_definition())))
     part = body
-    for step in place:
+    for step in index:
         part = part[step]
     part[name] = {}
 

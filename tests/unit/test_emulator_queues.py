@@ -21,8 +21,8 @@ def queue(port: int, *messages: str) -> dict[str, Any]:
 
 def saved(*queues: dict[str, Any]) -> AccountRegionScopedDict:
     state = AccountRegionScopedDict()
-    for one in queues:
-        state.set_scoped(ACCOUNT, REGION, one["url"], one)
+    for queue in queues:
+        state.set_scoped(ACCOUNT, REGION, queue["url"], queue)
     return state
 
 
@@ -35,7 +35,7 @@ def test_queue_is_found_by_its_address_on_any_port_and_host() -> None:
         for url in (address(4001), address(4002), address(4003, host="127.0.0.1"))
     ]
 
-    assert [found["messages"] for found in by_addresses] == [[{"body": "first"}]] * 3
+    assert [result["messages"] for result in by_addresses] == [[{"body": "first"}]] * 3
 
 
 def test_restored_queue_has_the_address_of_today() -> None:

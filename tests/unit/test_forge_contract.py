@@ -7,11 +7,11 @@ import pytest
 from tasklatch.domain.attempt import task_execution_id
 from tasklatch.domain.errors import InvalidRequestError, NotFoundError
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import RetryPolicy
-from tasklatch.http.forge_contract import execution_of_scan, status_update, status_update_answer
+from tasklatch.http.forge_contract import execution_id_for_scan, parse_status_update, status_update_response
 from tests.factories import a_task
 
 ROOT_TASK: Final = "0f0f7d50-5f3c-4f57-9d06-3d6f5a7a2c11"
@@ -65,7 +65,7 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], str]]] = {
 @pytest.mark.parametrize(("fields", "message"), FAULTS.values(), ids=FAULTS)
 def test_fault_is_named_as_forge_documents_it(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequestError) as refused:
-        status_update(said(**fields))
+        parse_status_update(said(**fields))
     assert str(refused.value) == message
 
 
@@ -84,24 +84,26 @@ def test_first_fault_in_the_documented_order_is_the_answer() -> None:
     messages = []
     for fields in mended:
         with pytest.raises(InvalidRequestError) as refused:
-            status_update(body)
+            parse_status_update(body)
         messages.append(str(refused.value))
         body |= fields
 
     # then
     assert messages == [CONNECTION, STATUS, TASK, UUID, REASON]
-    assert status_update(body).failureReason is FailureReason.UNAUTHORIZED
+    assert parse_status_update(body).failureReason is FailureReason.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("body", [[], None, "text", 7])
 def test_body_that_is_no_object_has_no_connection(body: Any) -> None:
     with pytest.raises(InvalidRequestError, match=CONNECTION):
-        status_update(body)
+        parse_status_update(body)
 
 
 @pytest.mark.parametrize("task_id", [ROOT_TASK, CHILD_TASK, "00000000-0000-0000-0000-000000000000"])
 def test_uuid_of_any_version_is_taken_as_it_is(task_id: str) -> None:
-    report = status_update(said(task={"taskId": task_id, "extra": 1}, more={"sdk": "1"})).report("default", "scan-1")
+    report = parse_status_update(said(task={"taskId": task_id, "extra": 1}, more={"sdk": "1"})).report(
+        "default", "scan-1"
+    )
     assert report.task_id == task_id
 
 
@@ -116,7 +118,7 @@ def test_uuid_of_any_version_is_taken_as_it_is(task_id: str) -> None:
     ],
 )
 def test_reason_means_something_on_a_failure_only(status: str, reason: str | None, expected: tuple[Any, Any]) -> None:
-    report = status_update(said(status=status, failureReason=reason)).report("default", "scan-1")
+    report = parse_status_update(said(status=status, failureReason=reason)).report("default", "scan-1")
     assert (report.status, report.failure_reason) == expected
 
 
@@ -125,17 +127,19 @@ OF_ANOTHER_TASK: Final = task_execution_id("default", "scan-1", CHILD_TASK, 2)
 
 
 @pytest.mark.parametrize(
-    ("given", "attempt"),
+    ("initial", "attempt"),
     [(ISSUED, 2), (OF_ANOTHER_TASK, None), ("fresh", None), ("", None), (7, None), (None, None), (..., None)],
 )
-def test_id_that_was_not_issued_for_the_task_speaks_about_the_current_attempt(given: Any, attempt: int | None) -> None:
-    assert status_update(said(taskExecutionId=given)).report("default", "scan-1").attempt == attempt
+def test_id_that_was_not_issued_for_the_task_speaks_about_the_current_attempt(
+    initial: Any, attempt: int | None
+) -> None:
+    assert parse_status_update(said(taskExecutionId=initial)).report("default", "scan-1").attempt == attempt
 
 
 def test_scan_that_can_be_an_execution_is_one_as_it_is() -> None:
-    assert execution_of_scan(ROOT_TASK) == ROOT_TASK
-    assert execution_of_scan("nightly_2026-11.1~a:b") == "nightly_2026-11.1~a:b"
-    assert execution_of_scan("a" * 128) == "a" * 128
+    assert execution_id_for_scan(ROOT_TASK) == ROOT_TASK
+    assert execution_id_for_scan("nightly_2026-11.1~a:b") == "nightly_2026-11.1~a:b"
+    assert execution_id_for_scan("a" * 128) == "a" * 128
 
 
 @pytest.mark.parametrize(
@@ -152,13 +156,13 @@ def test_scan_that_can_be_an_execution_is_one_as_it_is() -> None:
     ],
 )
 def test_any_other_scan_has_an_execution_of_its_own(scan_id: str, execution_id: str) -> None:
-    assert execution_of_scan(scan_id) == execution_id
+    assert execution_id_for_scan(scan_id) == execution_id
 
 
 @pytest.mark.parametrize("scan_id", [None, "", 7, ["a"]])
 def test_what_can_be_no_scan_is_not_found(scan_id: Any) -> None:
     with pytest.raises(NotFoundError) as refused:
-        execution_of_scan(scan_id)
+        execution_id_for_scan(scan_id)
     assert refused.value.kind == "execution"
 
 
@@ -167,7 +171,9 @@ def test_answer_to_a_failure_says_whether_it_is_retried() -> None:
     spent = a_task(TaskStatus.FAILED, failure_reason=FailureReason.RATE_LIMITED, retry_policy=RetryPolicy(1))
     done = a_task(TaskStatus.COMPLETED)
 
-    messages = [status_update_answer(Recorded(Verdict.APPLIED, task))["message"] for task in (failed, spent, done)]
+    messages = [
+        status_update_response(ReportResult(Verdict.APPLIED, task))["message"] for task in (failed, spent, done)
+    ]
 
     assert "RATE_LIMITED is retried" in messages[0]
     assert "attempts are spent" in messages[1]
@@ -176,7 +182,7 @@ def test_answer_to_a_failure_says_whether_it_is_retried() -> None:
 
 def test_each_ignored_report_is_accepted_and_told_so() -> None:
     ignored = [verdict for verdict in Verdict if verdict is not Verdict.APPLIED]
-    answers = [status_update_answer(Recorded(verdict, a_task(TaskStatus.COMPLETED))) for verdict in ignored]
+    answers = [status_update_response(ReportResult(verdict, a_task(TaskStatus.COMPLETED))) for verdict in ignored]
     assert {answer["status"] for answer in answers} == {"ACCEPTED"}
     assert len({answer["message"] for answer in answers}) == len(ignored)
     assert "ignored: the task has succeeded already" in answers[ignored.index(Verdict.IGNORED_AFTER_SUCCESS)]["message"]

@@ -73,10 +73,10 @@ REFUSED: Final = (
 )
 
 
-@pytest.mark.parametrize(("sent", "kept"), KEPT.items(), ids=[name[:30] for name in KEPT])
-def test_number_comes_back_as_the_number_that_was_sent(sent: str, kept: str) -> None:
+@pytest.mark.parametrize(("sent", "stored"), KEPT.items(), ids=[name[:30] for name in KEPT])
+def test_number_comes_back_as_the_number_that_was_sent(sent: str, stored: str) -> None:
     text = dump_payload(parse(f'{{"n": [{sent}]}}'.encode()), "it", 10_000)
-    assert text == f'{{"n":[{kept}]}}'
+    assert text == f'{{"n":[{stored}]}}'
     assert dump_payload(json.loads(text), "it", 10_000) == text, "however often it is read and written"
 
 

@@ -34,14 +34,14 @@ def names_up_to(length: int) -> list[str]:
     ],
 )
 def test_different_names_never_make_the_same_key(key: Callable[..., str], parts: int, length: int) -> None:
-    made: dict[str, tuple[str, ...]] = {}
-    for named in product(names_up_to(length), repeat=parts):
-        assert made.setdefault(key(*named), named) == named
+    created: dict[str, tuple[str, ...]] = {}
+    for names in product(names_up_to(length), repeat=parts):
+        assert created.setdefault(key(*names), names) == names
 
 
 def test_different_outputs_never_have_the_same_key() -> None:
-    named = list(product([*names_up_to(3), "a#1", "a"], [1, 2, 12], ["2f", "f"]))
-    assert len({keys.output_sk(*one) for one in named}) == len(named)
+    names = list(product([*names_up_to(3), "a#1", "a"], [1, 2, 12], ["2f", "f"]))
+    assert len({keys.output_sk(*item) for item in names}) == len(names)
 
 
 @given(tricky)
@@ -51,15 +51,15 @@ def test_items_of_a_task_are_no_tasks(task_id: str) -> None:
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9))
-def test_history_sorts_by_version(one: int, other: int) -> None:
-    assert (keys.history_sk(one) < keys.history_sk(other)) is (one < other)
-    assert (keys.history_sk(one, "f" * 16) < keys.history_sk(other)) is (one < other)
+def test_history_sorts_by_version(item: int, other: int) -> None:
+    assert (keys.history_sk(item) < keys.history_sk(other)) is (item < other)
+    assert (keys.history_sk(item, "f" * 16) < keys.history_sk(other)) is (item < other)
 
 
 @given(st.integers(0, keys.LONGEST_TIME), st.integers(0, keys.LONGEST_TIME), tricky)
-def test_executions_sort_by_time(one: int, other: int, execution_id: str) -> None:
-    first, second = keys.execution_list_sort(one, execution_id), keys.execution_list_sort(other, execution_id)
-    assert (first < second) is (one < other)
+def test_executions_sort_by_time(item: int, other: int, execution_id: str) -> None:
+    first, second = keys.execution_list_sort(item, execution_id), keys.execution_list_sort(other, execution_id)
+    assert (first < second) is (item < other)
 
 
 @given(st.text(min_size=1, max_size=50), st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=100))

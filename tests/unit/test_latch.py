@@ -9,63 +9,63 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasklatch.domain.amendment import amendment_latch
+from tasklatch.domain.amendment import amendment_write
 from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.latch import (
     TRANSITIONS,
-    Latch,
+    ConditionalWrite,
+    decide_verdict,
     heartbeat_interval,
-    judge,
-    latch_of,
-    next_attempt_latch,
+    manual_retry_write,
+    next_attempt_write,
     prevented_overwrite,
-    reopen_latch,
-    service_latch,
-    unopened_failure_latch,
+    system_write,
+    unopened_failure_write,
+    write_for_report,
 )
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import (
     COMPLETED_PRECEDENCE,
     MAX_ATTEMPT,
-    RANK,
     REPORTABLE,
     SEALED,
     SEALED_PRECEDENCE,
+    STATUS_RANK,
     TaskStatus,
-    precedence_of,
+    status_precedence,
 )
 from tasklatch.domain.task import Task
 from tests.factories import NOW, a_report, a_task
 
-ATTEMPT_STATUSES: Final = tuple(RANK)
+ATTEMPT_STATUSES: Final = tuple(STATUS_RANK)
 
 
-def written(task: Task, latch: Any) -> Task:
+def written(task: Task, write: Any) -> Task:
     """The task after a write that was let through."""
-    cleared: dict[str, Any] = dict.fromkeys(latch.clears)
+    cleared: dict[str, Any] = dict.fromkeys(write.clear_fields)
     if "message_truncated" in cleared:
         cleared["message_truncated"] = False
     return replace(
         task,
         **cleared,
-        **{name: value for name, value in latch.values.items() if name not in cleared},
-        status=latch.status,
-        precedence=latch.precedence,
+        **{name: value for name, value in write.values.items() if name not in cleared},
+        status=write.status,
+        precedence=write.precedence,
         version=task.version + 1,
     )
 
 
 def record(task: Task, report: Report) -> tuple[Verdict, Task]:
     """What the ledger does, in memory."""
-    named = report.attempt is not None or report.status is TaskStatus.COMPLETED
-    current = {} if named else {"attempt": task.attempt, "version": task.version}
-    latch = latch_of(report, now=NOW, receipt=f"request {task.version} {id(report)}", **current)
-    amendment = amendment_latch(report, task, now=NOW, receipt=f"request {task.version} {id(report)}")
-    if latch.lets_through(task):
-        return Verdict.APPLIED, written(task, latch)
-    if amendment is not None and amendment.lets_through(task):
+    names = report.attempt is not None or report.status is TaskStatus.COMPLETED
+    current = {} if names else {"attempt": task.attempt, "version": task.version}
+    write = write_for_report(report, now=NOW, request_id=f"request {task.version} {id(report)}", **current)
+    amendment = amendment_write(report, task, now=NOW, request_id=f"request {task.version} {id(report)}")
+    if write.allows(task):
+        return Verdict.APPLIED, written(task, write)
+    if amendment is not None and amendment.allows(task):
         return Verdict.APPLIED, written(task, amendment)
-    return judge(latch, task), task
+    return decide_verdict(write, task), task
 
 
 def after(task: Task, reports: Iterable[Report]) -> Task:
@@ -75,9 +75,9 @@ def after(task: Task, reports: Iterable[Report]) -> Task:
 
 
 def test_every_status_has_one_place_in_the_order() -> None:
-    assert {*RANK, TaskStatus.COMPLETED, *SEALED} == set(TaskStatus)
+    assert {*STATUS_RANK, TaskStatus.COMPLETED, *SEALED} == set(TaskStatus)
     assert set(TRANSITIONS) == set(TaskStatus)
-    assert sorted(RANK, key=RANK.__getitem__) == [
+    assert sorted(STATUS_RANK, key=STATUS_RANK.__getitem__) == [
         TaskStatus.PENDING,
         TaskStatus.SCHEDULED,
         TaskStatus.IN_PROGRESS,
@@ -102,28 +102,28 @@ def test_every_status_has_one_place_in_the_order() -> None:
     ],
 )
 def test_precedence_is_as_the_architecture_writes_it(status: TaskStatus, attempt: int, expected: int) -> None:
-    assert precedence_of(status, attempt) == expected
+    assert status_precedence(status, attempt) == expected
 
 
 @pytest.mark.parametrize(("earlier", "later"), list(product(ATTEMPT_STATUSES, repeat=2)))
 def test_next_attempt_outweighs_whatever_the_last_one_came_to(earlier: TaskStatus, later: TaskStatus) -> None:
     for attempt in (1, 2, MAX_ATTEMPT - 1):
-        assert precedence_of(earlier, attempt) < precedence_of(later, attempt + 1) < COMPLETED_PRECEDENCE
+        assert status_precedence(earlier, attempt) < status_precedence(later, attempt + 1) < COMPLETED_PRECEDENCE
     assert COMPLETED_PRECEDENCE < SEALED_PRECEDENCE
 
 
 @pytest.mark.parametrize("attempt", [0, -1, MAX_ATTEMPT + 1])
 def test_attempt_that_cannot_be_has_no_precedence(attempt: int) -> None:
     with pytest.raises(ValueError, match="attempt"):
-        precedence_of(TaskStatus.FAILED, attempt)
+        status_precedence(TaskStatus.FAILED, attempt)
 
 
 def test_reports_on_one_attempt_end_in_the_same_status_in_any_order() -> None:
     """Exhaustive: every choice of reportable statuses, in every order, twice each, from every open status."""
     for start in (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS, TaskStatus.TIMED_OUT):
         for chosen in product((False, True), repeat=len(REPORTABLE)):
-            picked = [status for status, wanted in zip(sorted(REPORTABLE), chosen, strict=True) if wanted]
-            heaviest = max([start, *picked], key=lambda status: precedence_of(status, 1))
+            picked = [status for status, expected in zip(sorted(REPORTABLE), chosen, strict=True) if expected]
+            heaviest = max([start, *picked], key=lambda status: status_precedence(status, 1))
             for order in permutations(picked):
                 reports = [a_report(status, attempt=1) for status in (*order, *order)]
                 assert after(a_task(start), reports).status is heaviest, (start, order)
@@ -131,30 +131,30 @@ def test_reports_on_one_attempt_end_in_the_same_status_in_any_order() -> None:
 
 WRITES: Final = [
     # What is asked for of attempt 2, and the interval of precedence from which it is let through.
-    (latch_of(a_report(TaskStatus.IN_PROGRESS, attempt=2), now=NOW, receipt="r"), 21, 22),
-    (latch_of(a_report(TaskStatus.FAILED, attempt=2), now=NOW, receipt="r"), 21, 24),
-    (latch_of(a_report(TaskStatus.FAILED_WITH_TERMINAL_ERROR, attempt=2), now=NOW, receipt="r"), 21, 25),
-    (latch_of(a_report(TaskStatus.COMPLETED, attempt=2), now=NOW, receipt="r"), 21, COMPLETED_PRECEDENCE),
-    (latch_of(a_report(TaskStatus.COMPLETED), now=NOW, receipt="r"), 11, COMPLETED_PRECEDENCE),
+    (write_for_report(a_report(TaskStatus.IN_PROGRESS, attempt=2), now=NOW, request_id="r"), 21, 22),
+    (write_for_report(a_report(TaskStatus.FAILED, attempt=2), now=NOW, request_id="r"), 21, 24),
+    (write_for_report(a_report(TaskStatus.FAILED_WITH_TERMINAL_ERROR, attempt=2), now=NOW, request_id="r"), 21, 25),
+    (write_for_report(a_report(TaskStatus.COMPLETED, attempt=2), now=NOW, request_id="r"), 21, COMPLETED_PRECEDENCE),
+    (write_for_report(a_report(TaskStatus.COMPLETED), now=NOW, request_id="r"), 11, COMPLETED_PRECEDENCE),
     *(
-        (latch_of(a_report(seal), now=NOW, receipt="r", attempt=2, version=3), 21, COMPLETED_PRECEDENCE)
+        (write_for_report(a_report(seal), now=NOW, request_id="r", attempt=2, version=3), 21, COMPLETED_PRECEDENCE)
         for seal in sorted(SEALED)
     ),
-    (service_latch(a_task(TaskStatus.PENDING, 2), TaskStatus.SCHEDULED, now=NOW), 20, 21),
-    (service_latch(a_task(attempt=2), TaskStatus.TIMED_OUT, now=NOW), 21, 23),
-    (next_attempt_latch(a_task(TaskStatus.FAILED, 2), now=NOW), 23, 25),
-    *((service_latch(a_task(attempt=2), seal, now=NOW), 20, COMPLETED_PRECEDENCE) for seal in sorted(SEALED)),
-    (reopen_latch(a_task(TaskStatus.CANCELED, 2), now=NOW), SEALED_PRECEDENCE, SEALED_PRECEDENCE + 1),
-    (reopen_latch(a_task(TaskStatus.FAILED_WITH_TERMINAL_ERROR, 2), now=NOW), 25, 26),
-    (unopened_failure_latch(a_task(TaskStatus.PENDING, 2), now=NOW, message="why"), 20, 21),
+    (system_write(a_task(TaskStatus.PENDING, 2), TaskStatus.SCHEDULED, now=NOW), 20, 21),
+    (system_write(a_task(attempt=2), TaskStatus.TIMED_OUT, now=NOW), 21, 23),
+    (next_attempt_write(a_task(TaskStatus.FAILED, 2), now=NOW), 23, 25),
+    *((system_write(a_task(attempt=2), seal, now=NOW), 20, COMPLETED_PRECEDENCE) for seal in sorted(SEALED)),
+    (manual_retry_write(a_task(TaskStatus.CANCELED, 2), now=NOW), SEALED_PRECEDENCE, SEALED_PRECEDENCE + 1),
+    (manual_retry_write(a_task(TaskStatus.FAILED_WITH_TERMINAL_ERROR, 2), now=NOW), 25, 26),
+    (unopened_failure_write(a_task(TaskStatus.PENDING, 2), now=NOW, message="why"), 20, 21),
 ]
 
 
-@pytest.mark.parametrize(("latch", "lowest", "below"), WRITES)
-def test_latch_is_an_interval_of_its_number(latch: Latch, lowest: int, below: int) -> None:
+@pytest.mark.parametrize(("write", "lowest", "below"), WRITES)
+def test_latch_is_an_interval_of_its_number(write: ConditionalWrite, lowest: int, below: int) -> None:
     for precedence in {10, 15, *range(19, 32), COMPLETED_PRECEDENCE - 1, COMPLETED_PRECEDENCE, SEALED_PRECEDENCE}:
         task = a_task(attempt=2, precedence=precedence)
-        assert latch.lets_through(task) is (lowest <= precedence < below), precedence
+        assert write.allows(task) is (lowest <= precedence < below), precedence
 
 
 def test_heartbeat_is_of_an_attempt_that_is_under_way() -> None:
@@ -187,7 +187,7 @@ def test_attempt_that_was_never_opened_is_the_one_that_a_person_grants(status: T
     closed = a_task(status, scheduled_at=None)
 
     # when
-    reopened = written(closed, reopen_latch(closed, now=NOW))
+    reopened = written(closed, manual_retry_write(closed, now=NOW))
 
     # then
     assert (reopened.status, reopened.attempt, reopened.precedence) == (TaskStatus.PENDING, 1, 10)
@@ -201,18 +201,18 @@ def test_attempt_whose_input_cannot_be_made_is_never_open() -> None:
     waiting = a_task(TaskStatus.PENDING)
 
     # when
-    failed = written(waiting, unopened_failure_latch(waiting, now=NOW, message="too large"))
+    failed = written(waiting, unopened_failure_write(waiting, now=NOW, message="too large"))
 
     # then
     assert failed.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
-    assert not service_latch(waiting, TaskStatus.SCHEDULED, now=NOW).lets_through(failed)
+    assert not system_write(waiting, TaskStatus.SCHEDULED, now=NOW).allows(failed)
     with pytest.raises(AttemptNotOpenError, match="attempt 1 is not open"):
         record(failed, a_report(TaskStatus.COMPLETED, attempt=1))
 
 
 @pytest.mark.parametrize("task", [a_task(TaskStatus.PENDING), a_task(TaskStatus.PENDING, 2)])
 def test_remark_is_kept_of_a_task_that_waits(task: Task) -> None:
-    assert record(task, a_report(TaskStatus.PENDING, label="queued")) == (Verdict.DUPLICATE, task)
+    assert record(task, a_report(TaskStatus.PENDING, platform_status="queued")) == (Verdict.DUPLICATE, task)
 
 
 def test_reports_that_name_no_attempt_end_in_the_same_status_in_any_order() -> None:
@@ -240,14 +240,14 @@ def test_success_once_recorded_is_final(task: Task, story: list[Report | str]) -
             except AttemptNotOpenError:
                 continue
         else:
-            latch = {
-                "retry": lambda task=task: next_attempt_latch(task, now=NOW),
-                "time out": lambda task=task: service_latch(task, TaskStatus.TIMED_OUT, now=NOW),
-                "cancel": lambda task=task: service_latch(task, TaskStatus.CANCELED, now=NOW),
+            write = {
+                "retry": lambda task=task: next_attempt_write(task, now=NOW),
+                "time out": lambda task=task: system_write(task, TaskStatus.TIMED_OUT, now=NOW),
+                "cancel": lambda task=task: system_write(task, TaskStatus.CANCELED, now=NOW),
             }[event]()
             # The service seals and retries only what it has read to be open.
-            if task.status in ATTEMPT_STATUSES and latch.lets_through(task):
-                task = written(task, latch)
+            if task.status in ATTEMPT_STATUSES and write.allows(task):
+                task = written(task, write)
         if success is not None:
             assert _without_amendments(task) == _without_amendments(success)
         elif task.status is TaskStatus.COMPLETED:
@@ -259,7 +259,7 @@ def test_success_once_recorded_is_final(task: Task, story: list[Report | str]) -
 def _without_amendments(task: Task) -> Task:
     """A task without what can be added to an output that is empty."""
     return replace(
-        task, version=0, updated_at=0, receipt=None, output_attempt=None, output_fingerprint=None,
+        task, version=0, updated_at=0, request_id=None, output_attempt=None, output_fingerprint=None,
         checkpoint_attempt=None, checkpoint_fingerprint=None, checkpoint_sequence=None,
     )  # fmt: skip
 
@@ -280,8 +280,8 @@ def test_identical_repeat_is_a_duplicate_and_changes_nothing(task: Task, report:
 def test_failure_of_another_attempt_never_changes_a_task(task: Task, report: Report) -> None:
     if report.attempt in (None, task.attempt) or report.status is TaskStatus.COMPLETED:
         return
-    latch = latch_of(report, now=NOW, receipt="request")
-    assert not latch.lets_through(task)
+    write = write_for_report(report, now=NOW, request_id="request")
+    assert not write.allows(task)
 
 
 @pytest.mark.parametrize(
@@ -318,41 +318,41 @@ def test_report_on_an_attempt_that_was_never_opened_is_an_error_whatever_the_sta
 
 
 def test_own_write_is_recognised_by_its_receipt() -> None:
-    latch = latch_of(a_report(TaskStatus.FAILED, attempt=1), now=NOW, receipt="request")
-    assert judge(latch, a_task(TaskStatus.FAILED, receipt="request")) is Verdict.APPLIED
-    assert judge(latch, a_task(TaskStatus.FAILED, receipt="another")) is Verdict.DUPLICATE
+    write = write_for_report(a_report(TaskStatus.FAILED, attempt=1), now=NOW, request_id="request")
+    assert decide_verdict(write, a_task(TaskStatus.FAILED, request_id="request")) is Verdict.APPLIED
+    assert decide_verdict(write, a_task(TaskStatus.FAILED, request_id="another")) is Verdict.DUPLICATE
 
 
 def test_write_that_holds_for_one_version_is_let_through_only_there() -> None:
-    latch = latch_of(a_report(TaskStatus.FAILED), now=NOW, receipt="request", attempt=1, version=3)
-    assert latch.lets_through(a_task(version=3))
-    assert not latch.lets_through(a_task(version=4))
+    write = write_for_report(a_report(TaskStatus.FAILED), now=NOW, request_id="request", attempt=1, version=3)
+    assert write.allows(a_task(version=3))
+    assert not write.allows(a_task(version=4))
 
 
 def test_next_attempt_is_opened_once_and_not_after_a_success() -> None:
     failed = a_task(TaskStatus.FAILED, message="disk full", ended_at=NOW)
-    latch = next_attempt_latch(failed, now=NOW)
-    opened = written(failed, latch)
+    write = next_attempt_write(failed, now=NOW)
+    opened = written(failed, write)
     assert (opened.status, opened.attempt) == (TaskStatus.SCHEDULED, 2)
     assert (opened.message, opened.ended_at) == (None, None)
-    assert not latch.lets_through(opened)
-    assert not latch.lets_through(after(failed, [a_report(attempt=1)]))
+    assert not write.allows(opened)
+    assert not write.allows(after(failed, [a_report(attempt=1)]))
 
 
 @pytest.mark.parametrize("status", sorted(SEALED))
 def test_seal_holds_for_the_version_that_was_read(status: TaskStatus) -> None:
     task = a_task()
-    latch = service_latch(task, status, now=NOW)
-    assert latch.lets_through(task)
-    assert latch.closes
-    assert not latch.lets_through(after(task, [a_report(attempt=1)]))
+    write = system_write(task, status, now=NOW)
+    assert write.allows(task)
+    assert write.closes_task
+    assert not write.allows(after(task, [a_report(attempt=1)]))
 
 
 @pytest.mark.parametrize("status", sorted(REPORTABLE))
 def test_what_an_earlier_report_said_is_not_left_standing(status: TaskStatus) -> None:
     # given
     before = a_report(
-        TaskStatus.FAILED, attempt=1, message="m" * 2000, retry_after_seconds=3, label="broken", output="{}"
+        TaskStatus.FAILED, attempt=1, message="m" * 2000, retry_after_seconds=3, platform_status="broken", output="{}"
     )
     task = replace(after(a_task(), [before]), attempt=2, precedence=21)
 
@@ -364,7 +364,7 @@ def test_what_an_earlier_report_said_is_not_left_standing(status: TaskStatus) ->
     assert now_said.message is None
     assert not now_said.message_truncated
     assert now_said.retry_after_seconds is None
-    assert now_said.label is None
+    assert now_said.platform_status is None
     assert now_said.failure_reason is a_report(status).failure_reason
 
 

@@ -7,15 +7,15 @@ from typing import Any, Final
 import pytest
 
 from tasklatch.aws import keys
-from tasklatch.aws.latch_expression import statement, update_item
-from tasklatch.aws.task_item import item_of, task_of
+from tasklatch.aws.latch_expression import render_statement, render_update_item
+from tasklatch.aws.task_item import task_from_item, task_to_item
 from tasklatch.domain.latch import (
-    Latch,
-    latch_of,
-    next_attempt_latch,
-    reopen_latch,
-    service_latch,
-    unopened_failure_latch,
+    ConditionalWrite,
+    manual_retry_write,
+    next_attempt_write,
+    system_write,
+    unopened_failure_write,
+    write_for_report,
 )
 from tasklatch.domain.status import REPORTABLE, SEALED, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
@@ -24,20 +24,20 @@ from tests.factories import NOW, a_report, a_task
 PK: Final = "EXEC#default#nightly"
 DETAILS: Final[tuple[dict[str, Any], ...]] = (
     {},
-    {"message": "m" * 2000, "label": "x", "output": "{}", "retry_after_seconds": 1.5},
+    {"message": "m" * 2000, "platform_status": "x", "output": "{}", "retry_after_seconds": 1.5},
 )
 
 LATCHES: Final = [
     *(
-        latch_of(a_report(status, attempt=attempt, **details), now=NOW, receipt="r", version=version)
+        write_for_report(a_report(status, attempt=attempt, **details), now=NOW, request_id="r", version=version)
         for status, attempt, details, version in product(sorted(REPORTABLE), (1, 12), DETAILS, (None, 3))
     ),
-    *(service_latch(a_task(), status, now=NOW, message="why") for status in sorted(SEALED)),
-    service_latch(a_task(), TaskStatus.SCHEDULED, now=NOW),
-    service_latch(a_task(), TaskStatus.TIMED_OUT, now=NOW),
-    next_attempt_latch(a_task(TaskStatus.FAILED), now=NOW),
-    reopen_latch(a_task(TaskStatus.CANCELED), now=NOW),
-    unopened_failure_latch(a_task(TaskStatus.PENDING), now=NOW, message="why"),
+    *(system_write(a_task(), status, now=NOW, message="why") for status in sorted(SEALED)),
+    system_write(a_task(), TaskStatus.SCHEDULED, now=NOW),
+    system_write(a_task(), TaskStatus.TIMED_OUT, now=NOW),
+    next_attempt_write(a_task(TaskStatus.FAILED), now=NOW),
+    manual_retry_write(a_task(TaskStatus.CANCELED), now=NOW),
+    unopened_failure_write(a_task(TaskStatus.PENDING), now=NOW, message="why"),
 ]
 
 Meaning = tuple[dict[str, Any], set[str], set[tuple[str, str, str]], dict[str, Any]]
@@ -65,7 +65,7 @@ def meaning_of_update(request: dict[str, Any]) -> Meaning:
 
 def meaning_of_statement(request: Any) -> Meaning:
     """The same of a PartiQL statement."""
-    given = iter(request["Parameters"])
+    initial = iter(request["Parameters"])
     head, _, tail = request["Statement"].partition(" WHERE ")
     assigned: dict[str, Any] = {}
     removed: set[str] = set()
@@ -73,43 +73,45 @@ def meaning_of_statement(request: Any) -> Meaning:
         if verb == "REMOVE":
             removed.add(attribute)
         else:
-            assigned[attribute] = next(given) if value == "?" else "+1"
+            assigned[attribute] = next(initial) if value == "?" else "+1"
     key: dict[str, Any] = {}
     conditions = set()
     for attribute, comparison in re.findall(r'"(\w+)" (=|<|>=) \?', tail):
         if attribute in (keys.PK, keys.SK):
-            key[attribute] = next(given)
+            key[attribute] = next(initial)
         else:
-            conditions.add((attribute, comparison, str(next(given))))
-    assert next(given, None) is None, "every parameter has its place"
+            conditions.add((attribute, comparison, str(next(initial))))
+    assert next(initial, None) is None, "every parameter has its place"
     return assigned, removed, conditions, key
 
 
 @pytest.mark.parametrize("expires_at", [None, 1_900_000_000])
-@pytest.mark.parametrize("latch", LATCHES, ids=[f"{latch.status}-{number}" for number, latch in enumerate(LATCHES)])
-def test_both_languages_assign_remove_and_need_the_same(latch: Latch, expires_at: int | None) -> None:
-    update = update_item(latch, "ledger", PK, expires_at)
-    batched = statement(latch, "ledger", PK, expires_at)
+@pytest.mark.parametrize("write", LATCHES, ids=[f"{write.status}-{number}" for number, write in enumerate(LATCHES)])
+def test_both_languages_assign_remove_and_need_the_same(write: ConditionalWrite, expires_at: int | None) -> None:
+    update = render_update_item(write, "ledger", PK, expires_at)
+    batched = render_statement(write, "ledger", PK, expires_at)
     assert meaning_of_update(update) == meaning_of_statement(batched)
     assert update["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
     assert batched["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
 
 
-@pytest.mark.parametrize("latch", LATCHES, ids=[f"{latch.status}-{number}" for number, latch in enumerate(LATCHES)])
-def test_condition_is_the_one_of_the_rules(latch: Latch) -> None:
-    _, removed, conditions, _ = meaning_of_update(update_item(latch, "ledger", PK, None))
+@pytest.mark.parametrize(
+    "write", LATCHES, ids=[f"{conditional_write.status}-{number}" for number, conditional_write in enumerate(LATCHES)]
+)
+def test_condition_is_the_one_of_the_rules(write: ConditionalWrite) -> None:
+    _, removed, conditions, _ = meaning_of_update(render_update_item(write, "ledger", PK, None))
     expected = {
-        ("precedence", ">=", str({"N": str(latch.lowest)})),
-        ("precedence", "<", str({"N": str(latch.below)})),
+        ("precedence", ">=", str({"N": str(write.precedence_from)})),
+        ("precedence", "<", str({"N": str(write.max_precedence)})),
     }
-    if latch.version is not None:
-        expected.add(("version", "=", str({"N": str(latch.version)})))
+    if write.version is not None:
+        expected.add(("version", "=", str({"N": str(write.version)})))
     assert conditions == expected
-    assert (keys.LIST_KEY in removed) is latch.closes
+    assert (keys.LIST_KEY in removed) is write.closes_task
 
 
 def test_statement_fits_into_dynamodb() -> None:
-    assert all(len(statement(latch, "t" * 255, PK, 1)["Statement"]) <= 8192 for latch in LATCHES)
+    assert all(len(render_statement(write, "t" * 255, PK, 1)["Statement"]) <= 8192 for write in LATCHES)
 
 
 FULL: Final = a_task(
@@ -120,14 +122,14 @@ FULL: Final = a_task(
     progress=0.125,
     message="ä\u0000",
     message_truncated=True,
-    label="broken",
+    platform_status="broken",
     retry_after_seconds=1.5,
     retry_policy=RetryPolicy(max_attempts=7, initial_seconds=0.001, multiplier=1.5, max_seconds=86_400, jitter=1),
     timeout_seconds=5,
     heartbeat_timeout_seconds=6,
     on_failure=OnFailure.CONTINUE,
     outcome="o",
-    receipt="r",
+    request_id="r",
     output_attempt=0,
     output_fingerprint="f",
     checkpoint_attempt=2,
@@ -140,4 +142,4 @@ FULL: Final = a_task(
 
 @pytest.mark.parametrize("task", [a_task(), FULL, *(a_task(status) for status in TaskStatus)])
 def test_task_comes_back_from_its_item_as_it_was(task: Task) -> None:
-    assert task_of(item_of(task)) == task
+    assert task_from_item(task_to_item(task)) == task

@@ -18,7 +18,7 @@ def record(number: int) -> dict[str, Any]:
 
 
 def numbers(records: Sequence[dict[str, Any]]) -> list[int]:
-    return [int(one["dynamodb"]["SequenceNumber"]) for one in records]
+    return [int(record["dynamodb"]["SequenceNumber"]) for record in records]
 
 
 def reported(*failed: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from botocore.exceptions import (
 )
 from botocore.loaders import Loader
 
-from tasklatch.aws.patience import BUSY_CODES, Patience
-from tasklatch.domain.errors import BusyError
+from tasklatch.aws.patience import BUSY_CODES, Backoff
+from tasklatch.domain.errors import ServiceBusyError
 from tests.factories import FakeTime
 
 URL = "http://localhost"
@@ -54,7 +54,7 @@ PASSING: list[Any] = [
 @pytest.mark.parametrize("error", PASSING)
 def test_call_is_made_again_while_the_table_is_busy(error: Exception) -> None:
     time = FakeTime(left_ms=60_000)
-    assert Patience(time.remaining_ms, time.sleep).call(failing(4, error)) == "done"
+    assert Backoff(time.remaining_ms, time.sleep).run(failing(4, error)) == "done"
     assert len(time.slept) == 4
 
 
@@ -82,7 +82,7 @@ def test_every_services_word_for_too_many_calls_is_known(service: str, code: str
 def test_refusal_for_another_cause_is_passed_on_at_once(code: str) -> None:
     time = FakeTime()
     with pytest.raises(ClientError):
-        Patience(time.remaining_ms, time.sleep).call(failing(1, refused(code)))
+        Backoff(time.remaining_ms, time.sleep).run(failing(1, refused(code)))
     assert time.slept == []
 
 
@@ -92,8 +92,8 @@ def test_it_gives_up_while_there_is_time_to_answer(left_ms: int) -> None:
     time = FakeTime(left_ms=left_ms)
 
     # when
-    with pytest.raises(BusyError) as caught:
-        Patience(time.remaining_ms, time.sleep).call(failing(10_000, refused("ThrottlingException")))
+    with pytest.raises(ServiceBusyError) as caught:
+        Backoff(time.remaining_ms, time.sleep).run(failing(10_000, refused("ThrottlingException")))
 
     # then
     assert time.left_ms >= min(left_ms, 1_000)
@@ -104,14 +104,14 @@ def test_it_gives_up_while_there_is_time_to_answer(left_ms: int) -> None:
 def test_no_call_is_begun_that_might_not_end_in_time() -> None:
     # given
     time = FakeTime(left_ms=4_000)
-    made: list[str] = []
+    created: list[str] = []
 
     # when
-    with pytest.raises(BusyError):
-        Patience(time.remaining_ms, time.sleep).call(lambda: made.append("call"))
+    with pytest.raises(ServiceBusyError):
+        Backoff(time.remaining_ms, time.sleep).run(lambda: created.append("call"))
 
     # then
-    assert not made
+    assert not created
 
 
 @pytest.mark.parametrize("draw", [0.0, 1.0])
@@ -123,7 +123,7 @@ def test_waits_are_drawn_from_nothing_up_to_a_ceiling_that_doubles(
     time = FakeTime(left_ms=60_000)
 
     # when
-    Patience(time.remaining_ms, time.sleep).call(failing(9, refused("ThrottlingException")))
+    Backoff(time.remaining_ms, time.sleep).run(failing(9, refused("ThrottlingException")))
 
     # then
     ceilings = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
@@ -132,11 +132,11 @@ def test_waits_are_drawn_from_nothing_up_to_a_ceiling_that_doubles(
 
 def test_loop_of_ones_own_shares_the_time() -> None:
     time = FakeTime(left_ms=20_000)
-    patience = Patience(time.remaining_ms, time.sleep)
-    tries = patience.tries()
-    seen = [next(tries) for _ in range(5)]
+    backoff = Backoff(time.remaining_ms, time.sleep)
+    tries = backoff.attempts()
+    observed = [next(tries) for _ in range(5)]
     time.left_ms = 0
-    with pytest.raises(BusyError):
+    with pytest.raises(ServiceBusyError):
         next(tries)
-    assert seen == [0, 1, 2, 3, 4]
+    assert observed == [0, 1, 2, 3, 4]
     assert len(time.slept) == 4

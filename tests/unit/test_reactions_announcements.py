@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from tasklatch.aws import keys
-from tasklatch.aws.announcer import Announcer
+from tasklatch.aws.announcer import ChangePublisher
 from tasklatch.aws.event_bus import MAX_INPUT_BYTES, BusEvent, EventBus
 from tasklatch.aws.history import History
-from tasklatch.aws.live import Live
+from tasklatch.aws.live import WebSocketConnections
 from tasklatch.aws.payloads import Payloads
-from tasklatch.domain.announcement import Change, ExecutionChange, Topic
-from tasklatch.domain.errors import BusyError
+from tasklatch.domain.announcement import Change, DetailType, ExecutionChange
+from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.status import CLOSING, ExecutionStatus, TaskStatus
+from tasklatch.domain.status import FINAL_STATUSES, ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tests.factories import NOW, FakeTime, a_task, fixed_clock
-from tests.integration.emulators import patient
+from tests.integration.emulators import make_backoff
 from tests.reactions import SETTINGS, FakeClient, a_bus, in_turn, refusal
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -43,15 +43,15 @@ class Outside:
         self.callbacks = 0
 
     def announce(self, *changes: Change | ExecutionChange, time_left: FakeTime | None = None) -> None:
-        patience = patient(time_left)
+        backoff = make_backoff(time_left)
         table: Any = self.table
         bus: Any = self.bus
-        Announcer(
-            History(table, SETTINGS, patience),
-            EventBus(bus, SETTINGS, patience),
-            Live(table, self._callback, SETTINGS, fixed_clock, patience),
-            Payloads(table, SETTINGS, patience),
-        ).announce(changes)
+        ChangePublisher(
+            History(table, SETTINGS, backoff),
+            EventBus(bus, SETTINGS, backoff),
+            WebSocketConnections(table, self._callback, SETTINGS, fixed_clock, backoff),
+            Payloads(table, SETTINGS, backoff),
+        ).publish(changes)
 
     def _callback(self) -> Any:
         self.callbacks += 1
@@ -79,7 +79,7 @@ class Outside:
 
 
 def an_execution(status: ExecutionStatus = ExecutionStatus.RUNNING, **fields: Any) -> Execution:
-    given: dict[str, Any] = {
+    initial: dict[str, Any] = {
         "tenant": "default",
         "execution_id": "nightly",
         "status": status,
@@ -88,7 +88,7 @@ def an_execution(status: ExecutionStatus = ExecutionStatus.RUNNING, **fields: An
         "updated_at": NOW,
         "definition": "d",
     }
-    return Execution(**(given | fields))
+    return Execution(**(initial | fields))
 
 
 def input_item(text: str, **fields: str) -> dict[str, Any]:
@@ -102,9 +102,9 @@ def input_item(text: str, **fields: str) -> dict[str, Any]:
 
 def announced(task: Task, before: Task | None = BEFORE, **outside: Any) -> Any:
     """The detail of the one event that a change makes."""
-    given = Outside(**outside)
-    given.announce(Change(task, before))
-    [detail] = given.details
+    initial = Outside(**outside)
+    initial.announce(Change(task, before))
+    [detail] = initial.details
     return detail
 
 
@@ -166,7 +166,7 @@ def test_same_change_twice_in_a_batch_is_written_once() -> None:
 def test_event_says_whose_task_it_is_and_what_became_of_it() -> None:
     # when
     outside = Outside()
-    outside.announce(Change(replace(AFTER, message="fine", label="big"), BEFORE))
+    outside.announce(Change(replace(AFTER, message="fine", platform_status="big"), BEFORE))
 
     # then
     [entry] = outside.entries
@@ -215,7 +215,7 @@ def test_watchers_are_told_in_order_execution_by_execution() -> None:
     outside.announce(Change(BEFORE, None), Change(other, None), Change(AFTER, BEFORE))
 
     # then
-    assert [(one["executionId"], one["version"]) for one in outside.pushed] == [
+    assert [(item["executionId"], item["version"]) for item in outside.pushed] == [
         ("nightly", 3),
         ("nightly", 4),
         ("weekly", 4),
@@ -302,7 +302,9 @@ def test_ten_of_the_largest_events_fit_into_one_call() -> None:
     text = json.dumps({"x": "y" * (MAX_INPUT_BYTES - 9)})
     names = [f"task-{number}" for number in range(10)]
     outside = Outside(inputs=[{**input_item(text), "sk": {"S": keys.input_sk(name)}} for name in names])
-    long = a_task(TaskStatus.SCHEDULED, message="\U0001f600" * 1024, label="\U0001f600" * 255, retry_after_seconds=1)
+    long = a_task(
+        TaskStatus.SCHEDULED, message="\U0001f600" * 1024, platform_status="\U0001f600" * 255, retry_after_seconds=1
+    )
 
     # when
     outside.announce(*(Change(replace(long, task_id=name), None) for name in names))
@@ -336,9 +338,9 @@ def test_settled_says_whether_anything_more_is_awaited(
     detail = announced(task)
 
     # then
-    sealed = status in CLOSING - {TaskStatus.FAILED_WITH_TERMINAL_ERROR}
-    gave_up = gave_up_for(status, spent=spent)
-    assert detail["settled"] is (sealed or (gave_up and on_failure is OnFailure.ABORT))
+    sealed = status in FINAL_STATUSES - {TaskStatus.FAILED_WITH_TERMINAL_ERROR}
+    retries_exhausted = gave_up_for(status, spent=spent)
+    assert detail["settled"] is (sealed or (retries_exhausted and on_failure is OnFailure.ABORT))
 
 
 @pytest.mark.parametrize("reason", list(FailureReason))
@@ -353,7 +355,9 @@ def test_failures_that_only_an_administrator_can_mend_ask_for_attention(reason: 
     # then
     [entry] = outside.entries
     detail = json.loads(entry["Detail"])
-    assert entry["DetailType"] == (Topic.TASK_NEEDS_ATTENTION if reason in needs else Topic.TASK_STATUS_CHANGED)
+    assert entry["DetailType"] == (
+        DetailType.TASK_NEEDS_ATTENTION if reason in needs else DetailType.TASK_STATUS_CHANGED
+    )
     assert ("needsAttention" in detail) is (reason in needs)
     assert (detail["failureReason"], detail["willRetry"]) == (reason, False)
 
@@ -378,14 +382,14 @@ def test_spent_retries_ask_for_attention(status: TaskStatus, *, spent: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("status", "topic"),
-    [(status, Topic.TASK_STATUS_CHANGED) for status in sorted(CLOSING)]
-    + [(TaskStatus.SCHEDULED, Topic.TASK_SCHEDULED)],
+    ("status", "detail_type"),
+    [(status, DetailType.TASK_STATUS_CHANGED) for status in sorted(FINAL_STATUSES)]
+    + [(TaskStatus.SCHEDULED, DetailType.TASK_SCHEDULED)],
 )
-def test_other_changes_have_their_topic(status: TaskStatus, topic: Topic) -> None:
+def test_other_changes_have_their_topic(status: TaskStatus, detail_type: DetailType) -> None:
     outside = Outside()
     outside.announce(Change(a_task(status), BEFORE))
-    assert [entry["DetailType"] for entry in outside.entries] == [topic]
+    assert [entry["DetailType"] for entry in outside.entries] == [detail_type]
 
 
 # ---------------------------------------------------------------- the bus
@@ -393,7 +397,9 @@ def test_other_changes_have_their_topic(status: TaskStatus, topic: Topic) -> Non
 
 def events(count: int, *, of_tasks: int = 1_000) -> list[BusEvent]:
     return [
-        BusEvent(Topic.TASK_SCHEDULED, {"executionId": "nightly", "taskId": f"task-{number % of_tasks}", "n": number})
+        BusEvent(
+            DetailType.TASK_SCHEDULED, {"executionId": "nightly", "taskId": f"task-{number % of_tasks}", "n": number}
+        )
         for number in range(count)
     ]
 
@@ -405,8 +411,8 @@ def published(bus: FakeClient) -> list[list[int]]:
 
 
 def event_bus(client: FakeClient, time_left: FakeTime | None = None) -> EventBus:
-    given: Any = client
-    return EventBus(given, SETTINGS, patient(time_left))
+    initial: Any = client
+    return EventBus(initial, SETTINGS, make_backoff(time_left))
 
 
 @pytest.mark.parametrize(("count", "calls"), [(0, []), (1, [1]), (10, [10]), (11, [10, 1]), (25, [10, 10, 5])])
@@ -454,7 +460,7 @@ def test_bus_that_never_takes_an_event_is_busy() -> None:
     bus = FakeClient(put_events={"FailedEntryCount": 1, "Entries": [{"ErrorCode": "InternalFailure"}]})
 
     # then
-    with pytest.raises(BusyError):
+    with pytest.raises(ServiceBusyError):
         event_bus(bus, FakeTime(6_000)).publish(events(1))
 
 
@@ -464,6 +470,6 @@ def test_announcement_that_the_bus_does_not_take_is_reported_before_anyone_is_to
     outside = Outside(bus=bus, watchers=["one"])
 
     # then
-    with pytest.raises(BusyError):
+    with pytest.raises(ServiceBusyError):
         outside.announce(Change(AFTER, BEFORE), time_left=FakeTime(6_000))
     assert not outside.pushed

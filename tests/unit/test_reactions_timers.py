@@ -9,31 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasklatch.aws.queue import DeadLetters, take_each
-from tasklatch.aws.timers import LONGEST_DELAY_MS, Timers, timer_from, timer_text
+from tasklatch.aws.queue import DeadLetters, process_records
+from tasklatch.aws.timers import LONGEST_DELAY_MS, TimerScheduler, timer_from_message, timer_to_message
 from tasklatch.domain.deadline import next_deadline
-from tasklatch.domain.errors import BusyError, NotFoundError
+from tasklatch.domain.errors import NotFoundError, ServiceBusyError
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.overdue import OVERDUE_MS, is_overdue
 from tasklatch.domain.status import FAILURES, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
-from tasklatch.domain.timer import Timer, TimerKind, timer_of
+from tasklatch.domain.timer import Timer, TimerKind, timer_for
 from tests.factories import NOW, FakeTime, a_task, fixed_clock
-from tests.integration.emulators import patient
+from tests.integration.emulators import make_backoff
 from tests.reactions import SETTINGS, FakeClient, a_queue, a_scheduler, in_turn, refusal, sent_timers
 
 TIMER = Timer(TimerKind.RETRY, "default", "nightly", "resize", 1, NOW + 2_000)
 
 
-def timers(queue: FakeClient, scheduler: FakeClient | None = None, time_left: FakeTime | None = None) -> Timers:
+def timers(queue: FakeClient, scheduler: FakeClient | None = None, time_left: FakeTime | None = None) -> TimerScheduler:
     given_queue: Any = queue
     given_scheduler: Any = scheduler or FakeClient()
-    return Timers(given_queue, given_scheduler, SETTINGS, fixed_clock, patient(time_left))
+    return TimerScheduler(given_queue, given_scheduler, SETTINGS, fixed_clock, make_backoff(time_left))
 
 
 def dead_letters(queue: FakeClient) -> DeadLetters:
     client: Any = queue
-    return DeadLetters(lambda: client, "https://queue/failures", patient())
+    return DeadLetters(lambda: client, "https://queue/failures", make_backoff())
 
 
 def due_in(ms: int, task_id: str = "resize") -> Timer:
@@ -49,7 +49,7 @@ def due_in(ms: int, task_id: str = "resize") -> Timer:
 )
 def test_near_timer_is_held_back_by_the_queue_and_never_fires_early(ms: int, seconds: int) -> None:
     queue = a_queue()
-    timers(queue).arm([due_in(ms)])
+    timers(queue).schedule([due_in(ms)])
     assert sent_timers(queue) == [(due_in(ms), seconds)]
     assert queue.calls[0][1]["QueueUrl"] == SETTINGS.timer_queue_url
 
@@ -60,7 +60,7 @@ def test_ten_timers_go_with_a_call() -> None:
     many = [due_in(1_000, f"task{number}") for number in range(23)]
 
     # when
-    timers(queue).arm(many)
+    timers(queue).schedule(many)
 
     # then
     assert [len(request["Entries"]) for request in queue.requests("send_message_batch")] == [10, 10, 3]
@@ -82,7 +82,7 @@ def test_timers_that_the_queue_did_not_take_are_sent_again_and_no_others() -> No
     first, second = due_in(1_000, "a"), due_in(1_000, "b")
 
     # when
-    timers(queue).arm([first, second])
+    timers(queue).schedule([first, second])
 
     # then
     assert [timer for timer, _ in sent_timers(queue)] == [first, second, second, second]
@@ -90,13 +90,13 @@ def test_timers_that_the_queue_did_not_take_are_sent_again_and_no_others() -> No
 
 def test_queue_that_never_takes_a_timer_is_busy() -> None:
     queue = FakeClient(send_message_batch={"Failed": [{"Id": "0"}]})
-    with pytest.raises(BusyError):
-        timers(queue, time_left=FakeTime(6_000)).arm([due_in(1_000)])
+    with pytest.raises(ServiceBusyError):
+        timers(queue, time_left=FakeTime(6_000)).schedule([due_in(1_000)])
 
 
 def test_no_timers_cost_nothing() -> None:
     queue, scheduler = a_queue(), a_scheduler()
-    timers(queue, scheduler).arm([])
+    timers(queue, scheduler).schedule([])
     assert not queue.calls + scheduler.calls
 
 
@@ -109,7 +109,7 @@ def test_far_timer_is_scheduled_five_minutes_early_into_the_queue() -> None:
     far = due_in(LONGEST_DELAY_MS + 1)
 
     # when
-    timers(queue, scheduler).arm([far])
+    timers(queue, scheduler).schedule([far])
 
     # then
     assert not queue.calls
@@ -119,7 +119,7 @@ def test_far_timer_is_scheduled_five_minutes_early_into_the_queue() -> None:
     assert request["GroupName"] == "group"
     assert request["FlexibleTimeWindow"] == {"Mode": "OFF"}
     assert request["ActionAfterCompletion"] == "DELETE"
-    assert timer_from(request["Target"].pop("Input")) == far
+    assert timer_from_message(request["Target"].pop("Input")) == far
     assert request["Target"] == {"Arn": "arn:timers", "RoleArn": "arn:role"}
 
 
@@ -137,7 +137,7 @@ def test_same_timer_is_the_same_schedule_and_any_other_is_another() -> None:
     ]
 
     # when
-    timers(a_queue(), scheduler).arm([far, far, *others])
+    timers(a_queue(), scheduler).schedule([far, far, *others])
 
     # then
     names = [request["Name"] for request in scheduler.requests("create_schedule")]
@@ -148,20 +148,20 @@ def test_same_timer_is_the_same_schedule_and_any_other_is_another() -> None:
 
 def test_timer_that_is_scheduled_already_is_fine() -> None:
     scheduler = FakeClient(create_schedule=in_turn(refusal("ConflictException"), {}))
-    timers(a_queue(), scheduler).arm([due_in(3_600_000), due_in(3_600_001)])
+    timers(a_queue(), scheduler).schedule([due_in(3_600_000), due_in(3_600_001)])
     assert len(scheduler.calls) == 2
 
 
 def test_scheduler_that_is_busy_is_asked_again() -> None:
     scheduler = FakeClient(create_schedule=in_turn(refusal("ThrottlingException"), {}))
-    timers(a_queue(), scheduler).arm([due_in(3_600_000)])
+    timers(a_queue(), scheduler).schedule([due_in(3_600_000)])
     assert len(scheduler.calls) == 2
 
 
 def test_refusal_of_the_scheduler_is_not_swallowed() -> None:
     scheduler = FakeClient(create_schedule=refusal("AccessDeniedException"))
     with pytest.raises(Exception, match="AccessDenied"):
-        timers(a_queue(), scheduler).arm([due_in(3_600_000)])
+        timers(a_queue(), scheduler).schedule([due_in(3_600_000)])
 
 
 @given(ms=st.integers(min_value=-(10**9), max_value=10**11))
@@ -170,7 +170,7 @@ def test_every_timer_goes_one_way_that_aws_takes(ms: int) -> None:
     queue, scheduler = a_queue(), a_scheduler()
 
     # when
-    timers(queue, scheduler).arm([due_in(ms)])
+    timers(queue, scheduler).schedule([due_in(ms)])
 
     # then
     assert len(queue.calls) + len(scheduler.calls) == 1
@@ -195,22 +195,22 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
     )
 )
 def test_timer_survives_its_message(timer: Timer) -> None:
-    assert timer_from(timer_text(timer)) == timer
+    assert timer_from_message(timer_to_message(timer)) == timer
 
 
 @pytest.mark.parametrize("field", ["kind", "tenant", "executionId", "taskId", "attempt", "due"])
 def test_message_that_lacks_something_is_no_timer(field: str) -> None:
-    message = json.loads(timer_text(TIMER))
+    message = json.loads(timer_to_message(TIMER))
     del message[field]
     with pytest.raises(KeyError):
-        timer_from(json.dumps(message))
+        timer_from_message(json.dumps(message))
 
 
 @pytest.mark.parametrize(
     "error",
     [
         NotFoundError("task", "x"),
-        BusyError("x"),
+        ServiceBusyError("x"),
         refusal("ValidationException"),
     ],
 )
@@ -225,7 +225,7 @@ def test_message_that_another_try_may_serve_comes_again_without_its_neighbours(e
         served.append(text)
 
     # when
-    answer = take_each(
+    answer = process_records(
         [{"messageId": text, "body": text} for text in ("first", "bad", "last")], take, dead_letters(queue)
     )
 
@@ -252,7 +252,7 @@ def serve_poison(queue: FakeClient, error: Exception) -> Any:
         if text == "bad":
             raise error
 
-    return take_each(
+    return process_records(
         [{"messageId": text, "body": text} for text in ("first", "bad", "last")], take, dead_letters(queue)
     )
 
@@ -286,7 +286,7 @@ def test_message_that_cannot_be_set_aside_comes_again(error: Exception) -> None:
 
 @pytest.mark.parametrize("status", [status for status in TaskStatus if status not in FAILURES])
 def test_task_without_limits_needs_no_timer(status: TaskStatus) -> None:
-    assert timer_of(a_task(status, started_at=NOW, scheduled_at=NOW)) is None
+    assert timer_for(a_task(status, started_at=NOW, scheduled_at=NOW)) is None
 
 
 @pytest.mark.parametrize(
@@ -326,15 +326,15 @@ def test_deadline_is_the_first_of_those_that_hold(task: Task, due: int | None) -
 
 
 def failed(attempt: int = 1, **fields: Any) -> Task:
-    given = {"failure_reason": FailureReason.RETRYABLE_ERROR, "ended_at": NOW, "updated_at": NOW} | fields
+    initial = {"failure_reason": FailureReason.RETRYABLE_ERROR, "ended_at": NOW, "updated_at": NOW} | fields
     policy = RetryPolicy(max_attempts=2, initial_seconds=10, jitter=0)
-    return a_task(TaskStatus.FAILED, attempt, retry_policy=policy, **given)
+    return a_task(TaskStatus.FAILED, attempt, retry_policy=policy, **initial)
 
 
 def test_failure_needs_a_timer_until_its_attempts_are_spent() -> None:
-    assert timer_of(failed()) == Timer(TimerKind.RETRY, "default", "nightly", "resize", 1, NOW + 10_000)
-    assert timer_of(failed(2)) is None
-    assert timer_of(failed(2, granted_attempts=3)) is not None
+    assert timer_for(failed()) == Timer(TimerKind.RETRY, "default", "nightly", "resize", 1, NOW + 10_000)
+    assert timer_for(failed(2)) is None
+    assert timer_for(failed(2, granted_attempts=3)) is not None
 
 
 @pytest.mark.parametrize(

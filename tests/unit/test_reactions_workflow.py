@@ -3,10 +3,10 @@
 import pytest
 
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.latch import next_attempt_latch, reopen_latch
-from tasklatch.domain.status import ExecutionStatus, TaskStatus, precedence_of
+from tasklatch.domain.latch import manual_retry_write, next_attempt_write
+from tasklatch.domain.status import ExecutionStatus, TaskStatus, status_precedence
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
-from tasklatch.domain.workflow import aborts, can_be_retried, is_settled, outcome_of
+from tasklatch.domain.workflow import can_be_retried, execution_outcome, fails_execution, is_terminal
 from tests.factories import NOW, a_task
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -42,7 +42,7 @@ def failed(on_failure: OnFailure = OnFailure.ABORT, *, spent: bool = True) -> Ta
     ],
 )
 def test_execution_ends_when_nothing_more_is_awaited(tasks: list[Task], outcome: ExecutionStatus | None) -> None:
-    assert outcome_of(tasks) is outcome
+    assert execution_outcome(tasks) is outcome
 
 
 @pytest.mark.parametrize("status", list(TaskStatus))
@@ -56,17 +56,17 @@ def test_task_that_aborts_is_settled_and_may_be_retried(
     task = a_task(status, on_failure=on_failure, retry_policy=ONCE if spent else RetryPolicy(), failure_reason=reason)
 
     # then
-    gave_up = status is TaskStatus.FAILED_WITH_TERMINAL_ERROR or (
+    retries_exhausted = status is TaskStatus.FAILED_WITH_TERMINAL_ERROR or (
         spent and status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT)
     )
-    assert aborts(task) is (gave_up and on_failure is OnFailure.ABORT)
-    assert can_be_retried(task) is (aborts(task) or status is TaskStatus.CANCELED)
-    assert is_settled(task) or not aborts(task)
+    assert fails_execution(task) is (retries_exhausted and on_failure is OnFailure.ABORT)
+    assert can_be_retried(task) is (fails_execution(task) or status is TaskStatus.CANCELED)
+    assert is_terminal(task) or not fails_execution(task)
 
 
 def test_success_is_never_reopened() -> None:
     with pytest.raises(ValueError, match="final"):
-        reopen_latch(DONE, now=NOW)
+        manual_retry_write(DONE, now=NOW)
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 7])
@@ -75,11 +75,11 @@ def test_next_attempt_outweighs_all_of_the_last_and_holds_for_one_version(attemp
     task = a_task(TaskStatus.FAILED, attempt, failure_reason=FailureReason.RETRYABLE_ERROR)
 
     # when
-    latch = next_attempt_latch(task, now=NOW)
+    write = next_attempt_write(task, now=NOW)
 
     # then
-    assert latch.precedence > precedence_of(TaskStatus.FAILED_WITH_TERMINAL_ERROR, attempt)
-    assert latch.precedence < precedence_of(TaskStatus.COMPLETED, 1)
-    assert latch.lets_through(task)
-    assert not latch.lets_through(a_task(TaskStatus.FAILED, attempt, version=task.version + 1))
-    assert not latch.lets_through(a_task(TaskStatus.FAILED, attempt + 1))
+    assert write.precedence > status_precedence(TaskStatus.FAILED_WITH_TERMINAL_ERROR, attempt)
+    assert write.precedence < status_precedence(TaskStatus.COMPLETED, 1)
+    assert write.allows(task)
+    assert not write.allows(a_task(TaskStatus.FAILED, attempt, version=task.version + 1))
+    assert not write.allows(a_task(TaskStatus.FAILED, attempt + 1))

@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local.patient_client import PatientClient
-from local.redrive import GOES_BACK_TO, IS_READ_AGAIN_BY, STAYS, Place, Redriven, place_on_aws, redrive
+from local.patient_client import RetryingClient
+from local.redrive import (
+    NOT_REDRIVABLE,
+    SOURCE_QUEUES,
+    STREAM_FUNCTIONS,
+    RedriveContext,
+    RedriveResult,
+    aws_context,
+    redrive,
+)
 
 STREAM = "arn:aws:dynamodb:eu-north-1:123456789012:table/t/stream/2026-01-10T08:00:00.000"
 
@@ -23,27 +31,27 @@ class Queues:
         self.hidden: dict[str, list[str]] = {}
         self.refused: set[str] = set()
 
-    def get_queue_attributes(self, **asked: Any) -> dict[str, Any]:
-        return {"Attributes": {"ApproximateNumberOfMessages": str(len(self.messages.get(asked["QueueUrl"], [])))}}
+    def get_queue_attributes(self, **requested: Any) -> dict[str, Any]:
+        return {"Attributes": {"ApproximateNumberOfMessages": str(len(self.messages.get(requested["QueueUrl"], [])))}}
 
-    def receive_message(self, **asked: Any) -> dict[str, Any]:
-        waiting = self.messages.get(asked["QueueUrl"], [])
-        given, waiting[:] = waiting[: asked["MaxNumberOfMessages"]], waiting[asked["MaxNumberOfMessages"] :]
-        self.hidden.setdefault(asked["QueueUrl"], []).extend(given)
-        return {"Messages": [{"Body": body, "ReceiptHandle": body} for body in given]} if given else {}
+    def receive_message(self, **requested: Any) -> dict[str, Any]:
+        waiting = self.messages.get(requested["QueueUrl"], [])
+        initial, waiting[:] = waiting[: requested["MaxNumberOfMessages"]], waiting[requested["MaxNumberOfMessages"] :]
+        self.hidden.setdefault(requested["QueueUrl"], []).extend(initial)
+        return {"Messages": [{"Body": body, "ReceiptHandle": body} for body in initial]} if initial else {}
 
-    def send_message_batch(self, **asked: Any) -> dict[str, Any]:
+    def send_message_batch(self, **requested: Any) -> dict[str, Any]:
         answer: dict[str, Any] = {"Successful": [], "Failed": []}
-        for entry in asked["Entries"]:
+        for entry in requested["Entries"]:
             if entry["MessageBody"] in self.refused:
                 answer["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "Message": "later"})
             else:
-                self.messages.setdefault(asked["QueueUrl"], []).append(entry["MessageBody"])
+                self.messages.setdefault(requested["QueueUrl"], []).append(entry["MessageBody"])
                 answer["Successful"].append({"Id": entry["Id"]})
         return answer
 
-    def delete_message(self, **asked: Any) -> None:
-        self.hidden[asked["QueueUrl"]].remove(asked["ReceiptHandle"])
+    def delete_message(self, **requested: Any) -> None:
+        self.hidden[requested["QueueUrl"]].remove(requested["ReceiptHandle"])
 
 
 class Stream:
@@ -53,18 +61,18 @@ class Stream:
         self.records = records
         self.error = error
 
-    def get_shard_iterator(self, **asked: Any) -> dict[str, Any]:
+    def get_shard_iterator(self, **requested: Any) -> dict[str, Any]:
         if self.error:
             raise ClientError({"Error": {"Code": self.error, "Message": ""}}, "GetShardIterator")
         numbers = [record["dynamodb"]["SequenceNumber"] for record in self.records]
-        assert asked["ShardIteratorType"] == "AT_SEQUENCE_NUMBER"
-        return {"ShardIterator": f"{numbers.index(asked['SequenceNumber'])}/empty"}
+        assert requested["ShardIteratorType"] == "AT_SEQUENCE_NUMBER"
+        return {"ShardIterator": f"{numbers.index(requested['SequenceNumber'])}/empty"}
 
-    def get_records(self, **asked: Any) -> dict[str, Any]:
-        place, _, kind = asked["ShardIterator"].partition("/")
+    def get_records(self, **requested: Any) -> dict[str, Any]:
+        context, _, kind = requested["ShardIterator"].partition("/")
         if kind == "empty":
-            return {"Records": [], "NextShardIterator": f"{place}/full"}
-        start = int(place)
+            return {"Records": [], "NextShardIterator": f"{context}/full"}
+        start = int(context)
         return {"Records": list(self.records[start : start + 2]), "NextShardIterator": f"{start + 2}/empty"}
 
 
@@ -76,10 +84,10 @@ class Functions:
         self.error = error
         self.invoked: list[tuple[str, list[Any]]] = []
 
-    def invoke(self, **asked: Any) -> dict[str, Any]:
-        self.invoked.append((asked["FunctionName"], json.loads(asked["Payload"])["Records"]))
-        said = {"Payload": io.BytesIO(json.dumps(self.answer or {"batchItemFailures": []}).encode())}
-        return {**said, "FunctionError": self.error} if self.error else said
+    def invoke(self, **requested: Any) -> dict[str, Any]:
+        self.invoked.append((requested["FunctionName"], json.loads(requested["Payload"])["Records"]))
+        body = {"Payload": io.BytesIO(json.dumps(self.answer or {"batchItemFailures": []}).encode())}
+        return {**body, "FunctionError": self.error} if self.error else body
 
 
 def _record(number: int, sk: str = "TASK#expose", event: str = "MODIFY") -> dict[str, Any]:
@@ -97,26 +105,28 @@ def _set_aside(first: int, last: int) -> str:
     return json.dumps({"DDBStreamBatchInfo": batch})
 
 
-def _redriven(queues: Queues, stream: Stream | None = None, functions: Functions | None = None) -> dict[str, Redriven]:
-    names = [*GOES_BACK_TO, *GOES_BACK_TO.values(), *IS_READ_AGAIN_BY, *STAYS]
-    place = Place(
+def _redriven(
+    queues: Queues, stream: Stream | None = None, functions: Functions | None = None
+) -> dict[str, RedriveResult]:
+    names = [*SOURCE_QUEUES, *SOURCE_QUEUES.values(), *STREAM_FUNCTIONS, *NOT_REDRIVABLE]
+    context = RedriveContext(
         sqs=queues,
         streams=stream or Stream(),
         functions=functions or Functions(),
         queue_urls={name: name for name in names},
         function_names={"notifier": "Notifier", "retry_scheduler": "RetryScheduler"},
     )
-    return {one.queue: one for one in redrive(place)}
+    return {result.queue: result for result in redrive(context)}
 
 
-@pytest.mark.parametrize(("source", "target"), GOES_BACK_TO.items())
+@pytest.mark.parametrize(("source", "target"), SOURCE_QUEUES.items())
 def test_messages_go_back_to_the_queue_that_they_came_from(source: str, target: str) -> None:
     bodies = [f"timer {number}" for number in range(23)]
     queues = Queues(**{source: bodies})
 
     done = _redriven(queues)[source]
 
-    assert done == Redriven(source, 23, 23, [])
+    assert done == RedriveResult(source, 23, 23, [])
     assert sorted(queues.messages[target]) == sorted(bodies)
     assert queues.messages[source] == queues.hidden[source] == []
 
@@ -127,16 +137,16 @@ def test_a_message_that_was_not_sent_is_not_deleted() -> None:
 
     done = _redriven(queues)["TimerFailures"]
 
-    assert (done.found, done.sent_on) == (2, 1)
+    assert (done.waiting, done.sent_on) == (2, 1)
     assert "InternalError" in done.notes[0]
     assert queues.hidden["TimerFailures"] == ["one"]
 
 
 def test_what_fails_again_meanwhile_is_not_taken_a_second_time() -> None:
     class Again(Queues):
-        def send_message_batch(self, **asked: Any) -> dict[str, Any]:
-            self.messages["TimerFailures"] += [entry["MessageBody"] for entry in asked["Entries"]]
-            return super().send_message_batch(**asked)
+        def send_message_batch(self, **requested: Any) -> dict[str, Any]:
+            self.messages["TimerFailures"] += [entry["MessageBody"] for entry in requested["Entries"]]
+            return super().send_message_batch(**requested)
 
     queues = Again(TimerFailures=["one", "two", "three"])
 
@@ -155,7 +165,7 @@ def test_the_changes_of_a_batch_are_read_and_handed_to_the_function(source: str,
 
     done = _redriven(queues, stream, functions)[source]
 
-    assert done == Redriven(source, 1, 1, [])
+    assert done == RedriveResult(source, 1, 1, [])
     ((called, records),) = functions.invoked
     assert called == function
     assert [record["eventID"] for record in records] == ["2", "4", "6"]
@@ -194,7 +204,7 @@ def test_what_cannot_be_sent_on_stays_and_is_told(body: str, stream: Stream, fun
 
     done = _redriven(queues, stream, functions)["NotifierFailures"]
 
-    assert (done.found, done.sent_on) == (1, 0)
+    assert (done.waiting, done.sent_on) == (1, 0)
     assert words in done.notes[0]
     assert queues.hidden["NotifierFailures"] == [body]
 
@@ -204,15 +214,15 @@ def test_another_error_of_a_service_breaks_the_redrive_off() -> None:
         _redriven(Queues(NotifierFailures=[_set_aside(1, 1)]), Stream(error="AccessDeniedException"))
 
 
-@pytest.mark.parametrize("name", STAYS)
+@pytest.mark.parametrize("name", NOT_REDRIVABLE)
 def test_what_nothing_can_be_done_about_is_counted(name: str) -> None:
-    assert _redriven(Queues(**{name: ["one"]}))[name] == Redriven(name, 1, 0, [STAYS[name]])
+    assert _redriven(Queues(**{name: ["one"]}))[name] == RedriveResult(name, 1, 0, [NOT_REDRIVABLE[name]])
 
 
 def test_on_aws_queues_and_functions_are_those_of_the_stack() -> None:
     class CloudFormation:
-        def describe_stacks(self, **asked: Any) -> dict[str, Any]:
-            assert asked == {"StackName": "night"}
+        def describe_stacks(self, **requested: Any) -> dict[str, Any]:
+            assert requested == {"StackName": "night"}
             outputs = [("TimerFailuresUrl", "https://timers"), ("TableName", "t")]
             return {"Stacks": [{"Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs]}]}
 
@@ -233,10 +243,10 @@ def test_on_aws_queues_and_functions_are_those_of_the_stack() -> None:
         def client(self, service: str) -> Any:
             return CloudFormation() if service == "cloudformation" else SimpleNamespace(service=service)
 
-    place = place_on_aws("night", Session())
+    context = aws_context("night", Session())
 
-    assert place.queue_urls == {"TimerFailures": "https://timers"}
-    assert place.function_names == {"retry_scheduler": "night-rs", "notifier": "night-n"}
-    clients = (place.sqs, place.streams, place.functions)
-    assert all(isinstance(client, PatientClient) for client in clients)
+    assert context.queue_urls == {"TimerFailures": "https://timers"}
+    assert context.function_names == {"retry_scheduler": "night-rs", "notifier": "night-n"}
+    clients = (context.sqs, context.streams, context.functions)
+    assert all(isinstance(client, RetryingClient) for client in clients)
     assert [client._client.service for client in clients] == ["sqs", "dynamodbstreams", "lambda"]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tasklatch.domain.errors import InvalidRequestError
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.json_text import dump_payload
-from tasklatch.domain.reference import Reference, follow, resolve
+from tasklatch.domain.reference import Reference, get_path, resolve_references
 from tasklatch.domain.reference_check import MAX_POSSIBLE_NAMES, check_references, possible_names
-from tasklatch.http.names import can_be_task_id
+from tasklatch.http.names import is_valid_task_id
 
 PAYLOADS: dict[tuple[str, str], Any] = {
     ("a", "output"): {
@@ -34,13 +34,13 @@ SCOPE: Final = {name for name, _ in PAYLOADS} | {"lost"}
 
 def look_up(reference: Reference) -> Any:
     try:
-        return follow(PAYLOADS[reference.name, reference.part], reference.path)
+        return get_path(PAYLOADS[reference.name, reference.part], reference.path)
     except KeyError as error:
         raise LookupError(reference.name) from error
 
 
 @pytest.mark.parametrize(
-    ("given", "becomes"),
+    ("initial", "becomes"),
     [
         ("${a.output}", PAYLOADS["a", "output"]),
         ("${a.output.x}", 1),
@@ -79,14 +79,14 @@ def look_up(reference: Reference) -> Any:
         ({"${a.output.x}": ["${a.output.x}", {"k": "${a.output.x}"}]}, {"${a.output.x}": [1, {"k": 1}]}),
     ],
 )
-def test_reference_becomes_what_it_refers_to(given: Any, becomes: Any) -> None:
-    assert resolve(given, SCOPE, look_up) == becomes
+def test_reference_becomes_what_it_refers_to(initial: Any, becomes: Any) -> None:
+    assert resolve_references(initial, SCOPE, look_up) == becomes
 
 
 def test_what_comes_from_a_payload_is_not_resolved_again() -> None:
     # given: a worker's output is data, whatever it says
-    assert resolve("${evil.output.x}", {"a", "evil"}, lambda _: "${a.output.x}") == "${a.output.x}"
-    assert resolve("see ${evil.output.x}", {"a", "evil"}, lambda _: "${a.output.x}") == "see ${a.output.x}"
+    assert resolve_references("${evil.output.x}", {"a", "evil"}, lambda _: "${a.output.x}") == "${a.output.x}"
+    assert resolve_references("see ${evil.output.x}", {"a", "evil"}, lambda _: "${a.output.x}") == "see ${a.output.x}"
 
 
 # ---------------------------------------------------------------- any name
@@ -114,7 +114,10 @@ ODD_NAMES: Final = (
 @pytest.mark.parametrize("name", ODD_NAMES, ids=range(len(ODD_NAMES)))
 def test_reference_names_any_task(name: str) -> None:
     text = f"${{{name}.output.x}}"
-    assert resolve([text, f"<{text}>"], {name}, lambda reference: {(name, "output"): 7}[reference[:2]]) == [7, "<7>"]
+    assert resolve_references([text, f"<{text}>"], {name}, lambda reference: {(name, "output"): 7}[reference[:2]]) == [
+        7,
+        "<7>",
+    ]
     definition = TaskDefinition("t", input=dump_payload({"v": text}, "it", 9_000), depends_on=(name,))
     assert check_references([definition], {name}) == {"t": ()}
 
@@ -122,12 +125,12 @@ def test_reference_names_any_task(name: str) -> None:
 names = st.text(st.sampled_from('ab.{}$[0]"\\ é') | st.characters(exclude_categories=["C"]), min_size=1, max_size=255)
 
 
-@given(names.filter(can_be_task_id), st.sampled_from(["input", "output"]))
+@given(names.filter(is_valid_task_id), st.sampled_from(["input", "output"]))
 def test_every_name_that_a_task_can_have_can_be_referred_to(name: str, part: str) -> None:
     expected = Reference(name, part, ("k", "l[0]"))
-    seen: list[Reference] = []
-    resolve(f"${{{name}.{part}.k.l[0]}}", {name}, seen.append)
-    assert seen == [expected]
+    observed: list[Reference] = []
+    resolve_references(f"${{{name}.{part}.k.l[0]}}", {name}, observed.append)
+    assert observed == [expected]
 
 
 def test_the_longest_name_that_is_waited_for_is_meant() -> None:
@@ -135,11 +138,11 @@ def test_the_longest_name_that_is_waited_for_is_meant() -> None:
     text = "${a.output.output.x}"
 
     def look_up_in(reference: Reference) -> Any:
-        return follow(payloads[reference.name], reference.path)
+        return get_path(payloads[reference.name], reference.path)
 
-    assert resolve(text, {"a"}, look_up_in) == "of a"
-    assert resolve(text, {"a", "a.output"}, look_up_in) == "of a.output"
-    assert resolve(text, {"a.output"}, look_up_in) == "of a.output"
+    assert resolve_references(text, {"a"}, look_up_in) == "of a"
+    assert resolve_references(text, {"a", "a.output"}, look_up_in) == "of a.output"
+    assert resolve_references(text, {"a.output"}, look_up_in) == "of a.output"
 
 
 # ---------------------------------------------------------------- what is refused
@@ -149,9 +152,9 @@ def task(name: str, *depends_on: str, refers_to: str = "", **more: Any) -> TaskD
     return TaskDefinition(name, input=json.dumps({"v": refers_to}), depends_on=depends_on, **more)
 
 
-def faults(*definitions: TaskDefinition, **known: Any) -> list[tuple[Any, ...]]:
+def faults(*definitions: TaskDefinition, **existing: Any) -> list[tuple[Any, ...]]:
     with pytest.raises(InvalidRequestError) as caught:
-        check_references(definitions, **known)
+        check_references(definitions, **existing)
     return [(fault["type"], *fault["loc"][2:]) for fault in caught.value.errors]  # type: ignore[index]
 
 
@@ -186,13 +189,13 @@ def test_what_names_no_task_is_text() -> None:
 
 
 def test_input_that_is_handed_on_as_it_is_refers_to_nothing() -> None:
-    assert check_references([task("a"), task("b", refers_to="${a.output.x}", names_attempt=True)]) == {}
+    assert check_references([task("a"), task("b", refers_to="${a.output.x}", includes_attempt_id=True)]) == {}
 
 
 def test_tasks_that_are_done_may_be_referred_to_by_those_that_are_added() -> None:
     added = task("c", refers_to="${a.output.x}")
     assert possible_names([added]) == {"a"}
-    assert check_references([added], {"a"}, settled={"a"}) == {"c": ("a",)}
+    assert check_references([added], {"a"}, terminal={"a"}) == {"c": ("a",)}
     assert faults(added, existing={"a"}) == [("reference_not_awaited", 0, "input")]
 
 
@@ -214,5 +217,5 @@ def test_texts_that_look_like_references_cost_little(text: str) -> None:
     begun = time.process_time()
     definition = task("c", "x", refers_to=text)
     check_references([definition], {"x"})
-    assert resolve(text, {"x"}, lambda _: 1) == text
+    assert resolve_references(text, {"x"}, lambda _: 1) == text
     assert time.process_time() - begun < 5

@@ -12,33 +12,33 @@ from typing import Any, cast
 
 import pytest
 
-from local.api import Api, ApiError, Reply
+from local.api import ApiClient, ApiError, Reply
 from local.delivery_plan import (
-    DISTURBED_STARTS,
-    DISTURBED_SUCCESSES,
+    FAULTY_STARTS,
+    FAULTY_SUCCESSES,
     TERMINAL_REASONS,
-    Disturbance,
-    End,
-    Plan,
-    Trouble,
+    DeliveryFault,
+    ExpectedOutcome,
+    ReplayPlan,
+    TaskFault,
     count_kinds,
     make_plan,
 )
-from local.outcome_check import Answered, Ledger, Taken, differences
-from local.replay import SAMPLE_TRACE, Outcome, replay, run_replay
+from local.outcome_check import LedgerSnapshot, ReceivedAttempt, RequestResult, differences
+from local.replay import SAMPLE_TRACE, ReplayResult, replay, run_replay
 from local.trace import Trace, read_trace
 from local.worker import Assignment, WorkQueue
-from tasklatch.domain.attempt import attempt_of
+from tasklatch.domain.attempt import decode_attempt
 from tasklatch.domain.errors import AttemptNotOpenError
-from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.history import change_entry, ignored_entry
-from tasklatch.domain.latch import Latch, judge, latch_of, next_attempt_latch, service_latch
+from tasklatch.domain.latch import ConditionalWrite, decide_verdict, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
-from tasklatch.domain.timer import TimerKind, timer_of
-from tasklatch.domain.workflow import aborts, gave_up, is_settled, outcome_of
+from tasklatch.domain.timer import TimerKind, timer_for
+from tasklatch.domain.workflow import execution_outcome, fails_execution, is_terminal, retries_exhausted
 from tasklatch.http.execution_contract import history_view
 from tasklatch.http.views import retry_view, task_view
 from tests.factories import NOW, a_task
@@ -58,7 +58,7 @@ def _wide_trace(folder: Path, width: int = 40) -> Trace:
         *({"id": name, "parents": ["split"], "children": ["join"]} for name in middle),
         {"id": "join", "parents": middle, "children": []},
     ]
-    executed = [{"id": task["id"], "runtimeInSeconds": 20 + 3 * place} for place, task in enumerate(tasks)]
+    executed = [{"id": task["id"], "runtimeInSeconds": 20 + 3 * index} for index, task in enumerate(tasks)]
     path = folder / "wide.json"
     document = {
         "name": "wide",
@@ -82,21 +82,21 @@ class Service:
         self.histories: dict[str, list[Entry]] = {}
         self.status = "RUNNING"
         self.queue: deque[Assignment] = deque()
-        self.receipts = count()
+        self.request_ids = count()
         self.now = NOW
         self.heard_at = 0.0
         self.lock = RLock()
 
     # ------------------------------------------------------------------ the API
 
-    def call(
+    def request(
         self, client: str, method: str, *path: str, body: Any = None, query: dict[str, str] | None = None
     ) -> Reply:
         assert query is None
         with self.lock:
             return Reply(200, self.serve(client, method, path, body), {}, 1, 0.01)
 
-    def pages(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
+    def paginate(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
         assert client == "reader"
         with self.lock:
             of_task = path[-1] == "history"
@@ -112,7 +112,7 @@ class Service:
         assert client == "worker"
         self.heard_at = time.monotonic()
         if path[-1] == "statuses":
-            return {"results": [self.one_of_batch(said) for said in body["statuses"]]}
+            return {"results": [self.one_of_batch(payload) for payload in body["statuses"]]}
         return self.heartbeat(path[3], body) if path[-1] == "heartbeat" else self.report(path[3], body)
 
     def create(self, execution_id: str, bodies: list[dict[str, Any]]) -> dict[str, Any]:
@@ -145,24 +145,26 @@ class Service:
         counts = Counter(str(task.status) for task in self.tasks.values())
         return {"status": self.status, "counts": counts, "taskCount": len(self.tasks)}
 
-    def one_of_batch(self, said: dict[str, Any]) -> dict[str, Any]:
-        name = said["taskId"]
+    def one_of_batch(self, body: dict[str, Any]) -> dict[str, Any]:
+        name = body["taskId"]
         try:
-            return {"status": 200, "taskId": name, **self.report(name, said)}
+            return {"status": 200, "taskId": name, **self.report(name, body)}
         except ApiError as error:
             return {"status": error.status, "problem": error.problem}
 
-    def report(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
-        report = self.read(name, said)
+    def report(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        report = self.read(name, body)
         task = self.tasks[name]
-        latch = latch_of(report, now=self.now, receipt=str(next(self.receipts)), attempt=report.attempt or task.attempt)
-        if latch.lets_through(task):
-            self.change(name, latch)
+        write = write_for_report(
+            report, now=self.now, request_id=str(next(self.request_ids)), attempt=report.attempt or task.attempt
+        )
+        if write.allows(task):
+            self.change(name, write)
             if report.output is not None:
                 self.outputs[name] = json.loads(report.output)
             return self.answer(name, Verdict.APPLIED)
-        verdict = judge(latch, task)
-        entry = self.shown(name, ignored_entry(report, verdict, task, now=self.now, receipt=""))
+        verdict = decide_verdict(write, task)
+        entry = self.shown(name, ignored_entry(report, verdict, task, now=self.now, request_id=""))
         if entry not in self.histories[name]:
             self.remember(name, entry)
         return self.answer(name, verdict)
@@ -172,8 +174,8 @@ class Service:
         answer = {"verdict": str(verdict), "task": self.view(self.tasks[name])}
         return answer | ({"retry": dict(retry_view(decision))} if decision else {})
 
-    def heartbeat(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
-        attempt = self.attempt_in(name, said)
+    def heartbeat(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        attempt = self.attempt_in(name, body)
         task = self.tasks[name]
         goes_on = task.status in (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS) and attempt == task.attempt
         return {"continue": goes_on, "task": self.view(task)}
@@ -188,28 +190,28 @@ class Service:
     def remember(self, name: str, entry: Entry) -> None:
         self.histories[name].append(entry)
 
-    def attempt_in(self, name: str, said: dict[str, Any]) -> int | None:
+    def attempt_in(self, name: str, body: dict[str, Any]) -> int | None:
         task = self.tasks[name]
-        attempt: int | None = said.get("attempt")
-        if "taskExecutionId" in said:
+        attempt: int | None = body.get("attempt")
+        if "taskExecutionId" in body:
             try:
-                attempt = attempt_of(said["taskExecutionId"], task.tenant, task.execution_id, name)
+                attempt = decode_attempt(body["taskExecutionId"], task.tenant, task.execution_id, name)
             except AttemptNotOpenError as error:
                 raise ApiError("POST", 409, {"detail": str(error)}) from error
         if attempt is not None and attempt > task.attempt:
             raise ApiError("POST", 409, {"detail": "never opened"})
         return attempt
 
-    def read(self, name: str, said: dict[str, Any]) -> Report:
-        reason = said.get("failureReason")
+    def read(self, name: str, body: dict[str, Any]) -> Report:
+        reason = body.get("failureReason")
         return make_report(
             name,
-            TaskStatus(said["status"]),
-            attempt=self.attempt_in(name, said),
+            TaskStatus(body["status"]),
+            attempt=self.attempt_in(name, body),
             failure_reason=FailureReason(reason) if reason else None,
-            message=said.get("message"),
-            output=json.dumps(said["output"]) if "output" in said else None,
-            retry_after_seconds=said.get("retryAfterSeconds"),
+            message=body.get("message"),
+            output=json.dumps(body["output"]) if "output" in body else None,
+            retry_after_seconds=body.get("retryAfterSeconds"),
         )
 
     # ------------------------------------------------------------------ the queue
@@ -220,23 +222,23 @@ class Service:
             self.react()
             if not self.queue and time.monotonic() - self.heard_at > QUIET_SECONDS:
                 self.fire()
-            found = [self.queue.popleft() for _ in range(min(len(self.queue), at_most))]
-        if not found:
+            result = [self.queue.popleft() for _ in range(min(len(self.queue), at_most))]
+        if not result:
             time.sleep(0.002)  # as the real one waits
-        yield from found
+        yield from result
 
     def delete(self, _: Assignment) -> None:
         self.heard_at = time.monotonic()
 
     # ------------------------------------------------------------------ what it does by itself
 
-    def change(self, name: str, latch: Latch) -> None:
+    def change(self, name: str, write: ConditionalWrite) -> None:
         before = self.tasks[name]
-        fields = dict.fromkeys(latch.clears, None) | {"message_truncated": False} | dict(latch.values)
+        fields = dict.fromkeys(write.clear_fields, None) | {"message_truncated": False} | dict(write.values)
         task = replace(
             before,
-            status=latch.status,
-            precedence=latch.precedence,
+            status=write.status,
+            precedence=write.precedence,
             version=before.version + 1,
             **cast("dict[str, Any]", fields),
         )
@@ -247,34 +249,34 @@ class Service:
 
     def hand_out(self, task: Task) -> None:
         self.heard_at = time.monotonic()
-        named = (task.execution_id, task.task_id, task.attempt, task.task_execution_id)
-        self.queue.append(Assignment(*named, input={}, receipt=""))
+        names = (task.execution_id, task.task_id, task.attempt, task.task_execution_id)
+        self.queue.append(Assignment(*names, input={}, receipt_handle=""))
 
     def react(self) -> None:
         for name, task in list(self.tasks.items()):
             if self.status != "RUNNING":
-                if not is_settled(task):
+                if not is_terminal(task):
                     self.cancel(name)
-            elif gave_up(task) and task.on_failure is OnFailure.CONTINUE:
-                self.change(name, service_latch(task, TaskStatus.COMPLETED_WITH_ERRORS, now=self.now))
+            elif retries_exhausted(task) and task.on_failure is OnFailure.CONTINUE:
+                self.change(name, system_write(task, TaskStatus.COMPLETED_WITH_ERRORS, now=self.now))
         if self.status == "RUNNING":
             for name, task in list(self.tasks.items()):
                 if task.status is TaskStatus.PENDING and self.may_begin(name):
-                    self.change(name, service_latch(task, TaskStatus.SCHEDULED, now=self.now))
+                    self.change(name, system_write(task, TaskStatus.SCHEDULED, now=self.now))
             self.end()
 
     def may_begin(self, name: str) -> bool:
         parents = [self.tasks[parent] for parent in self.parents[name]]
-        return all(is_settled(parent) and not aborts(parent) for parent in parents)
+        return all(is_terminal(parent) and not fails_execution(parent) for parent in parents)
 
     def end(self) -> None:
-        self.status = outcome_of(self.tasks.values()) or self.status
+        self.status = execution_outcome(self.tasks.values()) or self.status
 
     def cancel(self, name: str) -> None:
-        self.change(name, service_latch(self.tasks[name], TaskStatus.CANCELED, now=self.now))
+        self.change(name, system_write(self.tasks[name], TaskStatus.CANCELED, now=self.now))
 
     def fire(self) -> None:
-        timers = [timer for task in self.tasks.values() if (timer := timer_of(task))]
+        timers = [timer for task in self.tasks.values() if (timer := timer_for(task))]
         timers = [timer for timer in timers if timer.due - self.now < FAR_AWAY_MS and self.status == "RUNNING"]
         first = min((timer.due for timer in timers), default=0)
         for timer in sorted(timers, key=lambda timer: timer.due):
@@ -284,10 +286,10 @@ class Service:
                 do(self.tasks[timer.task_id])
 
     def open_next(self, task: Task) -> None:
-        self.change(task.task_id, next_attempt_latch(task, now=self.now))
+        self.change(task.task_id, next_attempt_write(task, now=self.now))
 
     def time_out(self, task: Task) -> None:
-        self.change(task.task_id, service_latch(task, TaskStatus.TIMED_OUT, now=self.now))
+        self.change(task.task_id, system_write(task, TaskStatus.TIMED_OUT, now=self.now))
 
 
 @pytest.fixture(autouse=True)
@@ -297,8 +299,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local.replay._STALL_SECONDS", 2.0)
 
 
-def _replayed(service: Service, plan: Plan) -> Outcome:
-    return replay(cast("Api", service), plan, cast("WorkQueue", service), "nightly")
+def _replayed(service: Service, plan: ReplayPlan) -> ReplayResult:
+    return replay(cast("ApiClient", service), plan, cast("WorkQueue", service), "nightly")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -312,21 +314,21 @@ def test_a_plan_is_the_same_each_time_and_another_for_another_seed(seed: int) ->
 def test_without_chaos_each_task_starts_once_and_succeeds_once(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path))
 
-    reports = [delivery for delivery in plan.deliveries if not delivery.is_heartbeat]
-    assert all(delivery.end is End.APPLIED and delivery.disturbance is None for delivery in reports)
-    said = Counter((delivery.task_id, delivery.said["status"]) for delivery in reports)
-    assert said == Counter(
+    reports = [delivery for delivery in plan.scripted_requests if not delivery.is_heartbeat]
+    assert all(delivery.expected is ExpectedOutcome.APPLIED and delivery.delivery_fault is None for delivery in reports)
+    body = Counter((delivery.task_id, delivery.body["status"]) for delivery in reports)
+    assert body == Counter(
         {(task.task_id, name): 1 for task in plan.trace.tasks for name in ("IN_PROGRESS", "COMPLETED")}
     )
-    assert not any(one.may_be_timed_out for one in plan.tasks)
+    assert not any(item.may_be_timed_out for item in plan.tasks)
 
 
-@pytest.mark.parametrize(("chaos", "troubled"), [(0.0, 0), (0.25, 10), (0.5, 21), (1.0, 42)])
-def test_chaos_is_the_share_of_tasks_that_get_into_trouble(chaos: float, troubled: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("chaos", "faulty_tasks"), [(0.0, 0), (0.25, 10), (0.5, 21), (1.0, 42)])
+def test_chaos_is_the_share_of_tasks_that_get_into_trouble(chaos: float, faulty_tasks: int, tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=chaos, seed=5, ends="COMPLETED")
 
-    assert plan.troubled == troubled
-    assert bool(plan.disturbed) is bool(chaos)
+    assert plan.faulty_tasks == faulty_tasks
+    assert bool(plan.faulty_deliveries) is bool(chaos)
 
 
 @pytest.mark.parametrize("chaos", [-0.01, 1.01, float("nan")])
@@ -360,12 +362,12 @@ def test_everything_that_can_go_wrong_does(tmp_path: Path) -> None:
     kinds = count_kinds(make_plan(trace, chaos=0.7, seed=1, ends="FAILED"))
 
     # A start that is left out, or comes without a word on its attempt, makes no second one
-    assert set(kinds) == {*Trouble, *Disturbance}
-    assert {*DISTURBED_STARTS, *DISTURBED_SUCCESSES} == set(Disturbance)
+    assert set(kinds) == {*TaskFault, *DeliveryFault}
+    assert {*FAULTY_STARTS, *FAULTY_SUCCESSES} == set(DeliveryFault)
 
 
 def test_terminal_reasons_are_those_that_the_service_does_not_retry() -> None:
-    assert set(TERMINAL_REASONS) == {reason.value for reason, how in TREATMENT.items() if not how.retryable}
+    assert set(TERMINAL_REASONS) == {reason.value for reason, how in FAILURE_POLICY.items() if not how.retryable}
 
 
 def test_a_lone_task_has_no_other_whose_id_it_could_be_given(tmp_path: Path) -> None:
@@ -388,7 +390,7 @@ def test_a_lone_task_has_no_other_whose_id_it_could_be_given(tmp_path: Path) -> 
 def test_some_is_sent_alone_and_some_in_batches_of_what_is_due_together(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=0.7, seed=2)
 
-    requests = [request for one in plan.tasks for attempt in one.attempts for request in attempt.requests]
+    requests = [request for task in plan.tasks for attempt in task.attempts for request in attempt.requests]
     assert {len(request) for request in requests} > {1}
     assert all(len({delivery.share for delivery in request}) == 1 for request in requests)
     assert all(len(request) == 1 for request in requests if any(delivery.is_heartbeat for delivery in request))
@@ -417,7 +419,7 @@ def test_what_comes_out_of_the_queue_twice_is_done_once(tmp_path: Path) -> None:
     outcome = _replayed(DeliversTwice(), plan)
 
     assert outcome.differences == []
-    assert sum(one.again for one in outcome.taken) == len(outcome.taken) / 2
+    assert sum(item.is_repeated for item in outcome.received) == len(outcome.received) / 2
 
 
 def test_an_honest_worker_that_was_given_up_for_slow_is_no_difference(tmp_path: Path) -> None:
@@ -429,7 +431,7 @@ def test_an_honest_worker_that_was_given_up_for_slow_is_no_difference(tmp_path: 
                 super().hand_out(task)
 
     plan = make_plan(_wide_trace(tmp_path), chaos=1, seed=1, ends="COMPLETED")
-    assert any(one.trouble is Trouble.IS_KILLED_BEFORE_ITS_START for one in plan.tasks)
+    assert any(item.task_fault is TaskFault.IS_KILLED_BEFORE_ITS_START for item in plan.tasks)
 
     outcome = _replayed(Impatient(), plan)
 
@@ -439,9 +441,9 @@ def test_an_honest_worker_that_was_given_up_for_slow_is_no_difference(tmp_path: 
 class OverwritesSuccess(Service):
     """What this project exists to prevent: a late failure becomes the task's status."""
 
-    def report(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
-        answer = super().report(name, said)
-        if answer["verdict"] == "ignored_after_success" and said["status"] == "FAILED":
+    def report(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = super().report(name, body)
+        if answer["verdict"] == "ignored_after_success" and body["status"] == "FAILED":
             task = self.tasks[name]
             self.tasks[name] = replace(task, status=TaskStatus.FAILED_WITH_TERMINAL_ERROR, version=task.version + 1)
             self.histories[name][-1] |= {"verdict": "applied", "version": task.version + 1}
@@ -461,9 +463,9 @@ class LosesStaleReports(Service):
 
 
 class SkipsAVersion(Service):
-    def change(self, name: str, latch: Latch) -> None:
-        super().change(name, latch)
-        if latch.status is TaskStatus.COMPLETED:
+    def change(self, name: str, write: ConditionalWrite) -> None:
+        super().change(name, write)
+        if write.status is TaskStatus.COMPLETED:
             task = self.tasks[name]
             self.tasks[name] = replace(task, version=task.version + 1)
             self.histories[name][-1]["version"] += 1
@@ -478,32 +480,32 @@ class InventsAChange(Service):
 
 
 class AppliesARepeat(Service):
-    def report(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
-        answer = super().report(name, said)
+    def report(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = super().report(name, body)
         return answer | {"verdict": "applied"} if answer["verdict"] == "duplicate" else answer
 
 
 class ForgetsOutputs(Service):
-    def report(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
-        return super().report(name, {field: value for field, value in said.items() if field != "output"})
+    def report(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        return super().report(name, {field: value for field, value in body.items() if field != "output"})
 
 
 class TakesUnknownAttempts(Service):
-    def attempt_in(self, name: str, said: dict[str, Any]) -> int | None:
+    def attempt_in(self, name: str, body: dict[str, Any]) -> int | None:
         try:
-            return super().attempt_in(name, said)
+            return super().attempt_in(name, body)
         except ApiError:
             return self.tasks[name].attempt
 
 
 class NeverStopsAWorker(Service):
-    def heartbeat(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
-        return super().heartbeat(name, said) | {"continue": True}
+    def heartbeat(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        return super().heartbeat(name, body) | {"continue": True}
 
 
 class LosesATask(Service):
-    def pages(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
-        pages = super().pages(client, *path)
+    def paginate(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
+        pages = super().paginate(client, *path)
         yield from (
             item for item in pages if path[-1] != "tasks" or self.status == "RUNNING" or item["taskId"] != "join"
         )
@@ -540,10 +542,10 @@ class OpensARetryTooEarly(Service):
 
 
 class RetriesWhatSucceeded(Service):
-    def change(self, name: str, latch: Latch) -> None:
+    def change(self, name: str, write: ConditionalWrite) -> None:
         was_failed = self.tasks[name].status is TaskStatus.FAILED
-        super().change(name, latch)
-        if was_failed and latch.status is TaskStatus.COMPLETED:
+        super().change(name, write)
+        if was_failed and write.status is TaskStatus.COMPLETED:
             task = self.tasks[name]
             self.tasks[name] = replace(task, version=task.version + 1)
             again = {"version": task.version + 1, "verdict": "applied", "status": "SCHEDULED", "attempt": 2}
@@ -603,18 +605,21 @@ def test_the_checker_finds_what_a_service_gets_wrong(
 ) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=1, seed=1, ends="COMPLETED")
 
-    found = _replayed(service(), plan).differences
+    result = _replayed(service(), plan).differences
 
-    assert any(words in difference for difference in found), found
+    assert any(words in difference for difference in result), result
 
 
 class GoesOnAfterAFailure(Service):
     def end(self) -> None:
-        tasks = (replace(task, on_failure=OnFailure.CONTINUE) if aborts(task) else task for task in self.tasks.values())
-        self.status = "COMPLETED" if all(gave_up(task) or is_settled(task) for task in tasks) else "RUNNING"
+        tasks = (
+            replace(task, on_failure=OnFailure.CONTINUE) if fails_execution(task) else task
+            for task in self.tasks.values()
+        )
+        self.status = "COMPLETED" if all(retries_exhausted(task) or is_terminal(task) for task in tasks) else "RUNNING"
 
     def may_begin(self, name: str) -> bool:
-        return all(is_settled(self.tasks[parent]) for parent in self.parents[name])
+        return all(is_terminal(self.tasks[parent]) for parent in self.parents[name])
 
 
 class LeavesTasksOpen(Service):
@@ -634,18 +639,18 @@ def test_the_checker_finds_what_a_service_gets_wrong_after_a_fatal_failure(
 ) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=0.2, seed=4, ends="FAILED")
 
-    found = _replayed(service(), plan).differences
+    result = _replayed(service(), plan).differences
 
-    assert any(words in difference for difference in found), found
+    assert any(words in difference for difference in result), result
 
 
 def test_the_checker_finds_a_delivery_that_was_never_answered(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=0.5, seed=1, ends="COMPLETED")
     outcome = _replayed(Service(), plan)
 
-    found = differences(plan, outcome.answers[1:], outcome.taken, outcome.ledger)
+    result = differences(plan, outcome.answers[1:], outcome.received, outcome.ledger)
 
-    assert any("1 of its deliveries were never answered" in difference for difference in found)
+    assert any("1 of its deliveries were never answered" in difference for difference in result)
 
 
 def test_a_report_that_may_have_been_taken_twice_may_be_called_a_duplicate(tmp_path: Path) -> None:
@@ -653,36 +658,36 @@ def test_a_report_that_may_have_been_taken_twice_may_be_called_a_duplicate(tmp_p
     outcome = _replayed(Service(), plan)
     first, *others = outcome.answers
     name = first.delivery.task_id
-    repeated = replace(first, end=End.DUPLICATE, may_have_been_taken_twice=True)
+    repeated = replace(first, outcome=ExpectedOutcome.DUPLICATE, may_be_processed_twice=True)
     entry = {"version": first.version, "verdict": "duplicate", "status": "IN_PROGRESS", "attempt": 1}
     histories = dict(outcome.ledger.histories)
     histories[name] = [*histories[name], entry]
-    ledger = Ledger(outcome.ledger.execution, outcome.ledger.tasks, histories)
+    ledger = LedgerSnapshot(outcome.ledger.execution, outcome.ledger.tasks, histories)
 
-    assert differences(plan, [repeated, *others], outcome.taken, ledger) == []
-    strict: list[Answered] = [replace(repeated, may_have_been_taken_twice=False), *others]
-    assert differences(plan, strict, outcome.taken, ledger) != []
+    assert differences(plan, [repeated, *others], outcome.received, ledger) == []
+    strict: list[RequestResult] = [replace(repeated, may_be_processed_twice=False), *others]
+    assert differences(plan, strict, outcome.received, ledger) != []
 
 
 def test_a_task_that_was_handed_out_too_early_is_found_on_the_queue(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path))
     outcome = _replayed(Service(), plan)
-    taken = [Taken("join", 1, 0.0), *outcome.taken]
+    taken = [ReceivedAttempt("join", 1, 0.0), *outcome.received]
 
-    found = differences(plan, outcome.answers, taken, outcome.ledger)
+    result = differences(plan, outcome.answers, taken, outcome.ledger)
 
-    assert any("task join: was handed out before the last word on" in difference for difference in found)
+    assert any("task join: was handed out before the last word on" in difference for difference in result)
 
 
 def test_what_the_service_was_too_busy_for_is_sent_again(tmp_path: Path) -> None:
     class Busy(Service):
         turns = 0
 
-        def one_of_batch(self, said: dict[str, Any]) -> dict[str, Any]:
+        def one_of_batch(self, body: dict[str, Any]) -> dict[str, Any]:
             self.turns += 1
             if self.turns % 3 == 0:
                 return {"status": 503, "problem": {"detail": "busy"}}
-            return super().one_of_batch(said)
+            return super().one_of_batch(body)
 
     # Of several reports on one task a busy service takes none before the others: here all are of different kinds
     plan = make_plan(_wide_trace(tmp_path), seed=4)
@@ -711,7 +716,7 @@ def test_wrong_use_is_told_in_one_line_and_ends_with_2(
 ) -> None:
     status = run_replay(tmp_path / "stack.json", tmp_path / trace if trace else None, speed, chaos, seed=0)
 
-    told = capsys.readouterr()
-    assert (status, told.out) == (2, "")
-    assert words in told.err
-    assert told.err.count("\n") == 1
+    messages = capsys.readouterr()
+    assert (status, messages.out) == (2, "")
+    assert words in messages.err
+    assert messages.err.count("\n") == 1

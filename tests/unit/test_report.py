@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasklatch.domain.attempt import attempt_of, id_of_all_attempts, parts_of, task_execution_id
+from tasklatch.domain.attempt import attempt_id_suffix, decode_attempt, parse_attempt_id, task_execution_id
 from tasklatch.domain.errors import AttemptNotOpenError, PayloadTooLargeError
-from tasklatch.domain.failure import TREATMENT, FailureReason
-from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, MAX_OUTPUT_BYTES, added_to, make_report
+from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
+from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, MAX_OUTPUT_BYTES, make_report, with_merged_output
 from tasklatch.domain.status import MAX_ATTEMPT, TaskStatus
 from tests.factories import a_report
 
@@ -32,8 +32,10 @@ FORGE_DOCUMENT: Final = Path(__file__).resolve().parents[3] / "shared" / "seeds"
 
 
 def test_failure_reasons_are_those_that_forge_documents() -> None:
-    assert {reason.value: (one.retryable, one.needs_attention) for reason, one in TREATMENT.items()} == FORGE_REASONS
-    assert set(FailureReason) == set(TREATMENT)
+    assert {
+        reason.value: (item.retryable, item.needs_attention) for reason, item in FAILURE_POLICY.items()
+    } == FORGE_REASONS
+    assert set(FailureReason) == set(FAILURE_POLICY)
 
 
 @pytest.mark.skipif(not FORGE_DOCUMENT.exists(), reason="Forge's document is not part of this repository")
@@ -45,7 +47,7 @@ def test_failure_reasons_are_those_of_the_document_itself() -> None:
 @pytest.mark.parametrize("reason", FailureReason)
 def test_failure_for_a_reason_that_is_not_retried_is_terminal(reason: FailureReason) -> None:
     report = a_report(TaskStatus.FAILED, failure_reason=reason)
-    expected = TaskStatus.FAILED if TREATMENT[reason].retryable else TaskStatus.FAILED_WITH_TERMINAL_ERROR
+    expected = TaskStatus.FAILED if FAILURE_POLICY[reason].retryable else TaskStatus.FAILED_WITH_TERMINAL_ERROR
     assert (report.status, report.failure_reason) == (expected, reason)
 
 
@@ -62,12 +64,12 @@ def test_reason_and_wait_mean_nothing_but_on_a_failure(status: TaskStatus) -> No
 
 
 @pytest.mark.parametrize(
-    ("length", "kept", "truncated"),
+    ("length", "stored", "truncated"),
     [(0, None, False), (1024, 1024, False), (1025, 1024, True), (100_000, 1024, True)],
 )
-def test_long_message_is_cut_and_says_so(length: int, kept: int | None, truncated: bool) -> None:
+def test_long_message_is_cut_and_says_so(length: int, stored: int | None, truncated: bool) -> None:
     report = a_report(message="\U0001f600" * length)
-    assert (report.message and len(report.message), report.message_truncated) == (kept, truncated)
+    assert (report.message and len(report.message), report.message_truncated) == (stored, truncated)
     assert MAX_MESSAGE_CHARACTERS == 1024
 
 
@@ -79,16 +81,16 @@ VARIATIONS: Final[list[dict[str, Any]]] = [
     {"message": "a"},
     {"output": "{}"},
     {"retry_after_seconds": 1.0},
-    {"label": "a"},
+    {"platform_status": "a"},
 ]
 
 
 def test_fingerprint_is_the_same_for_the_same_report_and_for_no_other() -> None:
-    prints = [a_report(TaskStatus.FAILED, **said).fingerprint for said in VARIATIONS]
-    assert prints == [make_report("another", TaskStatus.FAILED, **said).fingerprint for said in VARIATIONS]
+    prints = [a_report(TaskStatus.FAILED, **body).fingerprint for body in VARIATIONS]
+    assert prints == [make_report("another", TaskStatus.FAILED, **payload).fingerprint for payload in VARIATIONS]
     assert len(set(prints)) == len(VARIATIONS)
     assert a_report(TaskStatus.COMPLETED).fingerprint not in prints
-    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in prints)
+    assert all(re.fullmatch("[0-9a-f]{16}", item) for item in prints)
 
 
 names = st.text(min_size=1, max_size=20)
@@ -98,8 +100,8 @@ attempts = st.integers(1, MAX_ATTEMPT)
 @given(names, names, names, attempts)
 def test_task_execution_id_tells_its_attempt(tenant: str, execution_id: str, task_id: str, attempt: int) -> None:
     issued = task_execution_id(tenant, execution_id, task_id, attempt)
-    assert attempt_of(issued, tenant, execution_id, task_id) == attempt
-    assert attempt_of(issued.upper(), tenant, execution_id, task_id) == attempt
+    assert decode_attempt(issued, tenant, execution_id, task_id) == attempt
+    assert decode_attempt(issued.upper(), tenant, execution_id, task_id) == attempt
     parsed = uuid.UUID(issued)
     assert (str(parsed), parsed.version, parsed.variant) == (issued, 8, uuid.RFC_4122)
 
@@ -108,22 +110,22 @@ def test_task_execution_id_tells_its_attempt(tenant: str, execution_id: str, tas
 def test_id_of_another_task_is_refused(other: tuple[str, str, str]) -> None:
     issued = task_execution_id("a", "run", "task", 1)
     with pytest.raises(AttemptNotOpenError):
-        attempt_of(issued, *other)
+        decode_attempt(issued, *other)
 
 
 def test_ids_of_all_attempts_share_what_leads_to_their_task() -> None:
     issued = {attempt: task_execution_id("a", "run", "task", attempt) for attempt in (1, 2, 77)}
 
-    parts = {attempt: parts_of(one) for attempt, one in issued.items()}
+    parts = {attempt: parse_attempt_id(item) for attempt, item in issued.items()}
 
-    shared = id_of_all_attempts("a", "run", "task")
+    shared = attempt_id_suffix("a", "run", "task")
     assert parts == {attempt: (attempt, shared) for attempt in issued}
-    assert shared != id_of_all_attempts("a", "run", "other")
+    assert shared != attempt_id_suffix("a", "run", "other")
 
 
 def test_attempt_zero_is_never_taken_for_one() -> None:
     with pytest.raises(AttemptNotOpenError):
-        attempt_of(task_execution_id("a", "run", "task", 0), "a", "run", "task")
+        decode_attempt(task_execution_id("a", "run", "task", 0), "a", "run", "task")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_attempt_zero_is_never_taken_for_one() -> None:
     ["", "run-7", "0b9d7a5e-52c6-4f0e-9a35-2f9f4f1f6a11", str(uuid.uuid5(uuid.NAMESPACE_DNS, "a")), "x" * 255],
 )
 def test_id_that_this_service_never_issues_names_no_attempt(foreign: str) -> None:
-    assert attempt_of(foreign, "a", "run", "task") is None
+    assert decode_attempt(foreign, "a", "run", "task") is None
 
 
 def test_ids_of_all_attempts_differ() -> None:
@@ -140,7 +142,7 @@ def test_ids_of_all_attempts_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("earlier", "said", "together"),
+    ("earlier", "body", "together"),
     [
         (None, '{"a":1}', '{"a":1}'),
         ('{"a":1}', None, None),
@@ -149,17 +151,17 @@ def test_ids_of_all_attempts_differ() -> None:
     ],
 )
 def test_output_is_put_over_the_earlier_one_key_by_key(
-    earlier: str | None, said: str | None, together: str | None
+    earlier: str | None, body: str | None, together: str | None
 ) -> None:
-    report = added_to(a_report(output=said), earlier)
+    report = with_merged_output(a_report(output=body), earlier)
 
     assert report.output == together
 
 
 def test_output_that_says_the_same_again_is_the_same_report() -> None:
-    first = added_to(a_report(output='{"a":1,"b":2}'), None)
+    first = with_merged_output(a_report(output='{"a":1,"b":2}'), None)
 
-    again = added_to(a_report(output='{"a":1,"b":2}'), first.output)
+    again = with_merged_output(a_report(output='{"a":1,"b":2}'), first.output)
 
     assert again.fingerprint == first.fingerprint
 
@@ -167,4 +169,4 @@ def test_output_that_says_the_same_again_is_the_same_report() -> None:
 def test_outputs_that_are_too_large_together_are_refused() -> None:
     half = "x" * (MAX_OUTPUT_BYTES // 2)
     with pytest.raises(PayloadTooLargeError):
-        added_to(a_report(output=f'{{"b":"{half}"}}'), f'{{"a":"{half}"}}')
+        with_merged_output(a_report(output=f'{{"b":"{half}"}}'), f'{{"a":"{half}"}}')

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.retry import RetryDecision, decide_retry
 from tasklatch.domain.status import FAILURES, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
@@ -17,8 +17,8 @@ STEADY = RetryPolicy(max_attempts=10, initial_seconds=10, multiplier=2, max_seco
 
 
 def failed(attempt: int = 1, policy: RetryPolicy = STEADY, **fields: object) -> Task:
-    given: dict[str, object] = {"failure_reason": FailureReason.RETRYABLE_ERROR, "ended_at": NOW}
-    return a_task(TaskStatus.FAILED, attempt, retry_policy=policy, **(given | fields))
+    initial: dict[str, object] = {"failure_reason": FailureReason.RETRYABLE_ERROR, "ended_at": NOW}
+    return a_task(TaskStatus.FAILED, attempt, retry_policy=policy, **(initial | fields))
 
 
 def decided(task: Task) -> RetryDecision:
@@ -62,7 +62,7 @@ def test_attempts_that_are_spent_are_not_followed_by_another(attempt: int) -> No
     assert "spent" in decision.reason
 
 
-@pytest.mark.parametrize("reason", [reason for reason in FailureReason if not TREATMENT[reason].retryable])
+@pytest.mark.parametrize("reason", [reason for reason in FailureReason if not FAILURE_POLICY[reason].retryable])
 def test_terminal_error_is_not_retried_and_says_why(reason: FailureReason) -> None:
     decision = decided(
         replace(failed(), status=TaskStatus.FAILED_WITH_TERMINAL_ERROR, failure_reason=reason),
@@ -100,11 +100,11 @@ def test_time_out_is_retried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "seconds", "words"),
+    ("requested", "seconds", "words"),
     [(3, 10, "back-off"), (30, 30, "as the worker asked"), (86_400, 900, "policy's maximum")],
 )
-def test_worker_can_ask_for_a_longer_wait_but_not_past_the_maximum(asked: float, seconds: int, words: str) -> None:
-    task = failed(retry_after_seconds=asked)
+def test_worker_can_ask_for_a_longer_wait_but_not_past_the_maximum(requested: float, seconds: int, words: str) -> None:
+    task = failed(retry_after_seconds=requested)
     assert wait_of(task) == seconds
     assert words in decided(task).reason
 
@@ -151,9 +151,9 @@ def test_attempt_a_million_does_not_overflow(policy: RetryPolicy) -> None:
     st.none() | st.floats(0, 86_400),
 )
 def test_no_wait_is_longer_than_the_maximum_or_in_the_past(
-    policy: RetryPolicy, attempt: int, asked: float | None
+    policy: RetryPolicy, attempt: int, requested: float | None
 ) -> None:
-    wait = wait_of(failed(attempt, policy, retry_after_seconds=asked))
+    wait = wait_of(failed(attempt, policy, retry_after_seconds=requested))
     assert 0 <= wait <= round(policy.max_seconds, 3) + 0.001
-    if asked is not None and asked <= policy.max_seconds:
-        assert wait >= asked - 0.001
+    if requested is not None and requested <= policy.max_seconds:
+        assert wait >= requested - 0.001

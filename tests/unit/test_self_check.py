@@ -28,7 +28,7 @@ class Service:
     def __exit__(self, *_error: object) -> None:
         """Nothing is held."""
 
-    def call(self, _client: str, method: str, *path: str, body: dict[str, Any] | None = None) -> SimpleNamespace:
+    def request(self, _client: str, method: str, *path: str, body: dict[str, Any] | None = None) -> SimpleNamespace:
         self.calls.append((method, *path))
         if path[-1] == "status":
             self._report(path[3], str((body or {})["status"]))
@@ -44,7 +44,7 @@ class Service:
 
 
 def check(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.self_check.Api", lambda _stack, **_settings: service)
+    monkeypatch.setattr("local.self_check.ApiClient", lambda _stack, **_settings: service)
     check_background(STACK, SECONDS)
 
 
@@ -76,7 +76,7 @@ def test_what_does_not_come_is_named_and_the_execution_cancelled(
 
 def test_refusal_of_the_api_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
-    monkeypatch.setattr(service, "call", _refuse)
+    monkeypatch.setattr(service, "request", _refuse)
 
     with pytest.raises(LocalCloudError, match="does not work: POST /v1/executions: 500"):
         check(service, monkeypatch)

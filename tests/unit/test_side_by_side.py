@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tasklatch.aws.batch_put import put_all
-from tasklatch.aws.live import Live
-from tasklatch.aws.side_by_side import side_by_side
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.aws.live import WebSocketConnections
+from tasklatch.aws.side_by_side import map_concurrently
 from tests.factories import fixed_clock
-from tests.integration.emulators import patient
+from tests.integration.emulators import make_backoff
 from tests.reactions import SETTINGS, FakeClient
 
 LONGEST_WAIT = 10
@@ -29,14 +29,14 @@ def test_four_calls_are_made_at_once_and_answer_in_order() -> None:
         return value * 2
 
     # when
-    results = side_by_side(call, range(8))
+    results = map_concurrently(call, range(8))
 
     # then
     assert results == [0, 2, 4, 6, 8, 10, 12, 14]
 
 
 def test_a_single_call_needs_no_thread() -> None:
-    assert side_by_side(lambda _: threading.current_thread(), ["one"]) == [threading.current_thread()]
+    assert map_concurrently(lambda _: threading.current_thread(), ["one"]) == [threading.current_thread()]
 
 
 def test_an_error_is_raised_when_all_calls_have_ended() -> None:
@@ -52,7 +52,7 @@ def test_an_error_is_raised_when_all_calls_have_ended() -> None:
 
     # when
     with pytest.raises(LookupError, match="no"):
-        side_by_side(call, range(4))
+        map_concurrently(call, range(4))
 
     # then
     assert sorted(ended) == [1, 2, 3]
@@ -69,7 +69,7 @@ def test_hundred_items_are_put_by_four_calls_at_once() -> None:
     client: Any = FakeClient(batch_write_item=put)
 
     # when
-    put_all(client, "ledger", [{"pk": {"S": f"{number}"}} for number in range(100)], patient())
+    batch_put(client, "ledger", [{"pk": {"S": f"{number}"}} for number in range(100)], make_backoff())
 
     # then
     sizes = [len(request["RequestItems"]["ledger"]) for request in client.requests("batch_write_item")]
@@ -86,10 +86,10 @@ def test_who_watches_is_asked_of_four_executions_at_once() -> None:
 
     client: Any = FakeClient(query=query)
     callback: Any = FakeClient()
-    told = {("default", f"execution-{number}"): [{"type": "task.status"}] for number in range(4)}
+    messages = {("default", f"execution-{number}"): [{"type": "task.status"}] for number in range(4)}
 
     # when
-    Live(client, lambda: callback, SETTINGS, fixed_clock, patient()).push(told)
+    WebSocketConnections(client, lambda: callback, SETTINGS, fixed_clock, make_backoff()).broadcast(messages)
 
     # then
     assert len(client.requests("query")) == 4

@@ -5,7 +5,7 @@ from typing import Any, Final
 import pytest
 
 from tasklatch.domain.errors import UnknownTasksError
-from tasklatch.domain.latch import latch_of
+from tasklatch.domain.latch import write_for_report
 from tasklatch.domain.report import Report
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, SEALED, ExecutionStatus, TaskStatus
 from tasklatch.http import superai_contract as contract
@@ -30,14 +30,14 @@ def reports(*words: str | None) -> list[Report]:
 )
 def test_known_word_drives_the_latch_and_is_kept(word: str, status: TaskStatus) -> None:
     (report,) = reports(word)
-    assert (report.status, report.label, report.is_remark) == (status, word, False)
+    assert (report.status, report.platform_status, report.is_informational) == (status, word, False)
 
 
 @pytest.mark.parametrize("word", ["queued", "awaiting_input", "COMPLETED", "läuft", "", None])
 def test_any_other_word_is_a_remark(word: str | None) -> None:
     (report,) = reports(word)
-    assert report.is_remark
-    assert report.label == (word or None)
+    assert report.is_informational
+    assert report.platform_status == (word or None)
 
 
 @pytest.mark.parametrize("status", [status for status in TaskStatus if status is not TaskStatus.PENDING])
@@ -45,22 +45,22 @@ def test_any_other_word_is_a_remark(word: str | None) -> None:
 def test_remark_changes_no_task_whatever_its_status(status: TaskStatus, attempt: int) -> None:
     task = a_task(status, attempt)
     (report,) = reports("awaiting_input")
-    assert not latch_of(report, now=NOW, receipt="r", attempt=attempt, version=task.version).lets_through(task)
+    assert not write_for_report(report, now=NOW, request_id="r", attempt=attempt, version=task.version).allows(task)
 
 
 @pytest.mark.parametrize("word", ["skipped", "cancelled"])
 def test_seal_covers_what_is_open_and_never_a_success(word: str) -> None:
     (report,) = reports(word)
-    latch = latch_of(report, now=NOW, receipt="r", attempt=1, version=3)
-    open_to_it = {status for status in TaskStatus if latch.lets_through(a_task(status))}
-    assert latch.below == COMPLETED_PRECEDENCE
+    write = write_for_report(report, now=NOW, request_id="r", attempt=1, version=3)
+    open_to_it = {status for status in TaskStatus if write.allows(a_task(status))}
+    assert write.max_precedence == COMPLETED_PRECEDENCE
     assert open_to_it == set(TaskStatus) - SEALED - {TaskStatus.PENDING, TaskStatus.COMPLETED}
 
 
 def test_each_update_makes_a_record_of_its_own_in_order() -> None:
     # given the same word a hundred times, and later once more
     first, later = reports(*["running"] * 100), reports("running")
-    views = [contract.task_status_view(one, contract.TaskStatusItem(task_name="a"), a_task(), NOW) for one in first]
+    views = [contract.task_status_view(item, contract.TaskStatusItem(task_name="a"), a_task(), NOW) for item in first]
 
     records = [report.record or "" for report in first]
     assert records == sorted(set(records))
@@ -88,7 +88,7 @@ CLEARED: Final[list[tuple[dict[str, Any], str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "status"), CLEARED)
-def test_record_shows_the_word_or_how_the_task_stands(said: dict[str, Any], status: str) -> None:
-    item = contract.TaskStatusItem.model_validate(said)
+@pytest.mark.parametrize(("body", "status"), CLEARED)
+def test_record_shows_the_word_or_how_the_task_stands(body: dict[str, Any], status: str) -> None:
+    item = contract.TaskStatusItem.model_validate(body)
     assert contract.task_status_view(item.report("r"), item, a_task(), NOW)["status"] == status

@@ -5,39 +5,39 @@ from typing import Any
 
 import pytest
 
-from tasklatch.aws.task_stream import change_of, read_changes
+from tasklatch.aws.task_stream import parse_change, read_changes
 from tasklatch.domain.history import change_entry
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import TaskStatus
 from tests.factories import NOW, a_task, stream_record
 
 BEFORE = a_task(TaskStatus.IN_PROGRESS, version=3)
-AFTER = a_task(TaskStatus.COMPLETED, version=4, message="fine", receipt="request")
+AFTER = a_task(TaskStatus.COMPLETED, version=4, message="fine", request_id="request")
 
 
 def test_change_has_the_task_before_and_after() -> None:
-    change: Any = change_of(stream_record(AFTER, BEFORE))
+    change: Any = parse_change(stream_record(AFTER, BEFORE))
     assert (change.task, change.before) == (AFTER, BEFORE)
 
 
 def test_creation_is_a_change_of_nothing_before() -> None:
-    change: Any = change_of(stream_record(BEFORE))
+    change: Any = parse_change(stream_record(BEFORE))
     assert (change.task, change.before) == (BEFORE, None)
 
 
 def test_heartbeat_is_no_change() -> None:
-    assert change_of(stream_record(replace(BEFORE, heartbeat_at=NOW, progress=0.5), BEFORE)) is None
+    assert parse_change(stream_record(replace(BEFORE, heartbeat_at=NOW, progress=0.5), BEFORE)) is None
 
 
 def test_removal_is_no_change() -> None:
-    assert change_of(stream_record(None, AFTER)) is None
+    assert parse_change(stream_record(None, AFTER)) is None
 
 
 @pytest.mark.parametrize("sk", ["INPUT#resize", "OUTPUT#resize#1#f", "0000000003"])
 def test_other_items_are_no_changes_of_tasks(sk: str) -> None:
     record = stream_record(AFTER, BEFORE)
     record["dynamodb"]["Keys"]["sk"]["S"] = sk
-    assert change_of(record) is None
+    assert parse_change(record) is None
 
 
 def broken(**images: Any) -> dict[str, Any]:
@@ -82,10 +82,10 @@ def test_changes_come_in_the_order_of_the_stream() -> None:
 def test_redelivery_makes_the_same_entry_again() -> None:
     entries = []
     for _ in range(2):
-        change: Any = change_of(stream_record(AFTER, BEFORE))
+        change: Any = parse_change(stream_record(AFTER, BEFORE))
         entries.append(change_entry(change.task, change.before))
     first, second = entries
     assert first == second
     assert (first.version, first.verdict, first.status) == (4, Verdict.APPLIED, TaskStatus.COMPLETED)
-    assert (first.previous_status, first.receipt, first.message) == (TaskStatus.IN_PROGRESS, "request", "fine")
+    assert (first.previous_status, first.request_id, first.message) == (TaskStatus.IN_PROGRESS, "request", "fine")
     assert first.at == AFTER.updated_at

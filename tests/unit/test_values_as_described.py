@@ -70,10 +70,10 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     yield model
     nested = [field.annotation for field in model.model_fields.values()]
     while nested:
-        one = nested.pop()
-        if isinstance(one, type) and issubclass(one, BaseModel):
-            yield from models(one)
-        nested += get_args(one)
+        item = nested.pop()
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            yield from models(item)
+        nested += get_args(item)
 
 
 def fields(kind: str) -> list[tuple[type[BaseModel], str]]:
@@ -109,7 +109,7 @@ def is_refused(model: type[BaseModel], field: str, value: Any, *, as_text: bool)
     try:
         (model.model_validate_strings if as_text else model.model_validate)({field: value})
     except ValidationError as error:
-        return any(one["loc"][:1] == (field,) for one in error.errors())
+        return any(item["loc"][:1] == (field,) for item in error.errors())
     return False
 
 

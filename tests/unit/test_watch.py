@@ -8,10 +8,10 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidHandshake
 
 from local import watch
-from local.api import Api, Reply
-from local.backoff import Backoff
+from local.api import ApiClient, Reply
+from local.backoff import DeadlineBackoff
 from local.stack import LocalCloudError
-from local.watch import Feed, Update, line_of
+from local.watch import ExecutionFeed, StatusUpdate, format_update
 
 AT = "2026-01-17T22:58:44.456Z"
 
@@ -24,7 +24,7 @@ class Service:
         self.status = "RUNNING"
         self.tickets = 0
 
-    def call(self, client: str, method: str, *path: str, body: Any = None, query: Any = None) -> Reply:
+    def request(self, client: str, method: str, *path: str, body: Any = None, query: Any = None) -> Reply:
         assert (client, path[:2], body, query) == ("reader", ("executions", "night"), None, None)
         if method == "POST":
             self.tickets += 1
@@ -33,7 +33,7 @@ class Service:
         counts = {"PENDING": sum(status == "PENDING" for status, _ in self.tasks.values())}
         return Reply(200, {"status": self.status, "version": version, "updatedAt": AT, "counts": counts}, {}, 1, 0.0)
 
-    def pages(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
+    def paginate(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
         assert (client, path[-1]) == ("reader", "tasks")
         for name, (status, version) in self.tasks.items():
             yield {"taskId": name, "status": status, "version": version, "updatedAt": AT, "attempt": 1}
@@ -62,8 +62,8 @@ class Socket:
 
 
 def _task(name: str, status: str, version: int) -> dict[str, Any]:
-    told = {"executionId": "night", "taskId": name, "status": status, "version": version, "attempt": 1, "at": AT}
-    return {"type": "task.status", **told}
+    messages = {"executionId": "night", "taskId": name, "status": status, "version": version, "attempt": 1, "at": AT}
+    return {"type": "task.status", **messages}
 
 
 def _end(status: str) -> dict[str, Any]:
@@ -80,9 +80,9 @@ def _updates(service: Service, sockets: list[Any], monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(watch, "connect", connect)
     monkeypatch.setattr(watch, "_POLL_SECONDS", 0.0)
-    backoff = Backoff(10.0, sleep=lambda _: None, clock=iter(range(1000)).__next__)
-    found = list(Feed(cast("Api", service), "night", backoff).updates())
-    return [(one.task_id, one.status, one.version) for one in found]
+    backoff = DeadlineBackoff(10.0, sleep=lambda _: None, clock=iter(range(1000)).__next__)
+    result = list(ExecutionFeed(cast("ApiClient", service), "night", backoff).updates())
+    return [(item.task_id, item.status, item.version) for item in result]
 
 
 def _set(service: Service, **tasks: tuple[str, int]) -> Any:
@@ -99,17 +99,17 @@ DONE = {"a": ("COMPLETED", 3), "b": ("COMPLETED", 2)}
 
 def test_what_was_seen_before_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
-    told = [
+    messages = [
         _task("a", "SCHEDULED", 2),
         _task("a", "SCHEDULED", 2),
         _task("a", "PENDING", 1),
         _task("a", "COMPLETED", 3),
     ]
-    socket = Socket(*told, _task("b", "COMPLETED", 2), _set(service, **DONE), _over(service), _end("COMPLETED"))
+    socket = Socket(*messages, _task("b", "COMPLETED", 2), _set(service, **DONE), _over(service), _end("COMPLETED"))
 
-    found = _updates(service, [socket], monkeypatch)
+    result = _updates(service, [socket], monkeypatch)
 
-    assert found == [
+    assert result == [
         *FIRST,
         *(("a", "SCHEDULED", 2), ("a", "COMPLETED", 3), ("b", "COMPLETED", 2), (None, "COMPLETED", 2)),
     ]
@@ -120,9 +120,9 @@ def test_what_was_missed_while_the_connection_was_lost_is_listed(monkeypatch: py
     broken = Socket(_task("a", "SCHEDULED", 2), _set(service, **DONE))
     second = Socket(_over(service), _end("COMPLETED"))
 
-    found = _updates(service, [broken, second], monkeypatch)
+    result = _updates(service, [broken, second], monkeypatch)
 
-    assert found == [
+    assert result == [
         *FIRST,
         *(("a", "SCHEDULED", 2), ("a", "COMPLETED", 3), ("b", "COMPLETED", 2), (None, "COMPLETED", 2)),
     ]
@@ -133,37 +133,37 @@ def test_when_nothing_is_told_for_long_it_looks_for_itself(monkeypatch: pytest.M
     service = Service()
     silent = Socket(_set(service, **DONE), _over(service), TimeoutError())
 
-    found = _updates(service, [silent], monkeypatch)
+    result = _updates(service, [silent], monkeypatch)
 
-    assert found == [*FIRST, ("a", "COMPLETED", 3), ("b", "COMPLETED", 2), (None, "COMPLETED", 2)]
+    assert result == [*FIRST, ("a", "COMPLETED", 3), ("b", "COMPLETED", 2), (None, "COMPLETED", 2)]
 
 
 def test_what_is_cancelled_after_the_end_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
     looks: list[None] = []
-    call = service.call
+    call = service.request
 
-    def calling(*arguments: Any, **named: Any) -> Reply:
+    def calling(*arguments: Any, **names: Any) -> Reply:
         looks.append(None)
         if service.status == "FAILED" and len(looks) > 5:
             service.tasks["b"] = ("CANCELED", 2)
-        return call(*arguments, **named)
+        return call(*arguments, **names)
 
-    service.call = calling  # type: ignore[method-assign]
+    service.request = calling  # type: ignore[method-assign]
     socket = Socket(_set(service, a=("FAILED_WITH_TERMINAL_ERROR", 2)), _over(service, "FAILED"), _end("FAILED"))
 
-    found = _updates(service, [socket], monkeypatch)
+    result = _updates(service, [socket], monkeypatch)
 
-    assert found[-1] == ("b", "CANCELED", 2)
+    assert result[-1] == ("b", "CANCELED", 2)
 
 
 def test_a_connection_that_is_refused_is_tried_again_with_another_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
     socket = Socket(_set(service, **DONE), _over(service), _end("COMPLETED"))
 
-    found = _updates(service, [InvalidHandshake(), OSError("away"), socket], monkeypatch)
+    result = _updates(service, [InvalidHandshake(), OSError("away"), socket], monkeypatch)
 
-    assert found[-1] == ("b", "COMPLETED", 2)
+    assert result[-1] == ("b", "COMPLETED", 2)
     assert service.tickets == 3
 
 
@@ -173,6 +173,6 @@ def test_a_socket_that_takes_no_connection_is_an_error(monkeypatch: pytest.Monke
 
 
 def test_a_line_tells_when_what_and_why() -> None:
-    update = Update("expose [east]", "FAILED", 4, AT, attempt=2, reason="RATE_LIMITED")
+    update = StatusUpdate("expose [east]", "FAILED", 4, AT, attempt=2, reason="RATE_LIMITED")
 
-    assert line_of(update) == r"22:58:44.456  expose \[east] #2 [red]FAILED[/red] RATE_LIMITED"
+    assert format_update(update) == r"22:58:44.456  expose \[east] #2 [red]FAILED[/red] RATE_LIMITED"

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from local.api import Api, ApiError, Reply, call_task
+from local.api import ApiClient, ApiError, Reply, call_task
 from local.worker import Assignment, Done, Failed, Worker, WorkQueue, sample_work
 
 ID = "00000101-0000-8000-8000-000000000000"
@@ -22,15 +22,18 @@ class Queue:
         self.deleted: list[str] = []
         self.hidden = 0
 
-    def receive_message(self, **asked: Any) -> dict[str, Any]:
-        given, self.waiting = self.waiting[: asked["MaxNumberOfMessages"]], self.waiting[asked["MaxNumberOfMessages"] :]
-        return {"Messages": given} if given else {}
+    def receive_message(self, **requested: Any) -> dict[str, Any]:
+        initial, self.waiting = (
+            self.waiting[: requested["MaxNumberOfMessages"]],
+            self.waiting[requested["MaxNumberOfMessages"] :],
+        )
+        return {"Messages": initial} if initial else {}
 
     def change_message_visibility(self, **_: Any) -> None:
         self.hidden += 1
 
-    def delete_message(self, **asked: Any) -> None:
-        self.deleted.append(asked["ReceiptHandle"])
+    def delete_message(self, **requested: Any) -> None:
+        self.deleted.append(requested["ReceiptHandle"])
 
 
 class Service:
@@ -43,7 +46,7 @@ class Service:
         self.said: list[dict[str, Any]] = []
         self.refuses: ApiError | None = None
 
-    def call(self, client: str, method: str, *path: str, body: Any = None, query: Any = None) -> Reply:
+    def request(self, client: str, method: str, *path: str, body: Any = None, query: Any = None) -> Reply:
         assert query is None
         if method == "GET":
             assert client == "reader"
@@ -63,7 +66,7 @@ def _detail(**more: Any) -> dict[str, Any]:
 
 
 def _worker(queue: Queue, service: Service, work: Any, **more: Any) -> Worker:
-    api = cast("Api", service)
+    api = cast("ApiClient", service)
     return Worker(WorkQueue(queue, "url", api), api, work, **more)
 
 
@@ -92,8 +95,8 @@ def test_a_failure_is_reported_with_reason_message_and_patience() -> None:
 
     _worker(queue, service, lambda *_: Failed("RATE_LIMITED", "slow down", 3)).work_once()
 
-    told = {"status": "FAILED", "failureReason": "RATE_LIMITED", "message": "slow down", "retryAfterSeconds": 3}
-    assert service.said[-1] == {"route": "status", **told, "taskExecutionId": ID}
+    messages = {"status": "FAILED", "failureReason": "RATE_LIMITED", "message": "slow down", "retryAfterSeconds": 3}
+    assert service.said[-1] == {"route": "status", **messages, "taskExecutionId": ID}
 
 
 def test_an_exception_of_the_work_is_a_failure_that_may_be_retried() -> None:
@@ -117,7 +120,7 @@ def test_what_is_not_wanted_any_more_is_not_done(status: str) -> None:
 
     _worker(queue, service, lambda *_: pytest.fail("it worked")).work_once()
 
-    assert [said["status"] for said in service.said] == ["IN_PROGRESS"]
+    assert [body["status"] for body in service.said] == ["IN_PROGRESS"]
     assert queue.deleted == ["0"]
 
 
@@ -134,17 +137,17 @@ def test_while_it_works_it_sends_heartbeats_and_keeps_the_message_hidden() -> No
     service = Service(queue)
     beaten = Event()
 
-    def work(_: Assignment, called_off: Event) -> Done:
+    def work(_: Assignment, canceled: Event) -> Done:
         assert beaten.wait(10)
-        assert not called_off.is_set()
+        assert not canceled.is_set()
         return Done()
 
-    def call(*arguments: Any, **named: Any) -> Reply:
+    def call(*arguments: Any, **names: Any) -> Reply:
         if arguments[-1] == "heartbeat":
             beaten.set()
-        return Service.call(service, *arguments, **named)
+        return Service.request(service, *arguments, **names)
 
-    service.call = call  # type: ignore[method-assign]
+    service.request = call  # type: ignore[method-assign]
     _worker(queue, service, work, heartbeat_seconds=0.01).work_once()
 
     assert {"route": "heartbeat", "taskExecutionId": ID} in service.said
@@ -156,13 +159,13 @@ def test_work_that_is_called_off_ends_without_a_report() -> None:
     queue = Queue(_detail())
     service = Service(queue, goes_on=False)
 
-    def work(_: Assignment, called_off: Event) -> Done:
-        assert called_off.wait(10)
+    def work(_: Assignment, canceled: Event) -> Done:
+        assert canceled.wait(10)
         return Done()
 
     _worker(queue, service, work, heartbeat_seconds=0.01).work_once()
 
-    assert [said["route"] for said in service.said] == ["status", "heartbeat"]
+    assert [body["route"] for body in service.said] == ["status", "heartbeat"]
     assert queue.deleted == ["0"]
 
 
@@ -173,7 +176,7 @@ class BodyRoutes:
         self.problem = problem
         self.calls: list[tuple[str, tuple[str, ...], Any]] = []
 
-    def call(self, _: str, method: str, *path: str, body: Any = None) -> Reply:
+    def request(self, _: str, method: str, *path: str, body: Any = None) -> Reply:
         self.calls.append((method, path, body))
         if path[-1] != "statuses":
             return Reply(200, {"continue": True, "input": {}}, {}, 1, 0.0)
@@ -184,7 +187,7 @@ class BodyRoutes:
 def test_task_whose_id_no_path_can_carry_is_named_in_bodies() -> None:
     # given
     service = BodyRoutes()
-    api = cast("Api", service)
+    api = cast("ApiClient", service)
 
     # when
     reported = call_task(api, "worker", "night", "50%", "status", {"status": "COMPLETED"})
@@ -193,16 +196,16 @@ def test_task_whose_id_no_path_can_carry_is_named_in_bodies() -> None:
 
     # then
     assert (reported.body["verdict"], alive.body["continue"], read.body["input"]) == ("applied", True, {})
-    named = {"taskId": "50%"}
+    names = {"taskId": "50%"}
     assert service.calls == [
-        ("POST", ("executions", "night", "statuses"), {"statuses": [{**named, "status": "COMPLETED"}]}),
-        ("POST", ("executions", "night", "heartbeats"), {**named, "attempt": 1}),
-        ("POST", ("executions", "night", "tasks", "read"), named),
+        ("POST", ("executions", "night", "statuses"), {"statuses": [{**names, "status": "COMPLETED"}]}),
+        ("POST", ("executions", "night", "heartbeats"), {**names, "attempt": 1}),
+        ("POST", ("executions", "night", "tasks", "read"), names),
     ]
 
 
 def test_refusal_of_the_only_report_of_a_batch_is_one_of_the_request() -> None:
-    api = cast("Api", BodyRoutes({"detail": "no task '50%'"}))
+    api = cast("ApiClient", BodyRoutes({"detail": "no task '50%'"}))
 
     with pytest.raises(ApiError, match="no task") as refused:
         call_task(api, "worker", "night", "50%", "status", {"status": "COMPLETED"})
@@ -212,15 +215,15 @@ def test_refusal_of_the_only_report_of_a_batch_is_one_of_the_request() -> None:
 
 def test_an_input_that_is_too_large_for_an_event_is_read() -> None:
     queue = Queue({name: value for name, value in _detail(inputPath="/v1/x").items() if name != "input"})
-    seen: list[Any] = []
+    observed: list[Any] = []
 
     def work(assignment: Assignment, _: Event) -> Done:
-        seen.append(assignment.input)
+        observed.append(assignment.input)
         return Done()
 
     _worker(queue, Service(queue), work).work_once()
 
-    assert seen == [{"large": True}]
+    assert observed == [{"large": True}]
 
 
 def test_a_refused_report_ends_the_assignment() -> None:
@@ -238,21 +241,21 @@ def test_while_the_service_is_busy_the_message_stays(status: int) -> None:
     queue = Queue(_detail())
     service = Service(queue)
     service.refuses = ApiError("POST", status, {"detail": "busy"})
-    told: list[str] = []
+    messages: list[str] = []
     stop = Event()
 
     def tell(words: str) -> None:
-        told.append(words)
+        messages.append(words)
         stop.set()
 
-    _worker(queue, service, lambda *_: Done(), tell=tell).run(stop)
+    _worker(queue, service, lambda *_: Done(), print_text=tell).run(stop)
 
     assert queue.deleted == []
-    assert "busy" in told[0]
+    assert "busy" in messages[0]
 
 
 @pytest.mark.parametrize(
-    ("asked", "attempt", "outcome"),
+    ("requested", "attempt", "outcome"),
     [
         ({}, 3, Done({"attempt": 3})),
         ({"output": {"a": 1}}, 1, Done({"a": 1})),
@@ -261,7 +264,9 @@ def test_while_the_service_is_busy_the_message_stays(status: int) -> None:
         ({"failureReason": "RATE_LIMITED", "failAttempts": 2}, 2, Failed("RATE_LIMITED", "as the input asked")),
     ],
 )
-def test_the_sample_work_ends_as_its_input_says(asked: dict[str, Any], attempt: int, outcome: Done | Failed) -> None:
-    assignment = Assignment("night", "expose", attempt, ID, {"seconds": 0, **asked}, "")
+def test_the_sample_work_ends_as_its_input_says(
+    requested: dict[str, Any], attempt: int, outcome: Done | Failed
+) -> None:
+    assignment = Assignment("night", "expose", attempt, ID, {"seconds": 0, **requested}, "")
 
     assert sample_work(assignment, Event()) == outcome

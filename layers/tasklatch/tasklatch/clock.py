@@ -13,6 +13,6 @@ def system_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def moment(milliseconds: int) -> str:
+def format_timestamp(milliseconds: int) -> str:
     """Write a time (milliseconds since the epoch) as RFC 3339, in UTC, to the millisecond."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,7 +8,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from tasklatch.domain.latch import prevented_overwrite
-from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Report, Verdict
 
 VERDICT_METRIC = {
@@ -34,11 +34,11 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def count_verdicts(recorded: Iterable[tuple[Report, Recorded]]) -> dict[str, object]:
+def count_verdicts(results: Iterable[tuple[Report, ReportResult]]) -> dict[str, object]:
     """Count what became of reports in the metrics, and say it for the log line of the request."""
     verdicts: Counter[Verdict] = Counter()
     prevented = 0
-    for report, result in recorded:
+    for report, result in results:
         verdicts[result.verdict] += 1
         prevented += prevented_overwrite(report.status, result.verdict)
     for verdict, count in verdicts.items():

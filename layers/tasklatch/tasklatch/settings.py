@@ -55,7 +55,7 @@ class Settings:
 
 
 @cache
-def settings() -> Settings:
+def get_settings() -> Settings:
     """Read the environment once.
 
     Raises

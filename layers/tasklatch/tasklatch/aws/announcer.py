@@ -8,67 +8,67 @@ from urllib.parse import quote
 
 from tasklatch.aws.event_bus import MAX_INPUT_BYTES, BusEvent, EventBus
 from tasklatch.aws.history import History
-from tasklatch.aws.live import Live
+from tasklatch.aws.live import WebSocketConnections
 from tasklatch.aws.payloads import Payloads
 from tasklatch.aws.task_stream import AnyChange
-from tasklatch.clock import moment
+from tasklatch.clock import format_timestamp
 from tasklatch.domain.addressing import fits_path
-from tasklatch.domain.announcement import Change, ExecutionChange, Topic, attention_of, topic_of
+from tasklatch.domain.announcement import Change, DetailType, ExecutionChange, attention_reason, detail_type_for
 from tasklatch.domain.history import change_entry
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.domain.workflow import is_settled
+from tasklatch.domain.workflow import is_terminal
 
 
-class Announcer:
+class ChangePublisher:
     """Announces changes; the same change again is the same entry, and the same event with the same version."""
 
-    def __init__(self, history: History, bus: EventBus, live: Live, payloads: Payloads) -> None:
+    def __init__(self, history: History, bus: EventBus, live: WebSocketConnections, payloads: Payloads) -> None:
         self._history = history
         self._bus = bus
         self._live = live
         self._payloads = payloads
 
-    def announce(self, changes: Sequence[AnyChange]) -> None:
+    def publish(self, changes: Sequence[AnyChange]) -> None:
         """Announce changes, in order.
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When not all of it could be done in time; do it all again.
         """
         of_tasks = [change for change in changes if isinstance(change, Change)]
         self._history.put((change.task, change_entry(change.task, change.before)) for change in of_tasks)
         scheduled = [change.task for change in of_tasks if change.task.status is TaskStatus.SCHEDULED]
-        inputs = self._payloads.inputs_of(scheduled)
+        inputs = self._payloads.get_inputs(scheduled)
         self._bus.publish([_event(change, inputs) for change in changes])
-        self._live.push(_by_execution(changes))
+        self._live.broadcast(_by_execution(changes))
 
 
 def _event(change: AnyChange, inputs: Mapping[str, str]) -> BusEvent:
     if isinstance(change, ExecutionChange):
-        return BusEvent(Topic.EXECUTION_STATUS_CHANGED, _execution_detail(change))
-    return BusEvent(topic_of(change.task), _task_detail(change, inputs.get(change.task.task_execution_id)))
+        return BusEvent(DetailType.EXECUTION_STATUS_CHANGED, _execution_detail(change))
+    return BusEvent(detail_type_for(change.task), _task_detail(change, inputs.get(change.task.task_execution_id)))
 
 
-def _task_detail(change: Change, given: str | None) -> dict[str, Any]:
+def _task_detail(change: Change, task_input: str | None) -> dict[str, Any]:
     task = change.task
-    detail = {"tenant": task.tenant, **_task_message(task), "settled": is_settled(task)}
+    detail = {"tenant": task.tenant, **_task_message(task), "settled": is_terminal(task)}
     detail["previousStatus"] = change.before.status if change.before else None
     detail["message"] = task.message
-    detail["label"] = task.label
-    detail["needsAttention"] = attention_of(task)
+    detail["label"] = task.platform_status
+    detail["needsAttention"] = attention_reason(task)
     if task.status is TaskStatus.SCHEDULED:
-        if given is None or len(given.encode()) <= MAX_INPUT_BYTES:
-            detail["input"] = json.loads(given) if given is not None else {}
+        if task_input is None or len(task_input.encode()) <= MAX_INPUT_BYTES:
+            detail["input"] = json.loads(task_input) if task_input is not None else {}
         else:
             detail |= _where_input_is(task)
     decision = decide_retry(task)
     if decision is not None:
         detail["willRetry"] = decision.will_retry
         detail["retryReason"] = decision.reason
-        detail["notBefore"] = moment(decision.not_before) if decision.not_before is not None else None
+        detail["notBefore"] = format_timestamp(decision.not_before) if decision.not_before is not None else None
     return {name: value for name, value in detail.items() if value is not None}
 
 
@@ -96,7 +96,7 @@ def _task_message(task: Task) -> dict[str, Any]:
         "attempt": task.attempt,
         "taskExecutionId": task.task_execution_id,
         "version": task.version,
-        "at": moment(task.updated_at),
+        "at": format_timestamp(task.updated_at),
     }
     if task.failure_reason is not None:
         message["failureReason"] = task.failure_reason
@@ -109,7 +109,7 @@ def _execution_message(change: ExecutionChange) -> dict[str, Any]:
         "executionId": execution.execution_id,
         "status": execution.status,
         "version": execution.version,
-        "at": moment(execution.updated_at),
+        "at": format_timestamp(execution.updated_at),
     }
     if execution.reason is not None:
         message["reason"] = execution.reason
@@ -118,13 +118,13 @@ def _execution_message(change: ExecutionChange) -> dict[str, Any]:
 
 def _by_execution(changes: Iterable[AnyChange]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """What watchers are told, execution by execution, in order."""
-    told: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    messages: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for change in changes:
         if isinstance(change, Change):
             task = change.task
-            told[task.tenant, task.execution_id].append({"type": "task.status", **_task_message(task)})
+            messages[task.tenant, task.execution_id].append({"type": "task.status", **_task_message(task)})
         else:
             execution = change.execution
             message = {"type": "execution.status", **_execution_message(change)}
-            told[execution.tenant, execution.execution_id].append(message)
-    return told
+            messages[execution.tenant, execution.execution_id].append(message)
+    return messages

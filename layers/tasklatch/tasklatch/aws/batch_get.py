@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from tasklatch.aws.batch_put import chunks
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.batch_put import batched
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.task_item import Item
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _READS_A_CALL: Final = 100
 
 
-def get_all(client: "DynamoDBClient", table: str, wanted: Iterable[Item], patience: Patience) -> list[Item]:
+def batch_get(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], backoff: Backoff) -> list[Item]:
     """Read items by key, up to 100 a call; they come in no order, and those that are not there do not come.
 
     Parameters
@@ -24,16 +24,16 @@ def get_all(client: "DynamoDBClient", table: str, wanted: Iterable[Item], patien
 
     Raises
     ------
-    BusyError
+    ServiceBusyError
         When the table would not answer in time.
     """
     items: list[Item] = []
-    for chunk in chunks(wanted, _READS_A_CALL):
+    for chunk in batched(item_keys, _READS_A_CALL):
         request: Any = {table: {"Keys": chunk, "ConsistentRead": True}}
-        for _ in patience.tries():
-            answer = patience.call(partial(client.batch_get_item, RequestItems=request))
-            items += answer["Responses"].get(table, [])
-            request = answer["UnprocessedKeys"]
+        for _ in backoff.attempts():
+            response = backoff.run(partial(client.batch_get_item, RequestItems=request))
+            items += response["Responses"].get(table, [])
+            request = response["UnprocessedKeys"]
             if not request:
                 break
     return items

@@ -5,8 +5,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasklatch.aws.patience import Patience
-from tasklatch.aws.side_by_side import side_by_side
+from tasklatch.aws.patience import Backoff
+from tasklatch.aws.side_by_side import map_concurrently
 from tasklatch.aws.task_item import Item
 
 if TYPE_CHECKING:
@@ -16,41 +16,41 @@ PUTS_A_CALL = 25
 T = TypeVar("T")
 
 
-def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
+def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
     """Cut into lists of at most this size."""
     rest = iter(values)
     while chunk := list(islice(rest, size)):
         yield chunk
 
 
-def put_all(client: "DynamoDBClient", table: str, items: Sequence[Item], patience: Patience) -> None:
+def batch_put(client: "DynamoDBClient", table: str, items: Sequence[Item], backoff: Backoff) -> None:
     """Put items, each of a key of its own, 25 a call and the calls side by side.
 
     Raises
     ------
-    BusyError
+    ServiceBusyError
         When the table would not take them all in time.
     """
-    _write_all(client, table, ({"PutRequest": {"Item": item}} for item in items), patience)
+    _batch_write(client, table, ({"PutRequest": {"Item": item}} for item in items), backoff)
 
 
-def delete_all(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], patience: Patience) -> None:
+def batch_delete(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], backoff: Backoff) -> None:
     """Delete items by key, 25 a call and the calls side by side; one that is not there is no error.
 
     Raises
     ------
-    BusyError
+    ServiceBusyError
         When the table would not take them all in time.
     """
-    _write_all(client, table, ({"DeleteRequest": {"Key": key}} for key in item_keys), patience)
+    _batch_write(client, table, ({"DeleteRequest": {"Key": key}} for key in item_keys), backoff)
 
 
-def _write_all(client: "DynamoDBClient", table: str, writes: Iterable[Any], patience: Patience) -> None:
+def _batch_write(client: "DynamoDBClient", table: str, writes: Iterable[Any], backoff: Backoff) -> None:
     def write(chunk: Sequence[Any]) -> None:
         request: Any = {table: chunk}
-        for _ in patience.tries():
-            request = patience.call(partial(client.batch_write_item, RequestItems=request))["UnprocessedItems"]
+        for _ in backoff.attempts():
+            request = backoff.run(partial(client.batch_write_item, RequestItems=request))["UnprocessedItems"]
             if not request:
                 break
 
-    side_by_side(write, chunks(writes, PUTS_A_CALL))
+    map_concurrently(write, batched(writes, PUTS_A_CALL))

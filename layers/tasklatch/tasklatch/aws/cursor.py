@@ -13,13 +13,13 @@ _LONGEST_POSITION_BYTES: Final = 1023
 _PARTS: Final = 2
 
 
-def _seal(scope: str) -> str:
+def _scope_digest(scope: str) -> str:
     return sha256(scope.encode()).hexdigest()[:8]
 
 
 def encode_cursor(scope: str, position: str) -> str:
     """Make a cursor for the list that `scope` names: the sort key of the last item that was given."""
-    return base64.urlsafe_b64encode(json.dumps([_seal(scope), position]).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps([_scope_digest(scope), position]).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, scope: str) -> str:
@@ -33,11 +33,11 @@ def decode_cursor(cursor: str, scope: str) -> str:
     try:
         parts = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
     except (ValueError, RecursionError) as error:
-        raise foreign_cursor() from error
+        raise invalid_cursor() from error
     if not isinstance(parts, list) or len(parts) != _PARTS or not all(isinstance(part, str) for part in parts):
-        raise foreign_cursor()
-    if parts[0] != _seal(scope) or not _can_be_key(parts[1]):
-        raise foreign_cursor()
+        raise invalid_cursor()
+    if parts[0] != _scope_digest(scope) or not _can_be_key(parts[1]):
+        raise invalid_cursor()
     return str(parts[1])
 
 
@@ -49,7 +49,7 @@ def _can_be_key(position: str) -> bool:
         return False
 
 
-def foreign_cursor() -> InvalidRequestError:
+def invalid_cursor() -> InvalidRequestError:
     """The error for a cursor that was not made for this list."""
     error: dict[str, object] = {"loc": ["query", "cursor"], "msg": "not a cursor of this list", "type": "cursor"}
     return InvalidRequestError("the cursor is not one of this list's", [error])

@@ -8,14 +8,14 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_get import get_all
-from tasklatch.aws.batch_put import delete_all
+from tasklatch.aws.batch_get import batch_get
+from tasklatch.aws.batch_put import batch_delete
 from tasklatch.aws.cursor import decode_cursor, encode_cursor
-from tasklatch.aws.pages import pages
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.pages import paginate
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.task_item import Item
 from tasklatch.clock import Clock
-from tasklatch.domain.definition import VersionName, Workflow, WorkflowVersion
+from tasklatch.domain.definition import VersionKey, Workflow, WorkflowVersion
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.settings import Settings
 
@@ -29,7 +29,7 @@ _LAST: Final = "\U0010ffff"
 T = TypeVar("T")
 
 
-class Definitions:
+class WorkflowDefinitions:
     """The workflows of the table, and their versions.
 
     Parameters
@@ -38,11 +38,11 @@ class Definitions:
         How long to wait for a busy table.
     """
 
-    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, patience: Patience) -> None:
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
         self._client = client
         self._table = settings.table_name
         self._clock = clock
-        self._patience = patience
+        self._patience = backoff
 
     def put_workflow(
         self, tenant: str, external_id: str, *, description: str | None, data_set_id: int | None
@@ -51,7 +51,7 @@ class Definitions:
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             If the table would not take it in time.
         """
         values: dict[str, AttributeValueTypeDef] = {
@@ -64,8 +64,8 @@ class Definitions:
             values["description"] = {"S": description}
         if data_set_id is not None:
             values["dataSetId"] = {"N": str(data_set_id)}
-        gone = [name for name in ("description", "dataSetId") if name not in values]
-        return _workflow_of(self._put(_workflow_key(tenant, external_id), values, gone))
+        removed_fields = [name for name in ("description", "dataSetId") if name not in values]
+        return _workflow_from_item(self._put(_workflow_key(tenant, external_id), values, removed_fields))
 
     def workflow(self, tenant: str, external_id: str) -> Workflow:
         """Read a workflow.
@@ -78,7 +78,7 @@ class Definitions:
         item = self._read(_workflow_key(tenant, external_id))
         if item is None:
             raise NotFoundError("workflow", external_id)
-        return _workflow_of(item)
+        return _workflow_from_item(item)
 
     def list_workflows(self, tenant: str, *, limit: int, cursor: str | None) -> tuple[list[Workflow], str | None]:
         """List a tenant's workflows by external id, and say where to go on. The index follows within about a second.
@@ -90,8 +90,8 @@ class Definitions:
         """
         scope = keys.workflow_list(tenant)
         after = "" if cursor is None else decode_cursor(cursor, scope)
-        found, last = self._page(self._listed(scope, after, _LAST), limit, _workflow_of)
-        return found, encode_cursor(scope, last) if last is not None else None
+        workflows, last = self._page(self._query_list(scope, after, _LAST), limit, _workflow_from_item)
+        return workflows, encode_cursor(scope, last) if last is not None else None
 
     def delete_workflows(self, tenant: str, external_ids: Sequence[str], *, ignore_unknown: bool) -> None:
         """Delete workflows with all their versions; their runs go on.
@@ -100,14 +100,14 @@ class Definitions:
         ------
         NotFoundError
             If one is not there and that matters: then nothing is deleted.
-        BusyError
+        ServiceBusyError
             If the table would not take it all in time; send it again.
         """
         items = {external_id: list(self._partition(tenant, external_id)) for external_id in external_ids}
-        unknown = [external_id for external_id, found in items.items() if not found]
+        unknown = [external_id for external_id, item_keys in items.items() if not item_keys]
         if unknown and not ignore_unknown:
             raise NotFoundError("workflow", *unknown)
-        delete_all(self._client, self._table, chain.from_iterable(items.values()), self._patience)
+        batch_delete(self._client, self._table, chain.from_iterable(items.values()), self._patience)
 
     def put_version(self, tenant: str, external_id: str, version: str, definition: str) -> WorkflowVersion:
         """Create a version of a workflow, or replace it.
@@ -116,7 +116,7 @@ class Definitions:
         ------
         NotFoundError
             If there is no such workflow.
-        BusyError
+        ServiceBusyError
             If the table would not take it in time.
         """
         self.workflow(tenant, external_id)
@@ -128,7 +128,7 @@ class Definitions:
             keys.LIST_KEY: {"S": keys.version_list(tenant)},
             keys.LIST_SORT: {"S": keys.version_list_sort(external_id, version)},
         }
-        return _version_of(self._put(_version_key(tenant, external_id, version), values, ()))
+        return _version_from_item(self._put(_version_key(tenant, external_id, version), values, ()))
 
     def version(self, tenant: str, external_id: str, version: str) -> WorkflowVersion:
         """Read a version of a workflow.
@@ -141,10 +141,10 @@ class Definitions:
         item = self._read(_version_key(tenant, external_id, version))
         if item is None:
             raise NotFoundError("workflow version", f"{external_id}:{version}")
-        return _version_of(item)
+        return _version_from_item(item)
 
     def list_versions(
-        self, tenant: str, wanted: Sequence[tuple[str, str | None]], *, limit: int, cursor: str | None
+        self, tenant: str, workflow_versions: Sequence[tuple[str, str | None]], *, limit: int, cursor: str | None
     ) -> tuple[list[WorkflowVersion], str | None]:
         """List versions of workflows, those of one together, and say where to go on.
 
@@ -158,37 +158,37 @@ class Definitions:
         InvalidRequestError
             If the cursor is not one of this list's.
         """
-        scope = f"{keys.version_list(tenant)} {sorted(wanted, key=repr)}"
+        scope = f"{keys.version_list(tenant)} {sorted(workflow_versions, key=repr)}"
         after = "" if cursor is None else decode_cursor(cursor, scope)
-        found, last = self._page(self._versions_listed(tenant, wanted, after), limit, _version_of)
-        return found, encode_cursor(scope, last) if last is not None else None
+        versions, last = self._page(self._query_versions(tenant, workflow_versions, after), limit, _version_from_item)
+        return versions, encode_cursor(scope, last) if last is not None else None
 
-    def delete_versions(self, tenant: str, names: Sequence[VersionName], *, ignore_unknown: bool) -> None:
+    def delete_versions(self, tenant: str, names: Sequence[VersionKey], *, ignore_unknown: bool) -> None:
         """Delete versions of workflows; their runs go on.
 
         Raises
         ------
         NotFoundError
             If one is not there and that matters: then nothing is deleted.
-        BusyError
+        ServiceBusyError
             If the table would not take it all in time; send it again.
         """
-        wanted = {name: _version_key(tenant, *name) for name in names}
-        read = get_all(self._client, self._table, wanted.values(), self._patience)
-        there = {(item["externalId"]["S"], item["workflowVersion"]["S"]) for item in read}
-        unknown = [":".join(name) for name in names if name not in there]
+        item_keys = {name: _version_key(tenant, *name) for name in names}
+        read = batch_get(self._client, self._table, item_keys.values(), self._patience)
+        existing = {(item["externalId"]["S"], item["workflowVersion"]["S"]) for item in read}
+        unknown = [":".join(name) for name in names if name not in existing]
         if unknown and not ignore_unknown:
             raise NotFoundError("workflow version", *unknown)
-        delete_all(self._client, self._table, (wanted[name] for name in names if name in there), self._patience)
+        batch_delete(self._client, self._table, (item_keys[name] for name in names if name in existing), self._patience)
 
     def _put(
-        self, key: Item, values: "Mapping[str, AttributeValueTypeDef]", gone: Iterable[str]
+        self, key: Item, values: "Mapping[str, AttributeValueTypeDef]", removed_fields: Iterable[str]
     ) -> "Mapping[str, AttributeValueTypeDef]":
         """Write an item that remembers when it was first written; give all of it."""
         now: AttributeValueTypeDef = {"N": str(self._clock())}
         assigned = {**values, "updatedAt": now}
         sets = [f"#{name} = :{name}" for name in assigned]
-        removed = [f"#{name}" for name in gone]
+        removed = [f"#{name}" for name in removed_fields]
         expression = f"SET #createdAt = if_not_exists(#createdAt, :updatedAt), {', '.join(sets)}"
         if removed:
             expression += f" REMOVE {', '.join(removed)}"
@@ -196,17 +196,17 @@ class Definitions:
             "TableName": self._table,
             "Key": key,
             "UpdateExpression": expression,
-            "ExpressionAttributeNames": {f"#{name}": name for name in ("createdAt", *assigned, *gone)},
+            "ExpressionAttributeNames": {f"#{name}": name for name in ("createdAt", *assigned, *removed_fields)},
             "ExpressionAttributeValues": {f":{name}": value for name, value in assigned.items()},
             "ReturnValues": "ALL_NEW",
         }
-        return self._patience.call(lambda: self._client.update_item(**request))["Attributes"]
+        return self._patience.run(lambda: self._client.update_item(**request))["Attributes"]
 
     def _read(self, key: Item) -> Item | None:
-        answer = self._patience.call(
+        response = self._patience.run(
             lambda: self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True),
         )
-        return answer.get("Item")
+        return response.get("Item")
 
     def _partition(self, tenant: str, external_id: str) -> Iterator[Item]:
         """The keys of a workflow and its versions."""
@@ -218,25 +218,27 @@ class Definitions:
             "ExpressionAttributeValues": {":pk": {"S": keys.workflow_pk(tenant, external_id)}},
             "ConsistentRead": True,
         }
-        return pages(self._client, query, self._patience)
+        return paginate(self._client, query, self._patience)
 
-    def _versions_listed(self, tenant: str, wanted: Sequence[tuple[str, str | None]], after: str) -> Iterator[Item]:
+    def _query_versions(
+        self, tenant: str, workflow_versions: Sequence[tuple[str, str | None]], after: str
+    ) -> Iterator[Item]:
         list_key = keys.version_list(tenant)
-        if not wanted:
-            yield from self._listed(list_key, after, _LAST)
+        if not workflow_versions:
+            yield from self._query_list(list_key, after, _LAST)
             return
-        places = {
+        prefixes = {
             keys.version_list_prefix(name) if version is None else keys.version_list_sort(name, version)
-            for name, version in wanted
+            for name, version in workflow_versions
         }
-        given = ""
-        for place in sorted(places):
+        covered = ""
+        for prefix in sorted(prefixes):
             # A whole workflow comes before each of its versions, which are then not listed a second time.
-            if not (given and place.startswith(given)):
-                given = place
-                yield from self._listed(list_key, max(after, place), place + _LAST, inclusive=place > after)
+            if not (covered and prefix.startswith(covered)):
+                covered = prefix
+                yield from self._query_list(list_key, max(after, prefix), prefix + _LAST, inclusive=prefix > after)
 
-    def _listed(self, list_key: str, first: str, last: str, *, inclusive: bool = False) -> Iterator[Item]:
+    def _query_list(self, list_key: str, first: str, last: str, *, inclusive: bool = False) -> Iterator[Item]:
         """What the index lists between two places."""
         # What comes right behind a text is that text and one more of the least there is.
         begin = first if inclusive else first + "\x01"
@@ -252,7 +254,7 @@ class Definitions:
             },
         }
         if begin <= last:
-            yield from pages(self._client, query, self._patience)
+            yield from paginate(self._client, query, self._patience)
 
     def _page(
         self, listed: Iterator[Item], limit: int, read: "Callable[[Mapping[str, AttributeValueTypeDef]], T]"
@@ -260,11 +262,13 @@ class Definitions:
         """Read the next items of a list in its order, and tell the place of the last if there are more."""
         entries = list(islice(listed, limit + 1))
         page = entries[:limit]
-        wanted = [{keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]} for entry in page]
-        found = {item[keys.LIST_SORT]["S"]: item for item in get_all(self._client, self._table, wanted, self._patience)}
-        places = [entry[keys.LIST_SORT]["S"] for entry in page]
+        item_keys = [{keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]} for entry in page]
+        items = {
+            item[keys.LIST_SORT]["S"]: item for item in batch_get(self._client, self._table, item_keys, self._patience)
+        }
+        sort_keys = [entry[keys.LIST_SORT]["S"] for entry in page]
         more = len(entries) > limit
-        return [read(found[place]) for place in places if place in found], places[-1] if more else None
+        return [read(items[sort_key]) for sort_key in sort_keys if sort_key in items], sort_keys[-1] if more else None
 
 
 def _workflow_key(tenant: str, external_id: str) -> Item:
@@ -275,7 +279,7 @@ def _version_key(tenant: str, external_id: str, version: str) -> Item:
     return {keys.PK: {"S": keys.workflow_pk(tenant, external_id)}, keys.SK: {"S": keys.version_sk(version)}}
 
 
-def _workflow_of(item: "Mapping[str, AttributeValueTypeDef]") -> Workflow:
+def _workflow_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Workflow:
     return Workflow(
         tenant=item["tenant"]["S"],
         external_id=item["externalId"]["S"],
@@ -286,7 +290,7 @@ def _workflow_of(item: "Mapping[str, AttributeValueTypeDef]") -> Workflow:
     )
 
 
-def _version_of(item: "Mapping[str, AttributeValueTypeDef]") -> WorkflowVersion:
+def _version_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> WorkflowVersion:
     return WorkflowVersion(
         tenant=item["tenant"]["S"],
         external_id=item["externalId"]["S"],

@@ -3,29 +3,29 @@
 from typing import Final
 
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.timers import Timers
-from tasklatch.aws.workflow import Workflow
+from tasklatch.aws.timers import TimerScheduler
+from tasklatch.aws.workflow import WorkflowEngine
 from tasklatch.clock import Clock
 from tasklatch.domain.deadline import next_deadline
-from tasklatch.domain.errors import BusyError, NotFoundError
-from tasklatch.domain.latch import Latch, next_attempt_latch, service_latch
+from tasklatch.domain.errors import NotFoundError, ServiceBusyError
+from tasklatch.domain.latch import ConditionalWrite, next_attempt_write, system_write
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.domain.timer import Timer, TimerKind, timer_of
+from tasklatch.domain.timer import Timer, TimerKind, timer_for
 
-_LOOKS: Final = 5
+_MAX_READS: Final = 5
 
 
-class Dispatcher:
+class TimerHandler:
     """Opens next attempts, and times silent ones out. A late, double or obsolete timer changes nothing."""
 
-    def __init__(self, ledger: Ledger, workflow: Workflow, timers: Timers, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, workflow: WorkflowEngine, timers: TimerScheduler, clock: Clock) -> None:
         self._ledger = ledger
         self._workflow = workflow
         self._timers = timers
         self._clock = clock
 
-    def fire(self, timer: Timer) -> str:
+    def handle(self, timer: Timer) -> str:
         """Do what a timer is for, if it is still due.
 
         Returns
@@ -35,24 +35,24 @@ class Dispatcher:
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             If the table would not take it in time; fire again.
         """
-        for _ in range(_LOOKS):
+        for _ in range(_MAX_READS):
             task = self._find(timer)
             now = self._clock()
-            due = timer_of(task) if task is not None else None
+            due = timer_for(task) if task is not None else None
             if task is None or due is None or due.kind is not timer.kind or due.attempt != timer.attempt:
                 return "obsolete"
             if due.due > now:
-                self._timers.arm([due])
+                self._timers.schedule([due])
                 return "re-armed"
-            latch = self._latch(task, timer.kind, now)
-            if latch is None:
+            write = self._write_for_timer(task, timer.kind, now)
+            if write is None:
                 return "obsolete"
-            if self._ledger.apply(task.tenant, task.execution_id, latch) is not None:
+            if self._ledger.write(task.tenant, task.execution_id, write) is not None:
                 return "opened" if timer.kind is TimerKind.RETRY else "timed out"
-        raise BusyError(f"task {timer.task_id!r} moved each time that it was looked at")
+        raise ServiceBusyError(f"task {timer.task_id!r} moved each time that it was looked at")
 
     def _find(self, timer: Timer) -> Task | None:
         try:
@@ -60,13 +60,13 @@ class Dispatcher:
         except NotFoundError:
             return None
 
-    def _latch(self, task: Task, kind: TimerKind, now: int) -> Latch | None:
+    def _write_for_timer(self, task: Task, kind: TimerKind, now: int) -> ConditionalWrite | None:
         if kind is TimerKind.DEADLINE:
             deadline = next_deadline(task)
-            return service_latch(task, TaskStatus.TIMED_OUT, now=now, message=deadline.reason if deadline else None)
+            return system_write(task, TaskStatus.TIMED_OUT, now=now, message=deadline.reason if deadline else None)
         try:
             execution = self._workflow.read(task.tenant, task.execution_id)
         except NotFoundError:
             return None
-        goes_on = execution.status is ExecutionStatus.RUNNING
-        return next_attempt_latch(task, now=now) if goes_on else None
+        is_running = execution.status is ExecutionStatus.RUNNING
+        return next_attempt_write(task, now=now) if is_running else None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from tasklatch.aws.patience import Patience
-from tasklatch.domain.announcement import Topic
+from tasklatch.aws.patience import Backoff
+from tasklatch.domain.announcement import DetailType
 from tasklatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _ENTRIES_A_CALL: Final = 10
 class BusEvent:
     """One announcement, in the bus's words."""
 
-    topic: Topic
+    detail_type: DetailType
     detail: dict[str, Any]
 
 
@@ -37,53 +37,53 @@ class EventBus:
         How long to wait for a busy service.
     """
 
-    def __init__(self, client: "EventBridgeClient", settings: Settings, patience: Patience) -> None:
+    def __init__(self, client: "EventBridgeClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
-        self._patience = patience
+        self._patience = backoff
 
-    def publish(self, published: Sequence[BusEvent]) -> None:
+    def publish(self, events: Sequence[BusEvent]) -> None:
         """Publish announcements, those about one thing in order; those that the bus did not take are sent again.
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When the bus would not take them all in time.
         """
-        for chunk in _calls(published):
+        for chunk in _calls(events):
             entries: list[Any] = [
                 {
                     "Source": SOURCE,
-                    "DetailType": one.topic,
-                    "Detail": json.dumps(one.detail, ensure_ascii=False, separators=(",", ":")),
+                    "DetailType": event.detail_type,
+                    "Detail": json.dumps(event.detail, ensure_ascii=False, separators=(",", ":")),
                     "EventBusName": self._settings.event_bus_name,
                 }
-                for one in chunk
+                for event in chunk
             ]
-            for _ in self._patience.tries():
-                answer = self._patience.call(partial(self._client.put_events, Entries=entries))
+            for _ in self._patience.attempts():
+                response = self._patience.run(partial(self._client.put_events, Entries=entries))
                 entries = [
-                    entry for entry, result in zip(entries, answer["Entries"], strict=True) if "ErrorCode" in result
+                    entry for entry, result in zip(entries, response["Entries"], strict=True) if "ErrorCode" in result
                 ]
-                if not answer["FailedEntryCount"]:
+                if not response["FailedEntryCount"]:
                     break
 
 
-def _calls(published: Sequence[BusEvent]) -> list[list[BusEvent]]:
+def _calls(events: Sequence[BusEvent]) -> list[list[BusEvent]]:
     """Cut into calls that each speak once about one thing: of two words, the bus might refuse the first alone.
 
     Between tasks there is no order to keep; what is said of an execution does not overtake what was said before.
     """
     calls: list[list[BusEvent]] = []
     latest: dict[tuple[str, str | None], int] = {}
-    for one in published:
-        task = one.detail.get("taskId")
-        about = (one.detail["executionId"], task)
-        place = max(latest.get(about, -1) + 1, 0 if task else len(calls) - 1)
-        while place < len(calls) and len(calls[place]) == _ENTRIES_A_CALL:
-            place += 1
-        if place == len(calls):
+    for event in events:
+        task = event.detail.get("taskId")
+        about = (event.detail["executionId"], task)
+        index = max(latest.get(about, -1) + 1, 0 if task else len(calls) - 1)
+        while index < len(calls) and len(calls[index]) == _ENTRIES_A_CALL:
+            index += 1
+        if index == len(calls):
             calls.append([])
-        calls[place].append(one)
-        latest[about] = place
+        calls[index].append(event)
+        latest[about] = index
     return calls

@@ -17,7 +17,7 @@ def execution_key(tenant: str, execution_id: str) -> Item:
     return {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": keys.EXECUTION_SK}}
 
 
-def execution_item(execution: Execution) -> Item:
+def execution_to_item(execution: Execution) -> Item:
     """The whole item of an execution, keys included."""
     item: Item = {
         **execution_key(execution.tenant, execution.execution_id),
@@ -39,14 +39,14 @@ def execution_item(execution: Execution) -> Item:
         item["group"] = {"S": execution.group}
     if execution.group_version is not None:
         item["groupVersion"] = {"S": execution.group_version}
-    if execution.names_tasks_by_id:
+    if execution.has_attempt_index:
         item["namesTasksById"] = {"BOOL": True}
-    if execution.stays_open:
+    if execution.keep_open:
         item["staysOpen"] = {"BOOL": True}
     return item
 
 
-def group_item(execution: Execution, group: str) -> Item:
+def group_to_item(execution: Execution, group: str) -> Item:
     """The item by which an execution is in the list of its group."""
     return {
         keys.PK: {"S": keys.execution_pk(execution.tenant, execution.execution_id)},
@@ -56,7 +56,7 @@ def group_item(execution: Execution, group: str) -> Item:
     }
 
 
-def execution_of(item: "Mapping[str, AttributeValueTypeDef]") -> Execution:
+def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Execution:
     """Read an execution back from its item."""
     return Execution(
         tenant=item["tenant"]["S"],
@@ -73,7 +73,7 @@ def execution_of(item: "Mapping[str, AttributeValueTypeDef]") -> Execution:
         additions=int(item["additions"]["N"]) if "additions" in item else 0,
         group=item["group"]["S"] if "group" in item else None,
         group_version=item["groupVersion"]["S"] if "groupVersion" in item else None,
-        names_tasks_by_id="namesTasksById" in item,
-        stays_open="staysOpen" in item,
+        has_attempt_index="namesTasksById" in item,
+        keep_open="staysOpen" in item,
         deleted_at=int(item["deletedAt"]["N"]) if "deletedAt" in item else None,
     )

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from botocore.exceptions import ClientError
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_get import get_all
-from tasklatch.aws.batch_put import put_all
-from tasklatch.aws.cursor import decode_cursor, encode_cursor, foreign_cursor
-from tasklatch.aws.execution_item import execution_item, execution_key, execution_of, group_item
+from tasklatch.aws.batch_get import batch_get
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.aws.cursor import decode_cursor, encode_cursor, invalid_cursor
+from tasklatch.aws.execution_item import execution_from_item, execution_key, execution_to_item, group_to_item
 from tasklatch.aws.idempotency_keys import IdempotencyKeys
-from tasklatch.aws.insertion import insert_absent
+from tasklatch.aws.insertion import batch_insert
 from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.pages import pages
-from tasklatch.aws.patience import Patience
-from tasklatch.aws.payloads import DEPENDS_ON, KIND, NAMES_ATTEMPT, PAYLOAD, REFERS_TO, Payloads
-from tasklatch.aws.task_item import Item, item_of, task_of
-from tasklatch.aws.task_pointers import TaskPointers
-from tasklatch.aws.workflow import Workflow
+from tasklatch.aws.pages import paginate
+from tasklatch.aws.patience import Backoff
+from tasklatch.aws.payloads import DEPENDS_ON, INCLUDES_ATTEMPT_ID, KIND, PAYLOAD, REFERS_TO, Payloads
+from tasklatch.aws.task_item import Item, task_from_item, task_to_item
+from tasklatch.aws.task_pointers import AttemptIndex
+from tasklatch.aws.workflow import WorkflowEngine
 from tasklatch.clock import Clock
 from tasklatch.domain.errors import ConflictError, NotFoundError
 from tasklatch.domain.execution import (
@@ -35,11 +35,11 @@ from tasklatch.domain.execution import (
     new_task,
 )
 from tasklatch.domain.idempotency import KeyedRequest
-from tasklatch.domain.latch import service_latch
+from tasklatch.domain.latch import system_write
 from tasklatch.domain.reference_check import check_references, has_references, possible_names
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task, TaskDetail
-from tasklatch.domain.workflow import is_settled
+from tasklatch.domain.workflow import is_terminal
 from tasklatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,16 +61,16 @@ class Executions:
         How long to wait for a busy table.
     """
 
-    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, patience: Patience) -> None:
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
         self._table = settings.table_name
         self._clock = clock
-        self._patience = patience
-        self._ledger = Ledger(client, settings, clock, patience)
-        self._payloads = Payloads(client, settings, patience)
-        self._pointers = TaskPointers(client, settings, patience)
-        self._workflow = Workflow(client, settings, clock, patience)
+        self._patience = backoff
+        self._ledger = Ledger(client, settings, clock, backoff)
+        self._payloads = Payloads(client, settings, backoff)
+        self._attempt_index = AttemptIndex(client, settings, backoff)
+        self._workflow = WorkflowEngine(client, settings, clock, backoff)
 
     def claim_key(self, tenant: str, request: KeyedRequest | None, definitions: Sequence[TaskDefinition]) -> None:
         """Bind the key of a request, where it has one, before anything is created; wrong tasks bind none.
@@ -81,7 +81,7 @@ class Executions:
             If the tasks do not fit together.
         IdempotencyKeyReusedError
             If the key came with another request before.
-        BusyError
+        ServiceBusyError
             If the table would not take it in time.
         """
         if request is not None:
@@ -97,7 +97,7 @@ class Executions:
         name: str | None = None,
         metadata: str | None = None,
         group: str | None = None,
-        stays_open: bool = False,
+        keep_open: bool = False,
         run: WorkflowRun | None = None,
     ) -> tuple[Execution, bool]:
         """Create an execution with its tasks.
@@ -121,21 +121,21 @@ class Executions:
             If the tasks do not fit together.
         ConflictError
             If the id was used for something else.
-        BusyError
+        ServiceBusyError
             If the table would not take it all in time; send it again.
         """
         check_definitions(definitions)
         beyond = check_references(definitions)
-        fingerprint = creation_fingerprint(name, metadata, definitions, group=group, stays_open=stays_open, run=run)
-        found = self._find(tenant, execution_id)
-        if found is None:
+        fingerprint = creation_fingerprint(name, metadata, definitions, group=group, keep_open=keep_open, run=run)
+        existing = self._find(tenant, execution_id)
+        if existing is None:
             now = self._clock()
             if not self._task_ids(tenant, execution_id) <= {definition.task_id for definition in definitions}:
                 raise ConflictError(f"execution {execution_id!r} was begun from another request and never finished")
             tasks = self._insert(tenant, execution_id, definitions, now)
             self._put_inputs(tenant, execution_id, definitions, beyond, now)
             if run is not None:
-                self._pointers.put(tasks, now)
+                self._attempt_index.put(tasks, now)
                 self._payloads.put_run(tenant, execution_id, run, now)
             execution = Execution(
                 tenant=tenant,
@@ -149,18 +149,18 @@ class Executions:
                 metadata=metadata,
                 group=group,
                 group_version=run.version if run is not None else None,
-                names_tasks_by_id=run is not None,
-                stays_open=stays_open,
+                has_attempt_index=run is not None,
+                keep_open=keep_open,
             )
-            found = self._commit(execution)
+            existing = self._commit(execution)
         else:
-            execution = found
-            tasks = [new_task(definition, tenant, execution_id, found.created_at) for definition in definitions]
-        if found is not None and found.definition != fingerprint:
+            execution = existing
+            tasks = [new_task(definition, tenant, execution_id, existing.created_at) for definition in definitions]
+        if existing is not None and existing.definition != fingerprint:
             raise ConflictError(f"execution {execution_id!r} exists already, created from another request")
-        if (found or execution).status is ExecutionStatus.RUNNING:
+        if (existing or execution).status is ExecutionStatus.RUNNING:
             self._schedule_ready(tenant, execution_id, definitions, tasks)
-        return found or execution, found is None
+        return existing or execution, existing is None
 
     def add_tasks(self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition]) -> list[Task]:
         """Add tasks to a running execution; a task that is there already, from the same definition, stays as it is.
@@ -173,18 +173,18 @@ class Executions:
             If the tasks do not fit together, or to those that are there.
         ConflictError
             If the execution is over, or has one of the tasks with another definition.
-        BusyError
+        ServiceBusyError
             If the table would not take it all in time; send it again.
         """
         execution = self.get(tenant, execution_id)
         if execution.status is not ExecutionStatus.RUNNING:
             raise ConflictError(f"execution {execution_id!r} is {execution.status}: no task can be added")
-        named = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
-        existing = self._read_tasks(tenant, execution_id, sorted(named | possible_names(definitions)))
+        task_names = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
+        existing = self._read_tasks(tenant, execution_id, sorted(task_names | possible_names(definitions)))
         check_definitions(definitions, existing)
-        settled = {name for name, task in existing.items() if is_settled(task)}
+        terminal = {name for name, task in existing.items() if is_terminal(task)}
         started = {name for name, task in existing.items() if task.status is not TaskStatus.PENDING}
-        beyond = check_references(definitions, existing, settled=settled, started=started)
+        beyond = check_references(definitions, existing, terminal=terminal, started=started)
         _check_all_unchanged(definitions, existing)
         task_ids = [definition.task_id for definition in definitions]
         now = self._clock()
@@ -192,14 +192,14 @@ class Executions:
         # What was started has its input, with references in it resolved.
         missing = [definition for definition in definitions if definition.task_id not in started]
         self._put_inputs(tenant, execution_id, missing, beyond, now)
-        if execution.names_tasks_by_id:
-            self._pointers.put(tasks, now)
-        if not self._note_addition(tenant, execution_id):
-            self._withdraw(self._read_tasks(tenant, execution_id, task_ids).values())
+        if execution.has_attempt_index:
+            self._attempt_index.put(tasks, now)
+        if not self._increment_additions(tenant, execution_id):
+            self._cancel_added(self._read_tasks(tenant, execution_id, task_ids).values())
             raise ConflictError(f"execution {execution_id!r} ended: no task can be added")
-        self._workflow.catch_up(tenant, execution_id, task_ids)
-        read = self._read_tasks(tenant, execution_id, task_ids)
-        return [read[task_id] for task_id in task_ids]
+        self._workflow.schedule_unblocked(tenant, execution_id, task_ids)
+        stored = self._read_tasks(tenant, execution_id, task_ids)
+        return [stored[task_id] for task_id in task_ids]
 
     def get(self, tenant: str, execution_id: str) -> Execution:
         """Read one execution.
@@ -220,20 +220,20 @@ class Executions:
         ------
         NotFoundError
             If there is no such execution.
-        BusyError
+        ServiceBusyError
             If the table would not answer in time.
         """
         key = execution_key(tenant, execution_id)
-        found = self._read_items([key, *_task_keys(tenant, execution_id, task_ids)])
-        execution = next((execution_of(item) for item in found if item[keys.SK] == key[keys.SK]), None)
+        items = self._read_items([key, *_task_keys(tenant, execution_id, task_ids)])
+        execution = next((execution_from_item(item) for item in items if item[keys.SK] == key[keys.SK]), None)
         if execution is None:
             raise NotFoundError("execution", execution_id)
-        tasks = (task_of(item) for item in found if item[keys.SK] != key[keys.SK])
+        tasks = (task_from_item(item) for item in items if item[keys.SK] != key[keys.SK])
         return execution, {task.task_id: task for task in tasks}
 
     def counts(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
         """Count an execution's tasks by status, as they stand now."""
-        return dict(Counter(map(TaskStatus, self._column(tenant, execution_id, "status"))))
+        return dict(Counter(map(TaskStatus, self._iterate_attribute(tenant, execution_id, "status"))))
 
     def list_executions(
         self,
@@ -241,7 +241,7 @@ class Executions:
         *,
         limit: int,
         cursor: str | None = None,
-        wanted: ExecutionFilter = EVERY_EXECUTION,
+        criteria: ExecutionFilter = EVERY_EXECUTION,
         created_after: int | None = None,
         created_before: int | None = None,
     ) -> tuple[Sequence[Execution], str | None]:
@@ -255,11 +255,11 @@ class Executions:
         InvalidRequestError
             If the cursor is not one of this list's.
         """
-        group = wanted.only_group
+        group = criteria.single_group
         list_key = keys.execution_list(tenant) if group is None else keys.group_list(tenant, group)
         first = keys.execution_list_sort(created_after or 0, "")
         last = keys.execution_list_sort(keys.LONGEST_TIME if created_before is None else created_before, "\U0010ffff")
-        scope = f"{list_key} {wanted.name} {first} {last}"
+        scope = f"{list_key} {criteria.name} {first} {last}"
         query: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": keys.LISTS_INDEX,
@@ -275,7 +275,7 @@ class Executions:
         if cursor is not None:
             position = decode_cursor(cursor, scope)
             if not first <= position <= last or len(position) > _LONGEST_LISTED:
-                raise foreign_cursor()
+                raise invalid_cursor()
             query["ExclusiveStartKey"] = {
                 keys.PK: {"S": keys.execution_pk(tenant, position.partition("#")[2])},
                 keys.SK: {"S": keys.EXECUTION_SK if group is None else keys.GROUP_SK},
@@ -285,20 +285,24 @@ class Executions:
         items: list[Execution] = []
         for _ in range(_PAGES_A_REQUEST):
             query["Limit"] = limit - len(items)
-            answer = self._patience.call(partial(self._client.query, **query))
+            response = self._patience.run(partial(self._client.query, **query))
             read = self._read_items(
-                [{keys.PK: item[keys.PK], keys.SK: {"S": keys.EXECUTION_SK}} for item in answer["Items"]]
+                [{keys.PK: item[keys.PK], keys.SK: {"S": keys.EXECUTION_SK}} for item in response["Items"]]
             )
-            page = sorted(map(execution_of, read), key=lambda one: (one.created_at, one.execution_id), reverse=True)
-            items += filter(wanted.lets_through, page)
-            if "LastEvaluatedKey" not in answer:
+            page = sorted(
+                map(execution_from_item, read),
+                key=lambda execution: (execution.created_at, execution.execution_id),
+                reverse=True,
+            )
+            items += filter(criteria.matches, page)
+            if "LastEvaluatedKey" not in response:
                 return items, None
-            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
             if len(items) >= limit:
                 break
         return items, encode_cursor(scope, query["ExclusiveStartKey"][keys.LIST_SORT]["S"])
 
-    def of_group(
+    def list_group(
         self, tenant: str, group: str, *, created_after: int | None = None, created_before: int | None = None
     ) -> Iterator[Execution]:
         """All executions of a group, newest first, read as they are asked for.
@@ -307,15 +311,15 @@ class Executions:
         """
         cursor = None
         while True:
-            found, cursor = self.list_executions(
+            executions, cursor = self.list_executions(
                 tenant,
                 limit=_GROUP_PAGE,
                 cursor=cursor,
-                wanted=ExecutionFilter(runs_of=((group, None),)),
+                criteria=ExecutionFilter(group_versions=((group, None),)),
                 created_after=created_after,
                 created_before=created_before,
             )
-            yield from found
+            yield from executions
             if cursor is None:
                 return
 
@@ -345,7 +349,7 @@ class Executions:
         else:
             sk = decode_cursor(cursor, scope)
             if not sk.startswith(keys.TASK_PREFIX):
-                raise foreign_cursor()
+                raise invalid_cursor()
             query["ExclusiveStartKey"] = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
         if status is not None:
             query["FilterExpression"] = "#status = :status"
@@ -354,16 +358,16 @@ class Executions:
         tasks: list[Task] = []
         for _ in range(_PAGES_A_REQUEST):
             query["Limit"] = limit - len(tasks)
-            answer = self._patience.call(partial(self._client.query, **query))
-            tasks += map(task_of, answer["Items"])
-            if "LastEvaluatedKey" not in answer:
+            response = self._patience.run(partial(self._client.query, **query))
+            tasks += map(task_from_item, response["Items"])
+            if "LastEvaluatedKey" not in response:
                 return tasks, None
-            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
             if len(tasks) >= limit:
                 break
         return tasks, encode_cursor(scope, query["ExclusiveStartKey"][keys.SK]["S"])
 
-    def task_detail(self, tenant: str, execution_id: str, task_id: str) -> TaskDetail:
+    def get_task_detail(self, tenant: str, execution_id: str, task_id: str) -> TaskDetail:
         """Read one task with its input and output.
 
         Raises
@@ -372,9 +376,9 @@ class Executions:
             If there is none.
         """
         task = self._ledger.read(tenant, execution_id, task_id)
-        return self._payloads.details_of(tenant, execution_id, [task])[0]
+        return self._payloads.get_details(tenant, execution_id, [task])[0]
 
-    def _note_addition(self, tenant: str, execution_id: str) -> bool:
+    def _increment_additions(self, tenant: str, execution_id: str) -> bool:
         """Tell whoever is about to end the execution that there is more to wait for; False where it has ended."""
         request: dict[str, Any] = {
             "TableName": self._table,
@@ -385,20 +389,20 @@ class Executions:
             "ExpressionAttributeValues": {":one": {"N": "1"}, ":running": {"S": ExecutionStatus.RUNNING}},
         }
         try:
-            self._patience.call(lambda: self._client.update_item(**request))
+            self._patience.run(lambda: self._client.update_item(**request))
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
             return False
         return True
 
-    def _withdraw(self, tasks: Iterable[Task]) -> None:
+    def _cancel_added(self, tasks: Iterable[Task]) -> None:
         """Cancel tasks that came too late to be worked on."""
         now = self._clock()
         for task in tasks:
             if task.status is TaskStatus.PENDING:
-                latch = service_latch(task, TaskStatus.CANCELED, now=now, message="the execution ended before")
-                self._ledger.apply(task.tenant, task.execution_id, latch)
+                write = system_write(task, TaskStatus.CANCELED, now=now, message="the execution ended before")
+                self._ledger.write(task.tenant, task.execution_id, write)
 
     def _insert(
         self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], now: int
@@ -409,12 +413,12 @@ class Executions:
         down must be there before anyone can find that it is to be.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        self._insert_absent(self._counter_items(pk, definitions, now))
-        self._insert_absent(self._pair_items(pk, definitions, now))
+        self._batch_insert(self._counter_items(pk, definitions, now))
+        self._batch_insert(self._dependency_items(pk, definitions, now))
         tasks = [new_task(definition, tenant, execution_id, now) for definition in definitions]
-        present = self._insert_absent([self._new_item(task) for task in tasks])
-        were_there = [task.task_id for task in tasks if keys.task_sk(task.task_id) in present]
-        _check_all_unchanged(definitions, self._read_tasks(tenant, execution_id, were_there))
+        present = self._batch_insert([self._new_item(task) for task in tasks])
+        already_present = [task.task_id for task in tasks if keys.task_sk(task.task_id) in present]
+        _check_all_unchanged(definitions, self._read_tasks(tenant, execution_id, already_present))
         return tasks
 
     def _put_inputs(
@@ -433,16 +437,16 @@ class Executions:
             By task, the names that its input refers to beyond those that it waits for.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        put_all(self._client, self._table, self._input_items(pk, definitions, beyond, now), self._patience)
+        batch_put(self._client, self._table, self._input_items(pk, definitions, beyond, now), self._patience)
 
-    def _insert_absent(self, items: Sequence[Item]) -> set[str]:
-        return insert_absent(self._client, self._table, items, self._patience)
+    def _batch_insert(self, items: Sequence[Item]) -> set[str]:
+        return batch_insert(self._client, self._table, items, self._patience)
 
     def _new_item(self, task: Task) -> Item:
-        item = item_of(task)
+        item = task_to_item(task)
         item[keys.LIST_KEY] = {"S": keys.open_list(task.tenant, task.execution_id)}
         item[keys.LIST_SORT] = item[keys.SK]
-        self._let_expire(item, task.created_at)
+        self._set_expiry(item, task.created_at)
         return item
 
     def _counter_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
@@ -458,10 +462,10 @@ class Executions:
             if definition.depends_on
         ]
         for item in items:
-            self._let_expire(item, now)
+            self._set_expiry(item, now)
         return items
 
-    def _pair_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
+    def _dependency_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
         """An item for each pair of tasks of which one waits for the other."""
         items: list[Item] = [
             {
@@ -473,7 +477,7 @@ class Executions:
             for name in definition.depends_on
         ]
         for item in items:
-            self._let_expire(item, now)
+            self._set_expiry(item, now)
         return items
 
     def _input_items(
@@ -484,8 +488,8 @@ class Executions:
             item: Item = {keys.PK: {"S": pk}, keys.SK: {"S": keys.input_sk(definition.task_id)}}
             if definition.input is not None:
                 item[PAYLOAD] = {"S": definition.input}
-            if definition.names_attempt:
-                item[NAMES_ATTEMPT] = {"BOOL": True}
+            if definition.includes_attempt_id:
+                item[INCLUDES_ATTEMPT_ID] = {"BOOL": True}
             if definition.kind is not None:
                 item[KIND] = {"S": definition.kind}
             if definition.depends_on:
@@ -493,7 +497,7 @@ class Executions:
             if beyond.get(definition.task_id):
                 item[REFERS_TO] = {"L": [{"S": name} for name in beyond[definition.task_id]]}
             if len(item) > len((keys.PK, keys.SK)):
-                self._let_expire(item, now)
+                self._set_expiry(item, now)
                 items.append(item)
         return items
 
@@ -504,22 +508,20 @@ class Executions:
         referring = {definition.task_id for definition in definitions if has_references(definition)}
         now = self._clock()
         ready = [task for task in tasks if task.task_id not in waiting]
-        latches = [
-            service_latch(task, TaskStatus.SCHEDULED, now=now) for task in ready if task.task_id not in referring
-        ]
-        self._ledger.apply_all(tenant, execution_id, latches)
+        writes = [system_write(task, TaskStatus.SCHEDULED, now=now) for task in ready if task.task_id not in referring]
+        self._ledger.write_all(tenant, execution_id, writes)
         self._workflow.schedule(tenant, execution_id, [task.task_id for task in ready if task.task_id in referring])
 
     def _commit(self, execution: Execution) -> Execution | None:
         """Put the execution's item; if another request was first, return what that one put."""
         if execution.group is not None:
-            listed = group_item(execution, execution.group)
-            self._let_expire(listed, execution.created_at)
-            put_all(self._client, self._table, [listed], self._patience)
-        item = execution_item(execution)
-        self._let_expire(item, execution.created_at)
+            listed = group_to_item(execution, execution.group)
+            self._set_expiry(listed, execution.created_at)
+            batch_put(self._client, self._table, [listed], self._patience)
+        item = execution_to_item(execution)
+        self._set_expiry(item, execution.created_at)
         try:
-            self._patience.call(
+            self._patience.run(
                 lambda: self._client.put_item(
                     TableName=self._table,
                     Item=item,
@@ -531,7 +533,7 @@ class Executions:
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
-            return execution_of(cast("dict[str, Any]", error.response)["Item"])
+            return execution_from_item(cast("dict[str, Any]", error.response)["Item"])
         return None
 
     def _find(self, tenant: str, execution_id: str) -> Execution | None:
@@ -542,21 +544,21 @@ class Executions:
 
     def _read_tasks(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
         """Read some of an execution's tasks; those that are not there do not come."""
-        found = self._read_items(_task_keys(tenant, execution_id, task_ids))
-        return {task.task_id: task for task in map(task_of, found)}
+        items = self._read_items(_task_keys(tenant, execution_id, task_ids))
+        return {task.task_id: task for task in map(task_from_item, items)}
 
-    def _read_items(self, wanted: "Sequence[Item]") -> list[Item]:
-        return get_all(self._client, self._table, wanted, self._patience)
+    def _read_items(self, item_keys: "Sequence[Item]") -> list[Item]:
+        return batch_get(self._client, self._table, item_keys, self._patience)
 
     def _task_ids(self, tenant: str, execution_id: str) -> set[str]:
-        return set(self._column(tenant, execution_id, "taskId"))
+        return set(self._iterate_attribute(tenant, execution_id, "taskId"))
 
-    def _column(self, tenant: str, execution_id: str, attribute: str) -> Iterator[str]:
+    def _iterate_attribute(self, tenant: str, execution_id: str, attribute: str) -> Iterator[str]:
         """One attribute of each task of an execution, as they stand now."""
         query = self._tasks_query(tenant, execution_id)
         query["ProjectionExpression"] = "#wanted"
         query["ExpressionAttributeNames"]["#wanted"] = attribute
-        return (item[attribute]["S"] for item in pages(self._client, query, self._patience))
+        return (item[attribute]["S"] for item in paginate(self._client, query, self._patience))
 
     def _tasks_query(self, tenant: str, execution_id: str) -> dict[str, Any]:
         return {
@@ -570,7 +572,7 @@ class Executions:
             "ConsistentRead": True,
         }
 
-    def _let_expire(self, item: Item, now: int) -> None:
+    def _set_expiry(self, item: Item, now: int) -> None:
         expires_at = self._settings.expires_at(now)
         if expires_at is not None:
             item["expiresAt"] = {"N": str(expires_at)}
@@ -581,7 +583,7 @@ def _task_keys(tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[
     return [{keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}} for task_id in task_ids]
 
 
-def _check_all_unchanged(definitions: Sequence[TaskDefinition], found: Mapping[str, Task]) -> None:
+def _check_all_unchanged(definitions: Sequence[TaskDefinition], existing: Mapping[str, Task]) -> None:
     for definition in definitions:
-        if definition.task_id in found:
-            check_unchanged(definition, found[definition.task_id])
+        if definition.task_id in existing:
+            check_unchanged(definition, existing[definition.task_id])

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_put import put_all
+from tasklatch.aws.batch_put import batch_put
 from tasklatch.aws.cursor import decode_cursor, encode_cursor
-from tasklatch.aws.pages import pages
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.pages import paginate
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.task_item import Item
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.history import HistoryEntry
@@ -33,24 +33,24 @@ class History:
         How long to wait for a busy table.
     """
 
-    def __init__(self, client: "DynamoDBClient", settings: Settings, patience: Patience) -> None:
+    def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
-        self._patience = patience
+        self._patience = backoff
 
     def put(self, entries: Iterable[tuple[Task, HistoryEntry]]) -> None:
         """Keep entries, each with the task it is of; the same entry twice is kept once.
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When the table would not take them all in time.
         """
         items = {}
         for task, entry in entries:
             item = self._item(task, entry)
             items[item[keys.PK]["S"], item[keys.SK]["S"]] = item
-        put_all(self._client, self._settings.table_name, list(items.values()), self._patience)
+        batch_put(self._client, self._settings.table_name, list(items.values()), self._patience)
 
     def list_entries(
         self, tenant: str, execution_id: str, task_id: str, *, limit: int, cursor: str | None
@@ -74,17 +74,17 @@ class History:
         if cursor is not None:
             sk = decode_cursor(cursor, pk)
             query["ExclusiveStartKey"] = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
-        answer = self._patience.call(lambda: self._client.query(**query))
-        last = answer.get("LastEvaluatedKey")
+        response = self._patience.run(lambda: self._client.query(**query))
+        last = response.get("LastEvaluatedKey")
         following = encode_cursor(pk, last[keys.SK]["S"]) if last else None
-        return [_entry_of(item) for item in answer["Items"]], following
+        return [_entry_from_item(item) for item in response["Items"]], following
 
-    def last_change_of(self, tenant: str, execution_id: str, task_id: str, attempt: int) -> HistoryEntry | None:
+    def last_change(self, tenant: str, execution_id: str, task_id: str, attempt: int) -> HistoryEntry | None:
         """The last change that was made to one attempt; None where the history does not tell of it yet.
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When the table would not answer in time.
         """
         request: dict[str, Any] = {
@@ -100,8 +100,8 @@ class History:
             "ConsistentRead": True,
             "ScanIndexForward": False,
         }
-        items = pages(self._client, request, self._patience)
-        return next(map(_entry_of, items), None)
+        items = paginate(self._client, request, self._patience)
+        return next(map(_entry_from_item, items), None)
 
     def _item(self, task: Task, entry: HistoryEntry) -> Item:
         item: Item = {
@@ -120,8 +120,8 @@ class History:
             ("previousStatus", entry.previous_status),
             ("failureReason", entry.failure_reason),
             ("message", entry.message),
-            ("label", entry.label),
-            ("receipt", entry.receipt),
+            ("label", entry.platform_status),
+            ("receipt", entry.request_id),
             ("outputFingerprint", entry.output_fingerprint),
         ):
             if text is not None:
@@ -132,7 +132,7 @@ class History:
         return item
 
 
-def _entry_of(item: Item) -> HistoryEntry:
+def _entry_from_item(item: Item) -> HistoryEntry:
     def text(attribute: str) -> str | None:
         value = item.get(attribute)
         return value["S"] if value else None
@@ -151,8 +151,8 @@ def _entry_of(item: Item) -> HistoryEntry:
         previous_status=TaskStatus(previous) if previous else None,
         failure_reason=FailureReason(reason) if reason else None,
         message=text("message"),
-        label=text("label"),
-        receipt=text("receipt"),
+        platform_status=text("label"),
+        request_id=text("receipt"),
         output_attempt=number("outputAttempt"),
         output_fingerprint=text("outputFingerprint"),
     )

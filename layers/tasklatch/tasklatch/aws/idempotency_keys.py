@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from botocore.exceptions import ClientError
 
 from tasklatch.aws import keys
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.task_item import Item
 from tasklatch.clock import Clock
 from tasklatch.domain.errors import IdempotencyKeyReusedError
@@ -27,11 +27,11 @@ class IdempotencyKeys:
         How long to wait for a busy table.
     """
 
-    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, patience: Patience) -> None:
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
         self._clock = clock
-        self._patience = patience
+        self._patience = backoff
 
     def claim(self, tenant: str, request: KeyedRequest) -> None:
         """Bind a key to its request, in one write; again and again for the same request.
@@ -40,7 +40,7 @@ class IdempotencyKeys:
         ------
         IdempotencyKeyReusedError
             If the key is bound to another.
-        BusyError
+        ServiceBusyError
             If the table would not take it in time.
         """
         expires_at = self._settings.expires_at(self._clock())
@@ -52,7 +52,7 @@ class IdempotencyKeys:
         if expires_at is not None:
             item["expiresAt"] = {"N": str(expires_at)}
         try:
-            self._patience.call(
+            self._patience.run(
                 lambda: self._client.put_item(
                     TableName=self._settings.table_name,
                     Item=item,

@@ -5,11 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_put import chunks
-from tasklatch.aws.patience import BUSY_CODES, Patience
-from tasklatch.aws.side_by_side import side_by_side
+from tasklatch.aws.batch_put import batched
+from tasklatch.aws.patience import BUSY_CODES, Backoff
+from tasklatch.aws.side_by_side import map_concurrently
 from tasklatch.aws.task_item import Item
-from tasklatch.domain.errors import BusyError
+from tasklatch.domain.errors import ServiceBusyError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -18,7 +18,7 @@ STATEMENTS_A_CALL: Final = 25
 """BatchExecuteStatement takes no more."""
 
 
-def insert_absent(client: "DynamoDBClient", table: str, items: Sequence[Item], patience: Patience) -> set[str]:
+def batch_insert(client: "DynamoDBClient", table: str, items: Sequence[Item], backoff: Backoff) -> set[str]:
     """Insert items, 25 to a call and the calls side by side.
 
     Parameters
@@ -33,14 +33,14 @@ def insert_absent(client: "DynamoDBClient", table: str, items: Sequence[Item], p
 
     Raises
     ------
-    BusyError
+    ServiceBusyError
         When the table would not take them all in time.
     """
     waiting = {item[keys.SK]["S"]: _statement(table, item) for item in items}
     present: set[str] = set()
-    for _ in patience.tries() if waiting else ():
+    for _ in backoff.attempts() if waiting else ():
         done: dict[str, bool] = {}
-        for part in side_by_side(partial(_send, client, waiting, patience), chunks(waiting, STATEMENTS_A_CALL)):
+        for part in map_concurrently(partial(_send, client, waiting, backoff), batched(waiting, STATEMENTS_A_CALL)):
             done.update(part)
         present.update(name for name, was_there in done.items() if was_there)
         waiting = {name: statement for name, statement in waiting.items() if name not in done}
@@ -55,19 +55,19 @@ def _statement(table: str, item: Item) -> dict[str, Any]:
 
 
 def _send(
-    client: "DynamoDBClient", statements: Mapping[str, Any], patience: Patience, names: Sequence[str]
+    client: "DynamoDBClient", statements: Mapping[str, Any], backoff: Backoff, names: Sequence[str]
 ) -> dict[str, bool]:
     """Insert some; tell of those that are in the table now whether they were before."""
     request = [statements[name] for name in names]
     try:
-        answer = patience.call(lambda: client.batch_execute_statement(Statements=request))
-    except BusyError:
+        result = backoff.run(lambda: client.batch_execute_statement(Statements=request))
+    except ServiceBusyError:
         return {}
     done = {}
-    for name, response in zip(names, answer["Responses"], strict=True):
-        refusal = response.get("Error")
-        if refusal is None or refusal["Code"] == "DuplicateItem":
-            done[name] = refusal is not None
-        elif refusal["Code"] not in BUSY_CODES:
-            raise RuntimeError(f"DynamoDB refused a statement: {refusal['Code']}: {refusal['Message']}")
+    for name, response in zip(names, result["Responses"], strict=True):
+        error = response.get("Error")
+        if error is None or error["Code"] == "DuplicateItem":
+            done[name] = error is not None
+        elif error["Code"] not in BUSY_CODES:
+            raise RuntimeError(f"DynamoDB refused a statement: {error['Code']}: {error['Message']}")
     return done

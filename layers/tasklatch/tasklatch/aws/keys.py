@@ -60,7 +60,7 @@ def open_list(tenant: str, execution_id: str) -> str:
     return f"OPEN#{_part(tenant)}#{_part(execution_id)}"
 
 
-def open_list_of(pk: str) -> str:
+def open_list_for(pk: str) -> str:
     """The same, of the execution whose partition is given."""
     return f"OPEN#{pk.removeprefix('EXEC#')}"
 

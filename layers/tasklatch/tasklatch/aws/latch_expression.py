@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.aws import keys
 from tasklatch.aws.task_item import COLUMNS, attribute_value
-from tasklatch.domain.latch import Latch
+from tasklatch.domain.latch import ConditionalWrite
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, BatchStatementRequestTypeDef
@@ -18,35 +18,35 @@ _EXPIRES_AT: Final = "expiresAt"
 
 
 def _parts(
-    latch: Latch, pk: str, expires_at: int | None
+    write: ConditionalWrite, pk: str, expires_at: int | None
 ) -> tuple[Values, list[str], list[tuple[str, str, "AttributeValueTypeDef"]]]:
     """What is set, what is removed, and what must hold: (attribute, comparison, value)."""
     assigned: Values = {
-        "status": {"S": latch.status},
-        "precedence": {"N": str(latch.precedence)},
+        "status": {"S": write.status},
+        "precedence": {"N": str(write.precedence)},
     }
-    for field, value in latch.values.items():
+    for field, value in write.values.items():
         assigned[COLUMNS[field].attribute] = attribute_value(field, value)
     if expires_at is not None:
         assigned[_EXPIRES_AT] = {"N": str(expires_at)}
-    if latch.reopens:
-        assigned[keys.LIST_KEY] = {"S": keys.open_list_of(pk)}
-        assigned[keys.LIST_SORT] = {"S": keys.task_sk(latch.task_id)}
-    removed = [COLUMNS[field].attribute for field in latch.clears]
-    if latch.closes:
+    if write.reopens_task:
+        assigned[keys.LIST_KEY] = {"S": keys.open_list_for(pk)}
+        assigned[keys.LIST_SORT] = {"S": keys.task_sk(write.task_id)}
+    removed = [COLUMNS[field].attribute for field in write.clear_fields]
+    if write.closes_task:
         removed += [keys.LIST_KEY, keys.LIST_SORT]
     conditions: list[tuple[str, str, AttributeValueTypeDef]] = [
-        ("precedence", ">=", {"N": str(latch.lowest)}),
-        ("precedence", "<", {"N": str(latch.below)}),
+        ("precedence", ">=", {"N": str(write.precedence_from)}),
+        ("precedence", "<", {"N": str(write.max_precedence)}),
     ]
-    if latch.version is not None:
-        conditions.append(("version", "=", {"N": str(latch.version)}))
+    if write.version is not None:
+        conditions.append(("version", "=", {"N": str(write.version)}))
     return assigned, removed, conditions
 
 
-def update_item(latch: Latch, table: str, pk: str, expires_at: int | None) -> dict[str, Any]:
+def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at: int | None) -> dict[str, Any]:
     """Render the arguments of UpdateItem."""
-    assigned, removed, conditions = _parts(latch, pk, expires_at)
+    assigned, removed, conditions = _parts(write, pk, expires_at)
     names = {"#version": "version", "#pk": keys.PK}
     values: Values = {":one": {"N": "1"}}
     sets = ["#version = #version + :one"]
@@ -65,7 +65,7 @@ def update_item(latch: Latch, table: str, pk: str, expires_at: int | None) -> di
         expression += " REMOVE " + ", ".join(f"#{attribute}" for attribute in removed)
     return {
         "TableName": table,
-        "Key": {keys.PK: {"S": pk}, keys.SK: {"S": keys.task_sk(latch.task_id)}},
+        "Key": {keys.PK: {"S": pk}, keys.SK: {"S": keys.task_sk(write.task_id)}},
         "UpdateExpression": expression,
         "ConditionExpression": " AND ".join(terms),
         "ExpressionAttributeNames": names,
@@ -75,9 +75,11 @@ def update_item(latch: Latch, table: str, pk: str, expires_at: int | None) -> di
     }
 
 
-def statement(latch: Latch, table: str, pk: str, expires_at: int | None) -> "BatchStatementRequestTypeDef":
+def render_statement(
+    write: ConditionalWrite, table: str, pk: str, expires_at: int | None
+) -> "BatchStatementRequestTypeDef":
     """Render one PartiQL statement; on an item that does not exist it fails its condition."""
-    assigned, removed, conditions = _parts(latch, pk, expires_at)
+    assigned, removed, conditions = _parts(write, pk, expires_at)
     text = [f'UPDATE "{table}" SET "version" = "version" + 1']  # noqa: S608 - names are ours, values are parameters
     text += [f'SET "{attribute}" = ?' for attribute in assigned]
     text += [f'REMOVE "{attribute}"' for attribute in removed]
@@ -89,7 +91,7 @@ def statement(latch: Latch, table: str, pk: str, expires_at: int | None) -> "Bat
         "Parameters": [
             *assigned.values(),
             {"S": pk},
-            {"S": keys.task_sk(latch.task_id)},
+            {"S": keys.task_sk(write.task_id)},
             *(value for _, _, value in conditions),
         ],
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from tasklatch.aws import keys
-from tasklatch.aws.pages import pages
-from tasklatch.aws.patience import Patience
-from tasklatch.aws.side_by_side import side_by_side
+from tasklatch.aws.pages import paginate
+from tasklatch.aws.patience import Backoff
+from tasklatch.aws.side_by_side import map_concurrently
 from tasklatch.aws.task_item import Item
 from tasklatch.clock import Clock
-from tasklatch.domain.errors import BusyError, ForbiddenError
+from tasklatch.domain.errors import ForbiddenError, ServiceBusyError
 from tasklatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _LONGEST_TICKET: Final = 64
 _GONE: Final = frozenset({"GoneException", "ForbiddenException"})
 
 
-class Live:
+class WebSocketConnections:
     """The tickets and connections of watchers.
 
     Parameters
@@ -52,13 +52,13 @@ class Live:
         callback: "Callable[[], ApiGatewayManagementApiClient]",
         settings: Settings,
         clock: Clock,
-        patience: Patience,
+        backoff: Backoff,
     ) -> None:
         self._client = client
         self._callback = callback
         self._table = settings.table_name
         self._clock = clock
-        self._patience = patience
+        self._patience = backoff
 
     def issue_ticket(self, tenant: str, execution_id: str) -> tuple[str, int]:
         """Make a ticket that lets one connection watch one execution.
@@ -77,7 +77,7 @@ class Live:
             "validUntil": {"N": str(valid_until)},
             "expiresAt": {"N": str(valid_until // 1000 + TICKET_SECONDS)},
         }
-        self._patience.call(lambda: self._client.put_item(TableName=self._table, Item=item))
+        self._patience.run(lambda: self._client.put_item(TableName=self._table, Item=item))
         return ticket, valid_until
 
     def connect(self, ticket: str, connection_id: str) -> None:
@@ -100,12 +100,12 @@ class Live:
             "ReturnValues": "ALL_OLD",
         }
         try:
-            taken = self._patience.call(lambda: self._client.delete_item(**request))["Attributes"]
+            ticket_item = self._patience.run(lambda: self._client.delete_item(**request))["Attributes"]
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
             raise ForbiddenError("the ticket is not, or no longer, valid") from error
-        tenant, execution_id = taken["tenant"]["S"], taken["executionId"]["S"]
+        tenant, execution_id = ticket_item["tenant"]["S"], ticket_item["executionId"]["S"]
         expires_at: AttributeValueTypeDef = {"N": str(now // 1000 + _CONNECTION_SECONDS)}
         watched: Item = {
             keys.PK: {"S": keys.live_pk(tenant, execution_id)},
@@ -119,19 +119,19 @@ class Live:
             "expiresAt": expires_at,
         }
         for item in (watched, pointer):
-            self._patience.call(partial(self._client.put_item, TableName=self._table, Item=item))
+            self._patience.run(partial(self._client.put_item, TableName=self._table, Item=item))
 
     def disconnect(self, connection_id: str) -> None:
         """Forget a connection."""
-        gone = self._patience.call(
+        removed_fields = self._patience.run(
             lambda: self._client.delete_item(
                 TableName=self._table, Key=_connection_key(connection_id), ReturnValues="ALL_OLD"
             ),
         ).get("Attributes")
-        if gone:
-            self._forget(gone["watched"]["S"], connection_id)
+        if removed_fields:
+            self._delete_connection(removed_fields["watched"]["S"], connection_id)
 
-    def push(self, told: Mapping[tuple[str, str], Sequence[dict[str, Any]]]) -> None:
+    def broadcast(self, messages_by_execution: Mapping[tuple[str, str], Sequence[dict[str, Any]]]) -> None:
         """Tell everyone who watches executions, in order; a connection that is dead is dropped.
 
         A watcher who could not be reached is not waited for: it lists the tasks when it comes back.
@@ -141,14 +141,14 @@ class Live:
         told
             The messages by tenant and execution. Most have no watchers: who has is asked side by side.
         """
-        pks = [keys.live_pk(tenant, execution_id) for tenant, execution_id in told]
-        watchers = side_by_side(lambda pk: list(self._watchers(pk)), pks)
-        for pk, connection_ids, messages in zip(pks, watchers, told.values(), strict=True):
+        pks = [keys.live_pk(tenant, execution_id) for tenant, execution_id in messages_by_execution]
+        watchers = map_concurrently(lambda pk: list(self._watchers(pk)), pks)
+        for pk, connection_ids, messages in zip(pks, watchers, messages_by_execution.values(), strict=True):
             for connection_id in connection_ids:
-                if not self._tell(connection_id, messages):
+                if not self._send(connection_id, messages):
                     self.disconnect(connection_id)
                     # Also where its beginning was cut short, and nothing tells what it watches.
-                    self._forget(pk, connection_id)
+                    self._delete_connection(pk, connection_id)
 
     def _watchers(self, pk: str) -> Iterable[str]:
         query: dict[str, Any] = {
@@ -159,28 +159,28 @@ class Live:
             "ExpressionAttributeValues": {":pk": {"S": pk}},
             "ConsistentRead": True,
         }
-        return (item[keys.SK]["S"] for item in pages(self._client, query, self._patience))
+        return (item[keys.SK]["S"] for item in paginate(self._client, query, self._patience))
 
-    def _tell(self, connection_id: str, messages: Sequence[dict[str, Any]]) -> bool:
+    def _send(self, connection_id: str, messages: Sequence[dict[str, Any]]) -> bool:
         client = self._callback()
         for message in messages:
             data = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
             try:
-                self._patience.call(partial(client.post_to_connection, ConnectionId=connection_id, Data=data))
+                self._patience.run(partial(client.post_to_connection, ConnectionId=connection_id, Data=data))
             except ClientError as error:
                 if error.response["Error"]["Code"] not in _GONE:
                     raise
                 return False
-            except BusyError:
+            except ServiceBusyError:
                 # Better no word than a gap: it is cut off, comes back and lists what it missed.
-                with suppress(ClientError, BusyError):
-                    self._patience.call(partial(client.delete_connection, ConnectionId=connection_id))
+                with suppress(ClientError, ServiceBusyError):
+                    self._patience.run(partial(client.delete_connection, ConnectionId=connection_id))
                 return False
         return True
 
-    def _forget(self, pk: str, connection_id: str) -> None:
+    def _delete_connection(self, pk: str, connection_id: str) -> None:
         key: Item = {keys.PK: {"S": pk}, keys.SK: {"S": connection_id}}
-        self._patience.call(lambda: self._client.delete_item(TableName=self._table, Key=key))
+        self._patience.run(lambda: self._client.delete_item(TableName=self._table, Key=key))
 
 
 def _ticket_key(ticket: str) -> Item:

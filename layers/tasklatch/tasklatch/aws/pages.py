@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.task_item import Item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-def pages(client: "DynamoDBClient", query: Mapping[str, Any], patience: Patience) -> Iterator[Item]:
+def paginate(client: "DynamoDBClient", query: Mapping[str, Any], backoff: Backoff) -> Iterator[Item]:
     """Give the items of all pages of a query; the next page is read when the last item of one was taken.
 
     Parameters
@@ -21,13 +21,13 @@ def pages(client: "DynamoDBClient", query: Mapping[str, Any], patience: Patience
 
     Raises
     ------
-    BusyError
+    ServiceBusyError
         When the table would not answer in time.
     """
     request = dict(query)
     while True:
-        answer = patience.call(partial(client.query, **request))
-        yield from answer["Items"]
-        if "LastEvaluatedKey" not in answer:
+        response = backoff.run(partial(client.query, **request))
+        yield from response["Items"]
+        if "LastEvaluatedKey" not in response:
             return
-        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        request["ExclusiveStartKey"] = response["LastEvaluatedKey"]

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as AwsConnectionError
 
-from tasklatch.domain.errors import BusyError
+from tasklatch.domain.errors import ServiceBusyError
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ _LONGEST_WAIT: Final = 1.0
 _RESERVE_MS: Final = 4_500
 
 
-class Patience:
+class Backoff:
     """How long a caller can wait.
 
     Parameters
@@ -52,7 +52,7 @@ class Patience:
         self._remaining_ms = remaining_ms
         self._sleep = sleep
 
-    def tries(self) -> Iterator[int]:
+    def attempts(self) -> Iterator[int]:
         """Yield a number for each try, and wait between them.
 
         Where there is no time even for a first, none is made: many calls one after the other, each of them quick, must
@@ -60,13 +60,13 @@ class Patience:
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When there is no time for another.
         """
         number, wait = 0, 0.0
         while True:
             if self._remaining_ms() - wait * 1000 < _RESERVE_MS:
-                raise BusyError("the table is busy; nothing was acknowledged, send it again")
+                raise ServiceBusyError("the table is busy; nothing was acknowledged, send it again")
             if number:
                 self._sleep(wait)
             yield number
@@ -74,17 +74,17 @@ class Patience:
             wait = random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
             number += 1
 
-    def call(self, request: Callable[[], T]) -> T:
+    def run(self, request: Callable[[], T]) -> T:
         """Make a call, again while the table is busy or the connection breaks.
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When there is no time for another try.
         ClientError
             When the table refused it for another cause: a failed condition above all.
         """
-        for _ in self.tries():
+        for _ in self.attempts():
             try:
                 return request()
             except ClientError as error:

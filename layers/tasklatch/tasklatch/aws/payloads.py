@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_get import get_all
-from tasklatch.aws.batch_put import put_all
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.batch_get import batch_get
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.task_item import Item
 from tasklatch.domain.execution import WorkflowRun
 from tasklatch.domain.report import Report
@@ -21,7 +21,7 @@ PAYLOAD: Final = "payload"
 RESOLVED: Final = "resolved"
 DEPENDS_ON: Final = "dependsOn"
 REFERS_TO: Final = "refersTo"
-NAMES_ATTEMPT: Final = "namesAttempt"
+INCLUDES_ATTEMPT_ID: Final = "namesAttempt"
 KIND: Final = "kind"
 
 
@@ -34,7 +34,7 @@ def input_text(item: Item, task: Task | None = None) -> str | None:
         Whose input it is, where it is handed to a worker: one that names the attempt then does.
     """
     text = next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
-    if text is None or task is None or NAMES_ATTEMPT not in item:
+    if text is None or task is None or INCLUDES_ATTEMPT_ID not in item:
         return text
     return json.dumps({**json.loads(text), "taskExecutionId": task.task_execution_id}, ensure_ascii=False)
 
@@ -48,17 +48,17 @@ class Payloads:
         How long to wait for a busy table.
     """
 
-    def __init__(self, client: "DynamoDBClient", settings: Settings, patience: Patience) -> None:
+    def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
-        self._patience = patience
+        self._patience = backoff
 
     def put_outputs(self, tenant: str, execution_id: str, reports: Sequence[Report], now: int) -> None:
         """Keep the outputs of reports, before the writes that refer to them.
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When the table would not take them all in time.
         """
         texts = {keys.output_sk(report.task_id, *report.output_place): report.output or "{}" for report in reports}
@@ -69,7 +69,7 @@ class Payloads:
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When the table would not take it in time.
         """
         texts = {keys.DEFINITION_SK: run.definition, keys.EXECUTION_INPUT_SK: run.input}
@@ -84,27 +84,27 @@ class Payloads:
         if expires_at is not None:
             for item in items:
                 item["expiresAt"] = {"N": str(expires_at)}
-        put_all(self._client, self._settings.table_name, items, self._patience)
+        batch_put(self._client, self._settings.table_name, items, self._patience)
 
-    def inputs_of(self, tasks: Sequence[Task]) -> dict[str, str]:
+    def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Read what tasks are given, as JSON text by the id of their attempt, with references in it resolved."""
-        places = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
-        wanted: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in dict.fromkeys(places)]
-        read = get_all(self._client, self._settings.table_name, wanted, self._patience)
-        items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in read}
-        found = {
-            task.task_execution_id: input_text(items[place], task)
-            for task, place in zip(tasks, places, strict=True)
-            if place in items
+        sort_keys = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
+        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in dict.fromkeys(sort_keys)]
+        stored = batch_get(self._client, self._settings.table_name, item_keys, self._patience)
+        items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in stored}
+        texts = {
+            task.task_execution_id: input_text(items[sort_key], task)
+            for task, sort_key in zip(tasks, sort_keys, strict=True)
+            if sort_key in items
         }
-        return {name: text for name, text in found.items() if text is not None}
+        return {name: text for name, text in texts.items() if text is not None}
 
-    def output_of(self, task: Task) -> str | None:
+    def get_output(self, task: Task) -> str | None:
         """Read the output that a task has as it stands, as JSON text; None without one."""
         sk = _output_sk(task)
-        return self.text_of(task.tenant, task.execution_id, sk) if sk is not None else None
+        return self.get_text(task.tenant, task.execution_id, sk) if sk is not None else None
 
-    def text_of(self, tenant: str, execution_id: str, sk: str) -> str | None:
+    def get_text(self, tenant: str, execution_id: str, sk: str) -> str | None:
         """Read one payload of an execution, as JSON text; None where there is none.
 
         Parameters
@@ -113,28 +113,28 @@ class Payloads:
             Its sort key.
         """
         key: Item = {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": sk}}
-        answer = self._patience.call(
+        response = self._patience.run(
             lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
         )
-        item = answer.get("Item")
+        item = response.get("Item")
         return item[PAYLOAD]["S"] if item else None
 
-    def details_of(self, tenant: str, execution_id: str, tasks: Sequence[Task]) -> list[TaskDetail]:
+    def get_details(self, tenant: str, execution_id: str, tasks: Sequence[Task]) -> list[TaskDetail]:
         """Read what is kept beside tasks of one execution, all at once.
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When the table would not answer in time.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        named = [(keys.input_sk(task.task_id), _output_sk(task)) for task in tasks]
-        wanted: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pair in named for sk in pair if sk]
-        read = get_all(self._client, self._settings.table_name, wanted, self._patience)
-        found = {item[keys.SK]["S"]: item for item in read}
+        payload_keys = [(keys.input_sk(task.task_id), _output_sk(task)) for task in tasks]
+        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pair in payload_keys for sk in pair if sk]
+        read = batch_get(self._client, self._settings.table_name, item_keys, self._patience)
+        items = {item[keys.SK]["S"]: item for item in read}
         return [
-            _detail(task, found.get(given, {}), found.get(said or ""))
-            for task, (given, said) in zip(tasks, named, strict=True)
+            _detail(task, items.get(input_key, {}), items.get(output_key or ""))
+            for task, (input_key, output_key) in zip(tasks, payload_keys, strict=True)
         ]
 
 
@@ -142,11 +142,11 @@ def _output_sk(task: Task) -> str | None:
     return keys.output_sk(task.task_id, *task.output) if task.output is not None else None
 
 
-def _detail(task: Task, given: Item, said: Item | None) -> TaskDetail:
+def _detail(task: Task, input_item: Item, output_item: Item | None) -> TaskDetail:
     return TaskDetail(
         task=task,
-        input=input_text(given, task),
-        output=said[PAYLOAD]["S"] if said else None,
-        depends_on=tuple(name["S"] for name in given[DEPENDS_ON]["L"]) if DEPENDS_ON in given else (),
-        kind=given[KIND]["S"] if KIND in given else None,
+        input=input_text(input_item, task),
+        output=output_item[PAYLOAD]["S"] if output_item else None,
+        depends_on=tuple(name["S"] for name in input_item[DEPENDS_ON]["L"]) if DEPENDS_ON in input_item else (),
+        kind=input_item[KIND]["S"] if KIND in input_item else None,
     )

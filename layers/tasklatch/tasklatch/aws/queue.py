@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.patience import Backoff
 from tasklatch.domain.errors import TasklatchError
 from tasklatch.observability import logger
 
@@ -34,17 +34,17 @@ class DeadLetters:
         How long to wait for a busy queue.
     """
 
-    def __init__(self, client: Callable[[], "SQSClient"], url: str, patience: Patience) -> None:
+    def __init__(self, client: Callable[[], "SQSClient"], url: str, backoff: Backoff) -> None:
         self._client = client
         self._url = url
-        self._patience = patience
+        self._patience = backoff
 
     def put(self, body: str, reason: str) -> None:
         """Set a message aside.
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             If the queue would not take it in time.
         """
         request: dict[str, Any] = {
@@ -52,10 +52,10 @@ class DeadLetters:
             "MessageBody": body,
             "MessageAttributes": {REASON: {"DataType": "String", "StringValue": reason}},
         }
-        self._patience.call(lambda: self._client().send_message(**request))
+        self._patience.run(lambda: self._client().send_message(**request))
 
 
-def take_each(
+def process_records(
     records: Iterable[Mapping[str, Any]], take: Callable[[str], None], dead_letters: DeadLetters
 ) -> PartialItemFailureResponse:
     """Take the messages that Lambda hands over, and report those that are to come again.

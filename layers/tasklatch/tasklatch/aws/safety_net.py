@@ -13,19 +13,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_get import get_all
-from tasklatch.aws.execution_item import execution_of
-from tasklatch.aws.follow_up import FollowUp
-from tasklatch.aws.patience import Patience
-from tasklatch.aws.task_item import Item, task_of
-from tasklatch.aws.workflow import Workflow
+from tasklatch.aws.batch_get import batch_get
+from tasklatch.aws.execution_item import execution_from_item
+from tasklatch.aws.follow_up import RetryPlanner
+from tasklatch.aws.patience import Backoff
+from tasklatch.aws.task_item import Item, task_from_item
+from tasklatch.aws.workflow import WorkflowEngine
 from tasklatch.clock import Clock
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.overdue import OVERDUE_MS, is_overdue
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.domain.workflow import gave_up, is_settled
+from tasklatch.domain.workflow import is_terminal, retries_exhausted
 from tasklatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _POSITION: Final[Item] = {keys.PK: {"S": "RECONCILER"}, keys.SK: {"S": "RECONCIL
 
 
 @dataclass(slots=True)
-class Found:
+class ReconcileSummary:
     """What a run came across.
 
     Attributes
@@ -54,26 +54,26 @@ class Found:
     stuck_executions: int = 0
 
 
-class SafetyNet:
+class Reconciler:
     """Goes through what is open."""
 
     def __init__(
         self,
         client: "DynamoDBClient",
         settings: Settings,
-        follow_up: FollowUp,
-        workflow: Workflow,
+        retry_planner: RetryPlanner,
+        workflow: WorkflowEngine,
         clock: Clock,
-        patience: Patience,
+        backoff: Backoff,
     ) -> None:
         self._client = client
         self._table = settings.table_name
-        self._follow_up = follow_up
+        self._retry_planner = retry_planner
         self._workflow = workflow
         self._clock = clock
-        self._patience = patience
+        self._patience = backoff
 
-    def run(self, has_time: Iterable[bool]) -> Found:
+    def run(self, has_time: Iterable[bool]) -> ReconcileSummary:
         """Go on from where the last run stopped, to the end of the index at most.
 
         Parameters
@@ -83,10 +83,10 @@ class SafetyNet:
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When the table is too busy; the next run starts at the same place.
         """
-        found = Found()
+        summary = ReconcileSummary()
         position = self._read_position()
         for _ in has_time:
             request: dict[str, Any] = {
@@ -96,51 +96,51 @@ class SafetyNet:
             }
             if position:
                 request["ExclusiveStartKey"] = position
-            page = self._patience.call(partial(self._client.scan, **request))
-            self._look_at(page["Items"], found)
+            page = self._patience.run(partial(self._client.scan, **request))
+            self._reconcile_page(page["Items"], summary)
             position = page.get("LastEvaluatedKey")
             if position is None:
                 break
         self._write_position(position)
-        return found
+        return summary
 
-    def _look_at(self, entries: "Sequence[Item]", found: Found) -> None:
-        wanted = [
+    def _reconcile_page(self, entries: "Sequence[Item]", summary: ReconcileSummary) -> None:
+        item_keys = [
             {keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]}
             for entry in entries
             if entry[keys.SK]["S"] == keys.EXECUTION_SK or entry[keys.SK]["S"].startswith(keys.TASK_PREFIX)
         ]
         tasks: list[Task] = []
         executions: list[Execution] = []
-        for item in get_all(self._client, self._table, wanted, self._patience):
+        for item in batch_get(self._client, self._table, item_keys, self._patience):
             if item[keys.SK]["S"] == keys.EXECUTION_SK:
-                executions.append(execution_of(item))
+                executions.append(execution_from_item(item))
             else:
-                tasks.append(task_of(item))
-        found.looked_at += len(tasks) + len(executions)
+                tasks.append(task_from_item(item))
+        summary.looked_at += len(tasks) + len(executions)
         now = self._clock()
         overdue = [task for task in tasks if is_overdue(task, now)]
-        self._follow_up.follow(overdue)
-        found.overdue_tasks += len(overdue)
-        for settled in (task for task in tasks if is_settled(task) and now - task.updated_at > OVERDUE_MS):
+        self._retry_planner.plan(overdue)
+        summary.overdue_tasks += len(overdue)
+        for terminal in (task for task in tasks if is_terminal(task) and now - task.updated_at > OVERDUE_MS):
             # Of an execution that was never committed, nothing follows.
             with suppress(NotFoundError):
-                self._workflow.advance(settled.tenant, settled.execution_id, settled.task_id)
-        self._start_waiting(tasks, now, found)
-        self._close(executions, now, found)
+                self._workflow.advance(terminal.tenant, terminal.execution_id, terminal.task_id)
+        self._schedule_waiting(tasks, now, summary)
+        self._close_executions(executions, now, summary)
 
-    def _start_waiting(self, tasks: Sequence[Task], now: int, found: Found) -> None:
+    def _schedule_waiting(self, tasks: Sequence[Task], now: int, summary: ReconcileSummary) -> None:
         """Schedule tasks that nothing holds up any more, though nobody scheduled them."""
         waiting: Mapping[tuple[str, str], list[str]] = defaultdict(list)
         for task in tasks:
             if task.status is TaskStatus.PENDING and now - task.updated_at > OVERDUE_MS:
                 waiting[task.tenant, task.execution_id].append(task.task_id)
         for (tenant, execution_id), task_ids in waiting.items():
-            awaited = self._workflow.awaited_by(tenant, execution_id, task_ids)
-            self._follow_up.follow(task for task in awaited if not is_settled(task) and is_overdue(task, now))
-            found.overdue_tasks += self._workflow.catch_up(tenant, execution_id, task_ids)
+            awaited = self._workflow.dependencies_of(tenant, execution_id, task_ids)
+            self._retry_planner.plan(task for task in awaited if not is_terminal(task) and is_overdue(task, now))
+            summary.overdue_tasks += self._workflow.schedule_unblocked(tenant, execution_id, task_ids)
 
-    def _close(self, executions: Iterable[Execution], now: int, found: Found) -> None:
+    def _close_executions(self, executions: Iterable[Execution], now: int, summary: ReconcileSummary) -> None:
         """End what is done, and cancel what is still open in what is over."""
         for execution in executions:
             if execution.status is ExecutionStatus.COMPLETED or now - execution.updated_at <= OVERDUE_MS:
@@ -150,18 +150,18 @@ class SafetyNet:
             if execution.status is not ExecutionStatus.RUNNING:
                 if has_open_tasks:
                     self._workflow.cancel_open_tasks(tenant, execution_id)
-                    found.stuck_executions += 1
-            elif not has_open_tasks and not execution.stays_open:
+                    summary.stuck_executions += 1
+            elif not has_open_tasks and not execution.keep_open:
                 # Nothing of it is open and it is not over: what gave up was not sealed, or nobody counted.
                 tasks = self._workflow.tasks(tenant, execution_id)
-                self._follow_up.follow(task for task in tasks if gave_up(task) and not is_settled(task))
-                self._workflow.close_if_done(tenant, execution_id)
-                found.stuck_executions += 1
+                self._retry_planner.plan(task for task in tasks if retries_exhausted(task) and not is_terminal(task))
+                self._workflow.complete_if_finished(tenant, execution_id)
+                summary.stuck_executions += 1
 
     def _read_position(self) -> Item | None:
-        answer = self._patience.call(lambda: self._client.get_item(TableName=self._table, Key=_POSITION))
-        return answer["Item"]["position"]["M"] if "position" in answer.get("Item", {}) else None  # type: ignore[return-value]
+        response = self._patience.run(lambda: self._client.get_item(TableName=self._table, Key=_POSITION))
+        return response["Item"]["position"]["M"] if "position" in response.get("Item", {}) else None  # type: ignore[return-value]
 
     def _write_position(self, position: Any) -> None:
         item: Item = {**_POSITION, **({"position": {"M": position}} if position else {})}
-        self._patience.call(lambda: self._client.put_item(TableName=self._table, Item=item))
+        self._patience.run(lambda: self._client.put_item(TableName=self._table, Item=item))

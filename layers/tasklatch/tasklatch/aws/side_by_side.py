@@ -12,7 +12,7 @@ _AT_ONCE: Final = 4
 """A batch of 100 statements is four calls; more threads than that only wait for the interpreter."""
 
 
-def side_by_side(call: Callable[[T], R], values: Iterable[T]) -> list[R]:
+def map_concurrently(function: Callable[[T], R], values: Iterable[T]) -> list[R]:
     """Make a call for each value, four at a time, and wait for all of them. It must not itself make calls side by side.
 
     Returns
@@ -25,12 +25,12 @@ def side_by_side(call: Callable[[T], R], values: Iterable[T]) -> list[R]:
     Exception
         What the first of the calls that failed raised, once all have ended.
     """
-    given = list(values)
-    if len(given) <= 1:
-        return [call(value) for value in given]
-    made = [_threads().submit(call, value) for value in given]
-    wait(made)
-    return [one.result() for one in made]
+    items = list(values)
+    if len(items) <= 1:
+        return [function(value) for value in items]
+    futures = [_threads().submit(function, value) for value in items]
+    wait(futures)
+    return [future.result() for future in futures]
 
 
 @cache

@@ -23,14 +23,14 @@ class Column(NamedTuple):
     read: Callable[[Any], Any]
 
 
-def _same(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
 COLUMNS: Final[Mapping[str, Column]] = {
-    "tenant": Column("tenant", "S", _same),
-    "execution_id": Column("executionId", "S", _same),
-    "task_id": Column("taskId", "S", _same),
+    "tenant": Column("tenant", "S", _identity),
+    "execution_id": Column("executionId", "S", _identity),
+    "task_id": Column("taskId", "S", _identity),
     "status": Column("status", "S", TaskStatus),
     "attempt": Column("attempt", "N", int),
     "precedence": Column("precedence", "N", int),
@@ -43,23 +43,23 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "heartbeat_at": Column("heartbeatAt", "N", int),
     "progress": Column("progress", "N", float),
     "failure_reason": Column("failureReason", "S", FailureReason),
-    "message": Column("message", "S", _same),
-    "message_truncated": Column("messageTruncated", "BOOL", _same),
-    "label": Column("label", "S", _same),
+    "message": Column("message", "S", _identity),
+    "message_truncated": Column("messageTruncated", "BOOL", _identity),
+    "platform_status": Column("label", "S", _identity),
     "retry_after_seconds": Column("retryAfterSeconds", "N", float),
     "granted_attempts": Column("grantedAttempts", "N", int),
     "timeout_seconds": Column("timeoutSeconds", "N", int),
     "heartbeat_timeout_seconds": Column("heartbeatTimeoutSeconds", "N", int),
     "on_failure": Column("onFailure", "S", OnFailure),
-    "outcome": Column("outcome", "S", _same),
-    "receipt": Column("receipt", "S", _same),
+    "outcome": Column("outcome", "S", _identity),
+    "request_id": Column("receipt", "S", _identity),
     "output_attempt": Column("outputAttempt", "N", int),
-    "output_fingerprint": Column("outputFingerprint", "S", _same),
+    "output_fingerprint": Column("outputFingerprint", "S", _identity),
     "checkpoint_attempt": Column("checkpointAttempt", "N", int),
-    "checkpoint_fingerprint": Column("checkpointFingerprint", "S", _same),
+    "checkpoint_fingerprint": Column("checkpointFingerprint", "S", _identity),
     "checkpoint_sequence": Column("checkpointSequence", "N", int),
     "decided_attempt": Column("decidedAttempt", "N", int),
-    "definition": Column("definition", "S", _same),
+    "definition": Column("definition", "S", _identity),
 }
 
 _RETRY_POLICY: Final = "retryPolicy"
@@ -71,12 +71,12 @@ def attribute_value(field: str, value: Any) -> "AttributeValueTypeDef":
     return {kind: value if kind == "BOOL" else str(value)}  # type: ignore[misc]
 
 
-def item_of(task: Task) -> Item:
+def task_to_item(task: Task) -> Item:
     """The whole item of a task, keys included."""
     item: Item = {
         keys.PK: {"S": keys.execution_pk(task.tenant, task.execution_id)},
         keys.SK: {"S": keys.task_sk(task.task_id)},
-        _RETRY_POLICY: {"M": _policy_item(task.retry_policy)},
+        _RETRY_POLICY: {"M": _policy_to_item(task.retry_policy)},
     }
     for field, column in COLUMNS.items():
         value = getattr(task, field)
@@ -85,13 +85,13 @@ def item_of(task: Task) -> Item:
     return item
 
 
-def task_of(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
+def task_from_item(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
     """Read a task back from its item."""
     fields: dict[str, Any] = {}
-    for field, (attribute, kind, read) in COLUMNS.items():
+    for field, (attribute, kind, parse) in COLUMNS.items():
         value = item.get(attribute)
         if value is not None:
-            fields[field] = read(value[kind])  # type: ignore[literal-required]
+            fields[field] = parse(value[kind])  # type: ignore[literal-required]
     policy = item[_RETRY_POLICY]["M"]
     fields["retry_policy"] = RetryPolicy(
         max_attempts=int(policy["max_attempts"]["N"]),
@@ -101,7 +101,7 @@ def task_of(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
     return Task(**fields)
 
 
-def _policy_item(policy: RetryPolicy) -> Item:
+def _policy_to_item(policy: RetryPolicy) -> Item:
     numbers = asdict(policy)
     retries_timeouts = numbers.pop("retry_timeouts")
     item: Item = {name: {"N": str(value)} for name, value in numbers.items()}

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from tasklatch.aws import keys
-from tasklatch.aws.batch_put import put_all
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.batch_put import batch_put
+from tasklatch.aws.patience import Backoff
 from tasklatch.aws.task_item import Item
-from tasklatch.domain.attempt import id_of_all_attempts, parts_of
+from tasklatch.domain.attempt import attempt_id_suffix, parse_attempt_id
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.task import Task
 from tasklatch.settings import Settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-class NamedAttempt(NamedTuple):
+class AttemptRef(NamedTuple):
     """What an attempt's id says: whose it is, and which."""
 
     execution_id: str
@@ -28,7 +28,7 @@ class NamedAttempt(NamedTuple):
     attempt: int
 
 
-class TaskPointers:
+class AttemptIndex:
     """Where the pointers are kept.
 
     Parameters
@@ -37,10 +37,10 @@ class TaskPointers:
         How long to wait for a busy table.
     """
 
-    def __init__(self, client: "DynamoDBClient", settings: Settings, patience: Patience) -> None:
+    def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
-        self._patience = patience
+        self._patience = backoff
 
     def put(self, tasks: Iterable[Task], now: int) -> None:
         """Make tasks known by their attempts' ids; again is harmless.
@@ -52,13 +52,13 @@ class TaskPointers:
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When the table would not take them all in time.
         """
         expires_at = self._settings.expires_at(now)
         items: list[Item] = []
         for task in tasks:
-            shared = id_of_all_attempts(task.tenant, task.execution_id, task.task_id)
+            shared = attempt_id_suffix(task.tenant, task.execution_id, task.task_id)
             item: Item = {
                 **_key(task.tenant, shared),
                 "executionId": {"S": task.execution_id},
@@ -67,29 +67,29 @@ class TaskPointers:
             if expires_at is not None:
                 item["expiresAt"] = {"N": str(expires_at)}
             items.append(item)
-        put_all(self._client, self._settings.table_name, items, self._patience)
+        batch_put(self._client, self._settings.table_name, items, self._patience)
 
-    def find(self, tenant: str, task_execution_id: str) -> NamedAttempt:
+    def find(self, tenant: str, task_execution_id: str) -> AttemptRef:
         """Read whose attempt an id names; whether that attempt was opened is not told.
 
         Raises
         ------
         NotFoundError
             If it is no id of an attempt, or of no task that is known by it.
-        BusyError
+        ServiceBusyError
             If the table would not answer in time.
         """
-        attempt, shared = parts_of(task_execution_id) or (0, "")
+        attempt, shared = parse_attempt_id(task_execution_id) or (0, "")
         if attempt == 0:
             raise NotFoundError("task", task_execution_id)
         key = _key(tenant, shared)
-        answer = self._patience.call(
+        response = self._patience.run(
             lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
         )
-        item = answer.get("Item")
+        item = response.get("Item")
         if item is None:
             raise NotFoundError("task", task_execution_id)
-        return NamedAttempt(item["executionId"]["S"], item["taskId"]["S"], attempt)
+        return AttemptRef(item["executionId"]["S"], item["taskId"]["S"], attempt)
 
 
 def _key(tenant: str, shared: str) -> Item:

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tasklatch.aws import keys
-from tasklatch.aws.execution_item import execution_of
-from tasklatch.aws.task_item import task_of
+from tasklatch.aws.execution_item import execution_from_item
+from tasklatch.aws.task_item import task_from_item
 from tasklatch.domain.announcement import Change, ExecutionChange
 from tasklatch.observability import logger
 
 AnyChange = Change | ExecutionChange
 
 
-def change_of(record: Mapping[str, Any]) -> AnyChange | None:
+def parse_change(record: Mapping[str, Any]) -> AnyChange | None:
     """Read a record of the stream.
 
     Parameters
@@ -33,9 +33,9 @@ def change_of(record: Mapping[str, Any]) -> AnyChange | None:
         return None
     sk: str = images["Keys"][keys.SK]["S"]
     if sk.startswith(keys.TASK_PREFIX):
-        return Change(task_of(new), task_of(old) if old else None)
+        return Change(task_from_item(new), task_from_item(old) if old else None)
     if sk == keys.EXECUTION_SK:
-        return ExecutionChange(execution_of(new), execution_of(old) if old else None)
+        return ExecutionChange(execution_from_item(new), execution_from_item(old) if old else None)
     return None
 
 
@@ -53,7 +53,7 @@ def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, AnyCha
     for record in records:
         number = record["dynamodb"]["SequenceNumber"]
         try:
-            change = change_of(record)
+            change = parse_change(record)
         except (AttributeError, KeyError, TypeError, ValueError):
             logger().exception("a record of the stream cannot be read", extra={"sequence_number": number})
             unreadable.append(number)

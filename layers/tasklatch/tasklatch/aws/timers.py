@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from tasklatch.aws.batch_put import chunks
-from tasklatch.aws.patience import Patience
+from tasklatch.aws.batch_put import batched
+from tasklatch.aws.patience import Backoff
 from tasklatch.clock import Clock
 from tasklatch.domain.timer import Timer, TimerKind
 from tasklatch.settings import Settings
@@ -30,7 +30,7 @@ _EARLY_MS: Final = 300_000
 _MESSAGES_A_CALL: Final = 10
 
 
-def timer_text(timer: Timer) -> str:
+def timer_to_message(timer: Timer) -> str:
     """The message that a timer is."""
     return json.dumps(
         {
@@ -45,7 +45,7 @@ def timer_text(timer: Timer) -> str:
     )
 
 
-def timer_from(text: str) -> Timer:
+def timer_from_message(text: str) -> Timer:
     """Read a timer's message.
 
     Raises
@@ -64,7 +64,7 @@ def timer_from(text: str) -> Timer:
     )
 
 
-class Timers:
+class TimerScheduler:
     """Where timers are armed.
 
     Parameters
@@ -79,25 +79,25 @@ class Timers:
         scheduler: "EventBridgeSchedulerClient",
         settings: Settings,
         clock: Clock,
-        patience: Patience,
+        backoff: Backoff,
     ) -> None:
         self._queue = queue
         self._scheduler = scheduler
         self._settings = settings
         self._clock = clock
-        self._patience = patience
+        self._patience = backoff
 
-    def arm(self, timers: Sequence[Timer]) -> None:
+    def schedule(self, timers: Sequence[Timer]) -> None:
         """Arm timers; the same one twice does no harm.
 
         Raises
         ------
-        BusyError
+        ServiceBusyError
             When the services would not take them all in time.
         """
         now = self._clock()
         near = [timer for timer in timers if timer.due - now <= LONGEST_DELAY_MS]
-        for chunk in chunks(near, _MESSAGES_A_CALL):
+        for chunk in batched(near, _MESSAGES_A_CALL):
             self._send(chunk, now)
         for timer in timers:
             if timer.due - now > LONGEST_DELAY_MS:
@@ -105,23 +105,23 @@ class Timers:
 
     def _send(self, timers: Sequence[Timer], now: int) -> None:
         waiting = {str(index): timer for index, timer in enumerate(timers)}
-        for _ in self._patience.tries():
+        for _ in self._patience.attempts():
             entries: list[Any] = [
                 {
                     "Id": name,
-                    "MessageBody": timer_text(timer),
+                    "MessageBody": timer_to_message(timer),
                     "DelaySeconds": max(ceil((timer.due - now) / 1000), 0),
                 }
                 for name, timer in waiting.items()
             ]
             send = partial(self._queue.send_message_batch, QueueUrl=self._settings.timer_queue_url, Entries=entries)
-            answer = self._patience.call(send)
-            waiting = {failed["Id"]: waiting[failed["Id"]] for failed in answer.get("Failed", [])}
+            response = self._patience.run(send)
+            waiting = {failed["Id"]: waiting[failed["Id"]] for failed in response.get("Failed", [])}
             if not waiting:
                 break
 
     def _schedule(self, timer: Timer) -> None:
-        text = timer_text(timer)
+        text = timer_to_message(timer)
         # Named after what it is for: the same timer again is the same schedule.
         name = f"{timer.kind}-{sha256(text.encode()).hexdigest()[:48]}"
         at = datetime.fromtimestamp((timer.due - _EARLY_MS) / 1000, UTC)
@@ -139,7 +139,7 @@ class Timers:
             },
         )
         try:
-            self._patience.call(create)
+            self._patience.run(create)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConflictException":
                 raise

@@ -21,7 +21,7 @@ UNCONFUSED_PATTERN: Final = r"^(?!.*%[0-9A-Fa-f]{2})(?!(?:.*[/\\])?\.{1,2}(?:[/\
 """What an id looks like that can be created, for the API description."""
 
 
-def confusion_of(value: str) -> str | None:
+def path_confusion(value: str) -> str | None:
     """Say why no id can be created that looks like this; None if one can."""
     if _ESCAPE.search(value):
         return "'%' followed by two hexadecimal digits is not allowed: decoded again in a path, it is another id"

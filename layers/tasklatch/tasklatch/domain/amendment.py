@@ -4,13 +4,13 @@ An attempt's output is that of its final report, or else its last checkpoint: th
 checkpoint replaces the one before, and what arrives after the attempt's end still fills an output that is empty.
 """
 
-from tasklatch.domain.latch import Latch, Value, attempt_spoken_of, is_open_to, report_values
+from tasklatch.domain.latch import ConditionalWrite, Value, attempt_spoken_of, is_open_to, report_values
 from tasklatch.domain.report import Report
-from tasklatch.domain.status import FAILURES, SEALED, TaskStatus, precedence_of
+from tasklatch.domain.status import FAILURES, SEALED, TaskStatus, status_precedence
 from tasklatch.domain.task import Task
 
 
-def amendment_latch(report: Report, task: Task, *, now: int, receipt: str) -> Latch | None:
+def amendment_write(report: Report, task: Task, *, now: int, request_id: str) -> ConditionalWrite | None:
     """Derive the write by which a report adds to a task that was read; None where it adds nothing, or raises the latch.
 
     It holds on what was read alone, and changes neither status nor precedence.
@@ -19,32 +19,32 @@ def amendment_latch(report: Report, task: Task, *, now: int, receipt: str) -> La
     ----------
     now
         Milliseconds since the epoch.
-    receipt
+    request_id
         Names the request.
     """
-    if report.is_remark or task.status in SEALED or not is_open_to(report, task):
+    if report.is_informational or task.status in SEALED or not is_open_to(report, task):
         return None
     attempt = _attempt(report, task)
-    if attempt != task.deciding_attempt or precedence_of(report.status, attempt) > task.precedence:
+    if attempt != task.deciding_attempt or status_precedence(report.status, attempt) > task.precedence:
         return None
     added = _added(report, task, attempt)
     if not added:
         return None
-    values: dict[str, Value] = {**added, "updated_at": now, "receipt": receipt}
+    values: dict[str, Value] = {**added, "updated_at": now, "request_id": request_id}
     if task.status is TaskStatus.IN_PROGRESS:
         # Whoever says how far it is, is alive.
         values["heartbeat_at"] = now
-    return Latch(
+    return ConditionalWrite(
         task_id=task.task_id,
         status=task.status,
         attempt=attempt,
-        lowest=task.precedence,
-        below=task.precedence + 1,
+        precedence_from=task.precedence,
+        max_precedence=task.precedence + 1,
         precedence=task.precedence,
         version=task.version,
         values=values,
-        clears=("message_truncated",) if "message" in values and "message_truncated" not in values else (),
-        closes=False,
+        clear_fields=("message_truncated",) if "message" in values and "message_truncated" not in values else (),
+        closes_task=False,
         fingerprint=report.fingerprint,
     )
 
@@ -61,12 +61,12 @@ def _added(report: Report, task: Task, attempt: int) -> dict[str, Value]:
     if report.status is not TaskStatus.IN_PROGRESS:
         fills = report.output is not None and task.output_fingerprint is None and _decides_alike(report, task)
         return report_values(report, attempt, "output") if fills else {}
-    known = task.checkpoint_sequence if attempt == task.attempt else None
-    if report.sequence is not None and known is not None and report.sequence <= known:
+    known_sequence = task.checkpoint_sequence if attempt == task.attempt else None
+    if report.sequence is not None and known_sequence is not None and report.sequence <= known_sequence:
         return {}
     if task.status is TaskStatus.IN_PROGRESS:
-        return _said_anew(report, task, attempt)
-    is_later = report.sequence is not None and known is not None
+        return _replaced_fields(report, task, attempt)
+    is_later = report.sequence is not None and known_sequence is not None
     # A failure's own output hides its checkpoint, but a success can still come.
     is_of_use = task.output_fingerprint is None or task.status is not TaskStatus.COMPLETED
     fills = is_of_use and (task.checkpoint_attempt != attempt or is_later)
@@ -86,7 +86,7 @@ def _decides_alike(report: Report, task: Task) -> bool:
     return task.status in FAILURES and report.status in FAILURES and task.status is not TaskStatus.TIMED_OUT
 
 
-def _said_anew(report: Report, task: Task, attempt: int) -> dict[str, Value]:
+def _replaced_fields(report: Report, task: Task, attempt: int) -> dict[str, Value]:
     """What an IN_PROGRESS says that is not known from the ones before; what it does not speak of stays."""
     is_same = task.checkpoint_attempt == attempt and task.checkpoint_fingerprint == report.fingerprint
     fields: dict[str, Value] = {}
@@ -94,8 +94,8 @@ def _said_anew(report: Report, task: Task, attempt: int) -> dict[str, Value]:
         fields |= report_values(report, attempt, "output")
     if report.message not in (None, task.message):
         fields |= report_values(report, attempt, "message")
-    if report.label not in (None, task.label):
-        fields |= report_values(report, attempt, "label")
+    if report.platform_status not in (None, task.platform_status):
+        fields |= report_values(report, attempt, "platform_status")
     if fields and report.sequence is not None:
         fields["checkpoint_sequence"] = report.sequence
     return fields

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tasklatch.domain.execution import Execution
-from tasklatch.domain.failure import TREATMENT
+from tasklatch.domain.failure import FAILURE_POLICY
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.domain.workflow import gave_up
+from tasklatch.domain.workflow import retries_exhausted
 
 
-class Topic(StrEnum):
+class DetailType(StrEnum):
     """The kinds of announcement; on the event bus, the detail type."""
 
     TASK_SCHEDULED = "Task Scheduled"
@@ -29,8 +29,8 @@ class Change:
     @property
     def is_a_sign_of_life(self) -> bool:
         """Whether work goes on as before: the timer that is armed looks again by itself."""
-        goes_on = self.task.status is TaskStatus.IN_PROGRESS
-        return goes_on and self.before is not None and self.before.precedence == self.task.precedence
+        is_running = self.task.status is TaskStatus.IN_PROGRESS
+        return is_running and self.before is not None and self.before.precedence == self.task.precedence
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +41,21 @@ class ExecutionChange:
     before: Execution | None
 
 
-def attention_of(task: Task) -> str | None:
+def attention_reason(task: Task) -> str | None:
     """Why a person should look at a task; None where nobody need.
 
     Failures that only an administrator can mend, and tasks whose retries are spent, ask for attention.
     """
     reason = task.failure_reason
     if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR and reason is not None:
-        return f"{reason}: an administrator must act" if TREATMENT[reason].needs_attention else None
-    if task.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT) and gave_up(task):
+        return f"{reason}: an administrator must act" if FAILURE_POLICY[reason].needs_attention else None
+    if task.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT) and retries_exhausted(task):
         return "its retries are spent"
     return None
 
 
-def topic_of(task: Task) -> Topic:
+def detail_type_for(task: Task) -> DetailType:
     """The one announcement that a change of this task makes."""
     if task.status is TaskStatus.SCHEDULED:
-        return Topic.TASK_SCHEDULED
-    return Topic.TASK_NEEDS_ATTENTION if attention_of(task) else Topic.TASK_STATUS_CHANGED
+        return DetailType.TASK_SCHEDULED
+    return DetailType.TASK_NEEDS_ATTENTION if attention_reason(task) else DetailType.TASK_STATUS_CHANGED

@@ -17,23 +17,23 @@ _UUID8: Final = re.compile(r"([0-9a-f]{6})([0-9a-f]{2}-[0-9a-f]{4}-8[0-9a-f]{3}-
 
 def task_execution_id(tenant: str, execution_id: str, task_id: str, attempt: int) -> str:
     """Issue the id of one attempt: always the same for the same attempt."""
-    return f"{attempt:06x}{id_of_all_attempts(tenant, execution_id, task_id)}"
+    return f"{attempt:06x}{attempt_id_suffix(tenant, execution_id, task_id)}"
 
 
-def id_of_all_attempts(tenant: str, execution_id: str, task_id: str) -> str:
+def attempt_id_suffix(tenant: str, execution_id: str, task_id: str) -> str:
     """What the ids of all attempts at a task have in common: their last 30 characters."""
     digest = sha256(f"{tenant}\0{execution_id}\0{task_id}".encode()).hexdigest()
     variant = "89ab"[int(digest[8], 16) & 0b11]
     return f"{digest[:2]}-{digest[2:6]}-8{digest[9:12]}-{variant}{digest[12:15]}-{digest[15:27]}"
 
 
-def parts_of(value: str) -> tuple[int, str] | None:
+def parse_attempt_id(value: str) -> tuple[int, str] | None:
     """Read the attempt, and what all attempts at its task share, out of an id; None where it has not that form."""
-    found = _UUID8.fullmatch(value.lower())
-    return (int(found[1], 16), found[2]) if found else None
+    match = _UUID8.fullmatch(value.lower())
+    return (int(match[1], 16), match[2]) if match else None
 
 
-def attempt_of(value: str, tenant: str, execution_id: str, task_id: str) -> int | None:
+def decode_attempt(value: str, tenant: str, execution_id: str, task_id: str) -> int | None:
     """Read the attempt that an id names.
 
     Returns
@@ -47,10 +47,10 @@ def attempt_of(value: str, tenant: str, execution_id: str, task_id: str) -> int 
     AttemptNotOpenError
         If the id is of that form but was not issued for this task.
     """
-    parts = parts_of(value)
+    parts = parse_attempt_id(value)
     if parts is None:
         return None
     attempt, shared = parts
-    if attempt == 0 or shared != id_of_all_attempts(tenant, execution_id, task_id):
+    if attempt == 0 or shared != attempt_id_suffix(tenant, execution_id, task_id):
         raise AttemptNotOpenError("taskExecutionId was not issued for this task", task_id)
     return attempt

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasklatch.domain.errors import DuplicatedError
+from tasklatch.domain.errors import DuplicateNameError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +36,18 @@ class WorkflowVersion:
     updated_at: int
 
 
-VersionName = tuple[str, str]
+VersionKey = tuple[str, str]
 """A workflow's external id and a version."""
 
 
-def check_distinct(kind: str, names: Sequence[str]) -> None:
+def check_unique(kind: str, names: Sequence[str]) -> None:
     """Check that no name is given twice.
 
     Raises
     ------
-    DuplicatedError
+    DuplicateNameError
         Naming each that is.
     """
     twice = list(dict.fromkeys(name for name in names if names.count(name) > 1))
     if twice:
-        raise DuplicatedError(kind, twice)
+        raise DuplicateNameError(kind, twice)

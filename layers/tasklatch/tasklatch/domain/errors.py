@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-MAX_FAULTS: Final = 20
+MAX_REPORTED_ERRORS: Final = 20
 """So many are named: a request can have more than an answer can hold."""
 
 
@@ -105,7 +105,7 @@ class IdempotencyKeyReusedError(TasklatchError):
         super().__init__("the Idempotency-Key was used for another request: use a new one")
 
 
-class DuplicatedError(TasklatchError):
+class DuplicateNameError(TasklatchError):
     """What should be different in a request is the same.
 
     Parameters
@@ -121,7 +121,7 @@ class DuplicatedError(TasklatchError):
         self.names = names
 
 
-class BusyError(TasklatchError):
+class ServiceBusyError(TasklatchError):
     """The table would not take the write in time: throttled, or contended. Nothing was acknowledged.
 
     Parameters

@@ -10,9 +10,9 @@ from hashlib import sha256
 from itertools import chain, islice
 from typing import Final
 
-from tasklatch.domain.errors import MAX_FAULTS, ConflictError, InvalidRequestError
+from tasklatch.domain.errors import MAX_REPORTED_ERRORS, ConflictError, InvalidRequestError
 from tasklatch.domain.idempotency import canonical_json, canonical_text
-from tasklatch.domain.status import ExecutionStatus, TaskStatus, precedence_of
+from tasklatch.domain.status import ExecutionStatus, TaskStatus, status_precedence
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, Task
 
 
@@ -32,7 +32,7 @@ class Execution:
         Fingerprint of the request that created it.
     group, group_version
         What it is a run of, where such runs are listed together; and which version of that.
-    names_tasks_by_id
+    has_attempt_index
         Whether its tasks can be found by the ids of their attempts alone.
     stays_open
         Whether it goes on whatever becomes of its tasks, until somebody ends it: no failure ends the others' work,
@@ -55,8 +55,8 @@ class Execution:
     additions: int = 0
     group: str | None = None
     group_version: str | None = None
-    names_tasks_by_id: bool = False
-    stays_open: bool = False
+    has_attempt_index: bool = False
+    keep_open: bool = False
     deleted_at: int | None = None
 
 
@@ -75,26 +75,27 @@ class ExecutionFilter:
     """
 
     statuses: frozenset[ExecutionStatus] = frozenset()
-    runs_of: tuple[tuple[str, str | None], ...] = ()
+    group_versions: tuple[tuple[str, str | None], ...] = ()
     group_prefix: str = ""
 
     @property
-    def only_group(self) -> str | None:
+    def single_group(self) -> str | None:
         """The group that all of them belong to, where they do."""
-        groups = {group for group, _ in self.runs_of}
+        groups = {group for group, _ in self.group_versions}
         return groups.pop() if len(groups) == 1 else None
 
     @property
     def name(self) -> str:
         """The same for the same filter."""
-        return repr((sorted(self.statuses), sorted(self.runs_of, key=repr), self.group_prefix))
+        return repr((sorted(self.statuses), sorted(self.group_versions, key=repr), self.group_prefix))
 
-    def lets_through(self, execution: Execution) -> bool:
+    def matches(self, execution: Execution) -> bool:
         """Whether an execution belongs into the list."""
         if self.statuses and execution.status not in self.statuses:
             return False
-        if self.runs_of and not any(
-            execution.group == group and version in (None, execution.group_version) for group, version in self.runs_of
+        if self.group_versions and not any(
+            execution.group == group and version in (None, execution.group_version)
+            for group, version in self.group_versions
         ):
             return False
         return (execution.group or "").startswith(self.group_prefix)
@@ -151,13 +152,13 @@ class TaskDefinition:
     timeout_seconds: int | None = None
     heartbeat_timeout_seconds: int | None = None
     on_failure: OnFailure = OnFailure.ABORT
-    names_attempt: bool = False
+    includes_attempt_id: bool = False
     kind: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits: the same for the same definition."""
-        said = (
+        content = (
             self.task_id,
             canonical_text(self.input),
             self.depends_on,
@@ -165,10 +166,10 @@ class TaskDefinition:
             self.timeout_seconds,
             self.heartbeat_timeout_seconds,
             self.on_failure.value,
-            *(("names_attempt",) if self.names_attempt else ()),
+            *(("names_attempt",) if self.includes_attempt_id else ()),
             *((self.kind,) if self.kind is not None else ()),
         )
-        return sha256(repr(said).encode()).hexdigest()[:12]
+        return sha256(repr(content).encode()).hexdigest()[:12]
 
 
 def new_task(definition: TaskDefinition, tenant: str, execution_id: str, now: int) -> Task:
@@ -179,7 +180,7 @@ def new_task(definition: TaskDefinition, tenant: str, execution_id: str, now: in
         task_id=definition.task_id,
         status=TaskStatus.PENDING,
         attempt=1,
-        precedence=precedence_of(TaskStatus.PENDING, 1),
+        precedence=status_precedence(TaskStatus.PENDING, 1),
         version=1,
         created_at=now,
         updated_at=now,
@@ -197,14 +198,14 @@ def creation_fingerprint(
     definitions: Sequence[TaskDefinition],
     *,
     group: str | None = None,
-    stays_open: bool = False,
+    keep_open: bool = False,
     run: WorkflowRun | None = None,
 ) -> str:
     """Sixteen hexadecimal digits: the same for the same request."""
-    more = (group, stays_open) if group is not None or stays_open else ()
+    optional = (group, keep_open) if group is not None or keep_open else ()
     runs = (run.canonical,) if run else ()
-    said = (name, canonical_text(metadata), [definition.fingerprint for definition in definitions], *more, *runs)
-    return sha256(repr(said).encode()).hexdigest()[:16]
+    content = (name, canonical_text(metadata), [definition.fingerprint for definition in definitions], *optional, *runs)
+    return sha256(repr(content).encode()).hexdigest()[:16]
 
 
 def check_definitions(definitions: Sequence[TaskDefinition], existing: Collection[str] = ()) -> None:
@@ -220,32 +221,34 @@ def check_definitions(definitions: Sequence[TaskDefinition], existing: Collectio
     InvalidRequestError
         If two have the same id, one depends on a task that is not there, or some wait for each other in a circle.
     """
-    places: dict[str, int] = {}
+    index_by_id: dict[str, int] = {}
     for index, definition in enumerate(definitions):
-        places.setdefault(definition.task_id, index)
-    found = chain(_duplicates(definitions, places), _unknown_dependencies(definitions, places.keys() | set(existing)))
-    errors = list(islice(found, MAX_FAULTS)) or _circle(definitions, places)
+        index_by_id.setdefault(definition.task_id, index)
+    errors_found = chain(
+        _duplicates(definitions, index_by_id), _unknown_dependencies(definitions, index_by_id.keys() | set(existing))
+    )
+    errors = list(islice(errors_found, MAX_REPORTED_ERRORS)) or _dependency_cycle(definitions, index_by_id)
     if errors:
         raise InvalidRequestError("the tasks do not fit together", errors)
 
 
-def _duplicates(definitions: Sequence[TaskDefinition], places: Mapping[str, int]) -> Iterator[dict[str, object]]:
+def _duplicates(definitions: Sequence[TaskDefinition], index_by_id: Mapping[str, int]) -> Iterator[dict[str, object]]:
     for index, definition in enumerate(definitions):
-        first = places[definition.task_id]
+        first = index_by_id[definition.task_id]
         if first != index:
-            yield _fault(index, "taskId", f"the same taskId as tasks[{first}]", "duplicate_task_id")
+            yield _error_entry(index, "taskId", f"the same taskId as tasks[{first}]", "duplicate_task_id")
 
 
 def _unknown_dependencies(
-    definitions: Sequence[TaskDefinition], known: AbstractSet[str]
+    definitions: Sequence[TaskDefinition], known_ids: AbstractSet[str]
 ) -> Iterator[dict[str, object]]:
     for index, definition in enumerate(definitions):
         for name in definition.depends_on:
-            if name not in known:
-                yield _fault(index, "dependsOn", f"there is no task {name!r}", "unknown_dependency")
+            if name not in known_ids:
+                yield _error_entry(index, "dependsOn", f"there is no task {name!r}", "unknown_dependency")
 
 
-def check_unchanged(definition: TaskDefinition, found: Task) -> None:
+def check_unchanged(definition: TaskDefinition, existing: Task) -> None:
     """Check that a task that is already there was created from the same definition.
 
     Raises
@@ -253,19 +256,21 @@ def check_unchanged(definition: TaskDefinition, found: Task) -> None:
     ConflictError
         If it was not.
     """
-    if found.definition != definition.fingerprint:
+    if existing.definition != definition.fingerprint:
         raise ConflictError(f"task {definition.task_id!r} exists already, with another definition")
 
 
-def _circle(definitions: Sequence[TaskDefinition], places: Mapping[str, int]) -> list[dict[str, object]]:
+def _dependency_cycle(definitions: Sequence[TaskDefinition], index_by_id: Mapping[str, int]) -> list[dict[str, object]]:
     graph = {definition.task_id: definition.depends_on for definition in definitions}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         circle = error.args[1]
-        return [_fault(places[circle[0]], "dependsOn", f"a circle: {' -> '.join(circle)}", "dependency_cycle")]
+        return [
+            _error_entry(index_by_id[circle[0]], "dependsOn", f"a circle: {' -> '.join(circle)}", "dependency_cycle")
+        ]
     return []
 
 
-def _fault(index: int, field: str, message: str, kind: str) -> dict[str, object]:
+def _error_entry(index: int, field: str, message: str, kind: str) -> dict[str, object]:
     return {"loc": ["body", "tasks", index, field], "msg": message, "type": kind}

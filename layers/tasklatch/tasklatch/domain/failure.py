@@ -22,20 +22,20 @@ class FailureReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Treatment:
+class FailurePolicy:
     """What follows from a failure reason."""
 
     retryable: bool
     needs_attention: bool
 
 
-TREATMENT: Final[dict[FailureReason, Treatment]] = {
-    FailureReason.ENTITY_NOT_FOUND: Treatment(retryable=False, needs_attention=False),
-    FailureReason.RETRY_LIMIT_EXCEEDED: Treatment(retryable=False, needs_attention=False),
-    FailureReason.NON_RETRYABLE_ERROR: Treatment(retryable=False, needs_attention=False),
-    FailureReason.UNAUTHORIZED: Treatment(retryable=False, needs_attention=True),
-    FailureReason.AUTH_TOKEN_REVOKED: Treatment(retryable=False, needs_attention=True),
-    FailureReason.AUTH_TOKEN_EXPIRED: Treatment(retryable=False, needs_attention=True),
-    FailureReason.RATE_LIMITED: Treatment(retryable=True, needs_attention=False),
-    FailureReason.RETRYABLE_ERROR: Treatment(retryable=True, needs_attention=False),
+FAILURE_POLICY: Final[dict[FailureReason, FailurePolicy]] = {
+    FailureReason.ENTITY_NOT_FOUND: FailurePolicy(retryable=False, needs_attention=False),
+    FailureReason.RETRY_LIMIT_EXCEEDED: FailurePolicy(retryable=False, needs_attention=False),
+    FailureReason.NON_RETRYABLE_ERROR: FailurePolicy(retryable=False, needs_attention=False),
+    FailureReason.UNAUTHORIZED: FailurePolicy(retryable=False, needs_attention=True),
+    FailureReason.AUTH_TOKEN_REVOKED: FailurePolicy(retryable=False, needs_attention=True),
+    FailureReason.AUTH_TOKEN_EXPIRED: FailurePolicy(retryable=False, needs_attention=True),
+    FailureReason.RATE_LIMITED: FailurePolicy(retryable=True, needs_attention=False),
+    FailureReason.RETRYABLE_ERROR: FailurePolicy(retryable=True, needs_attention=False),
 }

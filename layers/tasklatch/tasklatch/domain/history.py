@@ -34,8 +34,8 @@ class HistoryEntry:
     previous_status: TaskStatus | None = None
     failure_reason: FailureReason | None = None
     message: str | None = None
-    label: str | None = None
-    receipt: str | None = None
+    platform_status: str | None = None
+    request_id: str | None = None
     fingerprint: str | None = None
     output_attempt: int | None = None
     output_fingerprint: str | None = None
@@ -52,26 +52,26 @@ def change_entry(task: Task, before: Task | None) -> HistoryEntry:
         previous_status=before.status if before else None,
         failure_reason=task.failure_reason,
         message=task.message,
-        label=task.label,
-        receipt=task.receipt,
+        platform_status=task.platform_status,
+        request_id=task.request_id,
         output_attempt=task.output.attempt if task.output else None,
         output_fingerprint=task.output.fingerprint if task.output else None,
     )
 
 
-def ignored_entry(report: Report, verdict: Verdict, met: Task, *, now: int, receipt: str) -> HistoryEntry:
+def ignored_entry(report: Report, verdict: Verdict, task: Task, *, now: int, request_id: str) -> HistoryEntry:
     """The entry of a report that changed nothing."""
     has_output = report.output is not None
     return HistoryEntry(
-        version=met.version,
+        version=task.version,
         verdict=verdict,
-        status=met.status if report.is_remark else report.status,
+        status=task.status if report.is_informational else report.status,
         attempt=report.attempt,
         at=now,
         failure_reason=report.failure_reason,
         message=report.message,
-        label=report.label,
-        receipt=receipt,
+        platform_status=report.platform_status,
+        request_id=request_id,
         fingerprint=report.record or report.fingerprint,
         output_attempt=report.output_place.attempt if has_output else None,
         output_fingerprint=report.fingerprint if has_output else None,

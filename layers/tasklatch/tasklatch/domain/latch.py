@@ -12,13 +12,13 @@ from typing import Final
 from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, Report, Verdict
 from tasklatch.domain.status import (
-    CLOSING,
     COMPLETED_PRECEDENCE,
     FAILURES,
+    FINAL_STATUSES,
     SEALED,
     SEALED_PRECEDENCE,
     TaskStatus,
-    precedence_of,
+    status_precedence,
 )
 from tasklatch.domain.task import Task
 
@@ -41,14 +41,14 @@ class Transition:
     """
 
     since: TaskStatus
-    stamps: tuple[str, ...]
-    clears: tuple[str, ...]
+    timestamp_fields: tuple[str, ...]
+    clear_fields: tuple[str, ...]
 
 
-_SAID_BEFORE: Final = ("failure_reason", "message", "message_truncated", "retry_after_seconds", "label")
+_REPORT_FIELDS: Final = ("failure_reason", "message", "message_truncated", "retry_after_seconds", "platform_status")
 _OUTPUT: Final = ("output_attempt", "output_fingerprint")
 _LAST_ATTEMPT: Final = (
-    *_SAID_BEFORE,
+    *_REPORT_FIELDS,
     *_OUTPUT,
     "started_at",
     "ended_at",
@@ -65,11 +65,11 @@ TRANSITIONS: Final[Mapping[TaskStatus, Transition]] = MappingProxyType(
     {
         TaskStatus.PENDING: Transition(_WAITING, (), (*_LAST_ATTEMPT, "scheduled_at")),
         TaskStatus.SCHEDULED: Transition(_WAITING, ("scheduled_at",), _LAST_ATTEMPT),
-        TaskStatus.IN_PROGRESS: Transition(_OPEN, ("started_at",), (*_SAID_BEFORE, "ended_at")),
-        TaskStatus.TIMED_OUT: Transition(_OPEN, _ENDED, _SAID_BEFORE),
-        TaskStatus.FAILED: Transition(_OPEN, _ENDED, _SAID_BEFORE),
-        TaskStatus.FAILED_WITH_TERMINAL_ERROR: Transition(_OPEN, _ENDED, _SAID_BEFORE),
-        TaskStatus.COMPLETED: Transition(_OPEN, _ENDED, (*_SAID_BEFORE, *_OUTPUT)),
+        TaskStatus.IN_PROGRESS: Transition(_OPEN, ("started_at",), (*_REPORT_FIELDS, "ended_at")),
+        TaskStatus.TIMED_OUT: Transition(_OPEN, _ENDED, _REPORT_FIELDS),
+        TaskStatus.FAILED: Transition(_OPEN, _ENDED, _REPORT_FIELDS),
+        TaskStatus.FAILED_WITH_TERMINAL_ERROR: Transition(_OPEN, _ENDED, _REPORT_FIELDS),
+        TaskStatus.COMPLETED: Transition(_OPEN, _ENDED, (*_REPORT_FIELDS, *_OUTPUT)),
         TaskStatus.CANCELED: Transition(_OPEN, _ENDED, ()),
         TaskStatus.SKIPPED: Transition(_OPEN, _ENDED, ()),
         TaskStatus.COMPLETED_WITH_ERRORS: Transition(_OPEN, (), ()),
@@ -78,7 +78,7 @@ TRANSITIONS: Final[Mapping[TaskStatus, Transition]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Latch:
+class ConditionalWrite:
     """One conditional write on a task, before it is put into the words of any store.
 
     Attributes
@@ -108,29 +108,29 @@ class Latch:
     task_id: str
     status: TaskStatus
     attempt: int
-    lowest: int
-    below: int
+    precedence_from: int
+    max_precedence: int
     precedence: int
     version: int | None
     values: Mapping[str, Value]
-    clears: tuple[str, ...]
-    closes: bool
+    clear_fields: tuple[str, ...]
+    closes_task: bool
     fingerprint: str | None
-    reopens: bool = False
+    reopens_task: bool = False
 
     @property
     def needs_open_attempt(self) -> bool:
         """Whether it is refused while its attempt is not open."""
-        return self.lowest > precedence_of(TaskStatus.PENDING, self.attempt)
+        return self.precedence_from > status_precedence(TaskStatus.PENDING, self.attempt)
 
-    def lets_through(self, task: Task) -> bool:
+    def allows(self, task: Task) -> bool:
         """Whether the condition holds on this task."""
-        return self.lowest <= task.precedence < self.below and self.version in (None, task.version)
+        return self.precedence_from <= task.precedence < self.max_precedence and self.version in (None, task.version)
 
 
-def latch_of(
-    report: Report, *, now: int, receipt: str, attempt: int | None = None, version: int | None = None
-) -> Latch:
+def write_for_report(
+    report: Report, *, now: int, request_id: str, attempt: int | None = None, version: int | None = None
+) -> ConditionalWrite:
     """Derive the write that a report asks for.
 
     Parameters
@@ -140,31 +140,31 @@ def latch_of(
         stands, so one that names none is taken as the first's.
     now
         Milliseconds since the epoch.
-    receipt
+    request_id
         Names this request, so that its own write is recognised if the answer to it was lost.
     attempt, version
         The current ones, as they were read, where the report names no attempt.
     """
     transition = TRANSITIONS[report.status]
     attempt = attempt or report.attempt or 1
-    values: dict[str, Value] = {"updated_at": now, "receipt": receipt}
-    values.update(dict.fromkeys(transition.stamps, now))
+    values: dict[str, Value] = {"updated_at": now, "request_id": request_id}
+    values.update(dict.fromkeys(transition.timestamp_fields, now))
     if report.status is not TaskStatus.IN_PROGRESS:
         values["outcome"] = report.fingerprint
     if report.status is TaskStatus.COMPLETED and report.attempt is not None:
         values["decided_attempt"] = report.attempt
     values.update(report_values(report, attempt))
-    return Latch(
+    return ConditionalWrite(
         task_id=report.task_id,
         status=report.status,
         attempt=attempt,
-        lowest=precedence_of(transition.since, attempt),
-        below=_below(report.status, attempt),
-        precedence=precedence_of(report.status, attempt),
+        precedence_from=status_precedence(transition.since, attempt),
+        max_precedence=_below(report.status, attempt),
+        precedence=status_precedence(report.status, attempt),
         version=version,
         values=values,
-        clears=tuple(field for field in transition.clears if field not in values),
-        closes=report.status in CLOSING,
+        clear_fields=tuple(field for field in transition.clear_fields if field not in values),
+        closes_task=report.status in FINAL_STATUSES,
         fingerprint=report.fingerprint,
     )
 
@@ -180,16 +180,16 @@ def report_values(report: Report, attempt: int, *parts: str) -> dict[str, Value]
         Which of them: ``output``, ``message`` or ``label``; all where none is named.
     """
     is_checkpoint = report.status is TaskStatus.IN_PROGRESS
-    place = report.output_place if report.output is not None else None
+    index = report.output_place if report.output is not None else None
     fields: dict[str, dict[str, Value | None]] = {
         "failure": {"failure_reason": report.failure_reason, "retry_after_seconds": report.retry_after_seconds},
         "message": {"message": report.message, "message_truncated": report.message_truncated or None},
-        "label": {"label": report.label},
+        "platform_status": {"platform_status": report.platform_status},
         "output": {
-            "output_attempt": place.attempt if place and not is_checkpoint else None,
-            "output_fingerprint": place.fingerprint if place and not is_checkpoint else None,
-            "checkpoint_attempt": attempt if place and is_checkpoint else None,
-            "checkpoint_fingerprint": place.fingerprint if place and is_checkpoint else None,
+            "output_attempt": index.attempt if index and not is_checkpoint else None,
+            "output_fingerprint": index.fingerprint if index and not is_checkpoint else None,
+            "checkpoint_attempt": attempt if index and is_checkpoint else None,
+            "checkpoint_fingerprint": index.fingerprint if index and is_checkpoint else None,
             "checkpoint_sequence": report.sequence,
         },
     }
@@ -199,10 +199,10 @@ def report_values(report: Report, attempt: int, *parts: str) -> dict[str, Value]
 
 def _below(status: TaskStatus, attempt: int) -> int:
     """What the precedence must be below: what it is raised to, but for a seal, which must never cover a success."""
-    return COMPLETED_PRECEDENCE if status in SEALED else precedence_of(status, attempt)
+    return COMPLETED_PRECEDENCE if status in SEALED else status_precedence(status, attempt)
 
 
-def service_latch(task: Task, status: TaskStatus, *, now: int, message: str | None = None) -> Latch:
+def system_write(task: Task, status: TaskStatus, *, now: int, message: str | None = None) -> ConditionalWrite:
     """Derive a write that the service itself makes: schedule, time out or seal a task that was read.
 
     It holds only for the very version that was read, so that whatever happens to the task in between is looked at
@@ -216,25 +216,25 @@ def service_latch(task: Task, status: TaskStatus, *, now: int, message: str | No
         Why.
     """
     transition = TRANSITIONS[status]
-    values: dict[str, Value] = {"updated_at": now, **dict.fromkeys(transition.stamps, now)}
+    values: dict[str, Value] = {"updated_at": now, **dict.fromkeys(transition.timestamp_fields, now)}
     if message is not None:
         values["message"] = message[:MAX_MESSAGE_CHARACTERS]
-    return Latch(
+    return ConditionalWrite(
         task_id=task.task_id,
         status=status,
         attempt=task.attempt,
-        lowest=precedence_of(_WAITING if status in SEALED else transition.since, task.attempt),
-        below=_below(status, task.attempt),
-        precedence=precedence_of(status, task.attempt),
+        precedence_from=status_precedence(_WAITING if status in SEALED else transition.since, task.attempt),
+        max_precedence=_below(status, task.attempt),
+        precedence=status_precedence(status, task.attempt),
         version=task.version,
         values=values,
-        clears=(*(field for field in transition.clears if field not in values), "receipt"),
-        closes=status in CLOSING,
+        clear_fields=(*(field for field in transition.clear_fields if field not in values), "request_id"),
+        closes_task=status in FINAL_STATUSES,
         fingerprint=None,
     )
 
 
-def unopened_failure_latch(task: Task, *, now: int, message: str) -> Latch:
+def unopened_failure_write(task: Task, *, now: int, message: str) -> ConditionalWrite:
     """Derive the write by which a task that waits fails for good, as its attempt cannot be opened.
 
     The precedence stays that of an attempt that waits: none was opened, so there is nothing to report on.
@@ -247,14 +247,14 @@ def unopened_failure_latch(task: Task, *, now: int, message: str) -> Latch:
         Why.
     """
     return replace(
-        service_latch(task, TaskStatus.FAILED_WITH_TERMINAL_ERROR, now=now, message=message),
-        lowest=precedence_of(_WAITING, task.attempt),
-        below=precedence_of(_OPEN, task.attempt),
-        precedence=precedence_of(_WAITING, task.attempt),
+        system_write(task, TaskStatus.FAILED_WITH_TERMINAL_ERROR, now=now, message=message),
+        precedence_from=status_precedence(_WAITING, task.attempt),
+        max_precedence=status_precedence(_OPEN, task.attempt),
+        precedence=status_precedence(_WAITING, task.attempt),
     )
 
 
-def next_attempt_latch(task: Task, *, now: int) -> Latch:
+def next_attempt_write(task: Task, *, now: int) -> ConditionalWrite:
     """Derive the write that opens the next attempt at a task that was read.
 
     It holds on that version alone, so only once, and only after a failure that can be retried.
@@ -266,15 +266,15 @@ def next_attempt_latch(task: Task, *, now: int) -> Latch:
     """
     attempt = task.attempt + 1
     return replace(
-        service_latch(task, TaskStatus.SCHEDULED, now=now),
-        lowest=precedence_of(TaskStatus.TIMED_OUT, task.attempt),
-        below=precedence_of(TaskStatus.FAILED_WITH_TERMINAL_ERROR, task.attempt),
-        precedence=precedence_of(TaskStatus.SCHEDULED, attempt),
+        system_write(task, TaskStatus.SCHEDULED, now=now),
+        precedence_from=status_precedence(TaskStatus.TIMED_OUT, task.attempt),
+        max_precedence=status_precedence(TaskStatus.FAILED_WITH_TERMINAL_ERROR, task.attempt),
+        precedence=status_precedence(TaskStatus.SCHEDULED, attempt),
         values={"updated_at": now, "scheduled_at": now, "attempt": attempt},
     )
 
 
-def reopen_latch(task: Task, *, now: int) -> Latch:
+def manual_retry_write(task: Task, *, now: int) -> ConditionalWrite:
     """Derive the write by which a person gives a task one more attempt: on what was read alone, so only once.
 
     It is the one write that may lower the latch, from a cancellation; never from a success. An attempt that was never
@@ -295,18 +295,18 @@ def reopen_latch(task: Task, *, now: int) -> Latch:
         raise ValueError("a success is final")
     attempt = task.opened_attempts + 1
     return replace(
-        service_latch(task, TaskStatus.PENDING, now=now),
-        lowest=task.precedence,
-        below=task.precedence + 1,
-        precedence=precedence_of(TaskStatus.PENDING, attempt),
+        system_write(task, TaskStatus.PENDING, now=now),
+        precedence_from=task.precedence,
+        max_precedence=task.precedence + 1,
+        precedence=status_precedence(TaskStatus.PENDING, attempt),
         values={"updated_at": now, "attempt": attempt, "granted_attempts": attempt},
-        reopens=True,
+        reopens_task=True,
     )
 
 
 def heartbeat_interval(attempt: int) -> tuple[int, int]:
     """The interval of precedence in which an attempt is under way: from where to below what."""
-    return precedence_of(_OPEN, attempt), precedence_of(TaskStatus.TIMED_OUT, attempt)
+    return status_precedence(_OPEN, attempt), status_precedence(TaskStatus.TIMED_OUT, attempt)
 
 
 def check_opened(task: Task, attempt: int) -> None:
@@ -336,7 +336,7 @@ def is_open_to(report: Report, current: Task) -> bool:
     return attempt_spoken_of(report, current) <= current.opened_attempts
 
 
-def judge(latch: Latch, found: Task) -> Verdict:
+def decide_verdict(write: ConditionalWrite, task: Task) -> Verdict:
     """Say why a write was not let through, from the task that was found in its way.
 
     Raises
@@ -344,16 +344,16 @@ def judge(latch: Latch, found: Task) -> Verdict:
     AttemptNotOpenError
         If the report speaks about an attempt that is not open.
     """
-    if found.receipt == latch.values.get("receipt"):
+    if task.request_id == write.values.get("request_id"):
         # The write did take effect; only the answer to it was lost on the way and the request sent again.
         return Verdict.APPLIED
-    if latch.needs_open_attempt:
-        check_opened(found, latch.attempt)
-    if found.precedence >= SEALED_PRECEDENCE:
+    if write.needs_open_attempt:
+        check_opened(task, write.attempt)
+    if task.precedence >= SEALED_PRECEDENCE:
         return Verdict.SEALED
-    if found.status is TaskStatus.COMPLETED:
-        return Verdict.DUPLICATE if latch.status is TaskStatus.COMPLETED else Verdict.IGNORED_AFTER_SUCCESS
-    if latch.attempt < found.attempt and latch.fingerprint != found.outcome:
+    if task.status is TaskStatus.COMPLETED:
+        return Verdict.DUPLICATE if write.status is TaskStatus.COMPLETED else Verdict.IGNORED_AFTER_SUCCESS
+    if write.attempt < task.attempt and write.fingerprint != task.outcome:
         return Verdict.STALE_ATTEMPT
     # The ledger knows as much about this attempt already, or more.
     return Verdict.DUPLICATE

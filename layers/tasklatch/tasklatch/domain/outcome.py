@@ -7,7 +7,7 @@ from tasklatch.domain.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class ReportResult:
     """What became of a report: the verdict, and the task after it."""
 
     verdict: Verdict
@@ -15,9 +15,9 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class HeartbeatResult:
     """What became of a heartbeat: whether the worker should go on, and the task; `reason` says why not."""
 
-    goes_on: bool
+    should_continue: bool
     reason: str | None
     task: Task

@@ -3,8 +3,8 @@
 from typing import Final
 
 from tasklatch.domain.task import Task
-from tasklatch.domain.timer import timer_of
-from tasklatch.domain.workflow import gave_up
+from tasklatch.domain.timer import timer_for
+from tasklatch.domain.workflow import retries_exhausted
 
 OVERDUE_MS: Final = 120_000
 """How late a thing may be before it counts as lost, in milliseconds: what is only slow must not be driven twice."""
@@ -18,7 +18,7 @@ def is_overdue(task: Task, now: int) -> bool:
     now
         Milliseconds since the epoch.
     """
-    if gave_up(task):
+    if retries_exhausted(task):
         return now - task.updated_at > OVERDUE_MS
-    timer = timer_of(task)
+    timer = timer_for(task)
     return timer is not None and now - timer.due > OVERDUE_MS

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-REFERENCE_BEGINS: Final = "${"
+REFERENCE_PREFIX: Final = "${"
 WORKFLOW_NAME: Final = "workflow"
 """In a reference, the execution's own input: ``${workflow.input}``."""
 
@@ -45,23 +45,23 @@ def find_references(text: str, scope: Collection[str]) -> Iterator[tuple[int, li
     scope
         The names that a reference can be of.
     """
-    start = text.find(REFERENCE_BEGINS)
+    start = text.find(REFERENCE_PREFIX)
     while start >= 0:
-        found = list(_readings(text, start, scope))
-        if found:
-            yield start, found
-        start = text.find(REFERENCE_BEGINS, found[-1].end if found else start + 1)
+        readings = list(_readings(text, start, scope))
+        if readings:
+            yield start, readings
+        start = text.find(REFERENCE_PREFIX, readings[-1].end if readings else start + 1)
 
 
 def possible_references(text: str) -> Iterator[tuple[int, list[Reading]]]:
     """Find whatever could be a reference to a task of some name, also where two of them overlap."""
-    start = text.find(REFERENCE_BEGINS)
+    start = text.find(REFERENCE_PREFIX)
     while start >= 0:
         yield start, list(_readings(text, start, None))
-        start = text.find(REFERENCE_BEGINS, start + 1)
+        start = text.find(REFERENCE_PREFIX, start + 1)
 
 
-def texts_of(value: Any) -> Iterator[str]:
+def iterate_texts(value: Any) -> Iterator[str]:
     """Give the texts in a value, but for the keys of objects."""
     waiting: list[Any] = [value]
     while waiting:
@@ -72,7 +72,7 @@ def texts_of(value: Any) -> Iterator[str]:
             waiting += item.values() if isinstance(item, dict) else item
 
 
-def resolve(value: Any, scope: Collection[str], look_up: Callable[[Reference], Any]) -> Any:
+def resolve_references(value: Any, scope: Collection[str], look_up: Callable[[Reference], Any]) -> Any:
     """Put what an input refers to in its place.
 
     A text that is one reference becomes what it refers to, whatever its type; a reference inside a longer text becomes
@@ -86,31 +86,31 @@ def resolve(value: Any, scope: Collection[str], look_up: Callable[[Reference], A
         Gives what a reference stands for; raises `LookupError` for one that stands for nothing, which is left as it is.
     """
     if isinstance(value, dict):
-        return {key: resolve(item, scope, look_up) for key, item in value.items()}
+        return {key: resolve_references(item, scope, look_up) for key, item in value.items()}
     if isinstance(value, list):
-        return [resolve(item, scope, look_up) for item in value]
+        return [resolve_references(item, scope, look_up) for item in value]
     return _resolve_text(value, scope, look_up) if isinstance(value, str) else value
 
 
-def follow(value: Any, path: Iterable[str]) -> Any:
+def get_path(value: Any, path: Iterable[str]) -> Any:
     """Go down into a payload, by keys and places in lists (``items[0]``); what is not there is None, as in JSON."""
     for step in path:
-        key, *places = _STEP.findall(step)
+        key, *indexes = _STEP.findall(step)
         value = value.get(key) if isinstance(value, dict) else None
-        for place in places:
-            value = _at(value, int(place[1:-1]))
+        for index in indexes:
+            value = _at(value, int(index[1:-1]))
     return value
 
 
-def _at(value: Any, place: int) -> Any:
-    return value[place] if isinstance(value, list) and place < len(value) else None
+def _at(value: Any, index: int) -> Any:
+    return value[index] if isinstance(value, list) and index < len(value) else None
 
 
 def _resolve_text(text: str, scope: Collection[str], look_up: Callable[[Reference], Any]) -> Any:
     parts: list[str] = []
     done = 0
-    for start, found in find_references(text, scope):
-        reference, end = found[-1]
+    for start, readings in find_references(text, scope):
+        reference, end = readings[-1]
         try:
             value = look_up(reference)
         except LookupError:
@@ -123,7 +123,7 @@ def _resolve_text(text: str, scope: Collection[str], look_up: Callable[[Referenc
 
 
 def _readings(text: str, start: int, scope: Collection[str] | None) -> Iterator[Reading]:
-    begin = start + len(REFERENCE_BEGINS)
+    begin = start + len(REFERENCE_PREFIX)
     last = begin + _LONGEST_NAME
     for part in _PART.finditer(text, begin + 1, last + len(".output.")):
         name = text[begin : part.start()]

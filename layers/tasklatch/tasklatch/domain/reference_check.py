@@ -6,15 +6,15 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final
 
-from tasklatch.domain.errors import MAX_FAULTS, InvalidRequestError
+from tasklatch.domain.errors import MAX_REPORTED_ERRORS, InvalidRequestError
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.reference import (
-    REFERENCE_BEGINS,
+    REFERENCE_PREFIX,
     WORKFLOW_NAME,
     Reading,
     find_references,
+    iterate_texts,
     possible_references,
-    texts_of,
 )
 
 MAX_POSSIBLE_NAMES: Final = 500
@@ -26,7 +26,7 @@ _MAX_NAMES_BYTES: Final = 100_000
 
 def has_references(definition: TaskDefinition) -> bool:
     """Whether a task's input may refer to something; one that is handed on as its platform wrote it does not."""
-    return definition.input is not None and not definition.names_attempt and REFERENCE_BEGINS in definition.input
+    return definition.input is not None and not definition.includes_attempt_id and REFERENCE_PREFIX in definition.input
 
 
 def possible_names(definitions: Sequence[TaskDefinition]) -> set[str]:
@@ -37,15 +37,15 @@ def possible_names(definitions: Sequence[TaskDefinition]) -> set[str]:
     InvalidRequestError
         If there are more than can be looked for.
     """
-    given = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
+    task_names = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
     names: set[str] = set()
     for index, definition in enumerate(definitions):
         for _, readings in _possible(definition):
             names.update(reading.reference.name for reading in readings)
-        names -= given
+        names -= task_names
         if len(names) > MAX_POSSIBLE_NAMES:
             message = f"more than {MAX_POSSIBLE_NAMES} names are referred to that no dependsOn of the request names"
-            raise _refusal([_fault(index, message, "too_many_references")])
+            raise _error_response([_error_entry(index, message, "too_many_references")])
     return names
 
 
@@ -53,7 +53,7 @@ def check_references(
     definitions: Sequence[TaskDefinition],
     existing: Collection[str] = (),
     *,
-    settled: Collection[str] = (),
+    terminal: Collection[str] = (),
     started: Collection[str] = (),
 ) -> dict[str, tuple[str, ...]]:
     """Check what new tasks refer to.
@@ -77,74 +77,78 @@ def check_references(
     InvalidRequestError
         If a reference names a task that is not waited for, or could be of more than one that is.
     """
-    known = {definition.task_id for definition in definitions} | set(existing)
+    known_ids = {definition.task_id for definition in definitions} | set(existing)
     graph = {definition.task_id: definition.depends_on for definition in definitions}
     errors: list[dict[str, object]] = []
     beyond: dict[str, tuple[str, ...]] = {}
     for index, definition in enumerate(definitions):
         if definition.task_id in started or not has_references(definition):
             continue
-        awaited = _ancestors(definition.task_id, graph) | set(settled)
-        errors += islice(_faults(index, definition, awaited, known), MAX_FAULTS)
+        awaited = _ancestors(definition.task_id, graph) | set(terminal)
+        errors += islice(_faults(index, definition, awaited, known_ids), MAX_REPORTED_ERRORS)
         names = (_names(definition, awaited) & awaited) - set(definition.depends_on)
         if sum(len(name.encode()) for name in names) > _MAX_NAMES_BYTES:
-            errors.append(_fault(index, "refers to too many tasks that it does not name itself", "too_many_references"))
+            errors.append(
+                _error_entry(index, "refers to too many tasks that it does not name itself", "too_many_references")
+            )
         beyond[definition.task_id] = tuple(sorted(names))
-        if len(errors) >= MAX_FAULTS:
+        if len(errors) >= MAX_REPORTED_ERRORS:
             break
     if errors:
-        raise _refusal(errors[:MAX_FAULTS])
+        raise _error_response(errors[:MAX_REPORTED_ERRORS])
     return beyond
 
 
 def _possible(definition: TaskDefinition) -> Iterator[tuple[int, list[Reading]]]:
     if has_references(definition):
-        for text in texts_of(json.loads(definition.input or "null")):
+        for text in iterate_texts(json.loads(definition.input or "null")):
             yield from possible_references(text)
 
 
 def _ancestors(task_id: str, graph: Mapping[str, Sequence[str]]) -> set[str]:
     """The tasks that a task waits for, and those that they wait for, as far as the request tells."""
-    found: set[str] = set()
+    visited: set[str] = set()
     waiting = list(graph[task_id])
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in visited:
+            visited.add(name)
             waiting += graph.get(name, ())
-    return found
+    return visited
 
 
 def _names(definition: TaskDefinition, awaited: AbstractSet[str]) -> set[str]:
     scope = awaited | {WORKFLOW_NAME}
     return {
         readings[-1].reference.name
-        for text in texts_of(json.loads(definition.input or "null"))
+        for text in iterate_texts(json.loads(definition.input or "null"))
         for _, readings in find_references(text, scope)
     }
 
 
 def _faults(
-    index: int, definition: TaskDefinition, awaited: AbstractSet[str], known: AbstractSet[str]
+    index: int, definition: TaskDefinition, awaited: AbstractSet[str], known_ids: AbstractSet[str]
 ) -> Iterator[dict[str, object]]:
     scope = awaited | {WORKFLOW_NAME}
-    for text in texts_of(json.loads(definition.input or "null")):
-        found = list(find_references(text, scope))
-        for _, readings in found:
+    for text in iterate_texts(json.loads(definition.input or "null")):
+        visited = list(find_references(text, scope))
+        for _, readings in visited:
             if len(readings) > 1:
                 names = " or ".join(repr(reading.reference.name) for reading in readings)
-                yield _fault(index, f"a reference could be to task {names}", "ambiguous_reference")
-        covered = [(start, readings[-1].end) for start, readings in found]
+                yield _error_entry(index, f"a reference could be to task {names}", "ambiguous_reference")
+        covered = [(start, readings[-1].end) for start, readings in visited]
         for start, readings in possible_references(text):
-            names_known = [one.reference.name for one in readings if one.reference.name in known - awaited]
+            names_known = [
+                reading.reference.name for reading in readings if reading.reference.name in known_ids - awaited
+            ]
             if names_known and not any(begin <= start < end for begin, end in covered):
                 message = f"refers to task {names_known[-1]!r}, which it does not wait for: add it to dependsOn"
-                yield _fault(index, message, "reference_not_awaited")
+                yield _error_entry(index, message, "reference_not_awaited")
 
 
-def _fault(index: int, message: str, kind: str) -> dict[str, object]:
+def _error_entry(index: int, message: str, kind: str) -> dict[str, object]:
     return {"loc": ["body", "tasks", index, "input"], "msg": message, "type": kind}
 
 
-def _refusal(errors: list[dict[str, object]]) -> InvalidRequestError:
+def _error_response(errors: list[dict[str, object]]) -> InvalidRequestError:
     return InvalidRequestError("the tasks do not fit together", errors)

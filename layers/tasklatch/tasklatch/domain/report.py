@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
-from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.status import FAILURES, TaskStatus
 from tasklatch.domain.task import OutputPlace
@@ -39,14 +39,14 @@ class Report:
         JSON text of an object, at most `MAX_OUTPUT_BYTES`; None when there is none.
     retry_after_seconds
         How long the worker asks to wait before another attempt.
-    label
+    platform_status
         A status in the words of the worker's own platform, kept beside ours.
     record
         Names the record that the report makes, where each is to have one of its own in the history, also of those
         that say the same; such names sort in the order in which they were given.
     sequence
         The worker's own count of its checkpoints, of an IN_PROGRESS alone: the greater wins, whenever it arrives.
-    adds_to_output
+    merges_output
         Whether the output is put over what was said of the same attempt before, key by key, rather than in its place.
     """
 
@@ -58,39 +58,39 @@ class Report:
     message_truncated: bool = False
     output: str | None = None
     retry_after_seconds: float | None = None
-    label: str | None = None
+    platform_status: str | None = None
     record: str | None = None
     sequence: int | None = None
-    adds_to_output: bool = False
+    merges_output: bool = False
 
     @property
-    def is_remark(self) -> bool:
+    def is_informational(self) -> bool:
         """Whether it says no more than that there is such a task: it can change nothing, and is kept."""
         return self.status is TaskStatus.PENDING
 
     @property
     def output_place(self) -> OutputPlace:
         """Where its output is kept; a checkpoint's place names no attempt."""
-        named = 0 if self.status is TaskStatus.IN_PROGRESS else self.attempt or 0
-        return OutputPlace(named, self.fingerprint)
+        kwargs = 0 if self.status is TaskStatus.IN_PROGRESS else self.attempt or 0
+        return OutputPlace(kwargs, self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits: the same for the same report, whenever it arrives."""
-        said = (
+        content = (
             self.status,
             self.attempt,
             self.failure_reason,
             self.message,
             self.output,
             self.retry_after_seconds,
-            self.label,
+            self.platform_status,
             *([] if self.sequence is None else [self.sequence]),
         )
-        return sha256(repr(said).encode()).hexdigest()[:16]
+        return sha256(repr(content).encode()).hexdigest()[:16]
 
 
-def added_to(report: Report, earlier: str | None) -> Report:
+def with_merged_output(report: Report, earlier: str | None) -> Report:
     """The report with its output put over what was said of the same attempt before, key by key.
 
     Parameters
@@ -105,8 +105,8 @@ def added_to(report: Report, earlier: str | None) -> Report:
     """
     if earlier is None or report.output is None:
         return report
-    both = {**json.loads(earlier), **json.loads(report.output)}
-    return replace(report, output=dump_payload(both, "output, with what was said before,", MAX_OUTPUT_BYTES))
+    merged = {**json.loads(earlier), **json.loads(report.output)}
+    return replace(report, output=dump_payload(merged, "output, with what was said before,", MAX_OUTPUT_BYTES))
 
 
 def make_report(
@@ -118,7 +118,7 @@ def make_report(
     message: str | None = None,
     output: str | None = None,
     retry_after_seconds: float | None = None,
-    label: str | None = None,
+    platform_status: str | None = None,
 ) -> Report:
     """Bring what a worker said into the one form that the ledger knows.
 
@@ -133,7 +133,7 @@ def make_report(
     elif failure_reason is None:
         terminal = status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
         failure_reason = FailureReason.NON_RETRYABLE_ERROR if terminal else FailureReason.RETRYABLE_ERROR
-    elif status is TaskStatus.FAILED and not TREATMENT[failure_reason].retryable:
+    elif status is TaskStatus.FAILED and not FAILURE_POLICY[failure_reason].retryable:
         status = TaskStatus.FAILED_WITH_TERMINAL_ERROR
     truncated = message is not None and len(message) > MAX_MESSAGE_CHARACTERS
     return Report(
@@ -145,5 +145,5 @@ def make_report(
         message_truncated=truncated,
         output=output,
         retry_after_seconds=retry_after_seconds,
-        label=label,
+        platform_status=platform_status,
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from tasklatch.domain.failure import TREATMENT, FailureReason
+from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.status import FAILURES, TaskStatus
 from tasklatch.domain.task import Task
 
@@ -51,24 +51,26 @@ def decide_retry(task: Task) -> RetryDecision | None:
     """
     if task.status not in FAILURES:
         return None
-    left = max(task.max_attempts - task.attempt, 0)
+    attempts_left = max(task.max_attempts - task.attempt, 0)
     if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR:
         cause = task.failure_reason or FailureReason.NON_RETRYABLE_ERROR
-        why = f"{cause} is not retried" if not TREATMENT[cause].retryable else "the worker called the error terminal"
-        return RetryDecision(False, None, None, why, left)
+        reason = (
+            f"{cause} is not retried" if not FAILURE_POLICY[cause].retryable else "the worker called the error terminal"
+        )
+        return RetryDecision(False, None, None, reason, attempts_left)
     timed_out = task.status is TaskStatus.TIMED_OUT
     if timed_out and not task.retry_policy.retry_timeouts:
-        return RetryDecision(False, None, None, "the policy does not retry time-outs", left)
+        return RetryDecision(False, None, None, "the policy does not retry time-outs", attempts_left)
     cause_word = "a time-out" if timed_out else str(task.failure_reason)
-    if left == 0:
-        why = f"{cause_word} is retried, but all {task.max_attempts} attempts are spent"
-        return RetryDecision(False, None, None, why, 0)
+    if attempts_left == 0:
+        reason = f"{cause_word} is retried, but all {task.max_attempts} attempts are spent"
+        return RetryDecision(False, None, None, reason, 0)
     delay, rule = _delay(task)
-    why = (
+    reason = (
         f"{cause_word} is retried: attempt {task.attempt} of {task.max_attempts} failed, "
         f"the next follows after {delay / 1000:g} s ({rule})"
     )
-    return RetryDecision(True, task.attempt + 1, (task.ended_at or task.updated_at) + delay, why, left)
+    return RetryDecision(True, task.attempt + 1, (task.ended_at or task.updated_at) + delay, reason, attempts_left)
 
 
 def _delay(task: Task) -> tuple[int, str]:
@@ -78,14 +80,16 @@ def _delay(task: Task) -> tuple[int, str]:
     # The exponent is bounded so that a large attempt number cannot overflow a float.
     growth = min(policy.multiplier ** min(task.attempt - 1, 64), float(longest) / max(policy.initial_seconds, 0.001))
     backoff = min(policy.initial_seconds * max(growth, 1.0), longest)
-    backoff *= 1 - policy.jitter * _draw(task)
-    asked = min(task.retry_after_seconds or 0, longest)
-    if asked > backoff:
-        return round(asked * 1000), "as the worker asked" if asked == task.retry_after_seconds else "policy's maximum"
+    backoff *= 1 - policy.jitter * _jitter_fraction(task)
+    requested = min(task.retry_after_seconds or 0, longest)
+    if requested > backoff:
+        return round(
+            requested * 1000
+        ), "as the worker asked" if requested == task.retry_after_seconds else "policy's maximum"
     return round(backoff * 1000), "back-off"
 
 
-def _draw(task: Task) -> float:
+def _jitter_fraction(task: Task) -> float:
     """A number from 0 up to 1 that is always the same for the same attempt, and spread over all others."""
     name = "\0".join((task.tenant, task.execution_id, task.task_id, str(task.attempt)))
     return int.from_bytes(sha256(name.encode()).digest()[:4]) / _JITTER_STEPS

@@ -38,7 +38,7 @@ class ExecutionStatus(StrEnum):
     TERMINATED = "TERMINATED"
 
 
-RANK: Final[dict[TaskStatus, int]] = {
+STATUS_RANK: Final[dict[TaskStatus, int]] = {
     TaskStatus.PENDING: 0,
     TaskStatus.SCHEDULED: 1,
     TaskStatus.IN_PROGRESS: 2,
@@ -64,11 +64,11 @@ REPORTABLE: Final = frozenset(
 FAILURES: Final = frozenset({TaskStatus.TIMED_OUT, TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR})
 """How an attempt can go wrong."""
 
-CLOSING: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED_WITH_TERMINAL_ERROR}) | SEALED
+FINAL_STATUSES: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED_WITH_TERMINAL_ERROR}) | SEALED
 """What ends a task in the very write that records it: no retry can follow."""
 
 
-def precedence_of(status: TaskStatus, attempt: int) -> int:
+def status_precedence(status: TaskStatus, attempt: int) -> int:
     """The one number that the latch compares: a write is applied only if it raises it.
 
     Parameters
@@ -89,4 +89,4 @@ def precedence_of(status: TaskStatus, attempt: int) -> int:
         return COMPLETED_PRECEDENCE
     if status in SEALED:
         return SEALED_PRECEDENCE
-    return attempt * PRECEDENCE_PER_ATTEMPT + RANK[status]
+    return attempt * PRECEDENCE_PER_ATTEMPT + STATUS_RANK[status]

@@ -68,7 +68,7 @@ class Task:
         How many attempts a person has granted, where that is more than the policy allows.
     outcome
         Fingerprint of the report that last decided an attempt: by it a repeat is recognised.
-    receipt
+    request_id
         Which request wrote last: by it a request whose answer was lost recognises its own write.
     output_attempt, output_fingerprint
         Where the output of the report that decided the status is kept: the attempt that it named, 0 if it named none;
@@ -100,7 +100,7 @@ class Task:
     failure_reason: FailureReason | None = None
     message: str | None = None
     message_truncated: bool = False
-    label: str | None = None
+    platform_status: str | None = None
     retry_after_seconds: float | None = None
     retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY
     granted_attempts: int | None = None
@@ -108,7 +108,7 @@ class Task:
     heartbeat_timeout_seconds: int | None = None
     on_failure: OnFailure = OnFailure.ABORT
     outcome: str | None = None
-    receipt: str | None = None
+    request_id: str | None = None
     output_attempt: int | None = None
     output_fingerprint: str | None = None
     checkpoint_attempt: int | None = None

@@ -33,7 +33,7 @@ class Timer:
     due: int
 
 
-def timer_of(task: Task) -> Timer | None:
+def timer_for(task: Task) -> Timer | None:
     """The timer that a task needs as it stands: for its next attempt, or against the silence of this one."""
     decision = decide_retry(task)
     if decision is not None:

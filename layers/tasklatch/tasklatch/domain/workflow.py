@@ -7,33 +7,33 @@ from tasklatch.domain.status import FAILURES, SEALED, ExecutionStatus, TaskStatu
 from tasklatch.domain.task import OnFailure, Task
 
 
-def gave_up(task: Task) -> bool:
+def retries_exhausted(task: Task) -> bool:
     """Whether a task's last attempt has failed and no other follows."""
     decision = decide_retry(task)
     return decision is not None and not decision.will_retry
 
 
-def is_settled(task: Task) -> bool:
+def is_terminal(task: Task) -> bool:
     """Whether nothing more is awaited of a task: those that depend on it can go on, or never will.
 
     A task that gave up but lets its execution go on is settled once it is sealed as such.
     """
     if task.status is TaskStatus.COMPLETED or task.status in SEALED:
         return True
-    return gave_up(task) and task.on_failure is OnFailure.ABORT
+    return retries_exhausted(task) and task.on_failure is OnFailure.ABORT
 
 
-def aborts(task: Task) -> bool:
+def fails_execution(task: Task) -> bool:
     """Whether a task's failure ends its execution."""
-    return task.status in FAILURES and is_settled(task)
+    return task.status in FAILURES and is_terminal(task)
 
 
 def can_be_retried(task: Task) -> bool:
     """Whether a person may give a task one more attempt: it failed for good, or was cancelled."""
-    return task.status is TaskStatus.CANCELED or aborts(task)
+    return task.status is TaskStatus.CANCELED or fails_execution(task)
 
 
-def outcome_of(tasks: Iterable[Task]) -> ExecutionStatus | None:
+def execution_outcome(tasks: Iterable[Task]) -> ExecutionStatus | None:
     """How an execution ends, or None while something is awaited.
 
     A task that is cancelled in an execution that runs was reopened by a person, and cancelled all the same for the end
@@ -41,9 +41,9 @@ def outcome_of(tasks: Iterable[Task]) -> ExecutionStatus | None:
     """
     ended = ExecutionStatus.COMPLETED
     for task in tasks:
-        if aborts(task):
+        if fails_execution(task):
             return ExecutionStatus.FAILED
-        if not is_settled(task):
+        if not is_terminal(task):
             return None
         if task.status is TaskStatus.CANCELED:
             ended = ExecutionStatus.FAILED

@@ -19,7 +19,7 @@ class Scope(StrEnum):
     MANAGE = "tasklatch/manage"
 
 
-def tenant_of(event: Mapping[str, Any], scope: Scope, tenant_claim: str) -> str:
+def get_tenant(event: Mapping[str, Any], scope: Scope, tenant_claim: str) -> str:
     """Check that the token allows the route, and tell whose data it opens.
 
     Parameters

@@ -9,7 +9,12 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tasklatch.domain import json_text
-from tasklatch.domain.errors import MAX_FAULTS, InvalidRequestError, PayloadTooLargeError, UnsupportedEncodingError
+from tasklatch.domain.errors import (
+    MAX_REPORTED_ERRORS,
+    InvalidRequestError,
+    PayloadTooLargeError,
+    UnsupportedEncodingError,
+)
 
 MAX_BODY_BYTES: Final = 5 * 1024 * 1024
 """After unpacking. Lambda itself takes 6 MB a request, base64 included."""
@@ -72,7 +77,7 @@ def parse_json(data: bytes) -> Any:
         raise InvalidRequestError("the body cannot be read", [fault]) from error
 
 
-def validated(model: type[M], value: Any, *where: str | int) -> M:
+def validate(model: type[M], value: Any, *where: str | int) -> M:
     """Check a parsed body against a model.
 
     Parameters
@@ -88,14 +93,17 @@ def validated(model: type[M], value: Any, *where: str | int) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidRequestError("the body does not fit the API description", faults(error, "body", *where)) from error
+        raise InvalidRequestError(
+            "the body does not fit the API description", field_errors(error, "body", *where)
+        ) from error
 
 
-def faults(error: ValidationError, *where: str | int) -> list[dict[str, object]]:
+def field_errors(error: ValidationError, *where: str | int) -> list[dict[str, object]]:
     """What pydantic found, without the input, which may be large or secret; unknown fields are named, but cut."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
+    errors = error.errors(include_url=False, include_input=False, include_context=False)
     return [
-        {"loc": [*where, *map(_cut, one["loc"])], "msg": one["msg"], "type": one["type"]} for one in found[:MAX_FAULTS]
+        {"loc": [*where, *map(_cut, entry["loc"])], "msg": entry["msg"], "type": entry["type"]}
+        for entry in errors[:MAX_REPORTED_ERRORS]
     ]
 
 
@@ -103,7 +111,7 @@ def _cut(step: str | int) -> str | int:
     return step[:_LONGEST_STEP] if isinstance(step, str) else step
 
 
-def payload_text(value: Mapping[str, Any] | None, *where: str | int, limit: int = MAX_PAYLOAD_BYTES) -> str | None:
+def dump_json(value: Mapping[str, Any] | None, *where: str | int, limit: int = MAX_PAYLOAD_BYTES) -> str | None:
     """Put an input, output or the like into the JSON text that is kept.
 
     Parameters
@@ -141,5 +149,5 @@ def _too_large() -> PayloadTooLargeError:
     return PayloadTooLargeError(f"the body is over {MAX_BODY_BYTES:,} bytes when unpacked")
 
 
-def _invalid(place: str, message: str, kind: str) -> InvalidRequestError:
-    return InvalidRequestError(f"the {place} cannot be read", [{"loc": [place], "msg": message, "type": kind}])
+def _invalid(location: str, message: str, kind: str) -> InvalidRequestError:
+    return InvalidRequestError(f"the {location} cannot be read", [{"loc": [location], "msg": message, "type": kind}])

@@ -23,7 +23,7 @@ from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import FAILURES, ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task, TaskDetail
 from tasklatch.http.access import Scope
-from tasklatch.http.body import payload_text
+from tasklatch.http.body import dump_json
 from tasklatch.http.cognite_definition_contract import DefinitionView, WorkflowFilter, definition_view
 from tasklatch.http.cognite_wording import (
     LENIENT,
@@ -72,10 +72,10 @@ class RunBody(BaseModel):
         InvalidRequestError, PayloadTooLargeError
             If it cannot be.
         """
-        return payload_text(self.input, "input", limit=MAX_INPUT_BYTES)
+        return dump_json(self.input, "input", limit=MAX_INPUT_BYTES)
 
 
-class RetryBody(BaseModel):
+class WorkflowRetryBody(BaseModel):
     """A retry of an execution; whoever may call it need not prove it again."""
 
     model_config = LENIENT
@@ -83,7 +83,7 @@ class RetryBody(BaseModel):
     authentication: Authentication | None = None
 
 
-class CancelBody(BaseModel):
+class WorkflowCancelBody(BaseModel):
     """Why an execution is cancelled."""
 
     model_config = LENIENT
@@ -107,9 +107,9 @@ class TaskUpdateBody(BaseModel):
         InvalidRequestError, PayloadTooLargeError
             If its output cannot be kept.
         """
-        output = payload_text(self.output, "output", limit=MAX_OUTPUT_BYTES)
+        output = dump_json(self.output, "output", limit=MAX_OUTPUT_BYTES)
         return replace(
-            make_report(task_id, TaskStatus(self.status), attempt=attempt, output=output), adds_to_output=True
+            make_report(task_id, TaskStatus(self.status), attempt=attempt, output=output), merges_output=True
         )
 
 
@@ -139,7 +139,7 @@ class SessionsBody(BaseModel):
     items: Annotated[list[SessionBody], Field(min_length=1, max_length=10)]
 
 
-class ExecutionsFilter(BaseModel):
+class WorkflowExecutionsFilter(BaseModel):
     """Which executions to list; times are milliseconds since the epoch."""
 
     model_config = LENIENT
@@ -150,7 +150,7 @@ class ExecutionsFilter(BaseModel):
     status: list[Annotated[ExecutionStatus, Field(strict=False)]] = []
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_time_range(self) -> Self:
         if (
             self.createdTimeStart is not None
             and self.createdTimeEnd is not None
@@ -160,12 +160,12 @@ class ExecutionsFilter(BaseModel):
         return self
 
 
-class ExecutionsListBody(BaseModel):
+class WorkflowExecutionsListBody(BaseModel):
     """Which executions to list, newest first."""
 
     model_config = LENIENT
 
-    filter: ExecutionsFilter = ExecutionsFilter()
+    filter: WorkflowExecutionsFilter = WorkflowExecutionsFilter()
     limit: Annotated[int, Field(ge=1, le=1000)] = 25
     cursor: Cursor | None = None
 
@@ -174,16 +174,19 @@ class ExecutionsListBody(BaseModel):
         """How many executions one answer holds at most."""
         return min(self.limit, MAX_PAGE)
 
-    def wanted(self) -> ExecutionFilter:
+    def to_filter(self) -> ExecutionFilter:
         """What belongs into the list: runs of workflows alone."""
         return ExecutionFilter(
             statuses=frozenset(self.filter.status),
-            runs_of=tuple((group_of(one.externalId), one.version) for one in self.filter.workflowFilters),
+            group_versions=tuple(
+                (workflow_group(workflow_filter.externalId), workflow_filter.version)
+                for workflow_filter in self.filter.workflowFilters
+            ),
             group_prefix=_GROUP,
         )
 
 
-class ExecutionView(TypedDict):
+class WorkflowExecutionView(TypedDict):
     """A workflow execution; times are milliseconds since the epoch."""
 
     id: str
@@ -197,10 +200,10 @@ class ExecutionView(TypedDict):
     metadata: dict[str, str]
 
 
-class ExecutionListView(TypedDict):
+class WorkflowExecutionListView(TypedDict):
     """Executions, newest first, and where to go on."""
 
-    items: list[ExecutionView]
+    items: list[WorkflowExecutionView]
     nextCursor: NotRequired[str]
 
 
@@ -218,7 +221,7 @@ class TaskExecutionView(TypedDict):
     reasonForIncompletion: NotRequired[str]
 
 
-class ExecutionDetailView(ExecutionView):
+class WorkflowExecutionDetailView(WorkflowExecutionView):
     """A workflow execution with its definition and the tasks that were scheduled, in the definition's order.
 
     `omittedPayloads` names tasks whose input is shown as the definition has it and whose output is left out: all of
@@ -259,7 +262,7 @@ class AttemptState:
     output: str | None
 
 
-def group_of(workflow_external_id: str) -> str:
+def workflow_group(workflow_external_id: str) -> str:
     """The group that a workflow's executions are listed in."""
     return f"{_GROUP}{workflow_external_id}"
 
@@ -282,9 +285,9 @@ def check_is_run(execution: Execution) -> Execution:
     return execution
 
 
-def execution_view(execution: Execution) -> ExecutionView:
+def workflow_execution_view(execution: Execution) -> WorkflowExecutionView:
     """Show an execution."""
-    view: ExecutionView = {
+    view: WorkflowExecutionView = {
         "id": execution.execution_id,
         "workflowExternalId": (execution.group or "").removeprefix(_GROUP),
         "version": execution.group_version or "",
@@ -300,9 +303,9 @@ def execution_view(execution: Execution) -> ExecutionView:
     return view
 
 
-def execution_detail_view(
-    execution: Execution, definition: str | None, given: str | None, details: Iterable[TaskDetail]
-) -> ExecutionDetailView:
+def workflow_execution_detail_view(
+    execution: Execution, definition: str | None, execution_input: str | None, details: Iterable[TaskDetail]
+) -> WorkflowExecutionDetailView:
     """Show an execution with all that belongs to it.
 
     Parameters
@@ -312,40 +315,51 @@ def execution_detail_view(
     """
     shown = definition_view(definition or '{"tasks":[]}')
     parameters = {task["externalId"]: task["parameters"] for task in shown["tasks"]}
-    order = {external_id: place for place, external_id in enumerate(parameters)}
-    executed = [one for one in details if one.task.status is not TaskStatus.PENDING]
-    executed.sort(key=lambda one: (order.get(one.task.task_id, len(order)), one.task.task_id))
+    order = {external_id: index for index, external_id in enumerate(parameters)}
+    executed = [detail for detail in details if detail.task.status is not TaskStatus.PENDING]
+    executed.sort(key=lambda task_detail: (order.get(task_detail.task.task_id, len(order)), task_detail.task.task_id))
     room, omitted, tasks = MAX_DETAIL_BYTES, [], []
-    for one in executed:
-        room -= len((one.input or "").encode()) + len((one.output or "").encode())
+    for task_with_details in executed:
+        room -= len((task_with_details.input or "").encode()) + len((task_with_details.output or "").encode())
         fits = room >= 0
         if not fits:
-            omitted.append(one.task.task_id)
-        whole = one if fits else replace(one, input=json.dumps(parameters.get(one.task.task_id, {})), output=None)
-        tasks.append(task_view(whole, current_state(whole)))
+            omitted.append(task_with_details.task.task_id)
+        whole = (
+            task_with_details
+            if fits
+            else replace(
+                task_with_details, input=json.dumps(parameters.get(task_with_details.task.task_id, {})), output=None
+            )
+        )
+        tasks.append(workflow_task_view(whole, current_attempt_state(whole)))
     view = cast(
-        "ExecutionDetailView", {**execution_view(execution), "workflowDefinition": shown, "executedTasks": tasks}
+        "WorkflowExecutionDetailView",
+        {**workflow_execution_view(execution), "workflowDefinition": shown, "executedTasks": tasks},
     )
-    if given is not None:
-        view["input"] = json.loads(given)
+    if execution_input is not None:
+        view["input"] = json.loads(execution_input)
     if omitted:
         view["omittedPayloads"] = omitted
     return view
 
 
-def is_past(task: Task, attempt: int) -> bool:
+def is_earlier_attempt(task: Task, attempt: int) -> bool:
     """Whether only the history tells how an attempt ended. A success stands for every attempt."""
     return attempt != task.attempt and task.status is not TaskStatus.COMPLETED
 
 
-def current_state(detail: TaskDetail, attempt: int | None = None) -> AttemptState:
+def current_attempt_state(detail: TaskDetail, attempt: int | None = None) -> AttemptState:
     """How a task stands, for its current attempt or another that it stands for as well."""
     task = detail.task
     began_at = task.started_at or task.scheduled_at
-    return AttemptState(attempt or task.attempt, task.status, began_at, task.ended_at, _why(task), detail.output)
+    return AttemptState(
+        attempt or task.attempt, task.status, began_at, task.ended_at, _incompletion_reason(task), detail.output
+    )
 
 
-def earlier_state(attempt: int, entry: HistoryEntry | None, output: str | None, said: str) -> AttemptState:
+def earlier_attempt_state(
+    attempt: int, entry: HistoryEntry | None, output: str | None, reported_status: str
+) -> AttemptState:
     """How an earlier attempt ended.
 
     Parameters
@@ -356,12 +370,12 @@ def earlier_state(attempt: int, entry: HistoryEntry | None, output: str | None, 
         What the worker says of it, for that case.
     """
     if entry is None:
-        status = TaskStatus(said) if said in FAILURES else TaskStatus.FAILED
+        status = TaskStatus(reported_status) if reported_status in FAILURES else TaskStatus.FAILED
         return AttemptState(attempt, status, None, None, None, None)
     return AttemptState(attempt, entry.status, None, entry.at, entry.message, output)
 
 
-def task_view(detail: TaskDetail, state: AttemptState) -> TaskExecutionView:
+def workflow_task_view(detail: TaskDetail, state: AttemptState) -> TaskExecutionView:
     """Show one attempt at a task."""
     task = detail.task
     view: TaskExecutionView = {
@@ -389,7 +403,7 @@ def session_view(body: SessionBody, session_id: int, nonce: str) -> SessionView:
     return view
 
 
-def _why(task: Task) -> str | None:
+def _incompletion_reason(task: Task) -> str | None:
     """Why a task did not complete, where that is final or somebody said so."""
     decision = decide_retry(task)
     return task.message or (decision.reason if decision is not None and not decision.will_retry else None)
@@ -405,7 +419,7 @@ CREATE_SESSIONS: Final = project_operation(
     summary="Make sessions, whose nonces name runs of workflows",
     scope=Scope.MANAGE,
     request=SessionsBody,
-    answers={HTTPStatus.OK: SessionListView},
+    responses={HTTPStatus.OK: SessionListView},
 )
 RUN_WORKFLOW: Final = project_operation(
     name="cognite_run_workflow",
@@ -413,7 +427,7 @@ RUN_WORKFLOW: Final = project_operation(
     summary="Run a version of a workflow; again with the same nonce, it is the same execution",
     scope=Scope.MANAGE,
     request=RunBody,
-    answers={HTTPStatus.OK: ExecutionView},
+    responses={HTTPStatus.OK: WorkflowExecutionView},
     problems=(*_MISSING, HTTPStatus.CONFLICT),
 )
 LIST_EXECUTIONS: Final = project_operation(
@@ -421,25 +435,25 @@ LIST_EXECUTIONS: Final = project_operation(
     key=f"POST {_EXECUTIONS}/list",
     summary="List workflow executions, newest first",
     scope=Scope.READ,
-    request=ExecutionsListBody,
-    answers={HTTPStatus.OK: ExecutionListView},
+    request=WorkflowExecutionsListBody,
+    responses={HTTPStatus.OK: WorkflowExecutionListView},
 )
 GET_EXECUTION: Final = project_operation(
     name="cognite_get_execution",
     key=f"GET {_EXECUTION}",
     summary="Show a workflow execution with its definition and its tasks",
     scope=Scope.READ,
-    answers={HTTPStatus.OK: ExecutionDetailView},
+    responses={HTTPStatus.OK: WorkflowExecutionDetailView},
     problems=_MISSING,
-    wording=UNKNOWN_IS_BAD_REQUEST,
+    error_format=UNKNOWN_IS_BAD_REQUEST,
 )
 CANCEL_EXECUTION: Final = project_operation(
     name="cognite_cancel_execution",
     key=f"POST {_EXECUTION}/cancel",
     summary="Cancel a workflow execution; its open tasks are cancelled",
     scope=Scope.MANAGE,
-    request=CancelBody,
-    answers={HTTPStatus.OK: ExecutionView},
+    request=WorkflowCancelBody,
+    responses={HTTPStatus.OK: WorkflowExecutionView},
     problems=(*_MISSING, HTTPStatus.CONFLICT),
 )
 RETRY_EXECUTION: Final = project_operation(
@@ -447,8 +461,8 @@ RETRY_EXECUTION: Final = project_operation(
     key=f"POST {_EXECUTION}/retry",
     summary="Give what failed or was cancelled in a workflow execution one more attempt each",
     scope=Scope.MANAGE,
-    request=RetryBody,
-    answers={HTTPStatus.OK: ExecutionView},
+    request=WorkflowRetryBody,
+    responses={HTTPStatus.OK: WorkflowExecutionView},
     problems=(*_MISSING, HTTPStatus.CONFLICT),
 )
 UPDATE_TASK: Final = project_operation(
@@ -457,6 +471,6 @@ UPDATE_TASK: Final = project_operation(
     summary="Report how one attempt at a workflow's task ended",
     scope=Scope.REPORT,
     request=TaskUpdateBody,
-    answers={HTTPStatus.OK: TaskExecutionView},
+    responses={HTTPStatus.OK: TaskExecutionView},
     problems=_MISSING,
 )

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Final, Literal, NotRequired, Self
 from pydantic import BaseModel, Field, model_validator
 from typing_extensions import TypedDict
 
-from tasklatch.domain.definition import VersionName, Workflow, WorkflowVersion, check_distinct
+from tasklatch.domain.definition import VersionKey, Workflow, WorkflowVersion, check_unique
 from tasklatch.domain.execution import TaskDefinition, check_definitions
 from tasklatch.domain.reference_check import check_references
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure
 from tasklatch.http.access import Scope
-from tasklatch.http.body import payload_text
+from tasklatch.http.body import dump_json
 from tasklatch.http.cognite_wording import (
     LENIENT,
     MAX_PAGE,
@@ -40,7 +40,7 @@ MAX_VERSIONS_A_PAGE: Final = 10
 
 TaskType = Literal["function", "transformation", "cdf", "simulation"]
 
-NEEDED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+REQUIRED_PARAMETERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "function": ("function", ("externalId",)),
     "transformation": ("transformation", ("externalId",)),
     "cdf": ("cdfRequest", ("resourcePath", "method")),
@@ -57,7 +57,7 @@ class Dependency(BaseModel):
     externalId: ExternalId
 
 
-class TaskBody(BaseModel):
+class WorkflowTaskBody(BaseModel):
     """One task of a definition; times are seconds."""
 
     model_config = LENIENT
@@ -73,12 +73,12 @@ class TaskBody(BaseModel):
     dependsOn: Annotated[list[Dependency], Field(max_length=MAX_TASKS)] = []
 
     @model_validator(mode="after")
-    def _has_what_its_type_needs(self) -> Self:
-        part, names = NEEDED[self.type]
+    def _check_parameters(self) -> Self:
+        part, names = REQUIRED_PARAMETERS[self.type]
         inner = self.parameters.get(part)
         if not isinstance(inner, dict) or not all(isinstance(inner.get(name), str) for name in names):
-            wanted = " and ".join(f"parameters.{part}.{name}" for name in names)
-            raise ValueError(f"a {self.type} task needs {wanted}")
+            required = " and ".join(f"parameters.{part}.{name}" for name in names)
+            raise ValueError(f"a {self.type} task needs {required}")
         return self
 
     def definition(self, index: int) -> TaskDefinition:
@@ -89,14 +89,16 @@ class TaskBody(BaseModel):
         InvalidRequestError, PayloadTooLargeError
             If its parameters cannot be kept.
         """
-        aborts = self.onFailure == "abortWorkflow"
+        fails_execution = self.onFailure == "abortWorkflow"
         return TaskDefinition(
             task_id=self.externalId,
-            input=payload_text(self.parameters, "tasks", index, "parameters"),
-            depends_on=tuple(dict.fromkeys(one.externalId for one in self.dependsOn)),
-            retry_policy=replace(DEFAULT_RETRY_POLICY, max_attempts=self.retries + 1, retry_timeouts=not aborts),
+            input=dump_json(self.parameters, "tasks", index, "parameters"),
+            depends_on=tuple(dict.fromkeys(dependency.externalId for dependency in self.dependsOn)),
+            retry_policy=replace(
+                DEFAULT_RETRY_POLICY, max_attempts=self.retries + 1, retry_timeouts=not fails_execution
+            ),
             timeout_seconds=self.timeout,
-            on_failure=OnFailure.ABORT if aborts else OnFailure.CONTINUE,
+            on_failure=OnFailure.ABORT if fails_execution else OnFailure.CONTINUE,
             kind=self.type,
         )
 
@@ -107,19 +109,19 @@ class DefinitionBody(BaseModel):
     model_config = LENIENT
 
     description: Annotated[str, Field(max_length=500)] | None = None
-    tasks: Annotated[list[TaskBody], Field(min_length=1, max_length=MAX_TASKS)]
+    tasks: Annotated[list[WorkflowTaskBody], Field(min_length=1, max_length=MAX_TASKS)]
 
     def definitions(self) -> list[TaskDefinition]:
         """The definitions that the domain knows, in order.
 
         Raises
         ------
-        DuplicatedError
+        DuplicateNameError
             If two tasks have the same id.
         InvalidRequestError, PayloadTooLargeError
             If they do not fit together, or cannot be kept.
         """
-        check_distinct("task", [task.externalId for task in self.tasks])
+        check_unique("task", [task.externalId for task in self.tasks])
         definitions = [task.definition(index) for index, task in enumerate(self.tasks)]
         check_definitions(definitions)
         check_references(definitions)
@@ -140,12 +142,12 @@ class VersionBody(BaseModel):
 
         Raises
         ------
-        DuplicatedError, InvalidRequestError, PayloadTooLargeError
+        DuplicateNameError, InvalidRequestError, PayloadTooLargeError
             If it cannot be run.
         """
         self.workflowDefinition.definitions()
-        said = self.workflowDefinition.model_dump(exclude_none=True)
-        return payload_text(said, "workflowDefinition", limit=MAX_DEFINITION_BYTES) or "{}"
+        definition = self.workflowDefinition.model_dump(exclude_none=True)
+        return dump_json(definition, "workflowDefinition", limit=MAX_DEFINITION_BYTES) or "{}"
 
 
 class VersionsBody(BaseModel):
@@ -155,15 +157,15 @@ class VersionsBody(BaseModel):
 
     items: Annotated[list[VersionBody], Field(min_length=1, max_length=MAX_VERSIONS_A_PAGE)]
 
-    def checked(self) -> list[VersionBody]:
+    def unique_items(self) -> list[VersionBody]:
         """The versions, none of them twice.
 
         Raises
         ------
-        DuplicatedError
+        DuplicateNameError
             If one is.
         """
-        check_distinct("workflow version", [f"{one.workflowExternalId}:{one.version}" for one in self.items])
+        check_unique("workflow version", [f"{item.workflowExternalId}:{item.version}" for item in self.items])
         return self.items
 
 
@@ -187,19 +189,19 @@ class WorkflowsBody(BaseModel):
 
     items: Annotated[list[WorkflowBody], Field(min_length=1, max_length=MAX_PAGE)]
 
-    def checked(self) -> list[WorkflowBody]:
+    def unique_items(self) -> list[WorkflowBody]:
         """The workflows, none of them twice.
 
         Raises
         ------
-        DuplicatedError
+        DuplicateNameError
             If one is.
         """
-        check_distinct("workflow", [one.externalId for one in self.items])
+        check_unique("workflow", [item.externalId for item in self.items])
         return self.items
 
 
-class WorkflowName(BaseModel):
+class WorkflowRef(BaseModel):
     """A workflow by its name."""
 
     model_config = LENIENT
@@ -207,19 +209,19 @@ class WorkflowName(BaseModel):
     externalId: ExternalId
 
 
-class WorkflowNames(BaseModel):
+class WorkflowRefs(BaseModel):
     """Workflows by their names."""
 
     model_config = LENIENT
 
-    items: Annotated[list[WorkflowName], Field(min_length=1, max_length=MAX_PAGE)]
+    items: Annotated[list[WorkflowRef], Field(min_length=1, max_length=MAX_PAGE)]
 
     def names(self) -> list[str]:
         """The names, each once."""
-        return list(dict.fromkeys(one.externalId for one in self.items))
+        return list(dict.fromkeys(item.externalId for item in self.items))
 
 
-class NamedVersion(BaseModel):
+class VersionRef(BaseModel):
     """A version by its name."""
 
     model_config = LENIENT
@@ -228,16 +230,16 @@ class NamedVersion(BaseModel):
     version: ExternalId
 
 
-class NamedVersions(BaseModel):
+class VersionRefs(BaseModel):
     """Versions by their names."""
 
     model_config = LENIENT
 
-    items: Annotated[list[NamedVersion], Field(min_length=1, max_length=MAX_PAGE)]
+    items: Annotated[list[VersionRef], Field(min_length=1, max_length=MAX_PAGE)]
 
-    def names(self) -> list[VersionName]:
+    def names(self) -> list[VersionKey]:
         """The names, each once."""
-        return list(dict.fromkeys((one.workflowExternalId, one.version) for one in self.items))
+        return list(dict.fromkeys((item.workflowExternalId, item.version) for item in self.items))
 
 
 class WorkflowFilter(BaseModel):
@@ -271,9 +273,11 @@ class VersionsListBody(BaseModel):
         """How many versions one answer holds at most."""
         return min(self.limit, MAX_VERSIONS_A_PAGE)
 
-    def wanted(self) -> list[tuple[str, str | None]]:
+    def workflow_versions(self) -> list[tuple[str, str | None]]:
         """The workflows that are asked for, each with one version or all."""
-        return [(one.externalId, one.version) for one in self.filter.workflowFilters]
+        return [
+            (workflow_filter.externalId, workflow_filter.version) for workflow_filter in self.filter.workflowFilters
+        ]
 
 
 class WorkflowsQuery(BaseModel):
@@ -321,7 +325,7 @@ class DependencyView(TypedDict):
     externalId: str
 
 
-class TaskView(TypedDict):
+class WorkflowTaskView(TypedDict):
     """One task of a definition; times are seconds."""
 
     externalId: str
@@ -340,7 +344,7 @@ class DefinitionView(TypedDict):
 
     hash: str
     description: NotRequired[str]
-    tasks: list[TaskView]
+    tasks: list[WorkflowTaskView]
 
 
 class VersionView(TypedDict):
@@ -360,11 +364,11 @@ class VersionListView(TypedDict):
     nextCursor: NotRequired[str]
 
 
-class Nothing(TypedDict):
+class EmptyObject(TypedDict):
     """An empty object."""
 
 
-def definitions_of(version: WorkflowVersion) -> list[TaskDefinition]:
+def definitions_from_version(version: WorkflowVersion) -> list[TaskDefinition]:
     """What the tasks of a run are made from."""
     return DefinitionBody.model_validate(json.loads(version.definition)).definitions()
 
@@ -385,8 +389,8 @@ def workflow_view(workflow: Workflow) -> WorkflowView:
 
 def definition_view(text: str) -> DefinitionView:
     """Show a definition that is kept as JSON text."""
-    kept: DefinitionView = json.loads(text)
-    return {**kept, "hash": sha256(text.encode()).hexdigest()[:32]}
+    definition: DefinitionView = json.loads(text)
+    return {**definition, "hash": sha256(text.encode()).hexdigest()[:32]}
 
 
 def version_view(version: WorkflowVersion) -> VersionView:
@@ -410,7 +414,7 @@ UPSERT_WORKFLOWS: Final = project_operation(
     summary="Create or replace workflows",
     scope=Scope.MANAGE,
     request=WorkflowsBody,
-    answers={HTTPStatus.OK: WorkflowListView},
+    responses={HTTPStatus.OK: WorkflowListView},
     problems=(HTTPStatus.CONFLICT,),
 )
 LIST_WORKFLOWS: Final = project_operation(
@@ -419,14 +423,14 @@ LIST_WORKFLOWS: Final = project_operation(
     summary="List workflows",
     scope=Scope.READ,
     query=WorkflowsQuery,
-    answers={HTTPStatus.OK: WorkflowListView},
+    responses={HTTPStatus.OK: WorkflowListView},
 )
 GET_WORKFLOW: Final = project_operation(
     name="cognite_get_workflow",
     key=f"GET {_WORKFLOWS}/{{workflowExternalId}}",
     summary="Show a workflow",
     scope=Scope.READ,
-    answers={HTTPStatus.OK: WorkflowView},
+    responses={HTTPStatus.OK: WorkflowView},
     problems=_MISSING,
 )
 DELETE_WORKFLOWS: Final = project_operation(
@@ -434,9 +438,9 @@ DELETE_WORKFLOWS: Final = project_operation(
     key=f"POST {_WORKFLOWS}/delete",
     summary="Delete workflows with their versions; their executions go on",
     scope=Scope.MANAGE,
-    request=WorkflowNames,
+    request=WorkflowRefs,
     query=DeleteQuery,
-    answers={HTTPStatus.OK: Nothing},
+    responses={HTTPStatus.OK: EmptyObject},
     problems=_MISSING,
 )
 UPSERT_VERSIONS: Final = project_operation(
@@ -445,7 +449,7 @@ UPSERT_VERSIONS: Final = project_operation(
     summary="Create or replace versions of workflows",
     scope=Scope.MANAGE,
     request=VersionsBody,
-    answers={HTTPStatus.OK: VersionListView},
+    responses={HTTPStatus.OK: VersionListView},
     problems=(*_MISSING, HTTPStatus.CONFLICT),
 )
 LIST_VERSIONS: Final = project_operation(
@@ -454,14 +458,14 @@ LIST_VERSIONS: Final = project_operation(
     summary="List versions of workflows",
     scope=Scope.READ,
     request=VersionsListBody,
-    answers={HTTPStatus.OK: VersionListView},
+    responses={HTTPStatus.OK: VersionListView},
 )
 GET_VERSION: Final = project_operation(
     name="cognite_get_version",
     key=f"GET {_WORKFLOWS}/{{workflowExternalId}}/versions/{{version}}",
     summary="Show a version of a workflow",
     scope=Scope.READ,
-    answers={HTTPStatus.OK: VersionView},
+    responses={HTTPStatus.OK: VersionView},
     problems=_MISSING,
 )
 DELETE_VERSIONS: Final = project_operation(
@@ -469,8 +473,8 @@ DELETE_VERSIONS: Final = project_operation(
     key=f"POST {_VERSIONS}/delete",
     summary="Delete versions of workflows; their executions go on",
     scope=Scope.MANAGE,
-    request=NamedVersions,
+    request=VersionRefs,
     query=DeleteQuery,
-    answers={HTTPStatus.OK: Nothing},
+    responses={HTTPStatus.OK: EmptyObject},
     problems=_MISSING,
 )

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from tasklatch.domain.addressing import fits_path
-from tasklatch.domain.errors import DuplicatedError, NotFoundError, TasklatchError
+from tasklatch.domain.errors import DuplicateNameError, NotFoundError, TasklatchError
 from tasklatch.http.names import NewTaskId, TaskId
-from tasklatch.http.problem import Problem, Wording, told_in_a_line
+from tasklatch.http.problem import ErrorFormat, Problem, summarize_error
 from tasklatch.http.routes import JSON, Operation
 
 _PROJECT_PARAMETER: Final = "project"
@@ -21,29 +21,29 @@ MAX_PAGE: Final = 100
 LENIENT: Final = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
-def _without_edges(value: str) -> str:
+def _check_whitespace(value: str) -> str:
     if value != value.strip():
         raise ValueError("must not begin or end with white space")
     return value
 
 
-def _can_stand_in_a_path(value: str) -> str:
+def _check_path_safe(value: str) -> str:
     if not fits_path(value):
         raise ValueError("must not hold any of % / \\ ? ; nor be '.' or '..': it is addressed in paths alone")
     return value
 
 
-def _is_not_reserved(value: str) -> str:
+def _check_not_reserved(value: str) -> str:
     if value == "workflow" or value.startswith("__"):
         raise ValueError("'workflow' and names that begin with '__' are reserved")
     return value
 
 
-ExternalId = Annotated[TaskId, AfterValidator(_without_edges)]
-PathId = Annotated[ExternalId, AfterValidator(_can_stand_in_a_path)]
+ExternalId = Annotated[TaskId, AfterValidator(_check_whitespace)]
+PathId = Annotated[ExternalId, AfterValidator(_check_path_safe)]
 """The name of a workflow or a version, which stand in paths."""
 
-TaskExternalId = Annotated[NewTaskId, AfterValidator(_without_edges), AfterValidator(_is_not_reserved)]
+TaskExternalId = Annotated[NewTaskId, AfterValidator(_check_whitespace), AfterValidator(_check_not_reserved)]
 Cursor = Annotated[str, Field(max_length=2048)]
 
 
@@ -65,26 +65,26 @@ class ErrorEnvelope(TypedDict):
 _LISTED_AS_MISSING: Final = ("workflow", "workflow version")
 
 
-def _refused(error: TasklatchError, problem: Problem) -> ErrorEnvelope:
-    body: ErrorBody = {"code": problem["status"], "message": told_in_a_line(error, problem)}
+def _to_error_envelope(error: TasklatchError, problem: Problem) -> ErrorEnvelope:
+    body: ErrorBody = {"code": problem["status"], "message": summarize_error(error, problem)}
     if isinstance(error, NotFoundError) and error.kind in _LISTED_AS_MISSING:
-        body["missing"] = _named(error.names)
-    if isinstance(error, DuplicatedError):
-        body["duplicated"] = _named(error.names)
+        body["missing"] = _external_ids(error.names)
+    if isinstance(error, DuplicateNameError):
+        body["duplicated"] = _external_ids(error.names)
     return {"error": body}
 
 
-def _named(names: Any) -> list[dict[str, str]]:
+def _external_ids(names: Any) -> list[dict[str, str]]:
     return [{"externalId": name} for name in names]
 
 
 _INSTEAD: Final[Mapping[HTTPStatus, HTTPStatus]] = {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST}
 
-_WORDING: Final = Wording(JSON, ErrorEnvelope, _refused, _INSTEAD)
-UNKNOWN_IS_BAD_REQUEST: Final = Wording(
-    JSON, ErrorEnvelope, _refused, {**_INSTEAD, HTTPStatus.NOT_FOUND: HTTPStatus.BAD_REQUEST}
+_ERROR_FORMAT: Final = ErrorFormat(JSON, ErrorEnvelope, _to_error_envelope, _INSTEAD)
+UNKNOWN_IS_BAD_REQUEST: Final = ErrorFormat(
+    JSON, ErrorEnvelope, _to_error_envelope, {**_INSTEAD, HTTPStatus.NOT_FOUND: HTTPStatus.BAD_REQUEST}
 )
 """The platform's client takes a 400 as its word that there is no such execution."""
 
-project_operation: Final = partial(Operation, wording=_WORDING, tenant_parameter=_PROJECT_PARAMETER)
+project_operation: Final = partial(Operation, error_format=_ERROR_FORMAT, tenant_parameter=_PROJECT_PARAMETER)
 """An operation of a project, which is its tenant."""

@@ -36,7 +36,7 @@ CANCEL_EXECUTION: Final = Operation(
     summary="Terminate a running execution; its open tasks are cancelled",
     scope=Scope.MANAGE,
     request=CancelBody,
-    answers={HTTPStatus.OK: ExecutionView},
+    responses={HTTPStatus.OK: ExecutionView},
     problems=_PROBLEMS,
 )
 RETRY_EXECUTION: Final = Operation(
@@ -44,7 +44,7 @@ RETRY_EXECUTION: Final = Operation(
     key=f"POST {_EXECUTION}/retry",
     summary="Give what failed or was cancelled one more attempt each",
     scope=Scope.MANAGE,
-    answers={HTTPStatus.OK: ExecutionView},
+    responses={HTTPStatus.OK: ExecutionView},
     problems=_PROBLEMS,
 )
 WATCH_EXECUTION: Final = Operation(
@@ -52,6 +52,6 @@ WATCH_EXECUTION: Final = Operation(
     key=f"POST {_EXECUTION}/watch",
     summary="Get a ticket to watch an execution over a WebSocket",
     scope=Scope.READ,
-    answers={HTTPStatus.OK: TicketView},
+    responses={HTTPStatus.OK: TicketView},
     problems=(HTTPStatus.NOT_FOUND,),
 )

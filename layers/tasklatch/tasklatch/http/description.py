@@ -18,10 +18,10 @@ _WITH_BODY: Final = (
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
-_ANYWHERE: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_ANY_ROUTE: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 """What API Gateway answers itself where there are more requests than it, or Lambda, lets through."""
 
-_THEIRS: Final = {"type": "object", "properties": {"message": {"type": "string"}}}
+_GATEWAY_ERROR: Final = {"type": "object", "properties": {"message": {"type": "string"}}}
 """The body of API Gateway's own answers."""
 
 _PATH_TYPES: Final[Mapping[str, Any]] = {
@@ -53,7 +53,7 @@ def describe(operations: Iterable[Operation], *, version: str, extra: Iterable[t
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         method, _, path = operation.key.partition(" ")
-        paths.setdefault(path, {})[method.lower()] = _described(operation, path, schemas)
+        paths.setdefault(path, {})[method.lower()] = _describe_operation(operation, path, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -79,19 +79,19 @@ class _Schemas:
         for operation in operations:
             if operation.request is not None:
                 adapters[operation.request, "validation"] = TypeAdapter(operation.request)
-            for answer in (*operation.answers.values(), operation.wording.body):
-                if answer is not None:
-                    adapters[_hashable(answer), "serialization"] = TypeAdapter(answer)
+            for response in (*operation.responses.values(), operation.error_format.body):
+                if response is not None:
+                    adapters[_hashable(response), "serialization"] = TypeAdapter(response)
         for model in extra:
             adapters[model, "validation"] = TypeAdapter(model)
-        self._made, definitions = TypeAdapter.json_schemas(
+        self._schemas, definitions = TypeAdapter.json_schemas(
             [(key, key[1], adapter) for key, adapter in adapters.items()],
             ref_template=_REF,
         )
         self.components: dict[str, Any] = definitions.get("$defs", {})
 
-    def of(self, kind: Any, mode: JsonSchemaMode) -> dict[str, Any]:
-        return self._made[(_hashable(kind), mode), mode]
+    def schema_for(self, kind: Any, mode: JsonSchemaMode) -> dict[str, Any]:
+        return self._schemas[(_hashable(kind), mode), mode]
 
 
 def _hashable(kind: Any) -> Any:
@@ -104,7 +104,7 @@ def _tag(operation: Operation) -> str:
     return contract or (operation.scope.value.removeprefix("tasklatch/") if operation.scope else "open")
 
 
-def _described(operation: Operation, path: str, schemas: _Schemas) -> dict[str, Any]:
+def _describe_operation(operation: Operation, path: str, schemas: _Schemas) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "tags": [_tag(operation)],
@@ -113,7 +113,7 @@ def _described(operation: Operation, path: str, schemas: _Schemas) -> dict[str, 
         "responses": _responses(operation, schemas),
     }
     if operation.request is not None:
-        schema = schemas.of(operation.request, "validation")
+        schema = schemas.schema_for(operation.request, "validation")
         # No body at all is taken as an empty object.
         required = any(field.is_required() for field in operation.request.model_fields.values())
         described["requestBody"] = {"required": required, "content": {JSON: {"schema": schema}}}
@@ -131,8 +131,8 @@ def _parameters(operation: Operation, path: str) -> list[dict[str, Any]]:
         schema = operation.query.model_json_schema(ref_template=_REF)
         needed = schema.get("required", [])
         parameters += [
-            {"name": name, "in": "query", "required": name in needed, "schema": one}
-            for name, one in schema["properties"].items()
+            {"name": name, "in": "query", "required": name in needed, "schema": property_schema}
+            for name, property_schema in schema["properties"].items()
         ]
     parameters += [
         {
@@ -150,7 +150,7 @@ def _parameters(operation: Operation, path: str) -> list[dict[str, Any]]:
 def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     request_id = {"X-Request-ID": {"schema": {"type": "string"}, "description": "Names this request in the logs."}}
     responses: dict[str, Any] = {}
-    for status, kind in operation.answers.items():
+    for status, kind in operation.responses.items():
         if kind is None:
             responses[str(status.value)] = {"description": status.phrase, "headers": request_id}
             continue
@@ -158,7 +158,7 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         responses[str(status.value)] = {
             "description": status.phrase,
             "headers": request_id,
-            "content": {media_type: {"schema": schemas.of(kind, "serialization")}},
+            "content": {media_type: {"schema": schemas.schema_for(kind, "serialization")}},
         }
     problems = set(operation.problems)
     if operation.scope is not None:
@@ -169,15 +169,17 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     if operation.query is not None or "{" in operation.key:
         problems.add(HTTPStatus.UNPROCESSABLE_ENTITY)
     problems.add(HTTPStatus.INTERNAL_SERVER_ERROR)
-    wording = operation.wording
-    for status in sorted(map(wording.status, problems)):
-        schema = schemas.of(wording.body, "serialization")
-        content: dict[str, Any] = {wording.media_type: {"schema": schema}}
+    error_format = operation.error_format
+    for status in sorted(map(error_format.status, problems)):
+        schema = schemas.schema_for(error_format.body, "serialization")
+        content: dict[str, Any] = {error_format.media_type: {"schema": schema}}
         if status in _WITH_TOKEN:
             # API Gateway's authorizer, or its own limits, answer these themselves, before any function runs.
-            content[JSON] = {"schema": {"anyOf": [schema, _THEIRS]} if wording.media_type == JSON else _THEIRS}
+            content[JSON] = {
+                "schema": {"anyOf": [schema, _GATEWAY_ERROR]} if error_format.media_type == JSON else _GATEWAY_ERROR
+            }
         responses[str(status.value)] = {"description": status.phrase, "content": content}
-    for status in _ANYWHERE:
-        theirs = {"description": status.phrase, "content": {JSON: {"schema": _THEIRS}}}
-        responses.setdefault(str(status.value), theirs)
+    for status in _ANY_ROUTE:
+        gateway_response = {"description": status.phrase, "content": {JSON: {"schema": _GATEWAY_ERROR}}}
+        responses.setdefault(str(status.value), gateway_response)
     return responses

@@ -10,19 +10,19 @@ GET_HEALTH: Final = Operation(
     key="GET /v1/health",
     summary="Say that the service answers",
     scope=None,
-    answers={HTTPStatus.OK: dict[str, str]},
+    responses={HTTPStatus.OK: dict[str, str]},
 )
 GET_OPENAPI: Final = Operation(
     name="get_openapi",
     key="GET /v1/openapi.json",
     summary="Describe this API",
     scope=None,
-    answers={HTTPStatus.OK: dict[str, Any]},
+    responses={HTTPStatus.OK: dict[str, Any]},
 )
 GET_DOCS: Final = Operation(
     name="get_docs",
     key="GET /v1/docs",
     summary="Show the description in a browser",
     scope=None,
-    answers={HTTPStatus.OK: str},
+    responses={HTTPStatus.OK: str},
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, NotRequired, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
-from tasklatch.clock import moment
+from tasklatch.clock import format_timestamp
 from tasklatch.domain.attempt import task_execution_id
 from tasklatch.domain.execution import Execution, ExecutionFilter, TaskDefinition
 from tasklatch.domain.history import HistoryEntry
@@ -16,7 +16,7 @@ from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, TaskDetail
 from tasklatch.http.access import Scope
-from tasklatch.http.body import payload_text
+from tasklatch.http.body import dump_json
 from tasklatch.http.names import NewExecutionId, NewTaskId, TaskId
 from tasklatch.http.query_values import DECIMAL, Timestamp
 from tasklatch.http.routes import Operation
@@ -80,7 +80,7 @@ class TaskBody(BaseModel):
 
     @field_validator("dependsOn")
     @classmethod
-    def _fits_an_item(cls, value: list[str] | None) -> list[str] | None:
+    def _check_size(cls, value: list[str] | None) -> list[str] | None:
         if sum(len(name.encode()) for name in value or ()) > MAX_DEPENDENCIES_BYTES:
             raise ValueError(f"the names are over {MAX_DEPENDENCIES_BYTES:,} bytes together")
         return value
@@ -95,7 +95,7 @@ class TaskBody(BaseModel):
         """
         return TaskDefinition(
             task_id=self.taskId,
-            input=payload_text(self.input, "tasks", index, "input"),
+            input=dump_json(self.input, "tasks", index, "input"),
             depends_on=tuple(dict.fromkeys(self.dependsOn or ())),
             retry_policy=self.retryPolicy.policy() if self.retryPolicy else DEFAULT_RETRY_POLICY,
             timeout_seconds=self.timeoutSeconds,
@@ -136,12 +136,12 @@ class ExecutionsQuery(BaseModel):
     cursor: Annotated[str, Field(max_length=2048)] | None = None
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_time_range(self) -> Self:
         if self.createdAfter and self.createdBefore and self.createdAfter > self.createdBefore:
             raise ValueError("createdAfter is later than createdBefore")
         return self
 
-    def wanted(self) -> ExecutionFilter:
+    def to_filter(self) -> ExecutionFilter:
         """What belongs into the list."""
         return ExecutionFilter(frozenset() if self.status is None else frozenset({self.status}))
 
@@ -251,17 +251,17 @@ def execution_view(execution: Execution) -> ExecutionView:
         "executionId": execution.execution_id,
         "status": execution.status,
         "version": execution.version,
-        "createdAt": moment(execution.created_at),
-        "updatedAt": moment(execution.updated_at),
+        "createdAt": format_timestamp(execution.created_at),
+        "updatedAt": format_timestamp(execution.updated_at),
     }
     if execution.ended_at is not None:
-        view["endedAt"] = moment(execution.ended_at)
+        view["endedAt"] = format_timestamp(execution.ended_at)
     if execution.reason is not None:
         view["reason"] = execution.reason
-    if execution.stays_open:
+    if execution.keep_open:
         view["staysOpen"] = True
     if execution.deleted_at is not None:
-        view["deletedAt"] = moment(execution.deleted_at)
+        view["deletedAt"] = format_timestamp(execution.deleted_at)
     if execution.name is not None:
         view["name"] = execution.name
     metadata = payload_view(execution.metadata)
@@ -293,7 +293,7 @@ def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: s
         "version": entry.version,
         "verdict": entry.verdict,
         "status": entry.status,
-        "at": moment(entry.at),
+        "at": format_timestamp(entry.at),
     }
     if entry.attempt is not None:
         view["attempt"] = entry.attempt
@@ -304,10 +304,10 @@ def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: s
         view["failureReason"] = entry.failure_reason
     if entry.message is not None:
         view["message"] = entry.message
-    if entry.label is not None:
-        view["label"] = entry.label
-    if entry.receipt is not None:
-        view["requestId"] = entry.receipt
+    if entry.platform_status is not None:
+        view["label"] = entry.platform_status
+    if entry.request_id is not None:
+        view["requestId"] = entry.request_id
     return view
 
 
@@ -316,7 +316,7 @@ _TASK: Final = f"{_EXECUTION}/tasks/{{taskId}}"
 _READ_TASK: Final = f"POST {_EXECUTION}/tasks/read"
 _READ_HISTORY: Final = f"POST {_EXECUTION}/tasks/history"
 _MISSING: Final = (HTTPStatus.NOT_FOUND,)
-_CLASH: Final = (HTTPStatus.CONFLICT,)
+_CONFLICT: Final = (HTTPStatus.CONFLICT,)
 
 CREATE_EXECUTION: Final = Operation(
     name="create_execution",
@@ -324,8 +324,8 @@ CREATE_EXECUTION: Final = Operation(
     summary="Create an execution with its tasks; the same request again returns the same execution",
     scope=Scope.MANAGE,
     request=ExecutionBody,
-    answers={HTTPStatus.CREATED: ExecutionView, HTTPStatus.OK: ExecutionView},
-    problems=_CLASH,
+    responses={HTTPStatus.CREATED: ExecutionView, HTTPStatus.OK: ExecutionView},
+    problems=_CONFLICT,
     headers=("Idempotency-Key",),
 )
 ADD_TASKS: Final = Operation(
@@ -334,8 +334,8 @@ ADD_TASKS: Final = Operation(
     summary="Add tasks to a running execution; one that is there already stays as it is",
     scope=Scope.MANAGE,
     request=TasksBody,
-    answers={HTTPStatus.OK: TaskList},
-    problems=(*_MISSING, *_CLASH),
+    responses={HTTPStatus.OK: TaskList},
+    problems=(*_MISSING, *_CONFLICT),
 )
 LIST_EXECUTIONS: Final = Operation(
     name="list_executions",
@@ -343,14 +343,14 @@ LIST_EXECUTIONS: Final = Operation(
     summary="List executions, newest first",
     scope=Scope.READ,
     query=ExecutionsQuery,
-    answers={HTTPStatus.OK: ExecutionList},
+    responses={HTTPStatus.OK: ExecutionList},
 )
 GET_EXECUTION: Final = Operation(
     name="get_execution",
     key=f"GET {_EXECUTION}",
     summary="Show an execution and count its tasks by status",
     scope=Scope.READ,
-    answers={HTTPStatus.OK: ExecutionDetailView},
+    responses={HTTPStatus.OK: ExecutionDetailView},
     problems=_MISSING,
 )
 LIST_TASKS: Final = Operation(
@@ -359,7 +359,7 @@ LIST_TASKS: Final = Operation(
     summary="List an execution's tasks by id",
     scope=Scope.READ,
     query=TasksQuery,
-    answers={HTTPStatus.OK: TaskList},
+    responses={HTTPStatus.OK: TaskList},
     problems=_MISSING,
 )
 GET_TASK: Final = Operation(
@@ -367,7 +367,7 @@ GET_TASK: Final = Operation(
     key=f"GET {_TASK}",
     summary="Show a task with its input, its output and the decision on its retry",
     scope=Scope.READ,
-    answers={HTTPStatus.OK: TaskDetailView},
+    responses={HTTPStatus.OK: TaskDetailView},
     problems=_MISSING,
     body_route=_READ_TASK,
 )
@@ -377,7 +377,7 @@ GET_NAMED_TASK: Final = Operation(
     summary="Show a task whose id cannot stand in a path",
     scope=Scope.READ,
     request=NamedTaskBody,
-    answers={HTTPStatus.OK: TaskDetailView},
+    responses={HTTPStatus.OK: TaskDetailView},
     problems=_MISSING,
 )
 LIST_HISTORY: Final = Operation(
@@ -386,7 +386,7 @@ LIST_HISTORY: Final = Operation(
     summary="List every change of a task, and every report that changed nothing with its verdict",
     scope=Scope.READ,
     query=HistoryQuery,
-    answers={HTTPStatus.OK: HistoryList},
+    responses={HTTPStatus.OK: HistoryList},
     problems=_MISSING,
     body_route=_READ_HISTORY,
 )
@@ -396,6 +396,6 @@ LIST_NAMED_HISTORY: Final = Operation(
     summary="List the history of a task whose id cannot stand in a path",
     scope=Scope.READ,
     request=NamedHistoryBody,
-    answers={HTTPStatus.OK: HistoryList},
+    responses={HTTPStatus.OK: HistoryList},
     problems=_MISSING,
 )

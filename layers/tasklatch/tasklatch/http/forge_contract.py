@@ -14,18 +14,18 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from tasklatch.domain.attempt import attempt_of
+from tasklatch.domain.attempt import decode_attempt
 from tasklatch.domain.errors import AttemptNotOpenError, InvalidRequestError, NotFoundError, TasklatchError
 from tasklatch.domain.execution import Execution, TaskDefinition
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.outcome import Recorded
+from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
 from tasklatch.http.access import Scope
-from tasklatch.http.body import payload_text, validated
+from tasklatch.http.body import dump_json, validate
 from tasklatch.http.names import UUID_PATTERN, can_be_new_execution_id
-from tasklatch.http.problem import Problem, Wording, told_in_a_line
+from tasklatch.http.problem import ErrorFormat, Problem, summarize_error
 from tasklatch.http.routes import JSON, Operation
 
 MAX_TASKS_A_REQUEST: Final = 500
@@ -77,7 +77,7 @@ class StatusUpdate(BaseModel):
         if not isinstance(self.taskExecutionId, str):
             return None
         try:
-            return attempt_of(self.taskExecutionId, tenant, execution_id, self.task.taskId)
+            return decode_attempt(self.taskExecutionId, tenant, execution_id, self.task.taskId)
         except AttemptNotOpenError:
             # It looks like one of ours and is of another task: to Forge all that is not this task's own is unknown.
             return None
@@ -109,11 +109,11 @@ class ScanTask(BaseModel):
             "taskType": self.taskType,
             "taskMetadata": self.taskMetadata or {},
         }
-        known = {name: value for name, value in payload.items() if value is not None}
+        task_input = {name: value for name, value in payload.items() if value is not None}
         return TaskDefinition(
             task_id=self.taskId,
-            input=payload_text(known, "tasks", index, "taskMetadata"),
-            names_attempt=True,
+            input=dump_json(task_input, "tasks", index, "taskMetadata"),
+            includes_attempt_id=True,
         )
 
 
@@ -140,14 +140,14 @@ class ChildrenBody(_ScanTasks):
     scanId: Annotated[str, Field(min_length=1, max_length=MAX_SCAN_ID_CHARACTERS)]
 
 
-class StatusUpdateAnswer(TypedDict):
+class StatusUpdateResponse(TypedDict):
     """The platform's answer to what it has taken."""
 
     status: Literal["ACCEPTED"]
     message: str
 
 
-class ScanAnswer(StatusUpdateAnswer):
+class ScanResponse(StatusUpdateResponse):
     """The scan, and the execution that it is in all other contracts."""
 
     scanId: str
@@ -188,7 +188,7 @@ _CHECKS: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]]] = (
 """What Forge documents that its client checks, in that order; the first message that applies is the answer."""
 
 
-def status_update(body: Any) -> StatusUpdate:
+def parse_status_update(body: Any) -> StatusUpdate:
     """Check a report as Forge does.
 
     Raises
@@ -196,14 +196,14 @@ def status_update(body: Any) -> StatusUpdate:
     InvalidRequestError
         With the documented message.
     """
-    said = body if isinstance(body, dict) else {}
+    fields = body if isinstance(body, dict) else {}
     for holds, message in _CHECKS:
-        if not holds(said):
+        if not holds(fields):
             raise InvalidRequestError(message)
-    return validated(StatusUpdate, said)
+    return validate(StatusUpdate, fields)
 
 
-def execution_of_scan(scan_id: Any) -> str:
+def execution_id_for_scan(scan_id: Any) -> str:
     """The id of the execution that a scan is: the same for the same scan, and never for two.
 
     What can be an execution id is one as it is. Any other is put into base64url behind ``scan:``, or, where that would
@@ -231,16 +231,16 @@ _IGNORED: Final[Mapping[Verdict, str]] = {
 }
 
 
-def status_update_answer(recorded: Recorded) -> StatusUpdateAnswer:
+def status_update_response(result: ReportResult) -> StatusUpdateResponse:
     """Word what the ledger did; after a failure, whether it is retried and why."""
-    message = _IGNORED.get(recorded.verdict)
+    message = _IGNORED.get(result.verdict)
     if message is None:
-        decision = decide_retry(recorded.task)
+        decision = decide_retry(result.task)
         message = f"Task status updated: {decision.reason}" if decision else "Task status updated"
     return {"status": "ACCEPTED", "message": message}
 
 
-def scan_answer(scan_id: str, execution: Execution, tasks: int) -> ScanAnswer:
+def scan_response(scan_id: str, execution: Execution, tasks: int) -> ScanResponse:
     """Word what is registered."""
     noun = "task is" if tasks == 1 else "tasks are"
     return {
@@ -255,15 +255,17 @@ _NOT_OPEN: Final = "Task is not open"
 _MISSING: Final[Mapping[str, str]] = {"execution": "Scan not found", "task": "Task not found"}
 
 
-def _refused(error: TasklatchError, problem: Problem) -> Refusal:
+def _to_refusal(error: TasklatchError, problem: Problem) -> Refusal:
     if isinstance(error, NotFoundError):
-        said = _MISSING[error.kind]
+        message = _MISSING[error.kind]
     else:
-        said = _NOT_OPEN if isinstance(error, AttemptNotOpenError) else told_in_a_line(error, problem)
-    return {"status": "REJECTED", "message": said, "error": said, "originalError": problem}
+        message = _NOT_OPEN if isinstance(error, AttemptNotOpenError) else summarize_error(error, problem)
+    return {"status": "REJECTED", "message": message, "error": message, "originalError": problem}
 
 
-_WORDING: Final = Wording(JSON, Refusal, _refused, {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST})
+_ERROR_FORMAT: Final = ErrorFormat(
+    JSON, Refusal, _to_refusal, {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST}
+)
 _PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 UPDATE_TASK_STATUS: Final = Operation(
@@ -272,9 +274,9 @@ UPDATE_TASK_STATUS: Final = Operation(
     summary="Report how one invocation of a Forge taskRunner ended",
     scope=Scope.REPORT,
     request=StatusUpdate,
-    answers={HTTPStatus.OK: StatusUpdateAnswer},
+    responses={HTTPStatus.OK: StatusUpdateResponse},
     problems=_PROBLEMS,
-    wording=_WORDING,
+    error_format=_ERROR_FORMAT,
 )
 REGISTER_SCAN: Final = Operation(
     name="forge_register_scan",
@@ -282,10 +284,10 @@ REGISTER_SCAN: Final = Operation(
     summary="Register a Forge scan with its root tasks; the same request again changes nothing",
     scope=Scope.MANAGE,
     request=ScanBody,
-    answers={HTTPStatus.CREATED: ScanAnswer, HTTPStatus.OK: ScanAnswer},
+    responses={HTTPStatus.CREATED: ScanResponse, HTTPStatus.OK: ScanResponse},
     problems=(HTTPStatus.CONFLICT,),
     headers=("Idempotency-Key",),
-    wording=_WORDING,
+    error_format=_ERROR_FORMAT,
 )
 ADD_CHILDREN: Final = Operation(
     name="forge_add_children",
@@ -293,7 +295,7 @@ ADD_CHILDREN: Final = Operation(
     summary="Add child tasks to a Forge scan; one that is there already stays as it is",
     scope=Scope.MANAGE,
     request=ChildrenBody,
-    answers={HTTPStatus.OK: ScanAnswer},
+    responses={HTTPStatus.OK: ScanResponse},
     problems=_PROBLEMS,
-    wording=_WORDING,
+    error_format=_ERROR_FORMAT,
 )

@@ -41,7 +41,7 @@ def keyed_request(operation: str, headers: Mapping[str, str], body: Any) -> Keye
     return KeyedRequest(key, sha256(canonical_json([operation, body]).encode()).hexdigest())
 
 
-def execution_id_for(tenant: str, given: str | None, keyed: KeyedRequest | None) -> str:
+def execution_id_for(tenant: str, requested_id: str | None, keyed: KeyedRequest | None) -> str:
     """The id of the execution that a request creates.
 
     Parameters
@@ -51,6 +51,6 @@ def execution_id_for(tenant: str, given: str | None, keyed: KeyedRequest | None)
     keyed
         The request, where it has a key: the same key makes the same id.
     """
-    if given is not None:
-        return given
+    if requested_id is not None:
+        return requested_id
     return str(uuid.uuid4() if keyed is None else uuid.uuid5(_NAMESPACE, f"{tenant}\0{keyed.key}"))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tasklatch.domain.addressing import PATH_PATTERN, UNCONFUSED_PATTERN, confusion_of, fits_path
+from tasklatch.domain.addressing import PATH_PATTERN, UNCONFUSED_PATTERN, fits_path, path_confusion
 from tasklatch.domain.errors import IdNotInPathError, InvalidRequestError
 
 MAX_ID_BYTES: Final = 900
@@ -20,7 +20,7 @@ _NEW_EXECUTION_ID: Final = r"^(?!\.{1,2}$)[A-Za-z0-9._~:-]{1,128}$"
 _LONGEST_ID: Final = 255
 
 
-def _fault_in_id(value: str) -> str | None:
+def _id_error(value: str) -> str | None:
     if _CONTROL.search(value):
         return "control characters are not allowed"
     if not 1 <= len(value) <= _LONGEST_ID:
@@ -31,14 +31,14 @@ def _fault_in_id(value: str) -> str | None:
 
 
 def _check_id(value: str) -> str:
-    fault = _fault_in_id(value)
+    fault = _id_error(value)
     if fault:
         raise ValueError(fault)
     return value
 
 
 def _check_new(value: str) -> str:
-    fault = confusion_of(value)
+    fault = path_confusion(value)
     if fault:
         raise ValueError(fault)
     return value
@@ -76,9 +76,9 @@ _PATH_EXECUTION_ID: Final = re.compile(EXECUTION_ID)
 _CREATABLE_EXECUTION_ID: Final = re.compile(_NEW_EXECUTION_ID)
 
 
-def can_be_task_id(value: str) -> bool:
+def is_valid_task_id(value: str) -> bool:
     """Whether there can be a task of this name."""
-    return _fault_in_id(value) is None
+    return _id_error(value) is None
 
 
 def can_be_new_execution_id(value: str) -> bool:
@@ -86,7 +86,7 @@ def can_be_new_execution_id(value: str) -> bool:
     return _CREATABLE_EXECUTION_ID.fullmatch(value) is not None
 
 
-def to_thousandths(value: float | None) -> float | None:
+def round_to_millis(value: float | None) -> float | None:
     """Round what a caller gives as seconds or as a share: DynamoDB cannot hold the smallest floats."""
     # Adding zero takes the sign off a zero.
     return None if value is None else round(value, 3) + 0.0
@@ -111,7 +111,7 @@ def check_path_ids(ids: Mapping[str, str], body_route: str | None = None) -> Non
         if name == "executionId":
             fault = None if _PATH_EXECUTION_ID.fullmatch(value) else f"must match {EXECUTION_ID}"
         else:
-            fault = _fault_in_id(value)
+            fault = _id_error(value)
         if fault:
             error: dict[str, object] = {"loc": ["path", name], "msg": fault, "type": "invalid_id"}
             raise InvalidRequestError(f"the path's {name} can be no id", [error])

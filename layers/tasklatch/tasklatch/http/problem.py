@@ -9,15 +9,15 @@ from typing_extensions import TypedDict
 
 from tasklatch.domain.errors import (
     AttemptNotOpenError,
-    BusyError,
     ConflictError,
-    DuplicatedError,
+    DuplicateNameError,
     ForbiddenError,
     IdempotencyKeyReusedError,
     IdNotInPathError,
     InvalidRequestError,
     NotFoundError,
     PayloadTooLargeError,
+    ServiceBusyError,
     TasklatchError,
     UnauthorizedError,
     UnexpectedError,
@@ -35,12 +35,12 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     AttemptNotOpenError: HTTPStatus.CONFLICT,
     ConflictError: HTTPStatus.CONFLICT,
     IdempotencyKeyReusedError: HTTPStatus.CONFLICT,
-    DuplicatedError: HTTPStatus.CONFLICT,
+    DuplicateNameError: HTTPStatus.CONFLICT,
     PayloadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedEncodingError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     IdNotInPathError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ServiceBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     UnexpectedError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """What each error is to an HTTP client."""
@@ -53,17 +53,17 @@ _NAME: Final[dict[type[TasklatchError], str]] = {
     AttemptNotOpenError: "attempt-not-open",
     ConflictError: "conflict",
     IdempotencyKeyReusedError: "idempotency-key-reused",
-    DuplicatedError: "duplicated",
+    DuplicateNameError: "duplicated",
     PayloadTooLargeError: "too-large",
     UnsupportedEncodingError: "unsupported-encoding",
     InvalidRequestError: "invalid-request",
     IdNotInPathError: "id-not-in-path",
-    BusyError: "busy",
+    ServiceBusyError: "busy",
     UnexpectedError: "internal-error",
 }
 
 
-class Fault(TypedDict):
+class FieldError(TypedDict):
     """One thing that is wrong in a request, and where."""
 
     loc: list[str | int]
@@ -78,11 +78,11 @@ class Problem(TypedDict):
     title: str
     status: int
     detail: str
-    errors: NotRequired[list[Fault]]
+    errors: NotRequired[list[FieldError]]
     request_id: str
 
 
-def problem_of(error: TasklatchError, request_id: str, status: HTTPStatus | None = None) -> Problem:
+def to_problem_details(error: TasklatchError, correlation_id: str, status: HTTPStatus | None = None) -> Problem:
     """Word an error as problem details.
 
     Parameters
@@ -96,21 +96,23 @@ def problem_of(error: TasklatchError, request_id: str, status: HTTPStatus | None
         "title": status.phrase,
         "status": status.value,
         "detail": str(error),
-        "request_id": request_id,
+        "request_id": correlation_id,
     }
     if isinstance(error, InvalidRequestError) and error.errors:
         problem["errors"] = error.errors  # type: ignore[typeddict-item]
     return problem
 
 
-def told_in_a_line(error: TasklatchError, problem: Problem) -> str:
+def summarize_error(error: TasklatchError, problem: Problem) -> str:
     """Word an error in one line, for contracts whose errors have no more: each fault with its place, or what it is."""
-    told = (f"{'.'.join(map(str, one['loc'][1:] or one['loc']))}: {one['msg']}" for one in problem.get("errors", []))
-    return "; ".join(told) or str(error)
+    lines = (
+        f"{'.'.join(map(str, entry['loc'][1:] or entry['loc']))}: {entry['msg']}" for entry in problem.get("errors", [])
+    )
+    return "; ".join(lines) or str(error)
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class ErrorFormat:
     """How one contract tells its clients what went wrong. What can go wrong is the same in all of them.
 
     Attributes
@@ -125,13 +127,13 @@ class Wording:
 
     media_type: str
     body: Any
-    word: Callable[[TasklatchError, Problem], Any]
-    instead: Mapping[HTTPStatus, HTTPStatus] = field(default_factory=dict)
+    render: Callable[[TasklatchError, Problem], Any]
+    status_map: Mapping[HTTPStatus, HTTPStatus] = field(default_factory=dict)
 
     def status(self, usual: HTTPStatus) -> HTTPStatus:
         """What a status is in this contract."""
-        return self.instead.get(usual, usual)
+        return self.status_map.get(usual, usual)
 
 
-PROBLEM_DETAILS: Final = Wording(MEDIA_TYPE, Problem, lambda _error, problem: problem)
+PROBLEM_DETAILS: Final = ErrorFormat(MEDIA_TYPE, Problem, lambda _error, problem: problem)
 """The native contract's own."""

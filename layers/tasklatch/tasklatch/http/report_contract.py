@@ -7,17 +7,17 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from tasklatch.domain.attempt import attempt_of
+from tasklatch.domain.attempt import decode_attempt
 from tasklatch.domain.errors import InvalidRequestError, TasklatchError
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.outcome import Pulse, Recorded
+from tasklatch.domain.outcome import HeartbeatResult, ReportResult
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import MAX_ATTEMPT, TaskStatus
 from tasklatch.http.access import Scope
-from tasklatch.http.body import payload_text, validated
-from tasklatch.http.names import TaskId, to_thousandths
-from tasklatch.http.problem import Problem, problem_of
+from tasklatch.http.body import dump_json, validate
+from tasklatch.http.names import TaskId, round_to_millis
+from tasklatch.http.problem import Problem, to_problem_details
 from tasklatch.http.routes import Operation
 from tasklatch.http.views import RetryView, TaskView, retry_view, task_view
 
@@ -34,7 +34,7 @@ class _Attempt(BaseModel):
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPT)] | None = None
     taskExecutionId: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
-    def named_attempt(self, tenant: str, execution_id: str, task_id: str) -> int | None:
+    def resolve_attempt(self, tenant: str, execution_id: str, task_id: str) -> int | None:
         """The attempt that is spoken about; None for the current one.
 
         Raises
@@ -46,7 +46,7 @@ class _Attempt(BaseModel):
         """
         if self.taskExecutionId is None:
             return self.attempt
-        decoded = attempt_of(self.taskExecutionId, tenant, execution_id, task_id)
+        decoded = decode_attempt(self.taskExecutionId, tenant, execution_id, task_id)
         if decoded is not None and self.attempt not in (None, decoded):
             raise InvalidRequestError(
                 "attempt and taskExecutionId name different attempts",
@@ -83,12 +83,12 @@ class ReportBody(_Attempt):
         report = make_report(
             task_id,
             TaskStatus(self.status),
-            attempt=self.named_attempt(tenant, execution_id, task_id),
+            attempt=self.resolve_attempt(tenant, execution_id, task_id),
             failure_reason=self.failureReason,
             message=self.message,
-            output=payload_text(self.output, "output"),
-            retry_after_seconds=to_thousandths(self.retryAfterSeconds),
-            label=self.label,
+            output=dump_json(self.output, "output"),
+            retry_after_seconds=round_to_millis(self.retryAfterSeconds),
+            platform_status=self.label,
         )
         # It means something only while work is in progress.
         return replace(report, sequence=self.sequence) if report.status is TaskStatus.IN_PROGRESS else report
@@ -128,7 +128,7 @@ class NamedHeartbeatBody(HeartbeatBody):
     taskId: TaskId
 
 
-class ReportAnswer(TypedDict):
+class ReportResponse(TypedDict):
     """The verdict on a report, the task after it and, after a failure, the decision on its retry."""
 
     verdict: Verdict
@@ -136,7 +136,7 @@ class ReportAnswer(TypedDict):
     retry: NotRequired[RetryView]
 
 
-class BatchedReportAnswer(TypedDict):
+class BatchedReportResponse(TypedDict):
     """What became of one report of a batch: a verdict and the task, or a problem."""
 
     index: int
@@ -148,59 +148,59 @@ class BatchedReportAnswer(TypedDict):
     problem: NotRequired[Problem]
 
 
-class BatchAnswer(TypedDict):
+class BatchResponse(TypedDict):
     """What became of each report of a batch, in order."""
 
-    results: list[BatchedReportAnswer]
+    results: list[BatchedReportResponse]
 
 
-HeartbeatAnswer = TypedDict(
-    "HeartbeatAnswer",
+HeartbeatResponse = TypedDict(
+    "HeartbeatResponse",
     {"continue": bool, "reason": NotRequired[str], "task": TaskView},
 )
-HeartbeatAnswer.__doc__ = "Whether the worker should go on; if not, why not."
+HeartbeatResponse.__doc__ = "Whether the worker should go on; if not, why not."
 
 
-def report_answer(recorded: Recorded) -> ReportAnswer:
+def report_response(result: ReportResult) -> ReportResponse:
     """Word what the ledger did."""
-    answer: ReportAnswer = {"verdict": recorded.verdict, "task": task_view(recorded.task)}
-    decision = decide_retry(recorded.task)
+    response: ReportResponse = {"verdict": result.verdict, "task": task_view(result.task)}
+    decision = decide_retry(result.task)
     if decision is not None:
-        answer["retry"] = retry_view(decision)
-    return answer
+        response["retry"] = retry_view(decision)
+    return response
 
 
-def heartbeat_answer(pulse: Pulse) -> HeartbeatAnswer:
+def heartbeat_response(result: HeartbeatResult) -> HeartbeatResponse:
     """Word what became of a heartbeat."""
-    answer: HeartbeatAnswer = {"continue": pulse.goes_on, "task": task_view(pulse.task)}
-    if pulse.reason is not None:
-        answer["reason"] = pulse.reason
-    return answer
+    response: HeartbeatResponse = {"continue": result.should_continue, "task": task_view(result.task)}
+    if result.reason is not None:
+        response["reason"] = result.reason
+    return response
 
 
 def batched_report(value: Any, index: int, tenant: str, execution_id: str) -> Report | TasklatchError:
     """Read one report of a batch; what is wrong with it concerns it alone."""
     try:
-        body = validated(BatchedReportBody, value, "statuses", index)
+        body = validate(BatchedReportBody, value, "statuses", index)
         return body.report(tenant, execution_id, body.taskId)
     except TasklatchError as error:
         return error
 
 
-def batched_answer(
-    index: int, task_id: str | None, result: Recorded | TasklatchError, request_id: str
-) -> BatchedReportAnswer:
+def batched_response(
+    index: int, task_id: str | None, result: ReportResult | TasklatchError, correlation_id: str
+) -> BatchedReportResponse:
     """Word what became of one report of a batch."""
-    answer: BatchedReportAnswer = {"index": index, "status": 200}
+    response: BatchedReportResponse = {"index": index, "status": 200}
     if task_id is not None:
-        answer["taskId"] = task_id
+        response["taskId"] = task_id
     if isinstance(result, TasklatchError):
-        problem = problem_of(result, request_id)
-        answer["status"] = problem["status"]
-        answer["problem"] = problem
+        problem = to_problem_details(result, correlation_id)
+        response["status"] = problem["status"]
+        response["problem"] = problem
     else:
-        answer.update(report_answer(result))  # type: ignore[typeddict-item]
-    return answer
+        response.update(report_response(result))  # type: ignore[typeddict-item]
+    return response
 
 
 _EXECUTION: Final = "/v1/executions/{executionId}"
@@ -215,7 +215,7 @@ REPORT_STATUS: Final = Operation(
     summary="Report how an attempt at a task went",
     scope=Scope.REPORT,
     request=ReportBody,
-    answers={HTTPStatus.OK: ReportAnswer},
+    responses={HTTPStatus.OK: ReportResponse},
     problems=_PROBLEMS,
     body_route=_STATUSES,
 )
@@ -225,7 +225,7 @@ REPORT_STATUSES: Final = Operation(
     summary="Report on up to 100 attempts, in order; each gets an answer of its own",
     scope=Scope.REPORT,
     request=BatchBody,
-    answers={HTTPStatus.OK: BatchAnswer},
+    responses={HTTPStatus.OK: BatchResponse},
 )
 SEND_HEARTBEAT: Final = Operation(
     name="send_heartbeat",
@@ -233,7 +233,7 @@ SEND_HEARTBEAT: Final = Operation(
     summary="Say that an attempt is alive, and learn whether to go on",
     scope=Scope.REPORT,
     request=HeartbeatBody,
-    answers={HTTPStatus.OK: HeartbeatAnswer},
+    responses={HTTPStatus.OK: HeartbeatResponse},
     problems=_PROBLEMS,
     body_route=_HEARTBEATS,
 )
@@ -243,6 +243,6 @@ SEND_NAMED_HEARTBEAT: Final = Operation(
     summary="Say that an attempt is alive, for a task whose id cannot stand in a path",
     scope=Scope.REPORT,
     request=NamedHeartbeatBody,
-    answers={HTTPStatus.OK: HeartbeatAnswer},
+    responses={HTTPStatus.OK: HeartbeatResponse},
     problems=_PROBLEMS,
 )

@@ -18,18 +18,18 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ValidationError
 
 from tasklatch.domain.errors import (
-    BusyError,
     ForbiddenError,
     InvalidRequestError,
+    ServiceBusyError,
     TasklatchError,
     UnexpectedError,
 )
-from tasklatch.http.access import Scope, tenant_of
-from tasklatch.http.body import faults, parse_json, read_body, validated
+from tasklatch.http.access import Scope, get_tenant
+from tasklatch.http.body import field_errors, parse_json, read_body, validate
 from tasklatch.http.names import check_path_ids
-from tasklatch.http.problem import PROBLEM_DETAILS, STATUS, Wording, problem_of
+from tasklatch.http.problem import PROBLEM_DETAILS, STATUS, ErrorFormat, to_problem_details
 from tasklatch.observability import logger, metrics, report_unhandled
-from tasklatch.settings import settings
+from tasklatch.settings import get_settings
 
 JSON: Final = "application/json"
 _LONGEST_DETAIL: Final = 300
@@ -42,7 +42,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """One request, as a route's function sees it.
 
     Attributes
@@ -55,7 +55,7 @@ class Call:
         The parsed JSON, not yet checked; None where the route takes none.
     request_id
         The caller's ``X-Request-ID``, or API Gateway's own id of the request.
-    receipt
+    request_id
         API Gateway's own id of the request: no two requests share it.
     remaining_ms
         Gives the milliseconds that the function has left.
@@ -66,11 +66,11 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: Any
+    correlation_id: str
     request_id: str
-    receipt: str
     remaining_ms: Callable[[], int]
 
-    def checked_body(self, model: type[M]) -> M:
+    def parse_body(self, model: type[M]) -> M:
         """The body as a model.
 
         Raises
@@ -78,9 +78,9 @@ class Call:
         InvalidRequestError
             If it does not fit.
         """
-        return validated(model, self.body)
+        return validate(model, self.body)
 
-    def checked_query(self, model: type[M]) -> M:
+    def parse_query(self, model: type[M]) -> M:
         """The query string as a model.
 
         Raises
@@ -91,19 +91,19 @@ class Call:
         try:
             return model.model_validate_strings(dict(self.query))
         except ValidationError as error:
-            named = faults(error, "query")
-            raise InvalidRequestError("the query does not fit the API description", named) from error
+            errors = field_errors(error, "query")
+            raise InvalidRequestError("the query does not fit the API description", errors) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What is sent back. `noted` goes to the log line of the request."""
 
     body: Any
     status: HTTPStatus = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
-    noted: Mapping[str, object] = field(default_factory=dict)
+    log_fields: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,38 +140,38 @@ class Operation:
     key: str
     summary: str
     scope: Scope | None
-    answers: Mapping[HTTPStatus, Any]
+    responses: Mapping[HTTPStatus, Any]
     request: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     problems: tuple[HTTPStatus, ...] = ()
     headers: tuple[str, ...] = ()
-    wording: Wording = PROBLEM_DETAILS
+    error_format: ErrorFormat = PROBLEM_DETAILS
     repeatable: frozenset[str] = frozenset()
     body_route: str | None = None
     tenant_parameter: str | None = None
 
 
-Serve = Callable[[Call], Answer]
+RouteHandler = Callable[[Request], Response]
 
 
-class Routes:
+class HttpApp:
     """The routes of one function: which operations it serves, and with what."""
 
     def __init__(self) -> None:
         self.operations: dict[str, Operation] = {}
-        self._serve: dict[str, Serve] = {}
+        self._handlers: dict[str, RouteHandler] = {}
 
-    def serves(self, operation: Operation) -> Callable[[Serve], Serve]:
+    def route(self, operation: Operation) -> Callable[[RouteHandler], RouteHandler]:
         """Declare the function that serves an operation."""
 
-        def declare(serve: Serve) -> Serve:
+        def declare(handler: RouteHandler) -> RouteHandler:
             self.operations[operation.key] = operation
-            self._serve[operation.key] = serve
-            return serve
+            self._handlers[operation.key] = handler
+            return handler
 
         return declare
 
-    def serve(self, event: Event, context: Any) -> dict[str, Any]:
+    def resolve(self, event: Event, context: Any) -> dict[str, Any]:
         """Answer one API Gateway request (HTTP API, payload format 2.0).
 
         Parameters
@@ -182,62 +182,64 @@ class Routes:
         started = time.perf_counter()
         operation = self.operations[event["routeKey"]]
         headers: Mapping[str, str] = event.get("headers") or {}
-        receipt: str = event["requestContext"]["requestId"]
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else receipt
+        request_id: str = event["requestContext"]["requestId"]
+        requested_id = headers.get("x-request-id", "")
+        correlation_id = requested_id if _REQUEST_ID.fullmatch(requested_id) else request_id
         try:
-            answer = self._answer(operation, event, headers, request_id, receipt, context.get_remaining_time_in_millis)
-            body = _text(answer.body)
+            response = self._dispatch(
+                operation, event, headers, correlation_id, request_id, context.get_remaining_time_in_millis
+            )
+            body = _text(response.body)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and an alarm tells of it
             if not isinstance(error, TasklatchError):
-                report_unhandled(route=event["routeKey"], request_id=request_id)
+                report_unhandled(route=event["routeKey"], request_id=correlation_id)
                 error = UnexpectedError()
-            answer = _refusal(error, operation.wording, request_id)
-            body = _text(answer.body)
+            response = _error_response(error, operation.error_format, correlation_id)
+            body = _text(response.body)
         logger().info(
             "answered",
             extra={
                 "route": event["routeKey"],
-                "status": answer.status.value,
-                "request_id": request_id,
+                "status": response.status.value,
+                "request_id": correlation_id,
                 "ms": round((time.perf_counter() - started) * 1000, 1),
-                **answer.noted,
+                **response.log_fields,
             },
         )
         if metrics().metric_set:
             metrics().flush_metrics()
         return {
-            "statusCode": answer.status.value,
-            "headers": {"content-type": answer.media_type, "x-request-id": request_id, **answer.headers},
+            "statusCode": response.status.value,
+            "headers": {"content-type": response.media_type, "x-request-id": correlation_id, **response.headers},
             "body": body,
         }
 
-    def _answer(
+    def _dispatch(
         self,
         operation: Operation,
         event: Event,
         headers: Mapping[str, str],
+        correlation_id: str,
         request_id: str,
-        receipt: str,
         remaining_ms: Callable[[], int],
-    ) -> Answer:
-        tenant_claim = settings().tenant_claim
-        tenant = tenant_of(event, operation.scope, tenant_claim) if operation.scope else ""
+    ) -> Response:
+        tenant_claim = get_settings().tenant_claim
+        tenant = get_tenant(event, operation.scope, tenant_claim) if operation.scope else ""
         path: Mapping[str, str] = event.get("pathParameters") or {}
         check_path_ids(path, operation.body_route)
         if operation.query is not None:
             _check_once(event.get("rawQueryString", ""), operation.repeatable)
         if operation.tenant_parameter and tenant_claim and path[operation.tenant_parameter] != tenant:
             raise ForbiddenError(f"the token is not for this {operation.tenant_parameter}")
-        return self._serve[operation.key](
-            Call(
+        return self._handlers[operation.key](
+            Request(
                 tenant=tenant,
                 path=path,
                 query=event.get("queryStringParameters") or {},
                 headers=headers,
                 body=parse_json(read_body(event, headers) or b"{}") if operation.request else None,
+                correlation_id=correlation_id,
                 request_id=request_id,
-                receipt=receipt,
                 remaining_ms=remaining_ms,
             ),
         )
@@ -262,18 +264,18 @@ def _check_once(query: str, repeatable: frozenset[str]) -> None:
         raise InvalidRequestError("the query does not fit the API description", [fault])
 
 
-def page_answer(items: Sequence[Any], cursor: str | None) -> Answer:
+def page_response(items: Sequence[Any], cursor: str | None) -> Response:
     """One page of a list, and where to go on if there is more."""
-    return Answer({"items": items, "nextCursor": cursor} if cursor else {"items": items})
+    return Response({"items": items, "nextCursor": cursor} if cursor else {"items": items})
 
 
 def _text(body: Any) -> str:
     return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
-def _refusal(error: TasklatchError, wording: Wording, request_id: str) -> Answer:
-    status = wording.status(STATUS[type(error)])
-    problem = problem_of(error, request_id, status)
-    headers = {"retry-after": str(error.retry_after_seconds)} if isinstance(error, BusyError) else {}
-    noted = {"problem": problem["type"], "detail": problem["detail"][:_LONGEST_DETAIL]}
-    return Answer(wording.word(error, problem), status, headers, wording.media_type, noted)
+def _error_response(error: TasklatchError, error_format: ErrorFormat, correlation_id: str) -> Response:
+    status = error_format.status(STATUS[type(error)])
+    problem = to_problem_details(error, correlation_id, status)
+    headers = {"retry-after": str(error.retry_after_seconds)} if isinstance(error, ServiceBusyError) else {}
+    log_fields = {"problem": problem["type"], "detail": problem["detail"][:_LONGEST_DETAIL]}
+    return Response(error_format.render(error, problem), status, headers, error_format.media_type, log_fields)

@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
-from tasklatch.clock import moment
+from tasklatch.clock import format_timestamp
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, TasklatchError, UnknownTasksError
 from tasklatch.domain.execution import Execution, TaskDefinition
 from tasklatch.domain.latch import is_open_to
@@ -23,7 +23,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task, TaskDetail
 from tasklatch.http.access import Scope
 from tasklatch.http.names import NewTaskId, Uuid
-from tasklatch.http.problem import Fault, Problem, Wording
+from tasklatch.http.problem import ErrorFormat, FieldError, Problem
 from tasklatch.http.query_values import DECIMAL, QueryBool, Timestamp
 from tasklatch.http.routes import JSON, Operation
 
@@ -41,7 +41,7 @@ _FLOW_GROUP: Final = "flow:"
 _TRIED_ONCE: Final = RetryPolicy(max_attempts=1)
 _FIRST_VERSION: Final = 1
 
-MEANING: Final[Mapping[str, TaskStatus]] = {
+STATUS_MAP: Final[Mapping[str, TaskStatus]] = {
     "running": TaskStatus.IN_PROGRESS,
     "in_progress": TaskStatus.IN_PROGRESS,
     "completed": TaskStatus.COMPLETED,
@@ -98,8 +98,8 @@ class TaskStatusItem(BaseModel):
 
     def report(self, record: str) -> Report:
         """The report that the ledger takes, which makes a record of this name."""
-        meaning = MEANING.get(self.status or "", TaskStatus.PENDING)
-        return replace(make_report(self.task_name, meaning, label=self.status or None), record=record)
+        meaning = STATUS_MAP.get(self.status or "", TaskStatus.PENDING)
+        return replace(make_report(self.task_name, meaning, platform_status=self.status or None), record=record)
 
 
 class TaskStatuses(BaseModel):
@@ -109,17 +109,17 @@ class TaskStatuses(BaseModel):
 
     statuses: Annotated[list[TaskStatusItem], Field(min_length=1, max_length=MAX_STATUSES)]
 
-    def reports(self, now: int, receipt: str) -> list[Report]:
+    def reports(self, now: int, request_id: str) -> list[Report]:
         """The reports that the ledger takes, in order.
 
         Parameters
         ----------
         now
             Milliseconds since the epoch.
-        receipt
+        request_id
             Names the request.
         """
-        return [item.report(f"{now:014d}-{receipt}-{index:03d}") for index, item in enumerate(self.statuses)]
+        return [item.report(f"{now:014d}-{request_id}-{index:03d}") for index, item in enumerate(self.statuses)]
 
 
 class FlowExecutionsQuery(BaseModel):
@@ -140,21 +140,21 @@ class FlowExecutionsQuery(BaseModel):
 
     @field_validator("status")
     @classmethod
-    def _is_known(cls, value: str | None) -> str | None:
+    def _check_status(cls, value: str | None) -> str | None:
         if value is not None and not set(value.split(",")) <= set(EXECUTION_STATUS.values()):
             raise ValueError(f"one of {', '.join(dict.fromkeys(EXECUTION_STATUS.values()))}")
         return value
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_time_range(self) -> Self:
         if self.created_after and self.created_before and self.created_after > self.created_before:
             raise ValueError("created_after is later than created_before")
         return self
 
-    def lets_through(self, execution: Execution) -> bool:
+    def matches(self, execution: Execution) -> bool:
         """Whether a flow execution belongs into the list."""
-        wanted = self.status.split(",") if self.status is not None else EXECUTION_STATUS.values()
-        return execution.deleted_at is None and EXECUTION_STATUS[execution.status] in wanted
+        statuses = self.status.split(",") if self.status is not None else EXECUTION_STATUS.values()
+        return execution.deleted_at is None and EXECUTION_STATUS[execution.status] in statuses
 
 
 class FlowExecutionQuery(BaseModel):
@@ -202,7 +202,7 @@ class TaskStatusView(TypedDict):
     created_at: str
 
 
-class TaskExecutionView(TypedDict):
+class FlowTaskExecutionView(TypedDict):
     """A task's current attempt; `input` and `output` come where one task is asked for by its name."""
 
     id: str
@@ -227,7 +227,7 @@ class TaskExecutionView(TypedDict):
 class TaskExecutionList(TypedDict):
     """Task executions, newest first."""
 
-    task_executions: list[TaskExecutionView]
+    task_executions: list[FlowTaskExecutionView]
 
 
 class ErrorDetail(TypedDict):
@@ -235,34 +235,34 @@ class ErrorDetail(TypedDict):
 
     message: str
     code: str
-    details: NotRequired[list[Fault] | dict[str, list[str]]]
+    details: NotRequired[list[FieldError] | dict[str, list[str]]]
 
 
-class ErrorEnvelope(TypedDict):
+class FlowErrorEnvelope(TypedDict):
     """The platform's answer to what it has not taken; `detail` comes with what does not fit the description."""
 
     error: ErrorDetail
     request_id: str
-    detail: NotRequired[list[Fault]]
+    detail: NotRequired[list[FieldError]]
 
 
-def organization_of(tenant: str) -> str:
+def organization_id_for(tenant: str) -> str:
     """The UUID by which the platform's clients know a tenant."""
     return str(uuid5(_NAMESPACE, tenant))
 
 
-def group_of(flow_id: UUID) -> str:
+def flow_group(flow_id: UUID) -> str:
     """The group that a flow's executions are listed in."""
     return f"{_FLOW_GROUP}{flow_id}"
 
 
-def flow_of(execution: Execution) -> str | None:
+def get_flow_id(execution: Execution) -> str | None:
     """The flow that an execution is of; None where another contract created it."""
     group = execution.group or ""
     return group.removeprefix(_FLOW_GROUP) if group.startswith(_FLOW_GROUP) else None
 
 
-def check_names(statuses: TaskStatuses, known: Iterable[str]) -> None:
+def check_names(statuses: TaskStatuses, known_names: Iterable[str]) -> None:
     """Check that all tasks are there.
 
     Raises
@@ -270,7 +270,7 @@ def check_names(statuses: TaskStatuses, known: Iterable[str]) -> None:
     UnknownTasksError
         Naming each that is not, once.
     """
-    unknown = list(dict.fromkeys(item.task_name for item in statuses.statuses if item.task_name not in known))
+    unknown = list(dict.fromkeys(item.task_name for item in statuses.statuses if item.task_name not in known_names))
     if unknown:
         raise UnknownTasksError(f"unknown task names: {', '.join(map(json.dumps, unknown))}", unknown)
 
@@ -283,7 +283,7 @@ def check_open(reports: Iterable[Report], tasks: Mapping[str, Task]) -> None:
     AttemptNotOpenError
         Naming each that is not, once.
     """
-    driving = (report for report in reports if not report.is_remark)
+    driving = (report for report in reports if not report.is_informational)
     closed = [report.task_id for report in driving if not is_open_to(report, tasks[report.task_id])]
     if closed:
         raise AttemptNotOpenError("not open: waiting for others, or cancelled before", *dict.fromkeys(closed))
@@ -291,35 +291,35 @@ def check_open(reports: Iterable[Report], tasks: Mapping[str, Task]) -> None:
 
 def flow_execution_view(execution: Execution) -> FlowExecutionView:
     """Show a flow execution; one that another contract created has no flow, and its metadata for input."""
-    flow = flow_of(execution)
+    flow = get_flow_id(execution)
     metadata: dict[str, Any] = json.loads(execution.metadata) if execution.metadata else {}
     return {
         "id": execution.execution_id,
-        "created_at": moment(execution.created_at),
-        "updated_at": moment(execution.updated_at),
+        "created_at": format_timestamp(execution.created_at),
+        "updated_at": format_timestamp(execution.updated_at),
         "modified_by": _ACTOR,
         "flow_id": flow or _NO_FLOW,
         "flow_version": _FIRST_VERSION,
         "status": EXECUTION_STATUS[execution.status],
         "input": metadata["input"] if flow else metadata,
-        "organization_id": organization_of(execution.tenant),
+        "organization_id": organization_id_for(execution.tenant),
     }
 
 
-def task_status_view(report: Report, said: TaskStatusItem, task: Task, now: int) -> TaskStatusView:
+def task_status_view(report: Report, update: TaskStatusItem, task: Task, now: int) -> TaskStatusView:
     """Show the record that an update made; one that cleared the status shows how the task stands."""
     record = f"{task.tenant}\0{task.execution_id}\0{report.record}"
     return {
         "id": str(uuid5(_NAMESPACE, record)),
         "flow_execution_id": task.execution_id,
-        "organization_id": organization_of(task.tenant),
+        "organization_id": organization_id_for(task.tenant),
         "task_name": task.task_id,
-        "status": said.status or PROCESSING_STATUS[task.status],
-        "created_at": moment(now),
+        "status": update.status or PROCESSING_STATUS[task.status],
+        "created_at": format_timestamp(now),
     }
 
 
-def task_execution_view(task: Task, detail: TaskDetail | None = None) -> TaskExecutionView:
+def task_execution_view(task: Task, detail: TaskDetail | None = None) -> FlowTaskExecutionView:
     """Show a task's current attempt, with its payloads where they were read."""
     processing = PROCESSING_STATUS[task.status]
     error = {"reason": task.failure_reason, "message": task.message} if processing == "failed" else None
@@ -328,8 +328,8 @@ def task_execution_view(task: Task, detail: TaskDetail | None = None) -> TaskExe
         "flow_execution_id": task.execution_id,
         "task_execution_idx": task.attempt - 1,
         "task_name": task.task_id,
-        "created_at": moment(task.scheduled_at or task.created_at),
-        "updated_at": moment(task.updated_at),
+        "created_at": format_timestamp(task.scheduled_at or task.created_at),
+        "updated_at": format_timestamp(task.updated_at),
         "modified_by": _ACTOR,
         "processing_status": processing,
         "edited_status": "not_edited",
@@ -337,21 +337,21 @@ def task_execution_view(task: Task, detail: TaskDetail | None = None) -> TaskExe
         "input": json.loads(detail.input) if detail and detail.input else None,
         "output": json.loads(detail.output) if detail and detail.output else None,
         "error": error,
-        "organization_id": organization_of(task.tenant),
-        "started_at": _moment(task.started_at),
-        "completed_at": _moment(task.ended_at),
+        "organization_id": organization_id_for(task.tenant),
+        "started_at": _format_optional(task.started_at),
+        "completed_at": _format_optional(task.ended_at),
         "tags": [],
     }
 
 
 def newest_first(tasks: Iterable[Task], query: TaskExecutionsQuery) -> Sequence[Task]:
     """Those of the tasks that are asked for, the newest attempt first."""
-    wanted = [task for task in tasks if query.task_execution_idx in (None, task.attempt - 1)]
-    return sorted(wanted, key=lambda task: (task.scheduled_at or task.created_at, task.task_id), reverse=True)
+    matching = [task for task in tasks if query.task_execution_idx in (None, task.attempt - 1)]
+    return sorted(matching, key=lambda task: (task.scheduled_at or task.created_at, task.task_id), reverse=True)
 
 
-def _moment(milliseconds: int | None) -> str | None:
-    return moment(milliseconds) if milliseconds is not None else None
+def _format_optional(milliseconds: int | None) -> str | None:
+    return format_timestamp(milliseconds) if milliseconds is not None else None
 
 
 _CODE: Final[Mapping[int, str]] = {
@@ -368,10 +368,10 @@ _CODE: Final[Mapping[int, str]] = {
 }
 
 
-def _refused(error: TasklatchError, problem: Problem) -> ErrorEnvelope:
+def _to_error_envelope(error: TasklatchError, problem: Problem) -> FlowErrorEnvelope:
     message = "Flow execution not found" if isinstance(error, NotFoundError) else str(error)
     detail: ErrorDetail = {"message": message, "code": _CODE[problem["status"]]}
-    envelope: ErrorEnvelope = {"error": detail, "request_id": problem["request_id"]}
+    envelope: FlowErrorEnvelope = {"error": detail, "request_id": problem["request_id"]}
     if isinstance(error, UnknownTasksError):
         detail["details"] = {"unknown_task_names": list(error.names)}
     if isinstance(error, AttemptNotOpenError):
@@ -381,7 +381,7 @@ def _refused(error: TasklatchError, problem: Problem) -> ErrorEnvelope:
     return envelope
 
 
-_WORDING: Final = Wording(JSON, ErrorEnvelope, _refused)
+_ERROR_FORMAT: Final = ErrorFormat(JSON, FlowErrorEnvelope, _to_error_envelope)
 _FLOWS: Final = "/api/flow-executions"
 _FLOW: Final = f"{_FLOWS}/{{flow_execution_id}}"
 _MISSING: Final = (HTTPStatus.NOT_FOUND,)
@@ -392,9 +392,9 @@ ADD_TASK_STATUSES: Final = Operation(
     summary="Record up to 100 status updates of a SuperAI flow execution's tasks, in order",
     scope=Scope.REPORT,
     request=TaskStatuses,
-    answers={HTTPStatus.OK: list[TaskStatusView]},
+    responses={HTTPStatus.OK: list[TaskStatusView]},
     problems=(HTTPStatus.BAD_REQUEST, *_MISSING, HTTPStatus.CONFLICT),
-    wording=_WORDING,
+    error_format=_ERROR_FORMAT,
 )
 CREATE_FLOW_EXECUTION: Final = Operation(
     name="superai_create_flow_execution",
@@ -402,10 +402,10 @@ CREATE_FLOW_EXECUTION: Final = Operation(
     summary="Create a SuperAI flow execution",
     scope=Scope.MANAGE,
     request=FlowExecutionCreate,
-    answers={HTTPStatus.CREATED: FlowExecutionView},
+    responses={HTTPStatus.CREATED: FlowExecutionView},
     problems=(HTTPStatus.CONFLICT,),
     headers=("Idempotency-Key",),
-    wording=_WORDING,
+    error_format=_ERROR_FORMAT,
 )
 LIST_FLOW_EXECUTIONS: Final = Operation(
     name="superai_list_flow_executions",
@@ -414,8 +414,8 @@ LIST_FLOW_EXECUTIONS: Final = Operation(
     scope=Scope.READ,
     query=FlowExecutionsQuery,
     repeatable=frozenset({"status"}),
-    answers={HTTPStatus.OK: list[FlowExecutionView]},
-    wording=_WORDING,
+    responses={HTTPStatus.OK: list[FlowExecutionView]},
+    error_format=_ERROR_FORMAT,
 )
 GET_FLOW_EXECUTION: Final = Operation(
     name="superai_get_flow_execution",
@@ -423,27 +423,27 @@ GET_FLOW_EXECUTION: Final = Operation(
     summary="Show a SuperAI flow execution",
     scope=Scope.READ,
     query=FlowExecutionQuery,
-    answers={HTTPStatus.OK: FlowExecutionView},
+    responses={HTTPStatus.OK: FlowExecutionView},
     problems=_MISSING,
-    wording=_WORDING,
+    error_format=_ERROR_FORMAT,
 )
 DELETE_FLOW_EXECUTION: Final = Operation(
     name="superai_delete_flow_execution",
     key=f"DELETE {_FLOW}",
     summary="Cancel and hide a SuperAI flow execution; the native contract still shows it",
     scope=Scope.MANAGE,
-    answers={HTTPStatus.NO_CONTENT: None},
+    responses={HTTPStatus.NO_CONTENT: None},
     problems=_MISSING,
-    wording=_WORDING,
+    error_format=_ERROR_FORMAT,
 )
 CANCEL_FLOW_EXECUTION: Final = Operation(
     name="superai_cancel_flow_execution",
     key=f"POST {_FLOW}/cancel",
     summary="Cancel a SuperAI flow execution; its open tasks are cancelled",
     scope=Scope.MANAGE,
-    answers={HTTPStatus.NO_CONTENT: None},
+    responses={HTTPStatus.NO_CONTENT: None},
     problems=(*_MISSING, HTTPStatus.CONFLICT),
-    wording=_WORDING,
+    error_format=_ERROR_FORMAT,
 )
 LIST_TASK_EXECUTIONS: Final = Operation(
     name="superai_list_task_executions",
@@ -451,6 +451,6 @@ LIST_TASK_EXECUTIONS: Final = Operation(
     summary="List the task executions of a SuperAI flow execution, newest first",
     scope=Scope.READ,
     query=TaskExecutionsQuery,
-    answers={HTTPStatus.OK: TaskExecutionList},
-    wording=_WORDING,
+    responses={HTTPStatus.OK: TaskExecutionList},
+    error_format=_ERROR_FORMAT,
 )

@@ -5,7 +5,7 @@ from typing import Any, NotRequired, cast
 
 from typing_extensions import TypedDict
 
-from tasklatch.clock import moment
+from tasklatch.clock import format_timestamp
 from tasklatch.domain.retry import RetryDecision
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
@@ -84,7 +84,7 @@ def retry_view(decision: RetryDecision) -> RetryView:
     return {
         "willRetry": decision.will_retry,
         "nextAttempt": decision.next_attempt,
-        "notBefore": moment(decision.not_before) if decision.not_before is not None else None,
+        "notBefore": format_timestamp(decision.not_before) if decision.not_before is not None else None,
         "reason": decision.reason,
         "attemptsLeft": decision.attempts_left,
     }
@@ -99,8 +99,8 @@ def task_view(task: Task) -> TaskView:
         "attempt": task.attempt,
         "taskExecutionId": task.task_execution_id,
         "version": task.version,
-        "createdAt": moment(task.created_at),
-        "updatedAt": moment(task.updated_at),
+        "createdAt": format_timestamp(task.created_at),
+        "updatedAt": format_timestamp(task.updated_at),
         "retryPolicy": policy_view(task.retry_policy),
         "onFailure": task.on_failure,
     }
@@ -115,13 +115,13 @@ def task_view(task: Task) -> TaskView:
         "failureReason": task.failure_reason,
         "message": task.message,
         "messageTruncated": task.message_truncated or None,
-        "label": task.label,
+        "label": task.platform_status,
         "timeoutSeconds": task.timeout_seconds,
         "heartbeatTimeoutSeconds": task.heartbeat_timeout_seconds,
     }
-    known = {name: moment(value) for name, value in times.items() if value is not None}
-    said = {name: value for name, value in others.items() if value is not None}
-    return cast("TaskView", {**view, **known, **said})
+    timestamps = {name: format_timestamp(value) for name, value in times.items() if value is not None}
+    details = {name: value for name, value in others.items() if value is not None}
+    return cast("TaskView", {**view, **timestamps, **details})
 
 
 def payload_view(text: str | None) -> dict[str, Any] | None:
