@@ -100,7 +100,7 @@ coverage: $(READY) ## which lines the tests in one process reach; a table, and H
 
 .PHONY: prove
 prove: $(READY) ## the promises under every order, fault and kill, for longer than `make test` does it
-	@outcome=0; for part in "-n auto --maxprocesses 4 tests/proof" "tests/e2e/test_killing.py"; do \
+	@outcome=0; for part in "-n auto --maxprocesses 4 tests/model_checking tests/fault_injection" "tests/e2e/test_killing.py"; do \
 		TASKLATCH_PROVE=1 $(RUN) $(BIN)/python -m pytest $$part $(PYTEST_ARGS) || outcome=$$?; \
 	done; exit $$outcome
 

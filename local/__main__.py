@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from local.cloud import EmulatorProcess, exclusive
-from local.deploy import build, deploy
-from local.progress import console, show_tail, step
-from local.stack import LocalCloudError, Stack, StateDir
-from local.tokens import fetch_token
+from local.cloud.deploy import build, deploy
+from local.cloud.emulator_process import EmulatorProcess, exclusive
+from local.cloud.progress import console, show_tail, step
+from local.cloud.stack import LocalCloudError, Stack, StateDir
+from local.cloud.tokens import fetch_token
 
 
 def main() -> int:
@@ -124,7 +124,7 @@ def _invoke(arguments: argparse.Namespace, state_dir: StateDir) -> int:
 
 
 def _replay(arguments: argparse.Namespace, state_dir: StateDir) -> int:
-    from local.replay import run_replay  # noqa: PLC0415 - only this command needs it
+    from local.replay.runner import run_replay  # noqa: PLC0415 - only this command needs it
 
     return run_replay(
         state_dir.stack_file, arguments.trace, arguments.speed, arguments.chaos, arguments.seed, arguments.expect

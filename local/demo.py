@@ -17,12 +17,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.table import Column, Table
 
-from local.api import ApiClient, ApiError
-from local.delivery_plan import ReplayPlan, expected_output, make_plan
-from local.outcome_check import is_consistent
-from local.replay import SAMPLE_TRACE, attached_queue, create_planned_execution, read_ledger, replay
-from local.stack import LocalCloudError, Stack, StateDir
-from local.tables import (
+from local.api_client import ApiClient, ApiError
+from local.cloud.stack import LocalCloudError, Stack, StateDir
+from local.replay.check import is_consistent
+from local.replay.plan import ReplayPlan, expected_output, make_plan
+from local.replay.runner import SAMPLE_TRACE, attached_queue, create_planned_execution, read_ledger, replay
+from local.replay.tables import (
     failures_table,
     history_table,
     rates_line,
@@ -33,7 +33,7 @@ from local.tables import (
     verdicts_table,
     waits_table,
 )
-from local.trace import Trace, TraceTask, read_trace
+from local.replay.trace import Trace, TraceTask, read_trace
 from local.watch import ExecutionFeed, StatusUpdate, format_update
 from local.worker import Assignment, WorkQueue
 

@@ -5,8 +5,8 @@ import tomllib
 from typing import Final
 
 from local.handlers import FUNCTIONS, ROOT, load_handler
-from tasklatch.http.description import describe
-from tasklatch.http.report_contract import BatchedReportBody
+from local.openapi import describe
+from tasklatch.api.v1.reports import BatchedReportBody
 
 DESCRIPTION: Final = FUNCTIONS / "api_description" / "openapi.json"
 API_FUNCTIONS: Final = (

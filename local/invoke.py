@@ -27,10 +27,10 @@ from typing import Any
 
 import httpx
 
-from local.cloud import HOST, EmulatorProcess, free_port
-from local.deploy import ARCHITECTURE, build
-from local.progress import console
-from local.stack import REGION, ROOT, LocalCloudError, Stack, StateDir, clean_environment
+from local.cloud.deploy import ARCHITECTURE, build
+from local.cloud.emulator_process import HOST, EmulatorProcess, free_port
+from local.cloud.progress import console
+from local.cloud.stack import REGION, ROOT, LocalCloudError, Stack, StateDir, clean_environment
 
 # The runtime client and what it imports; Lambda's image brings them, a layer does not
 RUNTIME_CLIENT = ("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py")
@@ -127,7 +127,7 @@ def invoke_and_print(function: str, event: Path | None, state_dir: StateDir) -> 
         0, or 1 when the function raised an error.
     """
     if event is None:
-        samples = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "events").glob("*.json"))
+        samples = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "events").rglob("*.json"))
         raise LocalCloudError("EVENT= names the event's file, such as: " + ", ".join(samples))
     if not event.is_file():
         raise LocalCloudError(f"There is no file {event}.")

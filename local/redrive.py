@@ -20,9 +20,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from local.backoff import DeadlineBackoff
-from local.patient_client import RetryingClient
-from local.stack import LocalCloudError, Stack, StateDir, snake_case
-from local.tables import result_console
+from local.cloud.stack import LocalCloudError, Stack, StateDir, snake_case
+from local.replay.tables import result_console
+from local.retrying_client import RetryingClient
 
 SOURCE_QUEUES: Final[Mapping[str, str]] = {"TimerFailures": "TimerQueue", "AdvanceFailures": "AdvanceQueue"}
 STREAM_FUNCTIONS: Final[Mapping[str, str]] = {

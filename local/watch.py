@@ -18,10 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
-from local.api import ApiClient, ApiError
+from local.api_client import ApiClient, ApiError
 from local.backoff import DeadlineBackoff, TransientError
-from local.stack import LocalCloudError, Stack, StateDir
-from local.tables import result_console, status, time_of_day
+from local.cloud.stack import LocalCloudError, Stack, StateDir
+from local.replay.tables import result_console, status, time_of_day
 
 _QUIET_SECONDS: Final = 15.0
 _LAST_SECONDS: Final = 15.0

@@ -16,9 +16,9 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 
-from local.api import ApiClient, ApiError, call_task
-from local.stack import LocalCloudError, Stack, StateDir
-from local.tables import result_console, status
+from local.api_client import ApiClient, ApiError, call_task
+from local.cloud.stack import LocalCloudError, Stack, StateDir
+from local.replay.tables import result_console, status
 
 _WAIT_SECONDS: Final = 1
 _MESSAGES: Final = 10

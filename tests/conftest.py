@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasklatch.aws import clients
-from tasklatch.settings import get_settings
+from tasklatch.runtime import clients
+from tasklatch.runtime.settings import get_settings
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
-from tasklatch.aws import keys
-from tasklatch.aws.task_item import Item, task_to_item
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import FINAL_STATUSES, TaskStatus, status_precedence
 from tasklatch.domain.task import Task
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.task_item import Item, task_to_item
 
 NOW: Final = 1_800_000_000_123
 """Milliseconds since the epoch; what the fixed clock shows."""

@@ -19,9 +19,9 @@ from schemathesis.core.result import Ok
 from schemathesis.core.transport import Response
 from schemathesis.generation import GenerationMode
 
-from tests.description import check_answer, description
+from tests.api_description import check_answer, description
 from tests.factories import Reply, fresh_name
-from tests.hostile import marked
+from tests.untrusted_input import marked
 
 NAMES: Final = frozenset(
     {

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from local.cloud import HOST
+from local.cloud.emulator_process import HOST
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from functools import cache
 from pathlib import Path
 
-from tasklatch.http.description_contract import GET_DOCS, GET_HEALTH, GET_OPENAPI
-from tasklatch.http.routes import HttpApp, Request, Response
-from tasklatch.http.swagger import swagger_page
+from tasklatch.api.app import HttpApp, Request, Response
+from tasklatch.api.swagger import swagger_page
+from tasklatch.api.v1.description import GET_DOCS, GET_HEALTH, GET_OPENAPI
 
 app = HttpApp()
 handler = app.resolve

@@ -1,19 +1,19 @@
 """What workers of Cognite Data Fusion call: the update of a task."""
 
-from tasklatch.aws import keys
-from tasklatch.aws.clients import dynamodb
-from tasklatch.aws.history import History
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Backoff
-from tasklatch.aws.payloads import Payloads
-from tasklatch.aws.task_pointers import AttemptIndex
-from tasklatch.clock import system_clock
+from tasklatch.api.app import HttpApp, Request, Response
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError
 from tasklatch.domain.task import Task
-from tasklatch.http import cognite_contract as contract
-from tasklatch.http.routes import HttpApp, Request, Response
-from tasklatch.observability import count_verdicts
-from tasklatch.settings import get_settings
+from tasklatch.dynamodb import keys
+from tasklatch.executions.attempt_index import AttemptIndex
+from tasklatch.ledger.history import History
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.ledger.payloads import Payloads
+from tasklatch.platforms.cognite import executions as contract
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import count_verdicts
+from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
 handler = app.resolve

@@ -1,12 +1,12 @@
 """What those who define work in Cognite Data Fusion's words call: workflows and their versions."""
 
-from tasklatch.aws.clients import dynamodb
-from tasklatch.aws.definitions import WorkflowDefinitions
-from tasklatch.aws.patience import Backoff
-from tasklatch.clock import system_clock
-from tasklatch.http import cognite_definition_contract as contract
-from tasklatch.http.routes import HttpApp, Request, Response, page_response
-from tasklatch.settings import get_settings
+from tasklatch.api.app import HttpApp, Request, Response, page_response
+from tasklatch.platforms.cognite import definitions as contract
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.settings import get_settings
+from tasklatch.workflow.definitions import WorkflowDefinitions
 
 app = HttpApp()
 handler = app.resolve

@@ -2,20 +2,20 @@
 
 import secrets
 
-from tasklatch.aws import keys
-from tasklatch.aws.clients import dynamodb
-from tasklatch.aws.definitions import WorkflowDefinitions
-from tasklatch.aws.executions import Executions
-from tasklatch.aws.patience import Backoff
-from tasklatch.aws.payloads import Payloads
-from tasklatch.aws.workflow import WorkflowEngine
-from tasklatch.clock import system_clock
+from tasklatch.api.app import HttpApp, Request, Response, page_response
+from tasklatch.api.body import dump_json
 from tasklatch.domain.execution import Execution, WorkflowRun
-from tasklatch.http import cognite_contract as contract
-from tasklatch.http.body import dump_json
-from tasklatch.http.cognite_definition_contract import definitions_from_version
-from tasklatch.http.routes import HttpApp, Request, Response, page_response
-from tasklatch.settings import get_settings
+from tasklatch.dynamodb import keys
+from tasklatch.executions.executions import Executions
+from tasklatch.ledger.payloads import Payloads
+from tasklatch.platforms.cognite import executions as contract
+from tasklatch.platforms.cognite.definitions import definitions_from_version
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.settings import get_settings
+from tasklatch.workflow.definitions import WorkflowDefinitions
+from tasklatch.workflow.engine import WorkflowEngine
 
 app = HttpApp()
 handler = app.resolve

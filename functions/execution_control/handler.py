@@ -3,15 +3,15 @@
 from functools import partial
 from urllib.parse import quote
 
-from tasklatch.aws.clients import dynamodb, live_callback
-from tasklatch.aws.live import WebSocketConnections
-from tasklatch.aws.patience import Backoff
-from tasklatch.aws.workflow import WorkflowEngine
-from tasklatch.clock import format_timestamp, system_clock
-from tasklatch.http import control_contract as contract
-from tasklatch.http.execution_contract import execution_view
-from tasklatch.http.routes import HttpApp, Request, Response
-from tasklatch.settings import get_settings
+from tasklatch.api.app import HttpApp, Request, Response
+from tasklatch.api.v1 import execution_control as contract
+from tasklatch.api.v1.executions import execution_view
+from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb, live_callback
+from tasklatch.runtime.clock import format_timestamp, system_clock
+from tasklatch.runtime.settings import get_settings
+from tasklatch.workflow.engine import WorkflowEngine
 
 app = HttpApp()
 handler = app.resolve

@@ -2,17 +2,17 @@
 
 from http import HTTPStatus
 
-from tasklatch.aws.clients import dynamodb
-from tasklatch.aws.executions import Executions
-from tasklatch.aws.history import History
-from tasklatch.aws.patience import Backoff
-from tasklatch.clock import system_clock
-from tasklatch.http import execution_contract as contract
-from tasklatch.http.body import dump_json
-from tasklatch.http.idempotency import execution_id_for, keyed_request
-from tasklatch.http.routes import HttpApp, Request, Response, page_response
-from tasklatch.http.views import task_view
-from tasklatch.settings import get_settings
+from tasklatch.api.app import HttpApp, Request, Response, page_response
+from tasklatch.api.body import dump_json
+from tasklatch.api.idempotency import execution_id_for, keyed_request
+from tasklatch.api.v1 import executions as contract
+from tasklatch.api.v1.views import task_view
+from tasklatch.executions.executions import Executions
+from tasklatch.ledger.history import History
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
 handler = app.resolve

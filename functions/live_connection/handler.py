@@ -4,14 +4,14 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from tasklatch.aws.clients import dynamodb, live_callback
-from tasklatch.aws.live import WebSocketConnections
-from tasklatch.aws.patience import Backoff
-from tasklatch.clock import system_clock
+from tasklatch.api.errors import STATUS
 from tasklatch.domain.errors import TasklatchError
-from tasklatch.http.problem import STATUS
-from tasklatch.observability import logger, report_unhandled
-from tasklatch.settings import get_settings
+from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb, live_callback
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger, report_unhandled
+from tasklatch.runtime.settings import get_settings
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, int]:

@@ -5,18 +5,18 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 
-from tasklatch.aws.announcer import ChangePublisher
-from tasklatch.aws.clients import dynamodb, events, live_callback
-from tasklatch.aws.event_bus import EventBus
-from tasklatch.aws.history import History
-from tasklatch.aws.live import WebSocketConnections
-from tasklatch.aws.patience import Backoff
-from tasklatch.aws.payloads import Payloads
-from tasklatch.aws.task_stream import read_changes
-from tasklatch.clock import system_clock
 from tasklatch.domain.errors import ServiceBusyError
-from tasklatch.observability import logger
-from tasklatch.settings import get_settings
+from tasklatch.ledger.history import History
+from tasklatch.ledger.payloads import Payloads
+from tasklatch.notifications.event_bus import EventBus
+from tasklatch.notifications.publisher import ChangePublisher
+from tasklatch.notifications.stream import read_changes
+from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb, events, live_callback
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger
+from tasklatch.runtime.settings import get_settings
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:

@@ -5,16 +5,16 @@ from typing import Any, Final
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from tasklatch.aws.clients import dynamodb, scheduler, sqs
-from tasklatch.aws.follow_up import RetryPlanner
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Backoff
-from tasklatch.aws.safety_net import Reconciler
-from tasklatch.aws.timers import TimerScheduler
-from tasklatch.aws.workflow import WorkflowEngine
-from tasklatch.clock import system_clock
-from tasklatch.observability import logger, metrics
-from tasklatch.settings import get_settings
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.retries.planner import RetryPlanner
+from tasklatch.retries.reconciler import Reconciler
+from tasklatch.retries.timer_scheduler import TimerScheduler
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb, scheduler, sqs
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger, metrics
+from tasklatch.runtime.settings import get_settings
+from tasklatch.workflow.engine import WorkflowEngine
 
 TIME_FOR_A_PAGE_MS: Final = 15_000
 

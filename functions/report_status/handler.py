@@ -1,14 +1,8 @@
 """What workers call: a report on an attempt, a batch of them, a heartbeat."""
 
-from tasklatch.aws.clients import dynamodb
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Backoff
-from tasklatch.clock import system_clock
-from tasklatch.domain.errors import ServiceBusyError
-from tasklatch.domain.outcome import ReportResult
-from tasklatch.domain.report import Report
-from tasklatch.http.names import round_to_millis
-from tasklatch.http.report_contract import (
+from tasklatch.api.app import HttpApp, Request, Response
+from tasklatch.api.ids import round_to_millis
+from tasklatch.api.v1.reports import (
     REPORT_STATUS,
     REPORT_STATUSES,
     SEND_HEARTBEAT,
@@ -22,9 +16,15 @@ from tasklatch.http.report_contract import (
     heartbeat_response,
     report_response,
 )
-from tasklatch.http.routes import HttpApp, Request, Response
-from tasklatch.observability import count_verdicts
-from tasklatch.settings import get_settings
+from tasklatch.domain.errors import ServiceBusyError
+from tasklatch.domain.report import Report
+from tasklatch.domain.results import ReportResult
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import count_verdicts
+from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
 handler = app.resolve

@@ -4,16 +4,16 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 
-from tasklatch.aws.clients import dynamodb, scheduler, sqs
-from tasklatch.aws.dispatcher import TimerHandler
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Backoff
-from tasklatch.aws.queue import DeadLetters, process_records
-from tasklatch.aws.timers import TimerScheduler, timer_from_message
-from tasklatch.aws.workflow import WorkflowEngine
-from tasklatch.clock import system_clock
-from tasklatch.observability import logger
-from tasklatch.settings import get_settings
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.retries.timer_handler import TimerHandler
+from tasklatch.retries.timer_scheduler import TimerScheduler, timer_from_message
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb, scheduler, sqs
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger
+from tasklatch.runtime.queue_records import DeadLetters, process_records
+from tasklatch.runtime.settings import get_settings
+from tasklatch.workflow.engine import WorkflowEngine
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:

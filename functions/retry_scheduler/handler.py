@@ -4,17 +4,17 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 
-from tasklatch.aws.clients import dynamodb, scheduler, sqs
-from tasklatch.aws.follow_up import RetryPlanner
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Backoff
-from tasklatch.aws.task_stream import read_changes
-from tasklatch.aws.timers import TimerScheduler
-from tasklatch.clock import system_clock
-from tasklatch.domain.announcement import Change
+from tasklatch.domain.changes import Change
 from tasklatch.domain.errors import ServiceBusyError
-from tasklatch.observability import logger
-from tasklatch.settings import get_settings
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.notifications.stream import read_changes
+from tasklatch.retries.planner import RetryPlanner
+from tasklatch.retries.timer_scheduler import TimerScheduler
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb, scheduler, sqs
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger
+from tasklatch.runtime.settings import get_settings
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:

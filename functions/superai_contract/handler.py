@@ -3,22 +3,22 @@
 from http import HTTPStatus
 from itertools import islice
 
-from tasklatch.aws.clients import dynamodb
-from tasklatch.aws.executions import Executions
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.patience import Backoff
-from tasklatch.aws.workflow import WorkflowEngine
-from tasklatch.clock import system_clock
+from tasklatch.api.app import HttpApp, Request, Response
+from tasklatch.api.body import dump_json
+from tasklatch.api.idempotency import execution_id_for, keyed_request
+from tasklatch.api.ids import is_valid_task_id
+from tasklatch.api.v1.executions import MAX_METADATA_BYTES, milliseconds
 from tasklatch.domain.errors import NotFoundError, TasklatchError
 from tasklatch.domain.execution import Execution
-from tasklatch.http import superai_contract as contract
-from tasklatch.http.body import dump_json
-from tasklatch.http.execution_contract import MAX_METADATA_BYTES, milliseconds
-from tasklatch.http.idempotency import execution_id_for, keyed_request
-from tasklatch.http.names import is_valid_task_id
-from tasklatch.http.routes import HttpApp, Request, Response
-from tasklatch.observability import count_verdicts
-from tasklatch.settings import get_settings
+from tasklatch.executions.executions import Executions
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.platforms.superai import models as contract
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import count_verdicts
+from tasklatch.runtime.settings import get_settings
+from tasklatch.workflow.engine import WorkflowEngine
 
 app = HttpApp()
 handler = app.resolve

@@ -5,12 +5,12 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 
-from tasklatch.aws.clients import dynamodb, sqs
-from tasklatch.aws.patience import Backoff
-from tasklatch.aws.queue import DeadLetters, process_records
-from tasklatch.aws.workflow import WorkflowEngine
-from tasklatch.clock import system_clock
-from tasklatch.settings import get_settings
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clients import dynamodb, sqs
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.queue_records import DeadLetters, process_records
+from tasklatch.runtime.settings import get_settings
+from tasklatch.workflow.engine import WorkflowEngine
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:

@@ -16,9 +16,10 @@ from typing import Any, Final, NamedTuple
 import boto3
 
 from local.handlers import load_handler
-from tasklatch.aws import clients, keys
-from tasklatch.aws.batch_put import batch_put
 from tasklatch.domain.status import TaskStatus, status_precedence
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.runtime import clients
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, Sample, figure, in_turn, ratio, timed, use_endpoint, write_figures
 from tests.benchmarks.metered_service import STATUS_ROUTE

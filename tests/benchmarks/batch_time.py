@@ -12,11 +12,11 @@ from typing import Any, Final
 import boto3
 
 from local.handlers import load_handler
-from tasklatch.aws import clients
-from tasklatch.aws.batch_put import batch_put
-from tasklatch.aws.execution_item import execution_to_item
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus
+from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.dynamodb.execution_item import execution_to_item
+from tasklatch.runtime import clients
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, Sample, figure, in_turn, ratio, timed, use_endpoint, write_figures
 from tests.benchmarks.metered_service import STATUS_ROUTE, STATUSES_ROUTE

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import boto3
 
-from local.deploy import build
+from local.cloud.deploy import build
+from local.cloud.stack import ROOT, StateDir
 from local.invoke import Invocation, copy_module, invoke_handler
-from local.stack import ROOT, StateDir
-from tasklatch.aws import keys, latch_expression
-from tasklatch.aws.batch_put import batch_put
-from tasklatch.domain.latch import write_for_report
+from tasklatch.domain.conditional_write import write_for_report
+from tasklatch.dynamodb import keys, write_expression
+from tasklatch.dynamodb.batch_write import batch_put
 from tests.benchmarks import alternatives
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, figure, ratio, use_endpoint, write_figures
@@ -133,7 +133,7 @@ def _fresh_task(client: Any) -> str:
 
 def _update(task_id: str) -> dict[str, Any]:
     write = write_for_report(a_report(task_id=task_id, attempt=1), now=NOW, request_id="0" * 32)
-    return latch_expression.render_update_item(write, "ledger", keys.execution_pk("default", "nightly"), NOW // 1000)
+    return write_expression.render_update_item(write, "ledger", keys.execution_pk("default", "nightly"), NOW // 1000)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tasklatch.aws import keys
-from tasklatch.aws.batch_put import batch_put
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.batch_write import batch_put
 from tests.benchmarks.measure import Figure, write_figures
 from tests.benchmarks.metered_service import Service, metered_service
 from tests.benchmarks.metering import Usage

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from tasklatch.settings import get_settings
+from tasklatch.runtime.settings import get_settings
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from moto.events.models import EventPattern
 from local.handlers import load_handler
 from tests.benchmarks.metering import Meter, Usage
 from tests.factories import Context, Reply, api_event, call_api, fresh_name
-from tests.reactions import Clock, FakeClient, a_bus, a_queue, a_scheduler
 from tests.template.template import resources, target
+from tests.workflow_helpers import Clock, FakeClient, a_bus, a_queue, a_scheduler
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

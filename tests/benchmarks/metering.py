@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from tasklatch.aws import keys
+from tasklatch.dynamodb import keys
 from tests.integration.emulators import intercepted
 
 if TYPE_CHECKING:

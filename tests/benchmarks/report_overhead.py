@@ -10,9 +10,9 @@ from typing import Any, Final
 import boto3
 
 from local.handlers import load_handler
-from tasklatch.aws import keys, latch_expression
-from tasklatch.aws.batch_put import batch_put
-from tasklatch.domain.latch import write_for_report
+from tasklatch.domain.conditional_write import write_for_report
+from tasklatch.dynamodb import keys, write_expression
+from tasklatch.dynamodb.batch_write import batch_put
 from tests.benchmarks.dynamodb_stand_in import running
 from tests.benchmarks.measure import Figure, Sample, figure, in_turn, ratio, timed, use_endpoint, write_figures
 from tests.benchmarks.metered_service import STATUS_ROUTE
@@ -73,7 +73,7 @@ def _report(task_id: str) -> Sample:
 def _write(client: Any, task_id: str) -> Sample:
     write = write_for_report(a_report(task_id=task_id, attempt=1), now=NOW, request_id="0" * 32)
     pk = keys.execution_pk("default", "nightly")
-    request = latch_expression.render_update_item(write, "ledger", pk, expires_at=NOW // 1000)
+    request = write_expression.render_update_item(write, "ledger", pk, expires_at=NOW // 1000)
     return timed(lambda: client.update_item(**request))
 
 

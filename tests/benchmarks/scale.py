@@ -6,10 +6,10 @@ through the real handlers, with all that follows, as in `tests.benchmarks.cost`.
 
 from typing import Any, Final
 
-from tasklatch.aws.batch_put import batch_put
-from tasklatch.aws.execution_item import execution_to_item
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.dynamodb.execution_item import execution_to_item
 from tests.benchmarks.cost import DOLLARS, emulated_service, figures_of
 from tests.benchmarks.measure import Figure, write_figures
 from tests.benchmarks.metered_service import Service

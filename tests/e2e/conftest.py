@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from local.__main__ import start, stop
-from local.stack import Stack, StateDir
-from local.tokens import fetch_token
+from local.cloud.stack import Stack, StateDir
+from local.cloud.tokens import fetch_token
 
 HERE = Path(__file__).parent
 REFUSED: Final = re.compile(r"assumed-role/[\w-]+?-(\w+)-\w+/\S+ is not authorized to perform: (\S+)")

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from local.replay import ReplayResult
-from local.stack import Stack
+from local.cloud.stack import Stack
+from local.replay.runner import ReplayResult
 
 _DEPTHS: Final = (
     "ApproximateNumberOfMessages",

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from local.stack import Stack
+from local.cloud.stack import Stack
 from tests.factories import fresh_name
 
 DEADLINE_SECONDS: Final = 30

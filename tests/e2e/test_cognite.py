@@ -27,11 +27,11 @@ from cognite.client.data_classes.iam import ClientCredentials
 from cognite.client.data_classes.workflows import CDFTaskParameters, WorkflowTaskExecution
 from cognite.client.exceptions import CogniteAPIError, CogniteDuplicatedError, CogniteNotFoundError
 
-from local.api import ApiClient
-from local.replay import attached_queue
-from local.stack import ROOT, Stack
-from local.tokens import fetch_token
-from tasklatch.http.cognite_contract import run_id
+from local.api_client import ApiClient
+from local.cloud.stack import ROOT, Stack
+from local.cloud.tokens import fetch_token
+from local.replay.runner import attached_queue
+from tasklatch.platforms.cognite.executions import run_id
 from tests.e2e.test_api import until
 from tests.factories import fresh_name
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from local.api import ApiClient
+from local.api_client import ApiClient
+from local.cloud.stack import ROOT, Stack, StateDir
 from local.invoke import invoke
-from local.replay import SAMPLE_TRACE
-from local.stack import ROOT, Stack, StateDir
+from local.replay.runner import SAMPLE_TRACE
 
 EVENTS = ROOT / "events"
-SAMPLES = sorted(path for path in EVENTS.glob("*.json") if path != SAMPLE_TRACE)
+SAMPLES = sorted(path for path in EVENTS.rglob("*.json") if path != SAMPLE_TRACE)
 
 # What the function of each sample answers, once create-execution has been run.
 ANSWERS = {
@@ -123,7 +123,7 @@ ON_SCHEDULE = {"reconcile-tasks": "reconciler"}
 
 
 def _event(name: str) -> Any:
-    return json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(next(EVENTS.rglob(f"{name}.json")).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from local.stack import ROOT, Stack, clean_environment
-from local.tokens import fetch_token
+from local.cloud.stack import ROOT, Stack, clean_environment
+from local.cloud.tokens import fetch_token
 from tests.e2e.test_api import until
 from tests.factories import fresh_name
 

@@ -13,10 +13,10 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.stack import Stack
-from local.tokens import fetch_token
+from local.cloud.stack import Stack
+from local.cloud.tokens import fetch_token
+from tests.api_description import description
 from tests.api_gateway import route_of
-from tests.description import description
 from tests.factories import ALL_SCOPES, Reply
 from tests.fuzzing import (
     NAMES,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from local.stack import Stack, StateDir
+from local.cloud.stack import Stack, StateDir
 from tests.e2e.conftest import REFUSED, TAKEN_AWAY
 from tests.e2e.test_api import until
 from tests.factories import fresh_name

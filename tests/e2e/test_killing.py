@@ -25,14 +25,14 @@ from uuid import uuid4
 
 import pytest
 
-from local import replay as replays
 from local.__main__ import start
-from local.api import ApiClient
-from local.cloud import EmulatorProcess
-from local.delivery_plan import make_plan
-from local.replay import SAMPLE_TRACE, attached_queue, replay
-from local.stack import Stack, StateDir
-from local.trace import read_trace
+from local.api_client import ApiClient
+from local.cloud.emulator_process import EmulatorProcess
+from local.cloud.stack import Stack, StateDir
+from local.replay import runner as replays
+from local.replay.plan import make_plan
+from local.replay.runner import SAMPLE_TRACE, attached_queue, replay
+from local.replay.trace import read_trace
 from tasklatch.domain.overdue import OVERDUE_MS
 from tests.e2e.left_behind import drive_on, left_behind_by
 from tests.e2e.test_api import until

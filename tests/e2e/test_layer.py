@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import pytest
 
+from local.cloud.stack import ROOT, Stack, StateDir, clean_environment
 from local.invoke import deployed_environment
-from local.stack import ROOT, Stack, StateDir, clean_environment
 from tests.e2e.test_events import ANSWERS, CONNECTIONS, EVENTS, FAILED_RECORDS, ON_SCHEDULE
 from tests.template.template import functions
 

@@ -19,12 +19,12 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from local.__main__ import start, stop
-from local.cloud import HOST, EmulatorProcess
-from local.deploy import WORK_QUEUE
+from local.cloud.deploy import WORK_QUEUE
+from local.cloud.emulator_process import HOST, EmulatorProcess
+from local.cloud.self_check import check_background
+from local.cloud.stack import ROOT, LocalCloudError, Stack, StateDir
+from local.cloud.tokens import fetch_token
 from local.invoke import invoke
-from local.self_check import check_background
-from local.stack import ROOT, LocalCloudError, Stack, StateDir
-from local.tokens import fetch_token
 from tests.ports import occupied
 
 LISTENING = "0A"
@@ -218,7 +218,7 @@ def test_emulator_that_was_killed_comes_up_with_what_it_saved_and_deploys_what_i
 def test_up_fails_and_says_why_where_no_timer_fires(
     stack: Stack, state_dir: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.deploy.check_background", partial(check_background, seconds=NO_TIMER_SECONDS))
+    monkeypatch.setattr("local.cloud.deploy.check_background", partial(check_background, seconds=NO_TIMER_SECONDS))
     functions = stack.aws("lambda")
     name = stack.functions["retry_dispatcher"]
     (mapping,) = functions.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from local.api import ApiClient
+from local.api_client import ApiClient
+from local.cloud.stack import Stack, StateDir
 from local.redrive import run_redrive
-from local.stack import Stack, StateDir
 
 DEADLINE_SECONDS = 60.0
 Entry = dict[str, Any]

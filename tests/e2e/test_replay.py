@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from local.cloud.stack import ROOT, Stack, StateDir
 from local.demo import run_demo
-from local.replay import SAMPLE_TRACE, run_replay
-from local.stack import ROOT, Stack, StateDir
+from local.replay.runner import SAMPLE_TRACE, run_replay
 
 INSTANCES = ROOT.parent / "shared" / "data" / "wfinstances"
 RECORDED = (

@@ -12,8 +12,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from local.api import ApiClient
-from local.stack import Stack, StateDir
+from local.api_client import ApiClient
+from local.cloud.stack import Stack, StateDir
 from local.watch import run_watch
 from local.worker import Worker, WorkQueue, sample_work
 

@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import pytest
 
-from local.api import ApiClient
-from local.replay import attached_queue
-from local.stack import Stack
+from local.api_client import ApiClient
+from local.cloud.stack import Stack
+from local.replay.runner import attached_queue
 from local.worker import Assignment, Worker, WorkQueue, sample_work
 
 PATIENCE_SECONDS = 60.0

@@ -9,7 +9,7 @@ import pytest
 from moto import mock_aws
 
 from local.handlers import load_handler
-from tasklatch.settings import Settings
+from tasklatch.runtime.settings import Settings
 from tests.api_gateway import HttpApi
 from tests.factories import fresh_name
 from tests.integration.emulators import Table, create_table, new_client, running_ministack

@@ -23,9 +23,9 @@ import httpx
 import yaml
 from botocore.config import Config
 
-from tasklatch.aws.batch_put import batch_put
-from tasklatch.aws.patience import Backoff
-from tasklatch.settings import Settings
+from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.settings import Settings
 from tests.factories import FakeTime
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def running_ministack(folder: Path, *, enforce_iam: bool = False) -> Iterator[st
     url = f"http://{HOST}:{port}"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own
-            [sys.executable, "-m", "local.ministack_emulator" if enforce_iam else "ministack"],
+            [sys.executable, "-m", "local.cloud.ministack_emulator" if enforce_iam else "ministack"],
             cwd=ROOT,
             env=stored
             | {

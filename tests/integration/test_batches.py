@@ -8,15 +8,15 @@ from typing import Any, Final
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from tasklatch.aws import keys
-from tasklatch.aws.history import History
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.task_item import task_from_item
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, ServiceBusyError, TasklatchError
-from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.ledger.history import History
+from tasklatch.ledger.ledger import Ledger
 from tests.factories import (
     Context,
     FakeTime,

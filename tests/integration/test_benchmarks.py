@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tasklatch.aws import keys
+from tasklatch.dynamodb import keys
 from tests.benchmarks import alternatives
 from tests.benchmarks.__main__ import missed
 from tests.benchmarks.dynamodb_stand_in import running

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from tasklatch.aws import keys
+from tasklatch.dynamodb import keys
 from tests.benchmarks.metered_service import Service, metered_service
 from tests.benchmarks.metering import item_size
 from tests.factories import a_task, stored_item

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pytest
 
-from local.cloud import EmulatorProcess, free_port
-from local.stack import StateDir, aws_client
+from local.cloud.emulator_process import EmulatorProcess, free_port
+from local.cloud.stack import StateDir, aws_client
 from tests.ports import occupied
 
 QUEUE: Final = "parcels"

@@ -10,15 +10,15 @@ from typing import Any, Final
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from tasklatch.aws import keys
-from tasklatch.aws.executions import Executions
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.task_item import task_from_item
 from tasklatch.domain.errors import ConflictError, InvalidRequestError, NotFoundError, ServiceBusyError
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.executions.executions import Executions
+from tasklatch.ledger.ledger import Ledger
 from tests.factories import NOW, FakeTime, a_report, fixed_clock, fresh_name, some_tasks
 from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from tasklatch.aws import keys
+from tasklatch.dynamodb import keys
 from tests.api_gateway import HttpApi
 from tests.factories import ALL_SCOPES, api_event, call_api, fresh_name
 from tests.integration.emulators import Table, counted_calls

@@ -14,12 +14,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tasklatch.aws import keys
-from tasklatch.aws.execution_item import execution_to_item
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.execution_item import execution_to_item
+from tests.api_description import check_answer
 from tests.api_gateway import HttpApi, PathReading, operations
-from tests.description import check_answer
 from tests.factories import ALL_SCOPES, NOW, Reply, a_task, fresh_name, stored_item
 
 if TYPE_CHECKING:

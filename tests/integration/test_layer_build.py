@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from local.deploy import PACKAGES
+from local.cloud.deploy import PACKAGES
 from tests.template.template import ROOT, transformed
 
 # Lambda's quota for a function with its layers, unpacked

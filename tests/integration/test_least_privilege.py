@@ -20,19 +20,19 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.handlers import load_handler
-from tasklatch.aws import keys
-from tasklatch.aws.task_item import task_to_item
-from tasklatch.aws.timers import timer_to_message
-from tasklatch.clock import system_clock
 from tasklatch.domain.task import Task
 from tasklatch.domain.timer import timer_for
-from tasklatch.settings import Settings, get_settings
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.task_item import task_to_item
+from tasklatch.retries.timer_scheduler import timer_to_message
+from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.settings import Settings, get_settings
 from tests.conftest import ENVIRONMENT
 from tests.factories import Context, Reply, api_event, call_api
 from tests.integration.emulators import Table, intercepted, running_ministack
-from tests.reactions import Clock, World, refusal
 from tests.template.template import HTTP_API, compact, functions, listed, resources, target, transformed
 from tests.template.test_permissions import lambdas_own
+from tests.workflow_helpers import Clock, World, refusal
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from tasklatch.aws import keys
-from tasklatch.aws.history import History
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.payloads import Payloads
-from tasklatch.aws.task_item import task_from_item
+from tasklatch.domain.conditional_write import next_attempt_write
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, ServiceBusyError
-from tasklatch.domain.latch import next_attempt_write
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, REPORTABLE, TaskStatus
 from tasklatch.domain.task import Task
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.ledger.history import History
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.ledger.payloads import Payloads
 from tests.factories import NOW, FakeTime, a_report, a_task, fixed_clock, fresh_name, stored_item
 from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
 

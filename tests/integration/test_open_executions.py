@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasklatch.aws.payloads import Payloads
+from tasklatch.domain.conditional_write import next_attempt_write
 from tasklatch.domain.errors import ConflictError, NotFoundError
 from tasklatch.domain.execution import ExecutionFilter, TaskDefinition
-from tasklatch.domain.latch import next_attempt_write
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
-from tasklatch.settings import Settings
+from tasklatch.ledger.payloads import Payloads
+from tasklatch.runtime.settings import Settings
 from tests.factories import a_report, fresh_name, some_tasks
 from tests.integration.emulators import Table, create_table, make_backoff
-from tests.reactions import ONCE, World
+from tests.workflow_helpers import ONCE, World
 
 OF_FLOW = ExecutionFilter(group_versions=(("flow", None),))
 

@@ -10,13 +10,13 @@ import httpx
 import pytest
 
 from local.handlers import load_handler
-from tasklatch.domain.attempt import task_execution_id
+from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.json_text import MAX_NESTING
+from tests.api_description import check_answer
 from tests.api_gateway import HttpApi, operations
-from tests.description import check_answer
 from tests.factories import ALL_SCOPES, Context, Reply, api_event, call_api, fresh_name
 from tests.fuzzing import good_body
-from tests.reactions import FakeClient
+from tests.workflow_helpers import FakeClient
 
 NAMES: Final = {
     "executionId": "none",

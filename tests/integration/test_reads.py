@@ -6,16 +6,16 @@ from typing import Any, Final
 
 import pytest
 
-from tasklatch.aws import keys
-from tasklatch.aws.execution_item import execution_to_item
-from tasklatch.aws.executions import Executions
-from tasklatch.aws.history import History
 from tasklatch.domain.errors import InvalidRequestError, NotFoundError
 from tasklatch.domain.execution import Execution, ExecutionFilter
 from tasklatch.domain.history import HistoryEntry, change_entry, ignored_entry
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.execution_item import execution_to_item
+from tasklatch.executions.executions import Executions
+from tasklatch.ledger.history import History
 from tests.factories import NOW, a_report, a_task, fixed_clock, fresh_name, stored_item
 from tests.integration.emulators import Table, counted_calls, make_backoff
 

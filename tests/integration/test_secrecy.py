@@ -14,17 +14,17 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.handlers import FUNCTIONS, ROOT, load_handler
-from tasklatch.observability import logger
+from tasklatch.runtime.observability import logger
 from tests.api_gateway import HttpApi, operations
 from tests.factories import ALL_SCOPES, Context, fresh_name
 from tests.fuzzing import good_body
-from tests.hostile import MARKER, SECRET_FIELDS, LogLines, marked
-from tests.reactions import FakeClient
+from tests.untrusted_input import MARKER, SECRET_FIELDS, LogLines, marked
+from tests.workflow_helpers import FakeClient
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-SAMPLES: Final = sorted((ROOT / "events").glob("*.json"))
+SAMPLES: Final = sorted((ROOT / "events").rglob("*.json"))
 NAMES: Final = sorted(path.parent.name for path in FUNCTIONS.glob("*/handler.py"))
 
 
@@ -119,7 +119,7 @@ def test_samples_carry_the_marker() -> None:
 def test_event_or_item_in_the_log_would_be_found(log: LogLines, caplog: pytest.LogCaptureFixture) -> None:
     """The check itself, on the two ways in which it could happen."""
     # given an event that is logged, and an error that tells of an item
-    event = marked_event(ROOT / "events" / "report-success.json")
+    event = marked_event(ROOT / "events" / "http_api" / "report-success.json")
     logger().info("an event", extra={"event": event})
     with pytest.raises(AssertionError):
         check_secrecy(log)

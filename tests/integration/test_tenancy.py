@@ -13,13 +13,14 @@ import httpx
 import pytest
 
 from local.handlers import load_handler
-from tasklatch.aws import clients, keys
-from tasklatch.http import routes
-from tasklatch.settings import get_settings
+from tasklatch.api import app
+from tasklatch.dynamodb import keys
+from tasklatch.runtime import clients
+from tasklatch.runtime.settings import get_settings
 from tests.api_gateway import HttpApi, operations
 from tests.factories import ALL_SCOPES, Context, Reply, fresh_name
 from tests.fuzzing import check_reply, good_body
-from tests.reactions import FakeClient
+from tests.workflow_helpers import FakeClient
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -333,7 +334,7 @@ def test_route_that_forgot_the_tenant_would_be_found(
     tenants: Tenants, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check itself: were everybody taken for the other tenant, it would fail for each route."""
-    monkeypatch.setattr(routes, "get_tenant", lambda *_: tenants.other)
+    monkeypatch.setattr(app, "get_tenant", lambda *_: tenants.other)
 
     with pytest.raises(AssertionError):
         check_nothing_of_the_other(tenants, key, tenants.other)

@@ -6,17 +6,17 @@ from typing import Any, Final
 
 import pytest
 
-from tasklatch.aws import keys
-from tasklatch.aws.ledger import Ledger
-from tasklatch.aws.task_item import task_from_item
 from tasklatch.domain.amendment import amendment_write
+from tasklatch.domain.conditional_write import decide_verdict, write_for_report
 from tasklatch.domain.errors import AttemptNotOpenError, TasklatchError
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.latch import decide_verdict, write_for_report
-from tasklatch.domain.outcome import ReportResult
 from tasklatch.domain.report import Report, Verdict, make_report
+from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import REPORTABLE, TaskStatus
 from tasklatch.domain.task import Task
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.ledger.ledger import Ledger
 from tests.factories import a_report, a_task, fixed_clock, stored_item
 from tests.integration.emulators import Table, make_backoff
 

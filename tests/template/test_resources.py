@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from local.stack import snake_case
+from local.cloud.stack import snake_case
 from tests.template.template import (
     Resource,
     Route,

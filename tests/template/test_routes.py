@@ -1,7 +1,7 @@
 """What API Gateway lets through to a function is what the function's code declares: the route, and the scope for it."""
 
 from local.handlers import load_handler
-from tasklatch.http.routes import HttpApp
+from tasklatch.api.app import HttpApp
 from tests.template.template import functions, http_routes, resources
 
 FunctionAndScope = tuple[str, str | None]

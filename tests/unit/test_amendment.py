@@ -8,12 +8,12 @@ from typing import Any, Final
 import pytest
 
 from tasklatch.domain.amendment import amendment_write
-from tasklatch.domain.latch import next_attempt_write, system_write, write_for_report
+from tasklatch.domain.conditional_write import next_attempt_write, system_write, write_for_report
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import REPORTABLE, SEALED, TaskStatus
 from tasklatch.domain.task import Task
 from tests.factories import NOW, a_report, a_task
-from tests.unit.test_latch import record, written
+from tests.unit.test_conditional_write import record, written
 
 
 def a_checkpoint(output: str | None = None, *, sequence: int | None = None, attempt: int = 1, **body: Any) -> Report:

@@ -5,8 +5,8 @@ from typing import Final
 import httpx
 import pytest
 
-from local.api import ApiClient, ApiError
-from local.stack import Client, Stack
+from local.api_client import ApiClient, ApiError
+from local.cloud.stack import Client, Stack
 
 URL: Final = "http://service"
 ANSWER_SECONDS: Final = 4.0
@@ -41,7 +41,9 @@ def client_of(clock: Clock, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> 
         return httpx.Response(left.pop(0), json={"detail": "as arranged"})
 
     real = httpx.Client
-    monkeypatch.setattr("local.api.httpx.Client", lambda **_settings: real(transport=httpx.MockTransport(answer)))
+    monkeypatch.setattr(
+        "local.api_client.httpx.Client", lambda **_settings: real(transport=httpx.MockTransport(answer))
+    )
     return ApiClient(STACK, sleep=clock.sleep, clock=clock.monotonic)
 
 

@@ -19,10 +19,10 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from local.api import ApiClient, ApiError
+from local.api_client import ApiClient, ApiError
 from local.backoff import DeadlineBackoff, TransientError
-from local.patient_client import RetryingClient
-from local.stack import Client, Stack
+from local.cloud.stack import Client, Stack
+from local.retrying_client import RetryingClient
 
 URL: Final = "https://sqs.us-east-1.amazonaws.com/1/work"
 Step = Exception | tuple[int, str]

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasklatch.api.body import MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, dump_json, parse_json, read_body, validate
+from tasklatch.api.v1.reports import ReportBody
 from tasklatch.domain.errors import (
     InvalidRequestError,
     PayloadTooLargeError,
@@ -18,8 +20,6 @@ from tasklatch.domain.errors import (
 )
 from tasklatch.domain.json_text import MAX_NESTING
 from tasklatch.domain.status import REPORTABLE
-from tasklatch.http.body import MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, dump_json, parse_json, read_body, validate
-from tasklatch.http.report_contract import ReportBody
 
 GZIP: Final = {"content-encoding": "gzip"}
 

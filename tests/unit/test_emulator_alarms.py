@@ -6,7 +6,7 @@ import pytest
 from ministack.services import cloudwatch
 from ministack.services.cloudformation import provisioners
 
-from local.emulator_alarms import store_metric_math_alarms
+from local.cloud.emulator_alarms import store_metric_math_alarms
 
 COMMON = {"ComparisonOperator": "GreaterThanThreshold", "Threshold": 0, "EvaluationPeriods": 1}
 

@@ -10,7 +10,7 @@ import pytest
 from ministack.services import apigateway
 from ministack.services.cloudformation import provisioners
 
-from local.emulator_http_apis import API_TYPE, import_http_apis
+from local.cloud.emulator_http_apis import API_TYPE, import_http_apis
 from tests.template.template import http_api_definition, http_routes
 
 

@@ -10,7 +10,7 @@ import pytest
 from ministack.core import lambda_runtime
 from ministack.services import lambda_svc
 
-from local.emulator_layers import share_unpacked_layers, unpack_once
+from local.cloud.emulator_layers import share_unpacked_layers, unpack_once
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import pytest
 from ministack.services import apigateway
 
-from local.ministack_emulator import read_paths_as_api_gateway_does
+from local.cloud.ministack_emulator import read_paths_as_api_gateway_does
 
 ROUTE = "/v1/executions/{executionId}/tasks/{taskId}/status"
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from ministack.services import lambda_svc
 
-from local.emulator_processes import bound_queue_processes
-from local.stack import QUEUE_PROCESSES
+from local.cloud.emulator_processes import bound_queue_processes
+from local.cloud.stack import QUEUE_PROCESSES
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import sqs
 
-from local.emulator_queues import QueuesByPath, current_address
+from local.cloud.emulator_queues import QueuesByPath, current_address
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasklatch.aws import keys
-from tasklatch.aws.cursor import decode_cursor, encode_cursor
 from tasklatch.domain.errors import InvalidRequestError
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
 
 tricky = st.text(st.sampled_from("a#%2359E:"), min_size=1, max_size=6)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 from ministack.services import lambda_svc
 
-from local import ministack_emulator
+from local.cloud import ministack_emulator
 
 STREAM: Final = "arn:aws:dynamodb:us-east-1:000000000000:table/ledger/stream/1"
 FUNCTION: Final = {"config": {"FunctionName": "notifier"}}

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local.patient_client import RetryingClient
 from local.redrive import (
     NOT_REDRIVABLE,
     SOURCE_QUEUES,
@@ -19,6 +18,7 @@ from local.redrive import (
     aws_context,
     redrive,
 )
+from local.retrying_client import RetryingClient
 
 STREAM = "arn:aws:dynamodb:eu-north-1:123456789012:table/t/stream/2026-01-10T08:00:00.000"
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasklatch.api.ids import is_valid_task_id
 from tasklatch.domain.errors import InvalidRequestError
 from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.reference import Reference, get_path, resolve_references
 from tasklatch.domain.reference_check import MAX_POSSIBLE_NAMES, check_references, possible_names
-from tasklatch.http.names import is_valid_task_id
 
 PAYLOADS: dict[tuple[str, str], Any] = {
     ("a", "output"): {

@@ -12,8 +12,9 @@ from typing import Any, cast
 
 import pytest
 
-from local.api import ApiClient, ApiError, Reply
-from local.delivery_plan import (
+from local.api_client import ApiClient, ApiError, Reply
+from local.replay.check import LedgerSnapshot, ReceivedAttempt, RequestResult, differences
+from local.replay.plan import (
     FAULTY_STARTS,
     FAULTY_SUCCESSES,
     TERMINAL_REASONS,
@@ -24,23 +25,28 @@ from local.delivery_plan import (
     count_kinds,
     make_plan,
 )
-from local.outcome_check import LedgerSnapshot, ReceivedAttempt, RequestResult, differences
-from local.replay import SAMPLE_TRACE, ReplayResult, replay, run_replay
-from local.trace import Trace, read_trace
+from local.replay.runner import SAMPLE_TRACE, ReplayResult, replay, run_replay
+from local.replay.trace import Trace, read_trace
 from local.worker import Assignment, WorkQueue
-from tasklatch.domain.attempt import decode_attempt
+from tasklatch.api.v1.executions import history_view
+from tasklatch.api.v1.views import retry_view, task_view
+from tasklatch.domain.attempt_id import decode_attempt
+from tasklatch.domain.conditional_write import (
+    ConditionalWrite,
+    decide_verdict,
+    next_attempt_write,
+    system_write,
+    write_for_report,
+)
+from tasklatch.domain.dependencies import execution_outcome, fails_execution, is_terminal, retries_exhausted
 from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.history import change_entry, ignored_entry
-from tasklatch.domain.latch import ConditionalWrite, decide_verdict, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.domain.timer import TimerKind, timer_for
-from tasklatch.domain.workflow import execution_outcome, fails_execution, is_terminal, retries_exhausted
-from tasklatch.http.execution_contract import history_view
-from tasklatch.http.views import retry_view, task_view
 from tests.factories import NOW, a_task
 
 SEEDS = range(4)
@@ -294,9 +300,9 @@ class Service:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.replay._POLL_SECONDS", 0.005)
-    monkeypatch.setattr("local.replay._HISTORY_SECONDS", 0.0)
-    monkeypatch.setattr("local.replay._STALL_SECONDS", 2.0)
+    monkeypatch.setattr("local.replay.runner._POLL_SECONDS", 0.005)
+    monkeypatch.setattr("local.replay.runner._HISTORY_SECONDS", 0.0)
+    monkeypatch.setattr("local.replay.runner._STALL_SECONDS", 2.0)
 
 
 def _replayed(service: Service, plan: ReplayPlan) -> ReplayResult:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasklatch.domain.attempt import attempt_id_suffix, decode_attempt, parse_attempt_id, task_execution_id
+from tasklatch.domain.attempt_id import attempt_id_suffix, decode_attempt, parse_attempt_id, task_execution_id
 from tasklatch.domain.errors import AttemptNotOpenError, PayloadTooLargeError
 from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, MAX_OUTPUT_BYTES, make_report, with_merged_output

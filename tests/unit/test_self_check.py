@@ -5,9 +5,9 @@ from typing import Any, Final, Self, cast
 
 import pytest
 
-from local.api import ApiError
-from local.self_check import PREFIX, check_background
-from local.stack import LocalCloudError, Stack
+from local.api_client import ApiError
+from local.cloud.self_check import PREFIX, check_background
+from local.cloud.stack import LocalCloudError, Stack
 
 SECONDS: Final = 0.05
 STACK: Final = cast("Stack", None)
@@ -44,7 +44,7 @@ class Service:
 
 
 def check(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.self_check.ApiClient", lambda _stack, **_settings: service)
+    monkeypatch.setattr("local.cloud.self_check.ApiClient", lambda _stack, **_settings: service)
     check_background(STACK, SECONDS)
 
 

@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from local.tables import Wait, percentile, waits_table
+from local.replay.tables import Wait, percentile, waits_table
 
 
 def rows(*waits: Wait) -> list[list[str]]:

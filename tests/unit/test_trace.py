@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from local.replay import SAMPLE_TRACE
-from local.trace import TraceError, read_trace
+from local.replay.runner import SAMPLE_TRACE
+from local.replay.trace import TraceError, read_trace
 
 Document = dict[str, Any]
 

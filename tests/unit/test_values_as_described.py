@@ -12,9 +12,9 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
 
-from tasklatch.http.execution_contract import ExecutionsQuery
-from tasklatch.http.report_contract import BatchBody, BatchedReportBody
-from tasklatch.http.superai_contract import FlowExecutionsQuery
+from tasklatch.api.v1.executions import ExecutionsQuery
+from tasklatch.api.v1.reports import BatchBody, BatchedReportBody
+from tasklatch.platforms.superai.models import FlowExecutionsQuery
 from tests.api_gateway import operations
 
 FORMATS: Final = FormatChecker(formats=["uuid"])

@@ -8,9 +8,9 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidHandshake
 
 from local import watch
-from local.api import ApiClient, Reply
+from local.api_client import ApiClient, Reply
 from local.backoff import DeadlineBackoff
-from local.stack import LocalCloudError
+from local.cloud.stack import LocalCloudError
 from local.watch import ExecutionFeed, StatusUpdate, format_update
 
 AT = "2026-01-17T22:58:44.456Z"

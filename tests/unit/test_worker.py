@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from local.api import ApiClient, ApiError, Reply, call_task
+from local.api_client import ApiClient, ApiError, Reply, call_task
 from local.worker import Assignment, Done, Failed, Worker, WorkQueue, sample_work
 
 ID = "00000101-0000-8000-8000-000000000000"

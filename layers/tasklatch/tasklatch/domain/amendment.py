@@ -4,7 +4,7 @@ An attempt's output is that of its final report, or else its last checkpoint: th
 checkpoint replaces the one before, and what arrives after the attempt's end still fills an output that is empty.
 """
 
-from tasklatch.domain.latch import ConditionalWrite, Value, attempt_spoken_of, is_open_to, report_values
+from tasklatch.domain.conditional_write import ConditionalWrite, Value, attempt_spoken_of, is_open_to, report_values
 from tasklatch.domain.report import Report
 from tasklatch.domain.status import FAILURES, SEALED, TaskStatus, status_precedence
 from tasklatch.domain.task import Task

@@ -1,4 +1,4 @@
-"""What can be wrong with a request. `tasklatch.http.problem` is the one place that turns these into HTTP."""
+"""What can be wrong with a request. `tasklatch.api.errors` is the one place that turns these into HTTP."""
 
 from collections.abc import Sequence
 from typing import Final

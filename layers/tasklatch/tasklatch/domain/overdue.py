@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from tasklatch.domain.dependencies import retries_exhausted
 from tasklatch.domain.task import Task
 from tasklatch.domain.timer import timer_for
-from tasklatch.domain.workflow import retries_exhausted
 
 OVERDUE_MS: Final = 120_000
 """How late a thing may be before it counts as lost, in milliseconds: what is only slow must not be driven twice."""

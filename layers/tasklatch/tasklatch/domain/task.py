@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from tasklatch.domain.attempt import task_execution_id
+from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.status import TaskStatus
 

@@ -1,0 +1,28 @@
+"""What anyone may ask without a token: whether the service answers, and what its API is."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from tasklatch.api.app import Operation
+
+GET_HEALTH: Final = Operation(
+    name="get_health",
+    key="GET /v1/health",
+    summary="Say that the service answers",
+    scope=None,
+    responses={HTTPStatus.OK: dict[str, str]},
+)
+GET_OPENAPI: Final = Operation(
+    name="get_openapi",
+    key="GET /v1/openapi.json",
+    summary="Describe this API",
+    scope=None,
+    responses={HTTPStatus.OK: dict[str, Any]},
+)
+GET_DOCS: Final = Operation(
+    name="get_docs",
+    key="GET /v1/docs",
+    summary="Show the description in a browser",
+    scope=None,
+    responses={HTTPStatus.OK: str},
+)

@@ -1,0 +1,129 @@
+"""What the native contract shows of the ledger: the shapes of its answers, and how they are filled."""
+
+import json
+from typing import Any, NotRequired, cast
+
+from typing_extensions import TypedDict
+
+from tasklatch.domain.retry import RetryDecision
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import RetryPolicy, Task
+from tasklatch.runtime.clock import format_timestamp
+
+
+class RetryPolicyView(TypedDict):
+    """How often and how patiently a task is tried; times in seconds."""
+
+    maxAttempts: int
+    initialSeconds: float
+    multiplier: float
+    maxSeconds: float
+    jitter: float
+    retryTimeouts: bool
+
+
+class RetryView(TypedDict):
+    """What will happen after a failure, and why."""
+
+    willRetry: bool
+    nextAttempt: int | None
+    notBefore: str | None
+    reason: str
+    attemptsLeft: int
+
+
+class TaskView(TypedDict):
+    """A task and where it stands; times are RFC 3339 in UTC."""
+
+    executionId: str
+    taskId: str
+    status: TaskStatus
+    attempt: int
+    taskExecutionId: str
+    version: int
+    createdAt: str
+    updatedAt: str
+    scheduledAt: NotRequired[str]
+    startedAt: NotRequired[str]
+    endedAt: NotRequired[str]
+    heartbeatAt: NotRequired[str]
+    progress: NotRequired[float]
+    failureReason: NotRequired[str]
+    message: NotRequired[str]
+    messageTruncated: NotRequired[bool]
+    label: NotRequired[str]
+    retryPolicy: RetryPolicyView
+    timeoutSeconds: NotRequired[int]
+    heartbeatTimeoutSeconds: NotRequired[int]
+    onFailure: str
+
+
+class TaskDetailView(TaskView):
+    """A task with its payloads and, after a failure, the decision on its retry."""
+
+    dependsOn: list[str]
+    input: dict[str, Any] | None
+    output: dict[str, Any] | None
+    retry: NotRequired[RetryView]
+
+
+def policy_view(policy: RetryPolicy) -> RetryPolicyView:
+    """Show a retry policy."""
+    return {
+        "maxAttempts": policy.max_attempts,
+        "initialSeconds": policy.initial_seconds,
+        "multiplier": policy.multiplier,
+        "maxSeconds": policy.max_seconds,
+        "jitter": policy.jitter,
+        "retryTimeouts": policy.retry_timeouts,
+    }
+
+
+def retry_view(decision: RetryDecision) -> RetryView:
+    """Show a decision."""
+    return {
+        "willRetry": decision.will_retry,
+        "nextAttempt": decision.next_attempt,
+        "notBefore": format_timestamp(decision.not_before) if decision.not_before is not None else None,
+        "reason": decision.reason,
+        "attemptsLeft": decision.attempts_left,
+    }
+
+
+def task_view(task: Task) -> TaskView:
+    """Show a task."""
+    view: TaskView = {
+        "executionId": task.execution_id,
+        "taskId": task.task_id,
+        "status": task.status,
+        "attempt": task.attempt,
+        "taskExecutionId": task.task_execution_id,
+        "version": task.version,
+        "createdAt": format_timestamp(task.created_at),
+        "updatedAt": format_timestamp(task.updated_at),
+        "retryPolicy": policy_view(task.retry_policy),
+        "onFailure": task.on_failure,
+    }
+    times = {
+        "scheduledAt": task.scheduled_at,
+        "startedAt": task.started_at,
+        "endedAt": task.ended_at,
+        "heartbeatAt": task.heartbeat_at,
+    }
+    others = {
+        "progress": task.progress,
+        "failureReason": task.failure_reason,
+        "message": task.message,
+        "messageTruncated": task.message_truncated or None,
+        "label": task.platform_status,
+        "timeoutSeconds": task.timeout_seconds,
+        "heartbeatTimeoutSeconds": task.heartbeat_timeout_seconds,
+    }
+    timestamps = {name: format_timestamp(value) for name, value in times.items() if value is not None}
+    details = {name: value for name, value in others.items() if value is not None}
+    return cast("TaskView", {**view, **timestamps, **details})
+
+
+def payload_view(text: str | None) -> dict[str, Any] | None:
+    """Show a payload that is kept as JSON text."""
+    return json.loads(text) if text is not None else None

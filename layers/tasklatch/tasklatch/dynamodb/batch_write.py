@@ -1,0 +1,56 @@
+"""Putting or deleting many items at once, none left out: what DynamoDB leaves unprocessed is sent again."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.concurrency import map_concurrently
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+PUTS_A_CALL = 25
+T = TypeVar("T")
+
+
+def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut into lists of at most this size."""
+    rest = iter(values)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def batch_put(client: "DynamoDBClient", table: str, items: Sequence[Item], backoff: Backoff) -> None:
+    """Put items, each of a key of its own, 25 a call and the calls side by side.
+
+    Raises
+    ------
+    ServiceBusyError
+        When the table would not take them all in time.
+    """
+    _batch_write(client, table, ({"PutRequest": {"Item": item}} for item in items), backoff)
+
+
+def batch_delete(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], backoff: Backoff) -> None:
+    """Delete items by key, 25 a call and the calls side by side; one that is not there is no error.
+
+    Raises
+    ------
+    ServiceBusyError
+        When the table would not take them all in time.
+    """
+    _batch_write(client, table, ({"DeleteRequest": {"Key": key}} for key in item_keys), backoff)
+
+
+def _batch_write(client: "DynamoDBClient", table: str, writes: Iterable[Any], backoff: Backoff) -> None:
+    def write(chunk: Sequence[Any]) -> None:
+        request: Any = {table: chunk}
+        for _ in backoff.attempts():
+            request = backoff.run(partial(client.batch_write_item, RequestItems=request))["UnprocessedItems"]
+            if not request:
+                break
+
+    map_concurrently(write, batched(writes, PUTS_A_CALL))

@@ -1,0 +1,109 @@
+"""A task as an item of the table, both ways. The item stays under 1 KB, so that a report costs one write unit."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from tasklatch.domain.failure import FailureReason
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import OnFailure, RetryPolicy, Task
+from tasklatch.dynamodb import keys
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+Item = dict[str, "AttributeValueTypeDef"]
+
+
+class Column(NamedTuple):
+    """How a field is kept: its attribute's name, DynamoDB type, and what reads it back."""
+
+    attribute: str
+    kind: str
+    read: Callable[[Any], Any]
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+COLUMNS: Final[Mapping[str, Column]] = {
+    "tenant": Column("tenant", "S", _identity),
+    "execution_id": Column("executionId", "S", _identity),
+    "task_id": Column("taskId", "S", _identity),
+    "status": Column("status", "S", TaskStatus),
+    "attempt": Column("attempt", "N", int),
+    "precedence": Column("precedence", "N", int),
+    "version": Column("version", "N", int),
+    "created_at": Column("createdAt", "N", int),
+    "updated_at": Column("updatedAt", "N", int),
+    "scheduled_at": Column("scheduledAt", "N", int),
+    "started_at": Column("startedAt", "N", int),
+    "ended_at": Column("endedAt", "N", int),
+    "heartbeat_at": Column("heartbeatAt", "N", int),
+    "progress": Column("progress", "N", float),
+    "failure_reason": Column("failureReason", "S", FailureReason),
+    "message": Column("message", "S", _identity),
+    "message_truncated": Column("messageTruncated", "BOOL", _identity),
+    "platform_status": Column("label", "S", _identity),
+    "retry_after_seconds": Column("retryAfterSeconds", "N", float),
+    "granted_attempts": Column("grantedAttempts", "N", int),
+    "timeout_seconds": Column("timeoutSeconds", "N", int),
+    "heartbeat_timeout_seconds": Column("heartbeatTimeoutSeconds", "N", int),
+    "on_failure": Column("onFailure", "S", OnFailure),
+    "outcome": Column("outcome", "S", _identity),
+    "request_id": Column("receipt", "S", _identity),
+    "output_attempt": Column("outputAttempt", "N", int),
+    "output_fingerprint": Column("outputFingerprint", "S", _identity),
+    "checkpoint_attempt": Column("checkpointAttempt", "N", int),
+    "checkpoint_fingerprint": Column("checkpointFingerprint", "S", _identity),
+    "checkpoint_sequence": Column("checkpointSequence", "N", int),
+    "decided_attempt": Column("decidedAttempt", "N", int),
+    "definition": Column("definition", "S", _identity),
+}
+
+_RETRY_POLICY: Final = "retryPolicy"
+
+
+def attribute_value(field: str, value: Any) -> "AttributeValueTypeDef":
+    """Put one field's value into DynamoDB's form."""
+    kind = COLUMNS[field].kind
+    return {kind: value if kind == "BOOL" else str(value)}  # type: ignore[misc]
+
+
+def task_to_item(task: Task) -> Item:
+    """The whole item of a task, keys included."""
+    item: Item = {
+        keys.PK: {"S": keys.execution_pk(task.tenant, task.execution_id)},
+        keys.SK: {"S": keys.task_sk(task.task_id)},
+        _RETRY_POLICY: {"M": _policy_to_item(task.retry_policy)},
+    }
+    for field, column in COLUMNS.items():
+        value = getattr(task, field)
+        if value is not None and value is not False:
+            item[column.attribute] = attribute_value(field, value)
+    return item
+
+
+def task_from_item(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
+    """Read a task back from its item."""
+    fields: dict[str, Any] = {}
+    for field, (attribute, kind, parse) in COLUMNS.items():
+        value = item.get(attribute)
+        if value is not None:
+            fields[field] = parse(value[kind])  # type: ignore[literal-required]
+    policy = item[_RETRY_POLICY]["M"]
+    fields["retry_policy"] = RetryPolicy(
+        max_attempts=int(policy["max_attempts"]["N"]),
+        **{name: float(policy[name]["N"]) for name in ("initial_seconds", "multiplier", "max_seconds", "jitter")},
+        retry_timeouts="retry_timeouts" not in policy,
+    )
+    return Task(**fields)
+
+
+def _policy_to_item(policy: RetryPolicy) -> Item:
+    numbers = asdict(policy)
+    retries_timeouts = numbers.pop("retry_timeouts")
+    item: Item = {name: {"N": str(value)} for name, value in numbers.items()}
+    # Most policies do, and every byte of the hot item counts.
+    return item if retries_timeouts else {**item, "retry_timeouts": {"BOOL": False}}

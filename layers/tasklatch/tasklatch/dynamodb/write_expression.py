@@ -1,0 +1,98 @@
+"""The latch in DynamoDB's two languages: an UpdateItem expression for one report, a PartiQL statement in a batch.
+
+Both are rendered from the same `tasklatch.domain.conditional_write.Latch`; tests hold the two to the same outcomes.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tasklatch.domain.conditional_write import ConditionalWrite
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.task_item import COLUMNS, attribute_value
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, BatchStatementRequestTypeDef
+
+Values = dict[str, "AttributeValueTypeDef"]
+
+_EXPIRES_AT: Final = "expiresAt"
+
+
+def _parts(
+    write: ConditionalWrite, pk: str, expires_at: int | None
+) -> tuple[Values, list[str], list[tuple[str, str, "AttributeValueTypeDef"]]]:
+    """What is set, what is removed, and what must hold: (attribute, comparison, value)."""
+    assigned: Values = {
+        "status": {"S": write.status},
+        "precedence": {"N": str(write.precedence)},
+    }
+    for field, value in write.values.items():
+        assigned[COLUMNS[field].attribute] = attribute_value(field, value)
+    if expires_at is not None:
+        assigned[_EXPIRES_AT] = {"N": str(expires_at)}
+    if write.reopens_task:
+        assigned[keys.LIST_KEY] = {"S": keys.open_list_for(pk)}
+        assigned[keys.LIST_SORT] = {"S": keys.task_sk(write.task_id)}
+    removed = [COLUMNS[field].attribute for field in write.clear_fields]
+    if write.closes_task:
+        removed += [keys.LIST_KEY, keys.LIST_SORT]
+    conditions: list[tuple[str, str, AttributeValueTypeDef]] = [
+        ("precedence", ">=", {"N": str(write.precedence_from)}),
+        ("precedence", "<", {"N": str(write.max_precedence)}),
+    ]
+    if write.version is not None:
+        conditions.append(("version", "=", {"N": str(write.version)}))
+    return assigned, removed, conditions
+
+
+def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at: int | None) -> dict[str, Any]:
+    """Render the arguments of UpdateItem."""
+    assigned, removed, conditions = _parts(write, pk, expires_at)
+    names = {"#version": "version", "#pk": keys.PK}
+    values: Values = {":one": {"N": "1"}}
+    sets = ["#version = #version + :one"]
+    for attribute, value in assigned.items():
+        names[f"#{attribute}"] = attribute
+        values[f":{attribute}"] = value
+        sets.append(f"#{attribute} = :{attribute}")
+    terms = ["attribute_exists(#pk)"]
+    for number, (attribute, comparison, value) in enumerate(conditions):
+        names[f"#{attribute}"] = attribute
+        values[f":if_{number}"] = value
+        terms.append(f"#{attribute} {comparison} :if_{number}")
+    expression = "SET " + ", ".join(sets)
+    if removed:
+        names.update({f"#{attribute}": attribute for attribute in removed})
+        expression += " REMOVE " + ", ".join(f"#{attribute}" for attribute in removed)
+    return {
+        "TableName": table,
+        "Key": {keys.PK: {"S": pk}, keys.SK: {"S": keys.task_sk(write.task_id)}},
+        "UpdateExpression": expression,
+        "ConditionExpression": " AND ".join(terms),
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def render_statement(
+    write: ConditionalWrite, table: str, pk: str, expires_at: int | None
+) -> "BatchStatementRequestTypeDef":
+    """Render one PartiQL statement; on an item that does not exist it fails its condition."""
+    assigned, removed, conditions = _parts(write, pk, expires_at)
+    text = [f'UPDATE "{table}" SET "version" = "version" + 1']  # noqa: S608 - names are ours, values are parameters
+    text += [f'SET "{attribute}" = ?' for attribute in assigned]
+    text += [f'REMOVE "{attribute}"' for attribute in removed]
+    text.append(f'WHERE "{keys.PK}" = ? AND "{keys.SK}" = ?')
+    text += [f'AND "{attribute}" {comparison} ?' for attribute, comparison, _ in conditions]
+    text.append("RETURNING ALL NEW *")
+    return {
+        "Statement": " ".join(text),
+        "Parameters": [
+            *assigned.values(),
+            {"S": pk},
+            {"S": keys.task_sk(write.task_id)},
+            *(value for _, _, value in conditions),
+        ],
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }

@@ -1,0 +1,96 @@
+"""From the id of an attempt alone to its task, for contracts that name nothing else.
+
+All attempts at a task share most of their ids, so one pointer serves them all: it is put when the task is created, and
+opening an attempt costs nothing more.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from tasklatch.domain.attempt_id import attempt_id_suffix, parse_attempt_id
+from tasklatch.domain.errors import NotFoundError
+from tasklatch.domain.task import Task
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class AttemptRef(NamedTuple):
+    """What an attempt's id says: whose it is, and which."""
+
+    execution_id: str
+    task_id: str
+    attempt: int
+
+
+class AttemptIndex:
+    """Where the pointers are kept.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
+        self._client = client
+        self._settings = settings
+        self._patience = backoff
+
+    def put(self, tasks: Iterable[Task], now: int) -> None:
+        """Make tasks known by their attempts' ids; again is harmless.
+
+        Parameters
+        ----------
+        now
+            Milliseconds since the epoch.
+
+        Raises
+        ------
+        ServiceBusyError
+            When the table would not take them all in time.
+        """
+        expires_at = self._settings.expires_at(now)
+        items: list[Item] = []
+        for task in tasks:
+            shared = attempt_id_suffix(task.tenant, task.execution_id, task.task_id)
+            item: Item = {
+                **_key(task.tenant, shared),
+                "executionId": {"S": task.execution_id},
+                "taskId": {"S": task.task_id},
+            }
+            if expires_at is not None:
+                item["expiresAt"] = {"N": str(expires_at)}
+            items.append(item)
+        batch_put(self._client, self._settings.table_name, items, self._patience)
+
+    def find(self, tenant: str, task_execution_id: str) -> AttemptRef:
+        """Read whose attempt an id names; whether that attempt was opened is not told.
+
+        Raises
+        ------
+        NotFoundError
+            If it is no id of an attempt, or of no task that is known by it.
+        ServiceBusyError
+            If the table would not answer in time.
+        """
+        attempt, shared = parse_attempt_id(task_execution_id) or (0, "")
+        if attempt == 0:
+            raise NotFoundError("task", task_execution_id)
+        key = _key(tenant, shared)
+        response = self._patience.run(
+            lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
+        )
+        item = response.get("Item")
+        if item is None:
+            raise NotFoundError("task", task_execution_id)
+        return AttemptRef(item["executionId"]["S"], item["taskId"]["S"], attempt)
+
+
+def _key(tenant: str, shared: str) -> Item:
+    return {keys.PK: {"S": keys.task_id_pk(tenant, shared)}, keys.SK: {"S": keys.TASK_ID_SK}}

@@ -1,0 +1,589 @@
+"""Executions and their tasks: creating them so that it can safely be repeated, and reading them."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from botocore.exceptions import ClientError
+
+from tasklatch.domain.conditional_write import system_write
+from tasklatch.domain.dependencies import is_terminal
+from tasklatch.domain.errors import ConflictError, NotFoundError
+from tasklatch.domain.execution import (
+    EVERY_EXECUTION,
+    Execution,
+    ExecutionFilter,
+    TaskDefinition,
+    WorkflowRun,
+    check_definitions,
+    check_unchanged,
+    creation_fingerprint,
+    new_task,
+)
+from tasklatch.domain.idempotency import KeyedRequest
+from tasklatch.domain.reference_check import check_references, has_references, possible_names
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task import Task, TaskDetail
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.batch_get import batch_get
+from tasklatch.dynamodb.batch_insert import batch_insert
+from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor, invalid_cursor
+from tasklatch.dynamodb.execution_item import execution_from_item, execution_key, execution_to_item, group_to_item
+from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.task_item import Item, task_from_item, task_to_item
+from tasklatch.executions.attempt_index import AttemptIndex
+from tasklatch.executions.idempotency_keys import IdempotencyKeys
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.ledger.payloads import DEPENDS_ON, INCLUDES_ATTEMPT_ID, KIND, PAYLOAD, REFERS_TO, Payloads
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clock import Clock
+from tasklatch.runtime.settings import Settings
+from tasklatch.workflow.engine import WorkflowEngine
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+_PAGES_A_REQUEST: Final = 10
+_GROUP_PAGE: Final = 100
+_LONGEST_LISTED: Final = len(keys.execution_list_sort(0, "")) + 128
+"""What names an execution in a list: a time and an id, in characters."""
+
+
+class Executions:
+    """The executions of the table.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
+        self._client = client
+        self._settings = settings
+        self._table = settings.table_name
+        self._clock = clock
+        self._patience = backoff
+        self._ledger = Ledger(client, settings, clock, backoff)
+        self._payloads = Payloads(client, settings, backoff)
+        self._attempt_index = AttemptIndex(client, settings, backoff)
+        self._workflow = WorkflowEngine(client, settings, clock, backoff)
+
+    def claim_key(self, tenant: str, request: KeyedRequest | None, definitions: Sequence[TaskDefinition]) -> None:
+        """Bind the key of a request, where it has one, before anything is created; wrong tasks bind none.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the tasks do not fit together.
+        IdempotencyKeyReusedError
+            If the key came with another request before.
+        ServiceBusyError
+            If the table would not take it in time.
+        """
+        if request is not None:
+            check_definitions(definitions)
+            IdempotencyKeys(self._client, self._settings, self._clock, self._patience).claim(tenant, request)
+
+    def create(
+        self,
+        tenant: str,
+        execution_id: str,
+        definitions: Sequence[TaskDefinition],
+        *,
+        name: str | None = None,
+        metadata: str | None = None,
+        group: str | None = None,
+        keep_open: bool = False,
+        run: WorkflowRun | None = None,
+    ) -> tuple[Execution, bool]:
+        """Create an execution with its tasks.
+
+        Parameters
+        ----------
+        run
+            What it is a run of, where that is kept with it; its tasks can then be found by their attempts' ids.
+
+        The tasks are put first, then their inputs, then the item that commits them; then those that wait for nothing
+        are scheduled. The same request again finishes what an earlier one left undone, and never resets a task.
+
+        Returns
+        -------
+        Execution, bool
+            The execution, and whether this request is the one that made it.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the tasks do not fit together.
+        ConflictError
+            If the id was used for something else.
+        ServiceBusyError
+            If the table would not take it all in time; send it again.
+        """
+        check_definitions(definitions)
+        beyond = check_references(definitions)
+        fingerprint = creation_fingerprint(name, metadata, definitions, group=group, keep_open=keep_open, run=run)
+        existing = self._find(tenant, execution_id)
+        if existing is None:
+            now = self._clock()
+            if not self._task_ids(tenant, execution_id) <= {definition.task_id for definition in definitions}:
+                raise ConflictError(f"execution {execution_id!r} was begun from another request and never finished")
+            tasks = self._insert(tenant, execution_id, definitions, now)
+            self._put_inputs(tenant, execution_id, definitions, beyond, now)
+            if run is not None:
+                self._attempt_index.put(tasks, now)
+                self._payloads.put_run(tenant, execution_id, run, now)
+            execution = Execution(
+                tenant=tenant,
+                execution_id=execution_id,
+                status=ExecutionStatus.RUNNING,
+                version=1,
+                created_at=now,
+                updated_at=now,
+                definition=fingerprint,
+                name=name,
+                metadata=metadata,
+                group=group,
+                group_version=run.version if run is not None else None,
+                has_attempt_index=run is not None,
+                keep_open=keep_open,
+            )
+            existing = self._commit(execution)
+        else:
+            execution = existing
+            tasks = [new_task(definition, tenant, execution_id, existing.created_at) for definition in definitions]
+        if existing is not None and existing.definition != fingerprint:
+            raise ConflictError(f"execution {execution_id!r} exists already, created from another request")
+        if (existing or execution).status is ExecutionStatus.RUNNING:
+            self._schedule_ready(tenant, execution_id, definitions, tasks)
+        return existing or execution, existing is None
+
+    def add_tasks(self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition]) -> list[Task]:
+        """Add tasks to a running execution; a task that is there already, from the same definition, stays as it is.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such execution.
+        InvalidRequestError
+            If the tasks do not fit together, or to those that are there.
+        ConflictError
+            If the execution is over, or has one of the tasks with another definition.
+        ServiceBusyError
+            If the table would not take it all in time; send it again.
+        """
+        execution = self.get(tenant, execution_id)
+        if execution.status is not ExecutionStatus.RUNNING:
+            raise ConflictError(f"execution {execution_id!r} is {execution.status}: no task can be added")
+        task_names = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
+        existing = self._read_tasks(tenant, execution_id, sorted(task_names | possible_names(definitions)))
+        check_definitions(definitions, existing)
+        terminal = {name for name, task in existing.items() if is_terminal(task)}
+        started = {name for name, task in existing.items() if task.status is not TaskStatus.PENDING}
+        beyond = check_references(definitions, existing, terminal=terminal, started=started)
+        _check_all_unchanged(definitions, existing)
+        task_ids = [definition.task_id for definition in definitions]
+        now = self._clock()
+        tasks = self._insert(tenant, execution_id, definitions, now)
+        # What was started has its input, with references in it resolved.
+        missing = [definition for definition in definitions if definition.task_id not in started]
+        self._put_inputs(tenant, execution_id, missing, beyond, now)
+        if execution.has_attempt_index:
+            self._attempt_index.put(tasks, now)
+        if not self._increment_additions(tenant, execution_id):
+            self._cancel_added(self._read_tasks(tenant, execution_id, task_ids).values())
+            raise ConflictError(f"execution {execution_id!r} ended: no task can be added")
+        self._workflow.schedule_unblocked(tenant, execution_id, task_ids)
+        stored = self._read_tasks(tenant, execution_id, task_ids)
+        return [stored[task_id] for task_id in task_ids]
+
+    def get(self, tenant: str, execution_id: str) -> Execution:
+        """Read one execution.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        return self._workflow.read(tenant, execution_id)
+
+    def get_with_tasks(
+        self, tenant: str, execution_id: str, task_ids: Iterable[str]
+    ) -> tuple[Execution, dict[str, Task]]:
+        """Read one execution and some of its tasks together; those that are not there do not come.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such execution.
+        ServiceBusyError
+            If the table would not answer in time.
+        """
+        key = execution_key(tenant, execution_id)
+        items = self._read_items([key, *_task_keys(tenant, execution_id, task_ids)])
+        execution = next((execution_from_item(item) for item in items if item[keys.SK] == key[keys.SK]), None)
+        if execution is None:
+            raise NotFoundError("execution", execution_id)
+        tasks = (task_from_item(item) for item in items if item[keys.SK] != key[keys.SK])
+        return execution, {task.task_id: task for task in tasks}
+
+    def counts(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
+        """Count an execution's tasks by status, as they stand now."""
+        return dict(Counter(map(TaskStatus, self._iterate_attribute(tenant, execution_id, "status"))))
+
+    def list_executions(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        criteria: ExecutionFilter = EVERY_EXECUTION,
+        created_after: int | None = None,
+        created_before: int | None = None,
+    ) -> tuple[Sequence[Execution], str | None]:
+        """List a tenant's executions, newest first, and say where to go on.
+
+        Times are milliseconds since the epoch. The index behind it follows writes within about a second. A page can
+        hold fewer than `limit`, even none, and still go on: where many do not match, the search stops for breath.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the cursor is not one of this list's.
+        """
+        group = criteria.single_group
+        list_key = keys.execution_list(tenant) if group is None else keys.group_list(tenant, group)
+        first = keys.execution_list_sort(created_after or 0, "")
+        last = keys.execution_list_sort(keys.LONGEST_TIME if created_before is None else created_before, "\U0010ffff")
+        scope = f"{list_key} {criteria.name} {first} {last}"
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": keys.LISTS_INDEX,
+            "KeyConditionExpression": "#key = :key AND #sort BETWEEN :from AND :to",
+            "ExpressionAttributeNames": {"#key": keys.LIST_KEY, "#sort": keys.LIST_SORT},
+            "ExpressionAttributeValues": {
+                ":key": {"S": list_key},
+                ":from": {"S": first},
+                ":to": {"S": last},
+            },
+            "ScanIndexForward": False,
+        }
+        if cursor is not None:
+            position = decode_cursor(cursor, scope)
+            if not first <= position <= last or len(position) > _LONGEST_LISTED:
+                raise invalid_cursor()
+            query["ExclusiveStartKey"] = {
+                keys.PK: {"S": keys.execution_pk(tenant, position.partition("#")[2])},
+                keys.SK: {"S": keys.EXECUTION_SK if group is None else keys.GROUP_SK},
+                keys.LIST_KEY: {"S": list_key},
+                keys.LIST_SORT: {"S": position},
+            }
+        items: list[Execution] = []
+        for _ in range(_PAGES_A_REQUEST):
+            query["Limit"] = limit - len(items)
+            response = self._patience.run(partial(self._client.query, **query))
+            read = self._read_items(
+                [{keys.PK: item[keys.PK], keys.SK: {"S": keys.EXECUTION_SK}} for item in response["Items"]]
+            )
+            page = sorted(
+                map(execution_from_item, read),
+                key=lambda execution: (execution.created_at, execution.execution_id),
+                reverse=True,
+            )
+            items += filter(criteria.matches, page)
+            if "LastEvaluatedKey" not in response:
+                return items, None
+            query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+            if len(items) >= limit:
+                break
+        return items, encode_cursor(scope, query["ExclusiveStartKey"][keys.LIST_SORT]["S"])
+
+    def list_group(
+        self, tenant: str, group: str, *, created_after: int | None = None, created_before: int | None = None
+    ) -> Iterator[Execution]:
+        """All executions of a group, newest first, read as they are asked for.
+
+        Times are milliseconds since the epoch.
+        """
+        cursor = None
+        while True:
+            executions, cursor = self.list_executions(
+                tenant,
+                limit=_GROUP_PAGE,
+                cursor=cursor,
+                criteria=ExecutionFilter(group_versions=((group, None),)),
+                created_after=created_after,
+                created_before=created_before,
+            )
+            yield from executions
+            if cursor is None:
+                return
+
+    def list_tasks(
+        self,
+        tenant: str,
+        execution_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        status: TaskStatus | None = None,
+    ) -> tuple[Sequence[Task], str | None]:
+        """List an execution's tasks by id, as they stand now, and say where to go on. A page can hold fewer.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such execution.
+        InvalidRequestError
+            If the cursor is not one of this list's.
+        """
+        query = self._tasks_query(tenant, execution_id)
+        pk = keys.execution_pk(tenant, execution_id)
+        scope = f"{pk} {status}"
+        if cursor is None:
+            self.get(tenant, execution_id)
+        else:
+            sk = decode_cursor(cursor, scope)
+            if not sk.startswith(keys.TASK_PREFIX):
+                raise invalid_cursor()
+            query["ExclusiveStartKey"] = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
+        if status is not None:
+            query["FilterExpression"] = "#status = :status"
+            query["ExpressionAttributeNames"]["#status"] = "status"
+            query["ExpressionAttributeValues"][":status"] = {"S": status}
+        tasks: list[Task] = []
+        for _ in range(_PAGES_A_REQUEST):
+            query["Limit"] = limit - len(tasks)
+            response = self._patience.run(partial(self._client.query, **query))
+            tasks += map(task_from_item, response["Items"])
+            if "LastEvaluatedKey" not in response:
+                return tasks, None
+            query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+            if len(tasks) >= limit:
+                break
+        return tasks, encode_cursor(scope, query["ExclusiveStartKey"][keys.SK]["S"])
+
+    def get_task_detail(self, tenant: str, execution_id: str, task_id: str) -> TaskDetail:
+        """Read one task with its input and output.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        task = self._ledger.read(tenant, execution_id, task_id)
+        return self._payloads.get_details(tenant, execution_id, [task])[0]
+
+    def _increment_additions(self, tenant: str, execution_id: str) -> bool:
+        """Tell whoever is about to end the execution that there is more to wait for; False where it has ended."""
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": execution_key(tenant, execution_id),
+            "UpdateExpression": "ADD #additions :one",
+            "ConditionExpression": "#status = :running",
+            "ExpressionAttributeNames": {"#additions": "additions", "#status": "status"},
+            "ExpressionAttributeValues": {":one": {"N": "1"}, ":running": {"S": ExecutionStatus.RUNNING}},
+        }
+        try:
+            self._patience.run(lambda: self._client.update_item(**request))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            return False
+        return True
+
+    def _cancel_added(self, tasks: Iterable[Task]) -> None:
+        """Cancel tasks that came too late to be worked on."""
+        now = self._clock()
+        for task in tasks:
+            if task.status is TaskStatus.PENDING:
+                write = system_write(task, TaskStatus.CANCELED, now=now, message="the execution ended before")
+                self._ledger.write(task.tenant, task.execution_id, write)
+
+    def _insert(
+        self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], now: int
+    ) -> Sequence[Task]:
+        """Put what is not there yet: who waits for whom, and the tasks.
+
+        A task can be reported on as soon as it is there, so who waits for it must be known before; and what is counted
+        down must be there before anyone can find that it is to be.
+        """
+        pk = keys.execution_pk(tenant, execution_id)
+        self._batch_insert(self._counter_items(pk, definitions, now))
+        self._batch_insert(self._dependency_items(pk, definitions, now))
+        tasks = [new_task(definition, tenant, execution_id, now) for definition in definitions]
+        present = self._batch_insert([self._new_item(task) for task in tasks])
+        already_present = [task.task_id for task in tasks if keys.task_sk(task.task_id) in present]
+        _check_all_unchanged(definitions, self._read_tasks(tenant, execution_id, already_present))
+        return tasks
+
+    def _put_inputs(
+        self,
+        tenant: str,
+        execution_id: str,
+        definitions: Sequence[TaskDefinition],
+        beyond: Mapping[str, Sequence[str]],
+        now: int,
+    ) -> None:
+        """Put what tasks are given: nobody works on a task before it is scheduled, so it can come after them.
+
+        Parameters
+        ----------
+        beyond
+            By task, the names that its input refers to beyond those that it waits for.
+        """
+        pk = keys.execution_pk(tenant, execution_id)
+        batch_put(self._client, self._table, self._input_items(pk, definitions, beyond, now), self._patience)
+
+    def _batch_insert(self, items: Sequence[Item]) -> set[str]:
+        return batch_insert(self._client, self._table, items, self._patience)
+
+    def _new_item(self, task: Task) -> Item:
+        item = task_to_item(task)
+        item[keys.LIST_KEY] = {"S": keys.open_list(task.tenant, task.execution_id)}
+        item[keys.LIST_SORT] = item[keys.SK]
+        self._set_expiry(item, task.created_at)
+        return item
+
+    def _counter_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
+        """For each task that waits, an item that counts what it waits for."""
+        items: list[Item] = [
+            {
+                keys.PK: {"S": pk},
+                keys.SK: {"S": keys.waits_sk(definition.task_id)},
+                "taskId": {"S": definition.task_id},
+                "remaining": {"N": str(len(definition.depends_on))},
+            }
+            for definition in definitions
+            if definition.depends_on
+        ]
+        for item in items:
+            self._set_expiry(item, now)
+        return items
+
+    def _dependency_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
+        """An item for each pair of tasks of which one waits for the other."""
+        items: list[Item] = [
+            {
+                keys.PK: {"S": pk},
+                keys.SK: {"S": keys.dependent_sk(name, definition.task_id)},
+                "taskId": {"S": definition.task_id},
+            }
+            for definition in definitions
+            for name in definition.depends_on
+        ]
+        for item in items:
+            self._set_expiry(item, now)
+        return items
+
+    def _input_items(
+        self, pk: str, definitions: Sequence[TaskDefinition], beyond: Mapping[str, Sequence[str]], now: int
+    ) -> list[Item]:
+        items = []
+        for definition in definitions:
+            item: Item = {keys.PK: {"S": pk}, keys.SK: {"S": keys.input_sk(definition.task_id)}}
+            if definition.input is not None:
+                item[PAYLOAD] = {"S": definition.input}
+            if definition.includes_attempt_id:
+                item[INCLUDES_ATTEMPT_ID] = {"BOOL": True}
+            if definition.kind is not None:
+                item[KIND] = {"S": definition.kind}
+            if definition.depends_on:
+                item[DEPENDS_ON] = {"L": [{"S": name} for name in definition.depends_on]}
+            if beyond.get(definition.task_id):
+                item[REFERS_TO] = {"L": [{"S": name} for name in beyond[definition.task_id]]}
+            if len(item) > len((keys.PK, keys.SK)):
+                self._set_expiry(item, now)
+                items.append(item)
+        return items
+
+    def _schedule_ready(
+        self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], tasks: Sequence[Task]
+    ) -> None:
+        waiting = {definition.task_id for definition in definitions if definition.depends_on}
+        referring = {definition.task_id for definition in definitions if has_references(definition)}
+        now = self._clock()
+        ready = [task for task in tasks if task.task_id not in waiting]
+        writes = [system_write(task, TaskStatus.SCHEDULED, now=now) for task in ready if task.task_id not in referring]
+        self._ledger.write_all(tenant, execution_id, writes)
+        self._workflow.schedule(tenant, execution_id, [task.task_id for task in ready if task.task_id in referring])
+
+    def _commit(self, execution: Execution) -> Execution | None:
+        """Put the execution's item; if another request was first, return what that one put."""
+        if execution.group is not None:
+            listed = group_to_item(execution, execution.group)
+            self._set_expiry(listed, execution.created_at)
+            batch_put(self._client, self._table, [listed], self._patience)
+        item = execution_to_item(execution)
+        self._set_expiry(item, execution.created_at)
+        try:
+            self._patience.run(
+                lambda: self._client.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#pk)",
+                    ExpressionAttributeNames={"#pk": keys.PK},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                ),
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            return execution_from_item(cast("dict[str, Any]", error.response)["Item"])
+        return None
+
+    def _find(self, tenant: str, execution_id: str) -> Execution | None:
+        try:
+            return self.get(tenant, execution_id)
+        except NotFoundError:
+            return None
+
+    def _read_tasks(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
+        """Read some of an execution's tasks; those that are not there do not come."""
+        items = self._read_items(_task_keys(tenant, execution_id, task_ids))
+        return {task.task_id: task for task in map(task_from_item, items)}
+
+    def _read_items(self, item_keys: "Sequence[Item]") -> list[Item]:
+        return batch_get(self._client, self._table, item_keys, self._patience)
+
+    def _task_ids(self, tenant: str, execution_id: str) -> set[str]:
+        return set(self._iterate_attribute(tenant, execution_id, "taskId"))
+
+    def _iterate_attribute(self, tenant: str, execution_id: str, attribute: str) -> Iterator[str]:
+        """One attribute of each task of an execution, as they stand now."""
+        query = self._tasks_query(tenant, execution_id)
+        query["ProjectionExpression"] = "#wanted"
+        query["ExpressionAttributeNames"]["#wanted"] = attribute
+        return (item[attribute]["S"] for item in paginate(self._client, query, self._patience))
+
+    def _tasks_query(self, tenant: str, execution_id: str) -> dict[str, Any]:
+        return {
+            "TableName": self._table,
+            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
+            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
+            "ExpressionAttributeValues": {
+                ":pk": {"S": keys.execution_pk(tenant, execution_id)},
+                ":prefix": {"S": keys.TASK_PREFIX},
+            },
+            "ConsistentRead": True,
+        }
+
+    def _set_expiry(self, item: Item, now: int) -> None:
+        expires_at = self._settings.expires_at(now)
+        if expires_at is not None:
+            item["expiresAt"] = {"N": str(expires_at)}
+
+
+def _task_keys(tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[Item]:
+    pk: AttributeValueTypeDef = {"S": keys.execution_pk(tenant, execution_id)}
+    return [{keys.PK: pk, keys.SK: {"S": keys.task_sk(task_id)}} for task_id in task_ids]
+
+
+def _check_all_unchanged(definitions: Sequence[TaskDefinition], existing: Mapping[str, Task]) -> None:
+    for definition in definitions:
+        if definition.task_id in existing:
+            check_unchanged(definition, existing[definition.task_id])

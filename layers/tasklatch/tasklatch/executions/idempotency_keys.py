@@ -1,0 +1,69 @@
+"""Which request an Idempotency-Key belongs to: the first that came with it."""
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from botocore.exceptions import ClientError
+
+from tasklatch.domain.errors import IdempotencyKeyReusedError
+from tasklatch.domain.idempotency import KeyedRequest
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clock import Clock
+from tasklatch.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_FINGERPRINT: Final = "fingerprint"
+
+
+class IdempotencyKeys:
+    """The keys of the table.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
+        self._client = client
+        self._settings = settings
+        self._clock = clock
+        self._patience = backoff
+
+    def claim(self, tenant: str, request: KeyedRequest) -> None:
+        """Bind a key to its request, in one write; again and again for the same request.
+
+        Raises
+        ------
+        IdempotencyKeyReusedError
+            If the key is bound to another.
+        ServiceBusyError
+            If the table would not take it in time.
+        """
+        expires_at = self._settings.expires_at(self._clock())
+        item: Item = {
+            keys.PK: {"S": keys.idempotency_pk(tenant, request.key)},
+            keys.SK: {"S": keys.IDEMPOTENCY_SK},
+            _FINGERPRINT: {"S": request.fingerprint},
+        }
+        if expires_at is not None:
+            item["expiresAt"] = {"N": str(expires_at)}
+        try:
+            self._patience.run(
+                lambda: self._client.put_item(
+                    TableName=self._settings.table_name,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#pk)",
+                    ExpressionAttributeNames={"#pk": keys.PK},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                ),
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            bound = cast("dict[str, Any]", error.response)["Item"]
+            if bound[_FINGERPRINT]["S"] != request.fingerprint:
+                raise IdempotencyKeyReusedError from error

@@ -1,1 +1,0 @@
-"""What the API's functions share: requests, tenants and scopes, bodies, problem details, routes."""

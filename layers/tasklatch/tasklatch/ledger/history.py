@@ -1,0 +1,158 @@
+"""A task's history: every change, and every report that changed nothing, with its verdict.
+
+Changes come from the table's stream, keyed by version; ignored reports are put before they are answered, keyed by the
+version they met and their fingerprint. So a repeat of either writes the same item again.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasklatch.domain.failure import FailureReason
+from tasklatch.domain.history import HistoryEntry
+from tasklatch.domain.report import Verdict
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import Task
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
+from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class History:
+    """Where the entries are kept.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
+        self._client = client
+        self._settings = settings
+        self._patience = backoff
+
+    def put(self, entries: Iterable[tuple[Task, HistoryEntry]]) -> None:
+        """Keep entries, each with the task it is of; the same entry twice is kept once.
+
+        Raises
+        ------
+        ServiceBusyError
+            When the table would not take them all in time.
+        """
+        items = {}
+        for task, entry in entries:
+            item = self._item(task, entry)
+            items[item[keys.PK]["S"], item[keys.SK]["S"]] = item
+        batch_put(self._client, self._settings.table_name, list(items.values()), self._patience)
+
+    def list_entries(
+        self, tenant: str, execution_id: str, task_id: str, *, limit: int, cursor: str | None
+    ) -> tuple[Sequence[HistoryEntry], str | None]:
+        """List the entries from the first on, and where to go on.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the cursor is not one of this list's.
+        """
+        pk = keys.history_pk(tenant, execution_id, task_id)
+        query: dict[str, Any] = {
+            "TableName": self._settings.table_name,
+            "KeyConditionExpression": "#pk = :pk",
+            "ExpressionAttributeNames": {"#pk": keys.PK},
+            "ExpressionAttributeValues": {":pk": {"S": pk}},
+            "ConsistentRead": True,
+            "Limit": limit,
+        }
+        if cursor is not None:
+            sk = decode_cursor(cursor, pk)
+            query["ExclusiveStartKey"] = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
+        response = self._patience.run(lambda: self._client.query(**query))
+        last = response.get("LastEvaluatedKey")
+        following = encode_cursor(pk, last[keys.SK]["S"]) if last else None
+        return [_entry_from_item(item) for item in response["Items"]], following
+
+    def last_change(self, tenant: str, execution_id: str, task_id: str, attempt: int) -> HistoryEntry | None:
+        """The last change that was made to one attempt; None where the history does not tell of it yet.
+
+        Raises
+        ------
+        ServiceBusyError
+            When the table would not answer in time.
+        """
+        request: dict[str, Any] = {
+            "TableName": self._settings.table_name,
+            "KeyConditionExpression": "#pk = :pk",
+            "FilterExpression": "#attempt = :attempt AND #verdict = :applied",
+            "ExpressionAttributeNames": {"#pk": keys.PK, "#attempt": "attempt", "#verdict": "verdict"},
+            "ExpressionAttributeValues": {
+                ":pk": {"S": keys.history_pk(tenant, execution_id, task_id)},
+                ":attempt": {"N": str(attempt)},
+                ":applied": {"S": Verdict.APPLIED},
+            },
+            "ConsistentRead": True,
+            "ScanIndexForward": False,
+        }
+        items = paginate(self._client, request, self._patience)
+        return next(map(_entry_from_item, items), None)
+
+    def _item(self, task: Task, entry: HistoryEntry) -> Item:
+        item: Item = {
+            keys.PK: {"S": keys.history_pk(task.tenant, task.execution_id, task.task_id)},
+            keys.SK: {"S": keys.history_sk(entry.version, entry.fingerprint)},
+            "version": {"N": str(entry.version)},
+            "at": {"N": str(entry.at)},
+        }
+        if entry.attempt is not None:
+            item["attempt"] = {"N": str(entry.attempt)}
+        if entry.output_attempt is not None:
+            item["outputAttempt"] = {"N": str(entry.output_attempt)}
+        for attribute, text in (
+            ("verdict", entry.verdict),
+            ("status", entry.status),
+            ("previousStatus", entry.previous_status),
+            ("failureReason", entry.failure_reason),
+            ("message", entry.message),
+            ("label", entry.platform_status),
+            ("receipt", entry.request_id),
+            ("outputFingerprint", entry.output_fingerprint),
+        ):
+            if text is not None:
+                item[attribute] = {"S": text}
+        expires_at = self._settings.expires_at(entry.at)
+        if expires_at is not None:
+            item["expiresAt"] = {"N": str(expires_at)}
+        return item
+
+
+def _entry_from_item(item: Item) -> HistoryEntry:
+    def text(attribute: str) -> str | None:
+        value = item.get(attribute)
+        return value["S"] if value else None
+
+    def number(attribute: str) -> int | None:
+        value = item.get(attribute)
+        return int(value["N"]) if value else None
+
+    previous, reason = text("previousStatus"), text("failureReason")
+    return HistoryEntry(
+        version=int(item["version"]["N"]),
+        verdict=Verdict(item["verdict"]["S"]),
+        status=TaskStatus(item["status"]["S"]),
+        attempt=number("attempt"),
+        at=int(item["at"]["N"]),
+        previous_status=TaskStatus(previous) if previous else None,
+        failure_reason=FailureReason(reason) if reason else None,
+        message=text("message"),
+        platform_status=text("label"),
+        request_id=text("receipt"),
+        output_attempt=number("outputAttempt"),
+        output_fingerprint=text("outputFingerprint"),
+    )

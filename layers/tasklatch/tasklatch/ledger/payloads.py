@@ -1,0 +1,152 @@
+"""Inputs and outputs: kept beside the task, off the hot item, as the JSON text that was sent."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from tasklatch.domain.execution import WorkflowRun
+from tasklatch.domain.report import Report
+from tasklatch.domain.task import Task, TaskDetail
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.batch_get import batch_get
+from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+PAYLOAD: Final = "payload"
+RESOLVED: Final = "resolved"
+DEPENDS_ON: Final = "dependsOn"
+REFERS_TO: Final = "refersTo"
+INCLUDES_ATTEMPT_ID: Final = "namesAttempt"
+KIND: Final = "kind"
+
+
+def input_text(item: Item, task: Task | None = None) -> str | None:
+    """What an input's item holds: the input with its references resolved, or as it was given.
+
+    Parameters
+    ----------
+    task
+        Whose input it is, where it is handed to a worker: one that names the attempt then does.
+    """
+    text = next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
+    if text is None or task is None or INCLUDES_ATTEMPT_ID not in item:
+        return text
+    return json.dumps({**json.loads(text), "taskExecutionId": task.task_execution_id}, ensure_ascii=False)
+
+
+class Payloads:
+    """Where payloads are kept.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
+        self._client = client
+        self._settings = settings
+        self._patience = backoff
+
+    def put_outputs(self, tenant: str, execution_id: str, reports: Sequence[Report], now: int) -> None:
+        """Keep the outputs of reports, before the writes that refer to them.
+
+        Raises
+        ------
+        ServiceBusyError
+            When the table would not take them all in time.
+        """
+        texts = {keys.output_sk(report.task_id, *report.output_place): report.output or "{}" for report in reports}
+        self._put(texts, keys.execution_pk(tenant, execution_id), now)
+
+    def put_run(self, tenant: str, execution_id: str, run: WorkflowRun, now: int) -> None:
+        """Keep what an execution is a run of, and its input, before it begins.
+
+        Raises
+        ------
+        ServiceBusyError
+            When the table would not take it in time.
+        """
+        texts = {keys.DEFINITION_SK: run.definition, keys.EXECUTION_INPUT_SK: run.input}
+        pk = keys.execution_pk(tenant, execution_id)
+        self._put({sk: text for sk, text in texts.items() if text is not None}, pk, now)
+
+    def _put(self, texts: Mapping[str, str], pk: str, now: int) -> None:
+        expires_at = self._settings.expires_at(now)
+        items: list[Item] = [
+            {keys.PK: {"S": pk}, keys.SK: {"S": sk}, PAYLOAD: {"S": text}} for sk, text in texts.items()
+        ]
+        if expires_at is not None:
+            for item in items:
+                item["expiresAt"] = {"N": str(expires_at)}
+        batch_put(self._client, self._settings.table_name, items, self._patience)
+
+    def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """Read what tasks are given, as JSON text by the id of their attempt, with references in it resolved."""
+        sort_keys = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
+        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in dict.fromkeys(sort_keys)]
+        stored = batch_get(self._client, self._settings.table_name, item_keys, self._patience)
+        items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in stored}
+        texts = {
+            task.task_execution_id: input_text(items[sort_key], task)
+            for task, sort_key in zip(tasks, sort_keys, strict=True)
+            if sort_key in items
+        }
+        return {name: text for name, text in texts.items() if text is not None}
+
+    def get_output(self, task: Task) -> str | None:
+        """Read the output that a task has as it stands, as JSON text; None without one."""
+        sk = _output_sk(task)
+        return self.get_text(task.tenant, task.execution_id, sk) if sk is not None else None
+
+    def get_text(self, tenant: str, execution_id: str, sk: str) -> str | None:
+        """Read one payload of an execution, as JSON text; None where there is none.
+
+        Parameters
+        ----------
+        sk
+            Its sort key.
+        """
+        key: Item = {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": sk}}
+        response = self._patience.run(
+            lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
+        )
+        item = response.get("Item")
+        return item[PAYLOAD]["S"] if item else None
+
+    def get_details(self, tenant: str, execution_id: str, tasks: Sequence[Task]) -> list[TaskDetail]:
+        """Read what is kept beside tasks of one execution, all at once.
+
+        Raises
+        ------
+        ServiceBusyError
+            When the table would not answer in time.
+        """
+        pk = keys.execution_pk(tenant, execution_id)
+        payload_keys = [(keys.input_sk(task.task_id), _output_sk(task)) for task in tasks]
+        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pair in payload_keys for sk in pair if sk]
+        read = batch_get(self._client, self._settings.table_name, item_keys, self._patience)
+        items = {item[keys.SK]["S"]: item for item in read}
+        return [
+            _detail(task, items.get(input_key, {}), items.get(output_key or ""))
+            for task, (input_key, output_key) in zip(tasks, payload_keys, strict=True)
+        ]
+
+
+def _output_sk(task: Task) -> str | None:
+    return keys.output_sk(task.task_id, *task.output) if task.output is not None else None
+
+
+def _detail(task: Task, input_item: Item, output_item: Item | None) -> TaskDetail:
+    return TaskDetail(
+        task=task,
+        input=input_text(input_item, task),
+        output=output_item[PAYLOAD]["S"] if output_item else None,
+        depends_on=tuple(name["S"] for name in input_item[DEPENDS_ON]["L"]) if DEPENDS_ON in input_item else (),
+        kind=input_item[KIND]["S"] if KIND in input_item else None,
+    )

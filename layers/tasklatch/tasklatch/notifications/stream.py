@@ -1,0 +1,63 @@
+"""The table's stream, as typed records of what happened to tasks and executions."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tasklatch.domain.changes import Change, ExecutionChange
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.execution_item import execution_from_item
+from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.runtime.observability import logger
+
+AnyChange = Change | ExecutionChange
+
+
+def parse_change(record: Mapping[str, Any]) -> AnyChange | None:
+    """Read a record of the stream.
+
+    Parameters
+    ----------
+    record
+        As Lambda hands it over, with old and new image.
+
+    Returns
+    -------
+    Change, ExecutionChange or None
+        None for what is no applied change: other items, heartbeats, what TTL removed.
+    """
+    images = record["dynamodb"]
+    if "NewImage" not in images:
+        return None
+    new, old = images["NewImage"], images.get("OldImage")
+    if old is not None and old.get("version") == new.get("version"):
+        return None
+    sk: str = images["Keys"][keys.SK]["S"]
+    if sk.startswith(keys.TASK_PREFIX):
+        return Change(task_from_item(new), task_from_item(old) if old else None)
+    if sk == keys.EXECUTION_SK:
+        return ExecutionChange(execution_from_item(new), execution_from_item(old) if old else None)
+    return None
+
+
+def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, AnyChange], list[str]]:
+    """Read a batch of the stream.
+
+    Returns
+    -------
+    dict, list
+        The changes by sequence number, in order; and the sequence numbers of records that are not what this version
+        of the service writes: they are logged, and nobody else's fault.
+    """
+    changes: dict[str, AnyChange] = {}
+    unreadable: list[str] = []
+    for record in records:
+        number = record["dynamodb"]["SequenceNumber"]
+        try:
+            change = parse_change(record)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            logger().exception("a record of the stream cannot be read", extra={"sequence_number": number})
+            unreadable.append(number)
+        else:
+            if change is not None:
+                changes[number] = change
+    return changes, unreadable

@@ -1,0 +1,480 @@
+"""Cognite Data Fusion's workflows and their versions: what the tasks of a run are.
+
+A definition is kept as the platform shows it, with what was left out filled in; the tasks of a run are made from it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal, NotRequired, Self
+
+from pydantic import BaseModel, Field, model_validator
+from typing_extensions import TypedDict
+
+from tasklatch.api.authorization import Scope
+from tasklatch.api.body import dump_json
+from tasklatch.api.query_values import DECIMAL, QueryBool
+from tasklatch.domain.execution import TaskDefinition, check_definitions
+from tasklatch.domain.reference_check import check_references
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure
+from tasklatch.domain.workflow_definition import VersionKey, Workflow, WorkflowVersion, check_unique
+from tasklatch.platforms.cognite.errors import (
+    LENIENT,
+    MAX_PAGE,
+    PROJECT,
+    Cursor,
+    ExternalId,
+    PathId,
+    TaskExternalId,
+    project_operation,
+)
+
+MAX_TASKS: Final = 200
+MAX_DEFINITION_BYTES: Final = 300 * 1024
+"""A DynamoDB item holds 400 KB."""
+
+MAX_VERSIONS_A_PAGE: Final = 10
+"""An answer of Lambda's holds 6 MB."""
+
+TaskType = Literal["function", "transformation", "cdf", "simulation"]
+
+REQUIRED_PARAMETERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "function": ("function", ("externalId",)),
+    "transformation": ("transformation", ("externalId",)),
+    "cdf": ("cdfRequest", ("resourcePath", "method")),
+    "simulation": ("simulation", ("routineExternalId",)),
+}
+"""What a task's parameters hold, by its type: the platform's client cannot read an answer without."""
+
+
+class Dependency(BaseModel):
+    """A task that must be done first."""
+
+    model_config = LENIENT
+
+    externalId: ExternalId
+
+
+class WorkflowTaskBody(BaseModel):
+    """One task of a definition; times are seconds."""
+
+    model_config = LENIENT
+
+    externalId: TaskExternalId
+    type: TaskType
+    parameters: dict[str, Any]
+    name: Annotated[str, Field(max_length=255)] | None = None
+    description: Annotated[str, Field(max_length=500)] | None = None
+    retries: Annotated[int, Field(ge=0, le=10)] = 3
+    timeout: Annotated[int, Field(ge=1, le=31_536_000)] = 3600
+    onFailure: Literal["abortWorkflow", "skipTask"] = "abortWorkflow"
+    dependsOn: Annotated[list[Dependency], Field(max_length=MAX_TASKS)] = []
+
+    @model_validator(mode="after")
+    def _check_parameters(self) -> Self:
+        part, names = REQUIRED_PARAMETERS[self.type]
+        inner = self.parameters.get(part)
+        if not isinstance(inner, dict) or not all(isinstance(inner.get(name), str) for name in names):
+            required = " and ".join(f"parameters.{part}.{name}" for name in names)
+            raise ValueError(f"a {self.type} task needs {required}")
+        return self
+
+    def definition(self, index: int) -> TaskDefinition:
+        """The definition that the domain knows; `index` is its place in the request.
+
+        Raises
+        ------
+        InvalidRequestError, PayloadTooLargeError
+            If its parameters cannot be kept.
+        """
+        fails_execution = self.onFailure == "abortWorkflow"
+        return TaskDefinition(
+            task_id=self.externalId,
+            input=dump_json(self.parameters, "tasks", index, "parameters"),
+            depends_on=tuple(dict.fromkeys(dependency.externalId for dependency in self.dependsOn)),
+            retry_policy=replace(
+                DEFAULT_RETRY_POLICY, max_attempts=self.retries + 1, retry_timeouts=not fails_execution
+            ),
+            timeout_seconds=self.timeout,
+            on_failure=OnFailure.ABORT if fails_execution else OnFailure.CONTINUE,
+            kind=self.type,
+        )
+
+
+class DefinitionBody(BaseModel):
+    """The tasks of a workflow's version."""
+
+    model_config = LENIENT
+
+    description: Annotated[str, Field(max_length=500)] | None = None
+    tasks: Annotated[list[WorkflowTaskBody], Field(min_length=1, max_length=MAX_TASKS)]
+
+    def definitions(self) -> list[TaskDefinition]:
+        """The definitions that the domain knows, in order.
+
+        Raises
+        ------
+        DuplicateNameError
+            If two tasks have the same id.
+        InvalidRequestError, PayloadTooLargeError
+            If they do not fit together, or cannot be kept.
+        """
+        check_unique("task", [task.externalId for task in self.tasks])
+        definitions = [task.definition(index) for index, task in enumerate(self.tasks)]
+        check_definitions(definitions)
+        check_references(definitions)
+        return definitions
+
+
+class VersionBody(BaseModel):
+    """A version of a workflow to create, or to replace."""
+
+    model_config = LENIENT
+
+    workflowExternalId: PathId
+    version: PathId
+    workflowDefinition: DefinitionBody
+
+    def definition_text(self) -> str:
+        """The definition as it is kept, once it is checked.
+
+        Raises
+        ------
+        DuplicateNameError, InvalidRequestError, PayloadTooLargeError
+            If it cannot be run.
+        """
+        self.workflowDefinition.definitions()
+        definition = self.workflowDefinition.model_dump(exclude_none=True)
+        return dump_json(definition, "workflowDefinition", limit=MAX_DEFINITION_BYTES) or "{}"
+
+
+class VersionsBody(BaseModel):
+    """Versions to create, or to replace."""
+
+    model_config = LENIENT
+
+    items: Annotated[list[VersionBody], Field(min_length=1, max_length=MAX_VERSIONS_A_PAGE)]
+
+    def unique_items(self) -> list[VersionBody]:
+        """The versions, none of them twice.
+
+        Raises
+        ------
+        DuplicateNameError
+            If one is.
+        """
+        check_unique("workflow version", [f"{item.workflowExternalId}:{item.version}" for item in self.items])
+        return self.items
+
+
+class WorkflowBody(BaseModel):
+    """A workflow to create, or to replace."""
+
+    model_config = LENIENT
+
+    externalId: PathId
+    description: Annotated[str, Field(max_length=500)] | None = None
+    dataSetId: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
+    maxConcurrentExecutions: Annotated[None, Field(description="Must not be set: executions are not queued here")] = (
+        None
+    )
+
+
+class WorkflowsBody(BaseModel):
+    """Workflows to create, or to replace."""
+
+    model_config = LENIENT
+
+    items: Annotated[list[WorkflowBody], Field(min_length=1, max_length=MAX_PAGE)]
+
+    def unique_items(self) -> list[WorkflowBody]:
+        """The workflows, none of them twice.
+
+        Raises
+        ------
+        DuplicateNameError
+            If one is.
+        """
+        check_unique("workflow", [item.externalId for item in self.items])
+        return self.items
+
+
+class WorkflowRef(BaseModel):
+    """A workflow by its name."""
+
+    model_config = LENIENT
+
+    externalId: ExternalId
+
+
+class WorkflowRefs(BaseModel):
+    """Workflows by their names."""
+
+    model_config = LENIENT
+
+    items: Annotated[list[WorkflowRef], Field(min_length=1, max_length=MAX_PAGE)]
+
+    def names(self) -> list[str]:
+        """The names, each once."""
+        return list(dict.fromkeys(item.externalId for item in self.items))
+
+
+class VersionRef(BaseModel):
+    """A version by its name."""
+
+    model_config = LENIENT
+
+    workflowExternalId: ExternalId
+    version: ExternalId
+
+
+class VersionRefs(BaseModel):
+    """Versions by their names."""
+
+    model_config = LENIENT
+
+    items: Annotated[list[VersionRef], Field(min_length=1, max_length=MAX_PAGE)]
+
+    def names(self) -> list[VersionKey]:
+        """The names, each once."""
+        return list(dict.fromkeys((item.workflowExternalId, item.version) for item in self.items))
+
+
+class WorkflowFilter(BaseModel):
+    """A workflow, or one version of it."""
+
+    model_config = LENIENT
+
+    externalId: ExternalId
+    version: ExternalId | None = None
+
+
+class VersionsFilter(BaseModel):
+    """Of which workflows to list versions; empty for all."""
+
+    model_config = LENIENT
+
+    workflowFilters: Annotated[list[WorkflowFilter], Field(max_length=MAX_PAGE)] = []
+
+
+class VersionsListBody(BaseModel):
+    """Which versions to list; a page can hold fewer than the limit."""
+
+    model_config = LENIENT
+
+    filter: VersionsFilter = VersionsFilter()
+    limit: Annotated[int, Field(ge=1, le=1000)] = 25
+    cursor: Cursor | None = None
+
+    @property
+    def page(self) -> int:
+        """How many versions one answer holds at most."""
+        return min(self.limit, MAX_VERSIONS_A_PAGE)
+
+    def workflow_versions(self) -> list[tuple[str, str | None]]:
+        """The workflows that are asked for, each with one version or all."""
+        return [
+            (workflow_filter.externalId, workflow_filter.version) for workflow_filter in self.filter.workflowFilters
+        ]
+
+
+class WorkflowsQuery(BaseModel):
+    """How many workflows to list, and from where; a page can hold fewer than the limit."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+    limit: Annotated[int, Field(ge=1, le=1000), DECIMAL] = 25
+    cursor: Cursor | None = None
+
+    @property
+    def page(self) -> int:
+        """How many workflows one answer holds at most."""
+        return min(self.limit, MAX_PAGE)
+
+
+class DeleteQuery(BaseModel):
+    """Whether what is not there is no error."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+    ignoreUnknownIds: QueryBool = False
+
+
+class WorkflowView(TypedDict):
+    """A workflow; times are milliseconds since the epoch."""
+
+    externalId: str
+    description: NotRequired[str]
+    dataSetId: NotRequired[int]
+    createdTime: int
+    lastUpdatedTime: int
+
+
+class WorkflowListView(TypedDict):
+    """Workflows, and where to go on."""
+
+    items: list[WorkflowView]
+    nextCursor: NotRequired[str]
+
+
+class DependencyView(TypedDict):
+    """A task that must be done first."""
+
+    externalId: str
+
+
+class WorkflowTaskView(TypedDict):
+    """One task of a definition; times are seconds."""
+
+    externalId: str
+    type: TaskType
+    parameters: dict[str, Any]
+    name: NotRequired[str]
+    description: NotRequired[str]
+    retries: int
+    timeout: int
+    onFailure: Literal["abortWorkflow", "skipTask"]
+    dependsOn: list[DependencyView]
+
+
+class DefinitionView(TypedDict):
+    """The tasks of a workflow's version; the hash is the same for the same definition."""
+
+    hash: str
+    description: NotRequired[str]
+    tasks: list[WorkflowTaskView]
+
+
+class VersionView(TypedDict):
+    """A version of a workflow; times are milliseconds since the epoch."""
+
+    workflowExternalId: str
+    version: str
+    createdTime: int
+    lastUpdatedTime: int
+    workflowDefinition: DefinitionView
+
+
+class VersionListView(TypedDict):
+    """Versions of workflows, and where to go on."""
+
+    items: list[VersionView]
+    nextCursor: NotRequired[str]
+
+
+class EmptyObject(TypedDict):
+    """An empty object."""
+
+
+def definitions_from_version(version: WorkflowVersion) -> list[TaskDefinition]:
+    """What the tasks of a run are made from."""
+    return DefinitionBody.model_validate(json.loads(version.definition)).definitions()
+
+
+def workflow_view(workflow: Workflow) -> WorkflowView:
+    """Show a workflow."""
+    view: WorkflowView = {
+        "externalId": workflow.external_id,
+        "createdTime": workflow.created_at,
+        "lastUpdatedTime": workflow.updated_at,
+    }
+    if workflow.description is not None:
+        view["description"] = workflow.description
+    if workflow.data_set_id is not None:
+        view["dataSetId"] = workflow.data_set_id
+    return view
+
+
+def definition_view(text: str) -> DefinitionView:
+    """Show a definition that is kept as JSON text."""
+    definition: DefinitionView = json.loads(text)
+    return {**definition, "hash": sha256(text.encode()).hexdigest()[:32]}
+
+
+def version_view(version: WorkflowVersion) -> VersionView:
+    """Show a version."""
+    return {
+        "workflowExternalId": version.external_id,
+        "version": version.version,
+        "createdTime": version.created_at,
+        "lastUpdatedTime": version.updated_at,
+        "workflowDefinition": definition_view(version.definition),
+    }
+
+
+_WORKFLOWS: Final = f"{PROJECT}/workflows"
+_VERSIONS: Final = f"{_WORKFLOWS}/versions"
+_MISSING: Final = (HTTPStatus.NOT_FOUND,)
+
+UPSERT_WORKFLOWS: Final = project_operation(
+    name="cognite_upsert_workflows",
+    key=f"POST {_WORKFLOWS}",
+    summary="Create or replace workflows",
+    scope=Scope.MANAGE,
+    request=WorkflowsBody,
+    responses={HTTPStatus.OK: WorkflowListView},
+    problems=(HTTPStatus.CONFLICT,),
+)
+LIST_WORKFLOWS: Final = project_operation(
+    name="cognite_list_workflows",
+    key=f"GET {_WORKFLOWS}",
+    summary="List workflows",
+    scope=Scope.READ,
+    query=WorkflowsQuery,
+    responses={HTTPStatus.OK: WorkflowListView},
+)
+GET_WORKFLOW: Final = project_operation(
+    name="cognite_get_workflow",
+    key=f"GET {_WORKFLOWS}/{{workflowExternalId}}",
+    summary="Show a workflow",
+    scope=Scope.READ,
+    responses={HTTPStatus.OK: WorkflowView},
+    problems=_MISSING,
+)
+DELETE_WORKFLOWS: Final = project_operation(
+    name="cognite_delete_workflows",
+    key=f"POST {_WORKFLOWS}/delete",
+    summary="Delete workflows with their versions; their executions go on",
+    scope=Scope.MANAGE,
+    request=WorkflowRefs,
+    query=DeleteQuery,
+    responses={HTTPStatus.OK: EmptyObject},
+    problems=_MISSING,
+)
+UPSERT_VERSIONS: Final = project_operation(
+    name="cognite_upsert_versions",
+    key=f"POST {_VERSIONS}",
+    summary="Create or replace versions of workflows",
+    scope=Scope.MANAGE,
+    request=VersionsBody,
+    responses={HTTPStatus.OK: VersionListView},
+    problems=(*_MISSING, HTTPStatus.CONFLICT),
+)
+LIST_VERSIONS: Final = project_operation(
+    name="cognite_list_versions",
+    key=f"POST {_VERSIONS}/list",
+    summary="List versions of workflows",
+    scope=Scope.READ,
+    request=VersionsListBody,
+    responses={HTTPStatus.OK: VersionListView},
+)
+GET_VERSION: Final = project_operation(
+    name="cognite_get_version",
+    key=f"GET {_WORKFLOWS}/{{workflowExternalId}}/versions/{{version}}",
+    summary="Show a version of a workflow",
+    scope=Scope.READ,
+    responses={HTTPStatus.OK: VersionView},
+    problems=_MISSING,
+)
+DELETE_VERSIONS: Final = project_operation(
+    name="cognite_delete_versions",
+    key=f"POST {_VERSIONS}/delete",
+    summary="Delete versions of workflows; their executions go on",
+    scope=Scope.MANAGE,
+    request=VersionRefs,
+    query=DeleteQuery,
+    responses={HTTPStatus.OK: EmptyObject},
+    problems=_MISSING,
+)

@@ -1,0 +1,72 @@
+"""What a timer does when it fires: it looks at the task, and what it finds decides."""
+
+from typing import Final
+
+from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write
+from tasklatch.domain.deadline import next_deadline
+from tasklatch.domain.errors import NotFoundError, ServiceBusyError
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task import Task
+from tasklatch.domain.timer import Timer, TimerKind, timer_for
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.retries.timer_scheduler import TimerScheduler
+from tasklatch.runtime.clock import Clock
+from tasklatch.workflow.engine import WorkflowEngine
+
+_MAX_READS: Final = 5
+
+
+class TimerHandler:
+    """Opens next attempts, and times silent ones out. A late, double or obsolete timer changes nothing."""
+
+    def __init__(self, ledger: Ledger, workflow: WorkflowEngine, timers: TimerScheduler, clock: Clock) -> None:
+        self._ledger = ledger
+        self._workflow = workflow
+        self._timers = timers
+        self._clock = clock
+
+    def handle(self, timer: Timer) -> str:
+        """Do what a timer is for, if it is still due.
+
+        Returns
+        -------
+        str
+            What was done, in a word, for the log: opened, timed out, re-armed or obsolete.
+
+        Raises
+        ------
+        ServiceBusyError
+            If the table would not take it in time; fire again.
+        """
+        for _ in range(_MAX_READS):
+            task = self._find(timer)
+            now = self._clock()
+            due = timer_for(task) if task is not None else None
+            if task is None or due is None or due.kind is not timer.kind or due.attempt != timer.attempt:
+                return "obsolete"
+            if due.due > now:
+                self._timers.schedule([due])
+                return "re-armed"
+            write = self._write_for_timer(task, timer.kind, now)
+            if write is None:
+                return "obsolete"
+            if self._ledger.write(task.tenant, task.execution_id, write) is not None:
+                return "opened" if timer.kind is TimerKind.RETRY else "timed out"
+        raise ServiceBusyError(f"task {timer.task_id!r} moved each time that it was looked at")
+
+    def _find(self, timer: Timer) -> Task | None:
+        try:
+            return self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
+        except NotFoundError:
+            return None
+
+    def _write_for_timer(self, task: Task, kind: TimerKind, now: int) -> ConditionalWrite | None:
+        if kind is TimerKind.DEADLINE:
+            deadline = next_deadline(task)
+            return system_write(task, TaskStatus.TIMED_OUT, now=now, message=deadline.reason if deadline else None)
+        try:
+            execution = self._workflow.read(task.tenant, task.execution_id)
+        except NotFoundError:
+            return None
+        is_running = execution.status is ExecutionStatus.RUNNING
+        return next_attempt_write(task, now=now) if is_running else None

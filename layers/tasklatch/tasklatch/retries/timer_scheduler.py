@@ -1,0 +1,145 @@
+"""Timers: what has to be looked at later comes back through one queue.
+
+A queue can hold a message back for fifteen minutes at most, to the second; EventBridge Scheduler waits as long as it
+must, but is exact only to the minute. So a longer timer is scheduled to reach the queue well before it is due, and the
+queue holds it back for the rest. No timer is ever called off.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from tasklatch.domain.timer import Timer, TimerKind
+from tasklatch.dynamodb.batch_write import batched
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clock import Clock
+from tasklatch.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_sqs import SQSClient
+
+LONGEST_DELAY_MS: Final = 900_000
+_EARLY_MS: Final = 300_000
+_MESSAGES_A_CALL: Final = 10
+
+
+def timer_to_message(timer: Timer) -> str:
+    """The message that a timer is."""
+    return json.dumps(
+        {
+            "kind": timer.kind,
+            "tenant": timer.tenant,
+            "executionId": timer.execution_id,
+            "taskId": timer.task_id,
+            "attempt": timer.attempt,
+            "due": timer.due,
+        },
+        ensure_ascii=False,
+    )
+
+
+def timer_from_message(text: str) -> Timer:
+    """Read a timer's message.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is none.
+    """
+    read: Mapping[str, Any] = json.loads(text)
+    return Timer(
+        kind=TimerKind(read["kind"]),
+        tenant=read["tenant"],
+        execution_id=read["executionId"],
+        task_id=read["taskId"],
+        attempt=int(read["attempt"]),
+        due=int(read["due"]),
+    )
+
+
+class TimerScheduler:
+    """Where timers are armed.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy service.
+    """
+
+    def __init__(
+        self,
+        queue: "SQSClient",
+        scheduler: "EventBridgeSchedulerClient",
+        settings: Settings,
+        clock: Clock,
+        backoff: Backoff,
+    ) -> None:
+        self._queue = queue
+        self._scheduler = scheduler
+        self._settings = settings
+        self._clock = clock
+        self._patience = backoff
+
+    def schedule(self, timers: Sequence[Timer]) -> None:
+        """Arm timers; the same one twice does no harm.
+
+        Raises
+        ------
+        ServiceBusyError
+            When the services would not take them all in time.
+        """
+        now = self._clock()
+        near = [timer for timer in timers if timer.due - now <= LONGEST_DELAY_MS]
+        for chunk in batched(near, _MESSAGES_A_CALL):
+            self._send(chunk, now)
+        for timer in timers:
+            if timer.due - now > LONGEST_DELAY_MS:
+                self._schedule(timer)
+
+    def _send(self, timers: Sequence[Timer], now: int) -> None:
+        waiting = {str(index): timer for index, timer in enumerate(timers)}
+        for _ in self._patience.attempts():
+            entries: list[Any] = [
+                {
+                    "Id": name,
+                    "MessageBody": timer_to_message(timer),
+                    "DelaySeconds": max(ceil((timer.due - now) / 1000), 0),
+                }
+                for name, timer in waiting.items()
+            ]
+            send = partial(self._queue.send_message_batch, QueueUrl=self._settings.timer_queue_url, Entries=entries)
+            response = self._patience.run(send)
+            waiting = {failed["Id"]: waiting[failed["Id"]] for failed in response.get("Failed", [])}
+            if not waiting:
+                break
+
+    def _schedule(self, timer: Timer) -> None:
+        text = timer_to_message(timer)
+        # Named after what it is for: the same timer again is the same schedule.
+        name = f"{timer.kind}-{sha256(text.encode()).hexdigest()[:48]}"
+        at = datetime.fromtimestamp((timer.due - _EARLY_MS) / 1000, UTC)
+        create = partial(
+            self._scheduler.create_schedule,
+            Name=name,
+            GroupName=self._settings.schedule_group,
+            ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
+            FlexibleTimeWindow={"Mode": "OFF"},
+            ActionAfterCompletion="DELETE",
+            Target={
+                "Arn": self._settings.timer_queue_arn,
+                "RoleArn": self._settings.schedule_role_arn,
+                "Input": text,
+            },
+        )
+        try:
+            self._patience.run(create)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConflictException":
+                raise

@@ -1,0 +1,301 @@
+"""Workflows and their versions: kept until they are deleted, listed by the index.
+
+An execution keeps its own copy of what it is a run of, so whatever becomes of a version, its runs go on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from tasklatch.domain.errors import NotFoundError
+from tasklatch.domain.workflow_definition import VersionKey, Workflow, WorkflowVersion
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.batch_get import batch_get
+from tasklatch.dynamodb.batch_write import batch_delete
+from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
+from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clock import Clock
+from tasklatch.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+_KEY_ONLY: Final = {"#pk": keys.PK, "#sk": keys.SK}
+_LAST: Final = "\U0010ffff"
+
+T = TypeVar("T")
+
+
+class WorkflowDefinitions:
+    """The workflows of the table, and their versions.
+
+    Parameters
+    ----------
+    patience
+        How long to wait for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
+        self._client = client
+        self._table = settings.table_name
+        self._clock = clock
+        self._patience = backoff
+
+    def put_workflow(
+        self, tenant: str, external_id: str, *, description: str | None, data_set_id: int | None
+    ) -> Workflow:
+        """Create a workflow, or replace what is said of it.
+
+        Raises
+        ------
+        ServiceBusyError
+            If the table would not take it in time.
+        """
+        values: dict[str, AttributeValueTypeDef] = {
+            "tenant": {"S": tenant},
+            "externalId": {"S": external_id},
+            keys.LIST_KEY: {"S": keys.workflow_list(tenant)},
+            keys.LIST_SORT: {"S": external_id},
+        }
+        if description is not None:
+            values["description"] = {"S": description}
+        if data_set_id is not None:
+            values["dataSetId"] = {"N": str(data_set_id)}
+        removed_fields = [name for name in ("description", "dataSetId") if name not in values]
+        return _workflow_from_item(self._put(_workflow_key(tenant, external_id), values, removed_fields))
+
+    def workflow(self, tenant: str, external_id: str) -> Workflow:
+        """Read a workflow.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        item = self._read(_workflow_key(tenant, external_id))
+        if item is None:
+            raise NotFoundError("workflow", external_id)
+        return _workflow_from_item(item)
+
+    def list_workflows(self, tenant: str, *, limit: int, cursor: str | None) -> tuple[list[Workflow], str | None]:
+        """List a tenant's workflows by external id, and say where to go on. The index follows within about a second.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the cursor is not one of this list's.
+        """
+        scope = keys.workflow_list(tenant)
+        after = "" if cursor is None else decode_cursor(cursor, scope)
+        workflows, last = self._page(self._query_list(scope, after, _LAST), limit, _workflow_from_item)
+        return workflows, encode_cursor(scope, last) if last is not None else None
+
+    def delete_workflows(self, tenant: str, external_ids: Sequence[str], *, ignore_unknown: bool) -> None:
+        """Delete workflows with all their versions; their runs go on.
+
+        Raises
+        ------
+        NotFoundError
+            If one is not there and that matters: then nothing is deleted.
+        ServiceBusyError
+            If the table would not take it all in time; send it again.
+        """
+        items = {external_id: list(self._partition(tenant, external_id)) for external_id in external_ids}
+        unknown = [external_id for external_id, item_keys in items.items() if not item_keys]
+        if unknown and not ignore_unknown:
+            raise NotFoundError("workflow", *unknown)
+        batch_delete(self._client, self._table, chain.from_iterable(items.values()), self._patience)
+
+    def put_version(self, tenant: str, external_id: str, version: str, definition: str) -> WorkflowVersion:
+        """Create a version of a workflow, or replace it.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow.
+        ServiceBusyError
+            If the table would not take it in time.
+        """
+        self.workflow(tenant, external_id)
+        values: dict[str, AttributeValueTypeDef] = {
+            "tenant": {"S": tenant},
+            "externalId": {"S": external_id},
+            "workflowVersion": {"S": version},
+            "definition": {"S": definition},
+            keys.LIST_KEY: {"S": keys.version_list(tenant)},
+            keys.LIST_SORT: {"S": keys.version_list_sort(external_id, version)},
+        }
+        return _version_from_item(self._put(_version_key(tenant, external_id, version), values, ()))
+
+    def version(self, tenant: str, external_id: str, version: str) -> WorkflowVersion:
+        """Read a version of a workflow.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        item = self._read(_version_key(tenant, external_id, version))
+        if item is None:
+            raise NotFoundError("workflow version", f"{external_id}:{version}")
+        return _version_from_item(item)
+
+    def list_versions(
+        self, tenant: str, workflow_versions: Sequence[tuple[str, str | None]], *, limit: int, cursor: str | None
+    ) -> tuple[list[WorkflowVersion], str | None]:
+        """List versions of workflows, those of one together, and say where to go on.
+
+        Parameters
+        ----------
+        wanted
+            Workflows, each with one version or None for all of them; empty for all of all workflows.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the cursor is not one of this list's.
+        """
+        scope = f"{keys.version_list(tenant)} {sorted(workflow_versions, key=repr)}"
+        after = "" if cursor is None else decode_cursor(cursor, scope)
+        versions, last = self._page(self._query_versions(tenant, workflow_versions, after), limit, _version_from_item)
+        return versions, encode_cursor(scope, last) if last is not None else None
+
+    def delete_versions(self, tenant: str, names: Sequence[VersionKey], *, ignore_unknown: bool) -> None:
+        """Delete versions of workflows; their runs go on.
+
+        Raises
+        ------
+        NotFoundError
+            If one is not there and that matters: then nothing is deleted.
+        ServiceBusyError
+            If the table would not take it all in time; send it again.
+        """
+        item_keys = {name: _version_key(tenant, *name) for name in names}
+        read = batch_get(self._client, self._table, item_keys.values(), self._patience)
+        existing = {(item["externalId"]["S"], item["workflowVersion"]["S"]) for item in read}
+        unknown = [":".join(name) for name in names if name not in existing]
+        if unknown and not ignore_unknown:
+            raise NotFoundError("workflow version", *unknown)
+        batch_delete(self._client, self._table, (item_keys[name] for name in names if name in existing), self._patience)
+
+    def _put(
+        self, key: Item, values: "Mapping[str, AttributeValueTypeDef]", removed_fields: Iterable[str]
+    ) -> "Mapping[str, AttributeValueTypeDef]":
+        """Write an item that remembers when it was first written; give all of it."""
+        now: AttributeValueTypeDef = {"N": str(self._clock())}
+        assigned = {**values, "updatedAt": now}
+        sets = [f"#{name} = :{name}" for name in assigned]
+        removed = [f"#{name}" for name in removed_fields]
+        expression = f"SET #createdAt = if_not_exists(#createdAt, :updatedAt), {', '.join(sets)}"
+        if removed:
+            expression += f" REMOVE {', '.join(removed)}"
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": key,
+            "UpdateExpression": expression,
+            "ExpressionAttributeNames": {f"#{name}": name for name in ("createdAt", *assigned, *removed_fields)},
+            "ExpressionAttributeValues": {f":{name}": value for name, value in assigned.items()},
+            "ReturnValues": "ALL_NEW",
+        }
+        return self._patience.run(lambda: self._client.update_item(**request))["Attributes"]
+
+    def _read(self, key: Item) -> Item | None:
+        response = self._patience.run(
+            lambda: self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True),
+        )
+        return response.get("Item")
+
+    def _partition(self, tenant: str, external_id: str) -> Iterator[Item]:
+        """The keys of a workflow and its versions."""
+        query = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#pk = :pk",
+            "ProjectionExpression": "#pk, #sk",
+            "ExpressionAttributeNames": _KEY_ONLY,
+            "ExpressionAttributeValues": {":pk": {"S": keys.workflow_pk(tenant, external_id)}},
+            "ConsistentRead": True,
+        }
+        return paginate(self._client, query, self._patience)
+
+    def _query_versions(
+        self, tenant: str, workflow_versions: Sequence[tuple[str, str | None]], after: str
+    ) -> Iterator[Item]:
+        list_key = keys.version_list(tenant)
+        if not workflow_versions:
+            yield from self._query_list(list_key, after, _LAST)
+            return
+        prefixes = {
+            keys.version_list_prefix(name) if version is None else keys.version_list_sort(name, version)
+            for name, version in workflow_versions
+        }
+        covered = ""
+        for prefix in sorted(prefixes):
+            # A whole workflow comes before each of its versions, which are then not listed a second time.
+            if not (covered and prefix.startswith(covered)):
+                covered = prefix
+                yield from self._query_list(list_key, max(after, prefix), prefix + _LAST, inclusive=prefix > after)
+
+    def _query_list(self, list_key: str, first: str, last: str, *, inclusive: bool = False) -> Iterator[Item]:
+        """What the index lists between two places."""
+        # What comes right behind a text is that text and one more of the least there is.
+        begin = first if inclusive else first + "\x01"
+        query = {
+            "TableName": self._table,
+            "IndexName": keys.LISTS_INDEX,
+            "KeyConditionExpression": "#key = :key AND #sort BETWEEN :first AND :last",
+            "ExpressionAttributeNames": {"#key": keys.LIST_KEY, "#sort": keys.LIST_SORT},
+            "ExpressionAttributeValues": {
+                ":key": {"S": list_key},
+                ":first": {"S": begin},
+                ":last": {"S": last},
+            },
+        }
+        if begin <= last:
+            yield from paginate(self._client, query, self._patience)
+
+    def _page(
+        self, listed: Iterator[Item], limit: int, read: "Callable[[Mapping[str, AttributeValueTypeDef]], T]"
+    ) -> tuple[list[T], str | None]:
+        """Read the next items of a list in its order, and tell the place of the last if there are more."""
+        entries = list(islice(listed, limit + 1))
+        page = entries[:limit]
+        item_keys = [{keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]} for entry in page]
+        items = {
+            item[keys.LIST_SORT]["S"]: item for item in batch_get(self._client, self._table, item_keys, self._patience)
+        }
+        sort_keys = [entry[keys.LIST_SORT]["S"] for entry in page]
+        more = len(entries) > limit
+        return [read(items[sort_key]) for sort_key in sort_keys if sort_key in items], sort_keys[-1] if more else None
+
+
+def _workflow_key(tenant: str, external_id: str) -> Item:
+    return {keys.PK: {"S": keys.workflow_pk(tenant, external_id)}, keys.SK: {"S": keys.WORKFLOW_SK}}
+
+
+def _version_key(tenant: str, external_id: str, version: str) -> Item:
+    return {keys.PK: {"S": keys.workflow_pk(tenant, external_id)}, keys.SK: {"S": keys.version_sk(version)}}
+
+
+def _workflow_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Workflow:
+    return Workflow(
+        tenant=item["tenant"]["S"],
+        external_id=item["externalId"]["S"],
+        description=item["description"]["S"] if "description" in item else None,
+        data_set_id=int(item["dataSetId"]["N"]) if "dataSetId" in item else None,
+        created_at=int(item["createdAt"]["N"]),
+        updated_at=int(item["updatedAt"]["N"]),
+    )
+
+
+def _version_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> WorkflowVersion:
+    return WorkflowVersion(
+        tenant=item["tenant"]["S"],
+        external_id=item["externalId"]["S"],
+        version=item["workflowVersion"]["S"],
+        definition=item["definition"]["S"],
+        created_at=int(item["createdAt"]["N"]),
+        updated_at=int(item["updatedAt"]["N"]),
+    )

@@ -1,0 +1,252 @@
+"""A small client of the service: a token for each kind of caller, and patience with a service that is busy."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from threading import Lock
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import httpx
+
+from local.backoff import DEADLINE_SECONDS, DeadlineBackoff, TransientError
+from local.cloud.stack import Client, LocalCloudError, Stack
+from tasklatch.domain.addressing import fits_path
+
+_BUSY: Final = frozenset(
+    {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    },
+)
+"""Answers after which the same request may be sent again: every route can take it twice."""
+
+_TOKEN_MARGIN_SECONDS: Final = 60.0
+_PAGE: Final = 100
+
+
+class ApiError(Exception):
+    """An answer that is a refusal.
+
+    Parameters
+    ----------
+    status
+        The HTTP status.
+    problem
+        The problem details, as far as the answer held any.
+    sends
+        How often the request was sent until it was refused for good.
+    """
+
+    def __init__(self, request: str, status: int, problem: Mapping[str, Any], sends: int = 1) -> None:
+        super().__init__(f"{request}: {status} {problem.get('detail', '')}".rstrip())
+        self.status = status
+        self.problem = problem
+        self.sends = sends
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the request itself was refused: sent again, it would be refused again."""
+        return HTTPStatus.BAD_REQUEST <= self.status < HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in _BUSY
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that was not refused.
+
+    Attributes
+    ----------
+    sends
+        How often the request was sent until it came: after more than one, the service may have taken it twice.
+    seconds
+        How long the caller waited, from the first time it was sent, all repeats and the pauses between them included.
+    """
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+    sends: int
+    seconds: float
+
+
+class ApiClient:
+    """The native contract, as one caller sees it. Threads may share it.
+
+    Parameters
+    ----------
+    deadline_seconds
+        How long one call may take, all its repeats included.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api_url = stack.api_url.rstrip("/")
+        self._backoff = DeadlineBackoff(deadline_seconds, sleep=sleep, clock=clock)
+        self._clock = clock
+        self._http = httpx.Client(timeout=httpx.Timeout(30, connect=5), trust_env=False)
+        self._tokens = {name: _Token(self._http, stack.token_url, client) for name, client in stack.clients.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def request(
+        self,
+        client: str,
+        method: str,
+        *path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Make one call; again, after a random wait, while the service is busy or the connection breaks.
+
+        Parameters
+        ----------
+        client
+            ``worker``, ``reader`` or ``operator``.
+        path
+            The parts after ``/v1``, not encoded.
+
+        Raises
+        ------
+        ApiError
+            If the answer is a refusal, also one that is still there at the deadline.
+        LocalCloudError
+            If there is no connection at the deadline.
+        """
+        url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
+        request_line = f"{method} /{'/'.join(('v1', *path))}"
+        started = self._clock()
+
+        def attempt(sends: int) -> Reply:
+            try:
+                token = self._tokens[client].value()
+                headers = {"authorization": f"Bearer {token}"}
+                response = self._http.request(method, url, json=body, params=query, headers=headers)
+            except httpx.TransportError as error:
+                raise TransientError(LocalCloudError(f"{self._api_url} does not answer: {error}")) from error
+            if not response.is_success:
+                raise _error_response(request_line, response, sends)
+            took = self._clock() - started
+            return Reply(response.status_code, _parse_body(response), response.headers, sends, took)
+
+        return self._backoff.run(attempt)
+
+    def paginate(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of a list, page after page.
+
+        Raises
+        ------
+        ApiError, LocalCloudError
+            As `call`.
+        """
+        query = {"limit": str(_PAGE)}
+        while True:
+            page = self.request(client, "GET", *path, query=query).body
+            yield from page["items"]
+            if "nextCursor" not in page:
+                return
+            query["cursor"] = page["nextCursor"]
+
+
+def call_task(
+    api: ApiClient, client: str, execution_id: str, task_id: str, what: str = "", body: Mapping[str, Any] | None = None
+) -> Reply:
+    """Make one call about a task: at its path or, where its id cannot stand in one, with the id in the body.
+
+    Parameters
+    ----------
+    what
+        ``status``, ``heartbeat``, or nothing to read it.
+
+    Raises
+    ------
+    ApiError, LocalCloudError
+        As `Api.call`.
+    """
+    execution = ("executions", execution_id)
+    if fits_path(task_id):
+        at_task = (*execution, "tasks", task_id)
+        return api.request(client, "POST", *at_task, what, body=body) if what else api.request(client, "GET", *at_task)
+    kwargs = {"taskId": task_id, **(body or {})}
+    if what == "status":
+        return _only_result(api.request(client, "POST", *execution, "statuses", body={"statuses": [kwargs]}))
+    return api.request(client, "POST", *execution, *(("heartbeats",) if what else ("tasks", "read")), body=kwargs)
+
+
+def _only_result(reply: Reply) -> Reply:
+    """Take the one answer out of a batch's."""
+    [result] = reply.body["results"]
+    if "problem" in result:
+        raise ApiError("POST statuses", result["status"], result["problem"])
+    return replace(reply, body=result)
+
+
+class _Token:
+    """An access token, fetched when it is first needed and again before it runs out."""
+
+    def __init__(self, http: httpx.Client, url: str, client: Client) -> None:
+        self._http = http
+        self._url = url
+        self._client = client
+        self._lock = Lock()
+        self._value = ""
+        self._good_until = 0.0
+
+    def value(self) -> str:
+        with self._lock:
+            if time.monotonic() >= self._good_until:
+                started = time.monotonic()
+                response = self._http.post(
+                    self._url,
+                    data={"grant_type": "client_credentials", "scope": self._client.scope},
+                    auth=(self._client.client_id, self._client.client_secret),
+                )
+                if not response.is_success:
+                    raise _error_response(f"POST {self._url}", response, sends=1)
+                token = response.json()
+                self._value = token["access_token"]
+                life = float(token["expires_in"])
+                self._good_until = started + max(life - _TOKEN_MARGIN_SECONDS, life / 2)
+            return self._value
+
+
+def _error_response(request: str, response: httpx.Response, sends: int) -> ApiError | TransientError:
+    refusal = ApiError(request, response.status_code, _parse_problem(response), sends)
+    return TransientError(refusal, _requested_wait(response)) if response.status_code in _BUSY else refusal
+
+
+def _requested_wait(response: httpx.Response) -> float:
+    retry_after = response.headers.get("retry-after", "")
+    return float(retry_after) if retry_after.isdecimal() else 0.0
+
+
+def _parse_body(response: httpx.Response) -> Any:
+    is_json = "json" in response.headers.get("content-type", "")
+    return response.json() if is_json else response.text
+
+
+def _parse_problem(response: httpx.Response) -> Mapping[str, Any]:
+    try:
+        problem = response.json()
+    except ValueError:
+        return {"detail": response.text[:200]}
+    if not isinstance(problem, dict):
+        return {"detail": response.text[:200]}
+    # API Gateway's own refusals carry a message; token endpoints an error.
+    return {"detail": problem.get("message") or problem.get("error") or "", **problem}

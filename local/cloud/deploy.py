@@ -1,0 +1,295 @@
+"""Builds the service's template with `sam build` and deploys it with `sam deploy` into the running emulator."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from botocore.exceptions import ClientError
+
+from local.cloud.emulator_process import EmulatorProcess
+from local.cloud.progress import console, show_tail, step
+from local.cloud.self_check import PREFIX, check_background
+from local.cloud.stack import (
+    API_PROCESSES,
+    QUEUE_PROCESSES,
+    REGION,
+    ROOT,
+    STACK_NAME,
+    Client,
+    LocalCloudError,
+    Stack,
+    StateDir,
+    aws_client,
+    clean_environment,
+    snake_case,
+)
+from local.cloud.tokens import fetch_token
+
+BUCKET = "tasklatch-artifacts"
+WORK_QUEUE = "tasklatch-work"
+FED_BY_QUEUES = ("workflow_advancer", "retry_dispatcher")
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+ARCHITECTURE = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
+# Shared by all homes: they are downloads, not state
+PACKAGES = ROOT / ".local" / "packages"
+PARAMETERS = {
+    "PythonVersion": f"python{PYTHON}",
+    "Architecture": ARCHITECTURE,
+    "DeletionProtection": "false",
+}
+
+
+def build(state_dir: StateDir) -> None:
+    """Build template and layer for this machine's Python and processor, unless nothing changed since.
+
+    Raises
+    ------
+    LocalCloudError
+        When `sam build` fails.
+    """
+    fingerprint = _fingerprint(state_dir)
+    done = state_dir.path / "built"
+    if state_dir.layer.exists() and done.exists() and done.read_text(encoding="utf-8") == fingerprint:
+        return
+    done.unlink(missing_ok=True)
+    with step(f"Building functions and layer for Python {PYTHON} on {ARCHITECTURE}"):
+        template = ROOT / "template.yaml"
+        _sam(state_dir, "build", "--template-file", str(template), "--build-dir", str(state_dir.build), env=_target())
+    done.write_text(fingerprint, encoding="utf-8")
+
+
+def deploy(state_dir: StateDir, emulator: EmulatorProcess) -> Stack:
+    """Deploy what was built, unless it is deployed already, and write `stack.json`.
+
+    Raises
+    ------
+    LocalCloudError
+        When the deployment fails, or the service does not work after it.
+    """
+    built = f"{(state_dir.path / 'built').read_text(encoding='utf-8')} at {emulator.url}"
+    current = state_dir.deployed.exists() and state_dir.deployed.read_text(encoding="utf-8") == built
+    if not (current and _stack_status(emulator) in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}):
+        state_dir.deployed.unlink(missing_ok=True)
+        with step("Deploying template.yaml into the local cloud"):
+            _remove_failed_stack(emulator)
+            try:
+                _deploy_with_sam(state_dir, emulator)
+            except LocalCloudError:
+                _show_failures(emulator)
+                raise
+        state_dir.deployed.write_text(built, encoding="utf-8")
+    stack = describe_stack(emulator)
+    with step("Starting the functions' processes"):
+        _warm_up(stack)
+    with step("Checking that a retry opens and a dependent task follows"):
+        check_background(stack)
+    stack.save(state_dir)
+    return stack
+
+
+def describe_stack(emulator: EmulatorProcess) -> Stack:
+    """Ask the emulator for the addresses and clients of the deployed stack."""
+    cloudformation = aws_client("cloudformation", emulator.url)
+    described: dict[str, Any] = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+    cognito, sqs = aws_client("cognito-idp", emulator.url), aws_client("sqs", emulator.url)
+    clients = {
+        name: _client(cognito, outputs["UserPoolId"], outputs[f"{name.capitalize()}ClientId"])
+        for name in ("worker", "reader", "operator")
+    }
+    resources = cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
+    functions = {
+        snake_case(resource["LogicalResourceId"].removesuffix("Function")): resource["PhysicalResourceId"]
+        for resource in resources
+        if resource["ResourceType"] == "AWS::Lambda::Function"
+    }
+    stack = Stack(
+        # By path: the emulator's own host names do not resolve everywhere
+        api_url=f"{emulator.url}/_aws/execute-api/{outputs['ApiId']}/$default",
+        token_url=f"{emulator.url}/oauth2/token",
+        region=REGION,
+        aws_endpoint_url=emulator.url,
+        table_name=outputs["TableName"],
+        live_url=f"{_parameters(emulator)['LiveUrlBase']}/{outputs['LiveApiId']}/live",
+        event_bus_name=outputs["EventBusName"],
+        queues={
+            name.removesuffix("Url"): _address(sqs, url)
+            for name, url in outputs.items()
+            if name.endswith(("QueueUrl", "FailuresUrl"))
+        },
+        clients=clients,
+        functions=functions,
+    )
+    return replace(stack, work_queue_url=_attach_workers_queue(stack, outputs["EventBusName"]))
+
+
+def _client(cognito: Any, pool: str, client_id: str) -> Client:
+    user_pool_client = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client_id)["UserPoolClient"]
+    return Client(client_id, user_pool_client["ClientSecret"], " ".join(user_pool_client["AllowedOAuthScopes"]))
+
+
+def _address(sqs: Any, url: str) -> str:
+    """Give a queue's address on the port of today: an output keeps the one on which the queue was made."""
+    address: str = sqs.get_queue_url(QueueName=url.rpartition("/")[2])["QueueUrl"]
+    return address
+
+
+def _deploy_with_sam(state_dir: StateDir, emulator: EmulatorProcess) -> None:
+    aws_client("s3", emulator.url).create_bucket(Bucket=BUCKET)
+    _sam(
+        state_dir,
+        "deploy",
+        *("--template-file", str(state_dir.build / "template.yaml")),
+        *("--stack-name", STACK_NAME),
+        *("--s3-bucket", BUCKET),
+        *("--capabilities", "CAPABILITY_IAM"),
+        *("--parameter-overrides", *(f"{name}={value}" for name, value in _parameters(emulator).items())),
+        "--no-confirm-changeset",
+        "--no-fail-on-empty-changeset",
+        "--no-progressbar",
+        env={"AWS_ENDPOINT_URL": emulator.url},
+    )
+
+
+def _parameters(emulator: EmulatorProcess) -> dict[str, str]:
+    """Give the template's parameters: sockets are reached by path here, as the API is."""
+    base = f"{emulator.url.removeprefix('http://')}/_aws/execute-api"
+    return PARAMETERS | {"LiveUrlBase": f"ws://{base}", "LiveCallbackBase": f"http://{base}"}
+
+
+def _attach_workers_queue(stack: Stack, bus: str) -> str:
+    """Give workers a queue: whatever is scheduled is put into it by a rule, as docs/workers.md shows for AWS."""
+    sqs, events = stack.aws("sqs"), stack.aws("events")
+    url: str = sqs.create_queue(QueueName=WORK_QUEUE, Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    # Demonstration, replay and self-check bring their own workers
+    others = [{"anything-but": {"prefix": ["demo-", "replay-", PREFIX]}}]
+    pattern = {"source": ["tasklatch"], "detail-type": ["Task Scheduled"], "detail": {"executionId": others}}
+    events.put_rule(Name=WORK_QUEUE, EventBusName=bus, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=WORK_QUEUE, EventBusName=bus, Targets=[{"Id": "workers", "Arn": arn}])
+    return url
+
+
+def _stack_status(emulator: EmulatorProcess) -> str:
+    """Give the stack's status, empty when there is no such stack."""
+    try:
+        stacks = aws_client("cloudformation", emulator.url).describe_stacks(StackName=STACK_NAME)["Stacks"]
+    except ClientError:
+        return ""
+    status: str = stacks[0]["StackStatus"]
+    return status
+
+
+def _remove_failed_stack(emulator: EmulatorProcess) -> None:
+    """Clear away a stack whose creation was rolled back: CloudFormation updates no such stack."""
+    if _stack_status(emulator) in {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"}:
+        cloudformation = aws_client("cloudformation", emulator.url)
+        cloudformation.delete_stack(StackName=STACK_NAME)
+        cloudformation.get_waiter("stack_delete_complete").wait(
+            StackName=STACK_NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+
+
+def _show_failures(emulator: EmulatorProcess) -> None:
+    if not _stack_status(emulator):
+        return
+    events = aws_client("cloudformation", emulator.url).describe_stack_events(StackName=STACK_NAME)["StackEvents"]
+    for event in events:
+        if event["ResourceStatus"].endswith("_FAILED"):
+            console.print(f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}", markup=False)
+
+
+def _warm_up(stack: Stack) -> None:
+    """Start processes of those functions that a burst calls for, by as many calls at once.
+
+    The calls are about an execution that does not exist, or bring no messages: nothing is written.
+    """
+    with httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False) as http, ThreadPoolExecutor(32) as pool:
+        answers = [pool.submit(http.request, *call, **kwargs) for call, kwargs in _calls_of_the_api(stack)]
+        functions = stack.aws("lambda")
+        batches = [
+            pool.submit(functions.invoke, FunctionName=stack.functions[name], Payload=b'{"Records": []}')
+            for name in FED_BY_QUEUES * QUEUE_PROCESSES
+        ]
+        for response in (future.result() for future in answers):
+            if response.is_server_error or response.status_code == httpx.codes.UNAUTHORIZED:
+                raise LocalCloudError(f"{response.request.url} answers {response.status_code}: {response.text}")
+        for result in (future.result() for future in batches):
+            if "FunctionError" in result:
+                raise LocalCloudError(f"A function fails on an empty batch: {result['Payload'].read().decode()}")
+
+
+def _calls_of_the_api(stack: Stack) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    path = "/v1/executions/warm-up"
+    tokens = {name: {"Authorization": f"Bearer {fetch_token(stack, name)}"} for name in stack.clients}
+    yield ("GET", "/v1/health"), {}
+    yield ("POST", f"{path}/cancel"), {"headers": tokens["operator"], "json": {}}
+    for _ in range(API_PROCESSES):
+        yield ("GET", path), {"headers": tokens["reader"]}
+        report = {"headers": tokens["worker"], "json": {"status": "IN_PROGRESS"}}
+        yield ("POST", f"{path}/tasks/warm-up/status"), report
+
+
+def _target() -> dict[str, str]:
+    """Say for which Python and processor the layer is built: those that run the functions here.
+
+    On Linux the wheels are the very ones for Lambda; elsewhere they must be this machine's own.
+    """
+    target = {
+        "TASKLATCH_PYTHON": PYTHON,
+        "TASKLATCH_ARCH": ARCHITECTURE,
+        "TASKLATCH_PACKAGES": str(PACKAGES),
+    }
+    if sys.platform != "linux":
+        target["TASKLATCH_PLATFORM"] = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    return target
+
+
+def _sam(state_dir: StateDir, *arguments: str, env: dict[str, str]) -> None:
+    """Run the SAM command line, its output going to a log that is shown if it fails."""
+    log = state_dir.path / f"sam-{arguments[0]}.log"
+    programs = Path(sys.executable).parent
+    with log.open("wb") as output:
+        status = subprocess.run(
+            [sys.executable, "-m", "samcli", *arguments],
+            cwd=ROOT,
+            env=clean_environment(PATH=f"{programs}{os.pathsep}{os.environ['PATH']}", SAM_CLI_TELEMETRY="0", **env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
+    if status:
+        show_tail(log)
+        raise LocalCloudError(f"`sam {arguments[0]}` failed.")
+
+
+def _fingerprint(state_dir: StateDir) -> str:
+    """Identify what a build depends on: the sources, the Python and processor it is for, and where it lies."""
+    # The built template names the functions' folders by their way from itself
+    way = os.path.relpath(ROOT, state_dir.build)
+    digest = hashlib.sha256(repr((sorted(PARAMETERS.items()), sys.platform, way)).encode())
+    for path in _sources():
+        digest.update(str(path.relative_to(ROOT)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    yield ROOT / "template.yaml"
+    for folder in (ROOT / "functions", ROOT / "layers"):
+        yield from sorted(
+            path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc" and path.name != ".gitignore"
+        )

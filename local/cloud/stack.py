@@ -1,0 +1,172 @@
+"""What a deployed local stack is: its addresses and the clients that may call it, as kept in `stack.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from local.backoff import DEADLINE_SECONDS, DeadlineBackoff
+from local.retrying_client import RetryingClient
+
+ROOT = Path(__file__).resolve().parents[2]
+REGION = "us-east-1"
+STACK_NAME = "tasklatch"
+# How many processes are ready for a burst: for reports and for reads each, as many as the replay sends at once; for a
+# function that a queue feeds, which has no more than these, as many as AWS asks for at least
+API_PROCESSES = 4
+QUEUE_PROCESSES = 2
+# The emulator takes any; real ones must never reach it, nor these AWS.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+class LocalCloudError(Exception):
+    """Something that the user should read: what went wrong and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A program that may ask for access tokens (OAuth client credentials)."""
+
+    client_id: str
+    client_secret: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class StateDir:
+    """The folder that holds everything the local cloud writes; without it there is no trace of one."""
+
+    path: Path = ROOT / ".local"
+
+    @property
+    def state(self) -> Path:
+        """What the emulator remembers over a restart."""
+        return self.path / "state"
+
+    @property
+    def scratch(self) -> Path:
+        """What the emulator unpacks for its functions' processes."""
+        return self.path / "tmp"
+
+    @property
+    def build(self) -> Path:
+        """What `sam build` makes of the template."""
+        return self.path / "sam" / "build"
+
+    @property
+    def layer(self) -> Path:
+        """The built layer, as it lies under `/opt` on Lambda."""
+        return self.build / "TasklatchLayer"
+
+    @property
+    def deployed(self) -> Path:
+        """Which build is deployed into the state, and for which address."""
+        return self.path / "deployed"
+
+    @property
+    def log(self) -> Path:
+        """The emulator's log, the functions' own lines among it."""
+        return self.path / "ministack.log"
+
+    @property
+    def stack_file(self) -> Path:
+        """Addresses and clients of the running stack."""
+        return self.path / "stack.json"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Addresses of a deployed stack and the clients that may call it.
+
+    Attributes
+    ----------
+    work_queue_url
+        The queue from which workers take what is scheduled.
+    queues
+        The service's own queues, by their names in the template.
+    functions
+        The functions' names, by their folders.
+    """
+
+    api_url: str
+    token_url: str
+    region: str
+    aws_endpoint_url: str
+    table_name: str
+    clients: Mapping[str, Client]
+    live_url: str
+    event_bus_name: str
+    work_queue_url: str = ""
+    queues: Mapping[str, str] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, state_dir: StateDir) -> None:
+        """Write `stack.json`, readable by its owner alone: it holds the clients' secrets."""
+        descriptor = os.open(state_dir.stack_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self), file, indent=2)
+            file.write("\n")
+
+    @classmethod
+    def load(cls, state_dir: StateDir | None = None) -> Stack:
+        """Read the running stack.
+
+        Raises
+        ------
+        LocalCloudError
+            When none is running.
+        """
+        try:
+            document: dict[str, Any] = json.loads((state_dir or StateDir()).stack_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise LocalCloudError("The local cloud is not running. Start it with `make up`.") from None
+        clients = {name: Client(**client) for name, client in document.pop("clients").items()}
+        return cls(clients=clients, **document)
+
+    def aws(self, service: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
+        """Give a boto3 client of one AWS service of this stack's cloud; its calls are made again for so long."""
+        return aws_client(service, self.aws_endpoint_url, deadline_seconds)
+
+
+def aws_client(service: str, endpoint_url: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
+    """Give a boto3 client that talks to the emulator, whatever AWS configuration this machine has."""
+    session = boto3.Session(
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=REGION,
+    )
+    config = Config(proxies={}, retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
+    make: Any = session.client
+    return RetryingClient(make(service, endpoint_url=endpoint_url, config=config), DeadlineBackoff(deadline_seconds))
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Give the environment of a program that must see neither the user's AWS account nor a proxy.
+
+    Returns
+    -------
+    dict
+        This process's environment without AWS settings, plus `extra`.
+    """
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "SAM_CLI_")) and not name.lower().endswith("_proxy")
+    }
+    environment |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    environment |= {"AWS_EC2_METADATA_DISABLED": "true"}
+    return environment | CREDENTIALS | {"AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION} | extra
+
+
+def snake_case(logical_id: str) -> str:
+    """Turn a template's name into a folder's: ReportStatus into report_status."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", logical_id).lower()

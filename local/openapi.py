@@ -1,0 +1,185 @@
+"""The API description, made from the routes and the models that serve them: OpenAPI 3.1."""
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+from tasklatch.api.app import JSON, Operation
+from tasklatch.api.ids import ExecutionId, PathParameter
+
+_REF: Final = "#/components/schemas/{model}"
+_WITH_TOKEN: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE)
+_WITH_BODY: Final = (
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+_ANY_ROUTE: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""What API Gateway answers itself where there are more requests than it, or Lambda, lets through."""
+
+_GATEWAY_ERROR: Final = {"type": "object", "properties": {"message": {"type": "string"}}}
+"""The body of API Gateway's own answers."""
+
+_PATH_TYPES: Final[Mapping[str, Any]] = {
+    "executionId": ExecutionId,
+    "taskId": PathParameter,
+    "flow_execution_id": ExecutionId,
+    "project": PathParameter,
+    "workflowExternalId": PathParameter,
+    "version": PathParameter,
+}
+_CONTRACTS: Final = {"/forge/": "Forge", "/api/v1/projects/": "Cognite", "/api/": "SuperAI"}
+_HEADER_NOTES: Final = {
+    "Idempotency-Key": "Names this request: sent again with it, it gives the same execution; another body is refused.",
+}
+
+
+def describe(operations: Iterable[Operation], *, version: str, extra: Iterable[type[BaseModel]] = ()) -> dict[str, Any]:
+    """Make the OpenAPI document.
+
+    Parameters
+    ----------
+    version
+        Of this API.
+    extra
+        Models that are referred to by name alone.
+    """
+    operations = list(operations)
+    schemas = _Schemas(operations, extra)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        method, _, path = operation.key.partition(" ")
+        paths.setdefault(path, {})[method.lower()] = _describe_operation(operation, path, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tasklatch",
+            "version": version,
+            "summary": "A task-status service in which a success, once recorded, is final.",
+        },
+        # Relative to where the document and its page are served: the base of the routes, whatever host and stage.
+        "servers": [{"url": ".."}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+class _Schemas:
+    """The JSON schemas of all models, each made once and referred to by name."""
+
+    def __init__(self, operations: Iterable[Operation], extra: Iterable[type[BaseModel]]) -> None:
+        adapters: dict[tuple[Any, JsonSchemaMode], TypeAdapter[Any]] = {}
+        for operation in operations:
+            if operation.request is not None:
+                adapters[operation.request, "validation"] = TypeAdapter(operation.request)
+            for response in (*operation.responses.values(), operation.error_format.body):
+                if response is not None:
+                    adapters[_hashable(response), "serialization"] = TypeAdapter(response)
+        for model in extra:
+            adapters[model, "validation"] = TypeAdapter(model)
+        self._schemas, definitions = TypeAdapter.json_schemas(
+            [(key, key[1], adapter) for key, adapter in adapters.items()],
+            ref_template=_REF,
+        )
+        self.components: dict[str, Any] = definitions.get("$defs", {})
+
+    def schema_for(self, kind: Any, mode: JsonSchemaMode) -> dict[str, Any]:
+        return self._schemas[(_hashable(kind), mode), mode]
+
+
+def _hashable(kind: Any) -> Any:
+    return kind if isinstance(kind, type) else str(kind)
+
+
+def _tag(operation: Operation) -> str:
+    """The group that an operation is shown in: its contract, and for the native one what its token must allow."""
+    contract = next((name for prefix, name in _CONTRACTS.items() if f" {prefix}" in operation.key), None)
+    return contract or (operation.scope.value.removeprefix("tasklatch/") if operation.scope else "open")
+
+
+def _describe_operation(operation: Operation, path: str, schemas: _Schemas) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [_tag(operation)],
+        "summary": operation.summary,
+        "parameters": _parameters(operation, path),
+        "responses": _responses(operation, schemas),
+    }
+    if operation.request is not None:
+        schema = schemas.schema_for(operation.request, "validation")
+        # No body at all is taken as an empty object.
+        required = any(field.is_required() for field in operation.request.model_fields.values())
+        described["requestBody"] = {"required": required, "content": {JSON: {"schema": schema}}}
+    # Scopes of a bearer token stand here since OpenAPI 3.1.
+    described["security"] = [{"token": [operation.scope.value]}] if operation.scope else []
+    return {key: value for key, value in described.items() if value != [] or key == "security"}
+
+
+def _parameters(operation: Operation, path: str) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": TypeAdapter(_PATH_TYPES[name]).json_schema()}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    if operation.query is not None:
+        schema = operation.query.model_json_schema(ref_template=_REF)
+        needed = schema.get("required", [])
+        parameters += [
+            {"name": name, "in": "query", "required": name in needed, "schema": property_schema}
+            for name, property_schema in schema["properties"].items()
+        ]
+    parameters += [
+        {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "description": _HEADER_NOTES[name],
+            "schema": {"type": "string"},
+        }
+        for name in operation.headers
+    ]
+    return parameters
+
+
+def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+    request_id = {"X-Request-ID": {"schema": {"type": "string"}, "description": "Names this request in the logs."}}
+    responses: dict[str, Any] = {}
+    for status, kind in operation.responses.items():
+        if kind is None:
+            responses[str(status.value)] = {"description": status.phrase, "headers": request_id}
+            continue
+        media_type = JSON if kind is not str else "text/html"
+        responses[str(status.value)] = {
+            "description": status.phrase,
+            "headers": request_id,
+            "content": {media_type: {"schema": schemas.schema_for(kind, "serialization")}},
+        }
+    problems = set(operation.problems)
+    if operation.scope is not None:
+        # What needs a token needs the table, and a table can be busy.
+        problems.update(_WITH_TOKEN)
+    if operation.request is not None:
+        problems.update(_WITH_BODY)
+    if operation.query is not None or "{" in operation.key:
+        problems.add(HTTPStatus.UNPROCESSABLE_ENTITY)
+    problems.add(HTTPStatus.INTERNAL_SERVER_ERROR)
+    error_format = operation.error_format
+    for status in sorted(map(error_format.status, problems)):
+        schema = schemas.schema_for(error_format.body, "serialization")
+        content: dict[str, Any] = {error_format.media_type: {"schema": schema}}
+        if status in _WITH_TOKEN:
+            # API Gateway's authorizer, or its own limits, answer these themselves, before any function runs.
+            content[JSON] = {
+                "schema": {"anyOf": [schema, _GATEWAY_ERROR]} if error_format.media_type == JSON else _GATEWAY_ERROR
+            }
+        responses[str(status.value)] = {"description": status.phrase, "content": content}
+    for status in _ANY_ROUTE:
+        gateway_response = {"description": status.phrase, "content": {JSON: {"schema": _GATEWAY_ERROR}}}
+        responses.setdefault(str(status.value), gateway_response)
+    return responses

@@ -1,0 +1,356 @@
+"""Whether a replay ended as it had to: compares what was planned, said and answered with what the service then shows.
+
+Knows the service by its promises and its API only. Every difference is a sentence that names it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Final
+
+from local.replay.plan import ExpectedOutcome, ReplayPlan, ScriptedRequest, TaskPlan, expected_output
+
+_BY_THE_SERVICE: Final = frozenset({"PENDING", "SCHEDULED", "TIMED_OUT", "CANCELED", "COMPLETED_WITH_ERRORS"})
+_SETTLED: Final = frozenset({"COMPLETED", "COMPLETED_WITH_ERRORS"})
+_RAISED: Final = {"FAILED": ("FAILED", "FAILED_WITH_TERMINAL_ERROR")}
+"""A failure for a reason that is never retried is kept as a terminal error."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestResult:
+    """What a delivery got.
+
+    Attributes
+    ----------
+    end
+        What it ended in.
+    version
+        The task's version in the answer; None where it was refused.
+    detail
+        Why it was refused.
+    may_be_processed_twice
+        Whether it was sent again after an answer that was lost or said that the service is busy.
+    sent_at
+        When it was sent, on the same clock as `Taken.at`.
+    retry
+        The decision that came with the answer.
+    """
+
+    delivery: ScriptedRequest
+    outcome: ExpectedOutcome
+    version: int | None
+    detail: str = ""
+    may_be_processed_twice: bool = False
+    sent_at: float = 0.0
+    retry: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedAttempt:
+    """An attempt that came out of the queue.
+
+    Attributes
+    ----------
+    at
+        When.
+    again
+        Whether it had come before.
+    """
+
+    task_id: str
+    attempt: int
+    received_at: float
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSnapshot:
+    """What the service shows after a replay: the execution, its tasks in detail, the history of each."""
+
+    execution: Mapping[str, Any]
+    tasks: Mapping[str, Mapping[str, Any]]
+    histories: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """All that is known of a task.
+
+    Attributes
+    ----------
+    was_cut_short
+        Whether the execution was over before the task was, as an execution is that must end FAILED.
+    was_slow
+        Whether the service gave up a worker that was not killed: it may, where killed ones are to be missed.
+    """
+
+    plan: TaskPlan
+    shown: Mapping[str, Any]
+    changes: Sequence[Mapping[str, Any]]
+    history: Sequence[Mapping[str, Any]]
+    answers: Sequence[RequestResult]
+    was_cut_short: bool
+    was_slow: bool
+
+
+def differences(
+    plan: ReplayPlan, results: Sequence[RequestResult], received: Sequence[ReceivedAttempt], ledger: LedgerSnapshot
+) -> list[str]:
+    """Name everything that is not as it had to be; empty when all is."""
+    by_task: dict[str, list[RequestResult]] = defaultdict(list)
+    for result in results:
+        by_task[result.delivery.task_id].append(result)
+    messages = list(_in_execution(plan, ledger))
+    for task_plan in plan.tasks:
+        name = task_plan.task.task_id
+        shown = ledger.tasks.get(name)
+        if shown is None:
+            continue
+        record = _record(plan, task_plan, shown, ledger.histories.get(name, ()), by_task[name])
+        faults = (
+            *_in_deliveries(record),
+            *_in_task(record),
+            *_in_versions(record),
+            *_in_finality(record),
+            *_in_attempts(record),
+            *_in_retries(record),
+            *_in_dependency_order(record, by_task, received, ledger),
+            *_in_history(record),
+        )
+        messages += [f"task {name}: {fault}" for fault in faults]
+    return messages
+
+
+def is_consistent(shown: Mapping[str, Any], history: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a history, which is written a moment after the change, has all changes of a task."""
+    versions = {entry["version"] for entry in history if entry["verdict"] == ExpectedOutcome.APPLIED}
+    return set(range(1, shown["version"] + 1)) <= versions
+
+
+def applied_changes(history: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The applied changes of a history, in order."""
+    return sorted(
+        (entry for entry in history if entry["verdict"] == ExpectedOutcome.APPLIED), key=lambda entry: entry["version"]
+    )
+
+
+def retry_delays(results: Iterable[RequestResult], ledger: LedgerSnapshot) -> list[float]:
+    """How many seconds after its `notBefore` each retry was opened, as far as a worker was told of it."""
+    delays = []
+    for result in results:
+        opened = _opened_after(result, applied_changes(ledger.histories.get(result.delivery.task_id, ())))
+        if opened is not None and result.retry is not None:
+            delays.append(_seconds(opened["at"]) - _seconds(result.retry["notBefore"]))
+    return delays
+
+
+def _record(
+    plan: ReplayPlan,
+    task_plan: TaskPlan,
+    shown: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    results: Sequence[RequestResult],
+) -> _Record:
+    changes = applied_changes(history)
+    timed_out = {change["attempt"] for change in changes if change["status"] == "TIMED_OUT"}
+    return _Record(
+        plan=task_plan,
+        shown=shown,
+        changes=changes,
+        history=history,
+        answers=results,
+        was_cut_short=plan.fatal is not None and shown["status"] == "CANCELED",
+        was_slow=task_plan.may_be_timed_out and bool(timed_out - task_plan.timed_out),
+    )
+
+
+def _in_execution(plan: ReplayPlan, ledger: LedgerSnapshot) -> Iterator[str]:
+    expected = {task.task_id for task in plan.trace.tasks}
+    yield from (f"task {name} is missing" for name in sorted(expected - set(ledger.tasks)))
+    yield from (f"task {name} is in no trace" for name in sorted(set(ledger.tasks) - expected))
+    status = ledger.execution["status"]
+    if status != plan.ends:
+        yield f"the execution is {status}, not {plan.ends}"
+    counts = {name: count for name, count in ledger.execution["counts"].items() if count}
+    if ledger.execution["taskCount"] != len(expected) or sum(counts.values()) != len(expected):
+        yield f"the execution counts {ledger.execution['taskCount']} tasks as {counts}, of {len(expected)}"
+    if counts != Counter(shown["status"] for shown in ledger.tasks.values()):
+        yield f"the execution counts its tasks as {counts}, and its tasks say otherwise"
+
+
+def _in_deliveries(record: _Record) -> Iterator[str]:
+    planned = Counter(id(request) for request in record.plan.scripted_requests)
+    planned.subtract(id(result.delivery) for result in record.answers)
+    missing = sum(count for count in planned.values() if count > 0)
+    if missing and not record.was_cut_short and not record.was_slow:
+        yield f"{missing} of its deliveries were never answered"
+    for request_result in record.answers:
+        scripted = request_result.delivery
+        suffix = f" ({scripted.delivery_fault})" if scripted.delivery_fault else ""
+        if request_result.outcome is not scripted.expected and not _is_excused(request_result, record):
+            why = f": {request_result.detail}" if request_result.detail else ""
+            yield f"{_name(scripted)}{suffix} ended in {request_result.outcome}, not in {scripted.expected}{why}"
+        will_retry = request_result.retry["willRetry"] if request_result.retry is not None else None
+        if (
+            scripted.will_retry is not None
+            and request_result.outcome is ExpectedOutcome.APPLIED
+            and will_retry is not scripted.will_retry
+        ):
+            yield f"{_name(scripted)}{suffix} was told willRetry {will_retry}, not {scripted.will_retry}"
+
+
+def _is_excused(result: RequestResult, record: _Record) -> bool:
+    """Whether the difference is one that a slow machine, a lost answer or the end of the execution makes."""
+    return (
+        record.was_slow
+        or (result.may_be_processed_twice and result.outcome is ExpectedOutcome.DUPLICATE)
+        or (record.was_cut_short and result.outcome in (ExpectedOutcome.SEALED, ExpectedOutcome.STOP))
+    )
+
+
+def _in_task(record: _Record) -> Iterator[str]:
+    shown, ends = record.shown, record.plan.ends
+    if record.was_cut_short:
+        return
+    if shown["status"] != ends:
+        yield f"is {shown['status']}, not {ends}"
+    if ends != "COMPLETED":
+        return
+    output = expected_output(record.plan.task)
+    if shown.get("output") != output:
+        yield f"has the output {shown.get('output')}, not {output}"
+    for name in ("failureReason", "message"):
+        if name in shown:
+            yield f"has succeeded and still shows the {name} {shown[name]!r}"
+
+
+def _in_versions(record: _Record) -> Iterator[str]:
+    versions = [change["version"] for change in record.changes]
+    if versions != list(range(1, record.shown["version"] + 1)):
+        yield f"is at version {record.shown['version']}, and its history has the changes {versions}"
+
+
+def _in_finality(record: _Record) -> Iterator[str]:
+    for before, after in pairwise(record.changes):
+        if before["status"] in {*_SETTLED, "CANCELED"}:
+            yield f"was {before['status']} at version {before['version']}, then became {after['status']}"
+
+
+def _in_attempts(record: _Record) -> Iterator[str]:
+    """Each attempt is opened once, one after the other, and no more of them than the failures ask for."""
+    opened = [change["attempt"] for change in record.changes if change["status"] == "SCHEDULED"]
+    planned = list(range(1, len(record.plan.attempts) + 1))
+    if opened != list(range(1, len(opened) + 1)):
+        yield f"its attempts were opened as {opened}"
+    elif opened != planned and not record.was_cut_short and not record.was_slow:
+        yield f"its attempts {opened} were opened, not {planned}"
+    timed_out = [change["attempt"] for change in record.changes if change["status"] == "TIMED_OUT"]
+    if sorted(record.plan.timed_out) != timed_out and not record.was_cut_short and not record.was_slow:
+        yield f"its attempts {timed_out} were timed out, not {sorted(record.plan.timed_out)}"
+
+
+def _in_retries(record: _Record) -> Iterator[str]:
+    """A retry comes no sooner than the worker was told, nor than it asked for."""
+    for result in record.answers:
+        opened = _opened_after(result, record.changes)
+        if opened is None or result.retry is None:
+            continue
+        if _seconds(opened["at"]) < _seconds(result.retry["notBefore"]):
+            yield f"attempt {opened['attempt']} was opened at {opened['at']}, before {result.retry['notBefore']}"
+        requested = result.delivery.body.get("retryAfterSeconds", 0)
+        failed = next(change for change in record.changes if change["version"] == result.version)
+        if round(_seconds(opened["at"]) - _seconds(failed["at"]), 3) < requested:
+            yield f"attempt {opened['attempt']} was opened at {opened['at']}, less than {requested} s after its failure"
+
+
+def _opened_after(result: RequestResult, changes: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The opening of the attempt that the answer to an applied failure announced, if it was opened."""
+    if result.outcome is not ExpectedOutcome.APPLIED or result.retry is None or not result.retry["willRetry"]:
+        return None
+    next_attempt = result.retry["nextAttempt"]
+    openings = (change for change in changes if change["status"] == "SCHEDULED" and change["attempt"] == next_attempt)
+    return next(openings, None)
+
+
+def _in_dependency_order(
+    record: _Record,
+    by_task: Mapping[str, Sequence[RequestResult]],
+    received: Sequence[ReceivedAttempt],
+    ledger: LedgerSnapshot,
+) -> Iterator[str]:
+    """A task is scheduled and handed out only when all that it waits for is done."""
+    scheduled = next((change for change in record.changes if change["status"] == "SCHEDULED"), None)
+    if scheduled is None:
+        return
+    name = record.plan.task.task_id
+    handed_out = min((attempt.received_at for attempt in received if attempt.task_id == name), default=None)
+    for parent in record.plan.task.parents:
+        settled = next(
+            (change for change in applied_changes(ledger.histories.get(parent, ())) if change["status"] in _SETTLED),
+            None,
+        )
+        if settled is None or _seconds(settled["at"]) > _seconds(scheduled["at"]):
+            yield f"was scheduled at {scheduled['at']}, before {parent} was done"
+        applied = [result.sent_at for result in by_task[parent] if result.outcome is ExpectedOutcome.APPLIED]
+        if handed_out is not None and (not applied or handed_out < max(applied)):
+            yield f"was handed out before the last word on {parent} was said"
+
+
+def _in_history(record: _Record) -> Iterator[str]:
+    """Every delivery is in the history, and nothing is there that nobody sent."""
+    claimed: Counter[int] = Counter()
+    explained: set[int] = set()
+    for result in record.answers:
+        if result.outcome is ExpectedOutcome.REFUSED or result.delivery.is_heartbeat:
+            continue
+        entries = [index for index, entry in enumerate(record.history) if _matches_entry(result, entry)]
+        explained.update(entries)
+        if not entries:
+            description = f"{_name(result.delivery)}, answered {result.outcome} at version {result.version}"
+            yield f"{description}, is not in its history"
+        if result.outcome is ExpectedOutcome.APPLIED and result.version is not None:
+            claimed[result.version] += 1
+    yield from (
+        f"version {version} was answered to {count} reports as their doing"
+        for version, count in claimed.items()
+        if count > 1
+    )
+    lost_answers = any(request_result.may_be_processed_twice for request_result in record.answers)
+    for position, entry in enumerate(record.history):
+        if position not in explained and not _is_by_the_service(entry, record) and not lost_answers:
+            suffix = f"{entry['status']} ({entry['verdict']}, version {entry['version']})"
+            yield f"its history has {suffix}, which nobody sent"
+
+
+def _is_by_the_service(entry: Mapping[str, Any], record: _Record) -> bool:
+    """Whether the service makes such an entry by itself, for a task that is planned so."""
+    if entry["verdict"] != ExpectedOutcome.APPLIED or entry["status"] not in _BY_THE_SERVICE:
+        return False
+    if entry["status"] == "CANCELED":
+        return record.was_cut_short
+    return entry["status"] != "COMPLETED_WITH_ERRORS" or record.plan.continues_on_failure
+
+
+def _matches_entry(result: RequestResult, entry: Mapping[str, Any]) -> bool:
+    request = result.delivery
+    fields: dict[str, Any] = {name: request.body[name] for name in ("failureReason", "message") if name in request.body}
+    # A success of any attempt stands as the task's own, under the attempt that the task was at
+    is_success = result.outcome is ExpectedOutcome.APPLIED and request.body["status"] == "COMPLETED"
+    if request.attempt is not None and not is_success and "attempt" in entry:
+        fields["attempt"] = request.attempt
+    return (
+        entry["verdict"] == result.outcome
+        and entry["version"] == result.version
+        and entry["status"] in _RAISED.get(request.body["status"], (request.body["status"],))
+        and all(entry.get(name) == value for name, value in fields.items())
+    )
+
+
+def _seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
+
+
+def _name(request: ScriptedRequest) -> str:
+    return "a heartbeat" if request.is_heartbeat else f"a report of {request.body['status']}"

@@ -1,0 +1,184 @@
+"""What must hold after a run with faults: what held after the same run without them, and the promises themselves."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tasklatch.dynamodb import keys
+from tests.fault_injection.whole_service import Acknowledged, Answered, WholeService
+
+_TIMES: Final = frozenset(
+    {"at", "createdAt", "deletedAt", "endedAt", "expiresAt", "heartbeatAt", "scheduledAt", "startedAt", "updatedAt"}
+)
+# Which request wrote it; and how often tasks were added, which counts one that was sent again twice
+_NOT_COMPARED: Final = _TIMES | {"additions", "receipt"}
+_OF_WATCHERS: Final = ("TICKET#", "LIVE#", "CONNECTION#", "RECONCILER")
+_HISTORY: Final = "HIST#"
+_KEPT_AS: Final = {"FAILED": ("FAILED", "FAILED_WITH_TERMINAL_ERROR")}
+"""A failure for a reason that is not retried is kept as a terminal error."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: what is in the table and was announced, apart from times and from who wrote it."""
+
+    items: Mapping[tuple[str, str], str]
+    statuses: Mapping[tuple[str, str], str]
+    history: Counter[tuple[str, str]]
+    events: frozenset[str]
+    messages: frozenset[str]
+    watchers: int
+    answers: tuple[Answered, ...]
+
+
+def outcome_of(service: WholeService) -> Outcome:
+    """Read how a run ended."""
+    items: dict[tuple[str, str], str] = {}
+    statuses: dict[tuple[str, str], str] = {}
+    history: Counter[tuple[str, str]] = Counter()
+    for item in service.items():
+        pk, sk = item[keys.PK]["S"], item[keys.SK]["S"]
+        stored = {name: value for name, value in item.items() if name not in _NOT_COMPARED}
+        if pk.startswith(_HISTORY):
+            history[pk, _text({name: value for name, value in stored.items() if name != keys.SK})] += 1
+        elif not pk.startswith(_OF_WATCHERS):
+            items[pk, sk] = _text(stored)
+            if "status" in item:
+                statuses[pk, sk] = item["status"]["S"]
+    return Outcome(
+        items=items,
+        statuses=statuses,
+        history=history,
+        events=frozenset(_text(_without_times(event)) for event in service.aws.events),
+        messages=frozenset(
+            _text(_without_times(message)) for name, message in service.aws.messages if name in service.aws.connected
+        ),
+        watchers=len(service.aws.connected),
+        answers=tuple(service.answers),
+    )
+
+
+def differences(expected: Outcome, result: Outcome, service: WholeService) -> Iterator[str]:
+    """Name what is not as it was without faults.
+
+    A person's retry that was interrupted half way, and sent again, may find tasks that it has given an attempt already,
+    and gives them one more: their numbers differ then, and the statuses alone are compared.
+    """
+    if any(answered.was_resent and answered.route.endswith("/retry") for answered in result.answers):
+        yield from (
+            f"{key} is {result.statuses.get(key)}, not {status}"
+            for key, status in expected.statuses.items()
+            if result.statuses.get(key) != status
+        )
+        return
+    for key in sorted(expected.items.keys() | result.items.keys()):
+        if expected.items.get(key) != result.items.get(key):
+            yield f"{key} is {result.items.get(key)}, not {expected.items.get(key)}"
+    yield from (f"the history lacks {entry}" for entry in expected.history - result.history)
+    extra = Counter(result.history - expected.history)
+    for pk, text in _of_resent_requests(service):
+        extra[pk, text] -= 1
+    yield from (f"the history has {entry}, which nobody sent" for entry, count in extra.items() if count > 0)
+    yield from (f"not announced: {event}" for event in expected.events - result.events)
+    yield from (f"announced, and never happened: {event}" for event in result.events - expected.events)
+    if result.watchers:
+        yield from (f"a watcher was not told {message}" for message in expected.messages - result.messages)
+    for planned, answered in zip(expected.answers, result.answers, strict=False):
+        was_alone = not answered.was_resent and planned.route == answered.route
+        # Whoever finds that the execution was created a moment ago, by its own lost call, answers 200 instead of 201
+        is_same = planned.status == answered.status or {planned.status, answered.status} == {200, 201}
+        if was_alone and not (is_same and planned.verdicts == answered.verdicts):
+            yield f"{answered.route} was answered {answered}, not {planned}"
+
+
+def broken_promises(service: WholeService) -> Iterator[str]:
+    """Name each promise that a run has broken, whatever else it did."""
+    yield from success_is_final(service.aws.stream)
+    yield from each_attempt_is_opened_once(service.aws.stream)
+    yield from what_was_acknowledged_is_kept(service.acknowledged, service.items())
+    yield from no_change_is_claimed_twice(service.acknowledged)
+    yield from changes_are_announced_in_order(service.aws.events)
+
+
+def success_is_final(stream: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """No change of a task follows its success."""
+    for record in _task_changes(stream):
+        old, new = record.get("OldImage"), record["NewImage"]
+        if old is not None and old["status"]["S"] == "COMPLETED" and new["status"]["S"] != "COMPLETED":
+            yield f"{new['taskId']['S']} was COMPLETED, then became {new['status']['S']}"
+
+
+def each_attempt_is_opened_once(stream: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """No attempt is scheduled twice, nor after one that followed it."""
+    opened: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for record in _task_changes(stream):
+        old, new = record.get("OldImage"), record["NewImage"]
+        if new["status"]["S"] == "SCHEDULED" and (old is None or old["version"] != new["version"]):
+            opened[new[keys.PK]["S"], new["taskId"]["S"]].append(int(new["attempt"]["N"]))
+    for task, attempts in opened.items():
+        if attempts != sorted(set(attempts)):
+            yield f"the attempts of {task} were opened as {attempts}"
+
+
+def what_was_acknowledged_is_kept(
+    messages: Iterable[Acknowledged], items: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Each report that was answered is in its task's history, with the verdict and the version that were told."""
+    stored: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for item in items:
+        if item[keys.PK]["S"].startswith(_HISTORY):
+            stored[item[keys.PK]["S"], item["verdict"]["S"], item["version"]["N"]].add(item["status"]["S"])
+    for message in messages:
+        pk = keys.history_pk("default", message.execution_id, message.task_id)
+        if stored[pk, message.verdict, str(message.version)].isdisjoint(
+            _KEPT_AS.get(message.status, (message.status,))
+        ):
+            yield f"{message} was acknowledged and is missing"
+
+
+def no_change_is_claimed_twice(messages: Iterable[Acknowledged]) -> Iterator[str]:
+    """No two reports were told that the same version is their doing."""
+    claims = Counter(
+        (message.execution_id, message.task_id, message.version) for message in messages if message.verdict == "applied"
+    )
+    yield from (f"{claim} was told to {count} reports as theirs" for claim, count in claims.items() if count > 1)
+
+
+def changes_are_announced_in_order(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Who drops what came before sees each task's versions in order, and none left out."""
+    latest: dict[tuple[str, str], int] = defaultdict(int)
+    for event in events:
+        detail = event["detail"]
+        name = (detail["executionId"], detail.get("taskId", ""))
+        if detail["version"] > latest[name] + 1:
+            yield f"{name} was announced at version {detail['version']} after {latest[name]}"
+        latest[name] = max(latest[name], detail["version"])
+
+
+def _task_changes(stream: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for record in stream:
+        messages = record["dynamodb"]
+        if messages["Keys"][keys.SK]["S"].startswith(keys.TASK_PREFIX) and "NewImage" in messages:
+            yield messages
+
+
+def _of_resent_requests(service: WholeService) -> Iterator[tuple[str, str]]:
+    """Entries of reports that were ignored because the same had been sent before."""
+    for item in service.items():
+        pk = item[keys.PK]["S"]
+        request_id = item.get("receipt", {}).get("S", "").partition("#")[0]
+        if pk.startswith(_HISTORY) and item["verdict"]["S"] != "applied" and request_id in service.resent:
+            stored = {name: value for name, value in item.items() if name not in {*_NOT_COMPARED, keys.SK}}
+            yield pk, _text(stored)
+
+
+def _without_times(messages: Any) -> Any:
+    if isinstance(messages, dict):
+        return {name: _without_times(value) for name, value in messages.items() if name not in {*_TIMES, "notBefore"}}
+    return messages
+
+
+def _text(messages: Any) -> str:
+    return json.dumps(messages, sort_keys=True)

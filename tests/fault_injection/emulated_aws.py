@@ -1,0 +1,236 @@
+"""AWS in this process: what the shipped clients send is served by an emulator's own code, with no socket in between.
+
+The SDK builds, signs and parses as it does against AWS; only the connection is replaced, at botocore's `before-send`.
+So a fault can be put exactly where one happens: before a call takes effect, after it, or into its answer.
+"""
+
+import io
+import json
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from ministack.services import dynamodb, eventbridge, scheduler, sqs
+
+from local.cloud import ministack_emulator
+from tasklatch.runtime import clients
+from tests.integration.emulators import create_table
+
+TABLE: Final = "ledger"
+BUS: Final = "tasklatch"
+TIMERS: Final = "timers"
+GROUP: Final = "timers"
+LIVE: Final = "https://live.invalid/live"
+
+_SERVICES: Final[Mapping[str, Callable[..., Coroutine[Any, Any, Any]]]] = {
+    "dynamodb": dynamodb.handle_request,
+    "eventbridge": eventbridge.handle_request,
+    "scheduler": scheduler.handle_request,
+    "sqs": sqs.handle_request,
+}
+_PATCHED: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete", "_set_item", "_remove_item")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as it goes over the wire."""
+
+    service: str
+    operation: str
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def request(self) -> Any:
+        """What its JSON says."""
+        return json.loads(self.body)
+
+    def asking(self, request: Any) -> "Call":
+        """The same call, for something else."""
+        return replace(self, body=json.dumps(request).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What comes back over the wire."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def answer(self) -> Any:
+        """What its JSON says."""
+        return json.loads(self.body)
+
+    def telling(self, answer: Any) -> "Served":
+        """The same, with something else said; a checksum of what it was is left out."""
+        stored = {name: value for name, value in self.headers.items() if "crc32" not in name and "length" not in name}
+        return Served(self.status, json.dumps(answer).encode(), stored)
+
+
+Around = Callable[[Call, Callable[[Call], Served]], Served]
+
+
+def undisturbed(call: Call, serve: Callable[[Call], Served]) -> Served:
+    return serve(call)
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """A message that becomes visible later; milliseconds since the epoch."""
+
+    visible_at: int
+    text: str
+
+
+@dataclass
+class EmulatedAws:
+    """The services, and what they took.
+
+    Attributes
+    ----------
+    around
+        What stands between the clients and the services.
+    timers
+        What the timer queue and the scheduler hold.
+    events
+        What the bus took, in order.
+    connected, told
+        The live connections, and what each was sent, in order.
+    """
+
+    clock: Callable[[], int]
+    around: Around = undisturbed
+    timers: list[Delayed] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    connected: set[str] = field(default_factory=set)
+    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    queue_url: str = ""
+    _lock: Lock = field(default_factory=Lock)
+    _scheduled: set[str] = field(default_factory=set)
+
+    def on_send(self, request: AWSPreparedRequest, event_name: str, **_: Any) -> AWSResponse:
+        """Answer a request that botocore is about to send."""
+        service, operation = event_name.split(".")[1:]
+        sent: Any = request
+        headers = {
+            name.lower(): value.decode() if isinstance(value, bytes) else value for name, value in sent.headers.items()
+        }
+        body = sent.body if isinstance(sent.body, bytes) else (sent.body or "").encode()
+        call = Call(service, operation, sent.method, urlsplit(sent.url).path, headers, body)
+        served = self.around(call, self.serve)
+        messages: Any = served.headers
+        return AWSResponse(sent.url, served.status, messages, _Raw(served.body))
+
+    def serve(self, call: Call) -> Served:
+        """Let a call take effect."""
+        if call.service == "apigatewaymanagementapi":
+            return self._serve_connection(call)
+        # The emulator serves one call after the other also where it is a program of its own
+        with self._lock:
+            run = _SERVICES[call.service](call.method, call.path, dict(call.headers), call.body, {})
+            status, headers, body = _result_of(run)
+            served = Served(status, body if isinstance(body, bytes) else body.encode(), headers)
+            if call.operation in _TAKEN:
+                _TAKEN[call.operation](self, call, served)
+        return served
+
+    @property
+    def stream(self) -> list[dict[str, Any]]:
+        """Every record of the table's stream, in order."""
+        records: list[dict[str, Any]] = dynamodb._stream_records.get(TABLE) or []
+        return records
+
+    def _serve_connection(self, call: Call) -> Served:
+        connection_id = unquote(call.path.rpartition("/")[2])
+        if connection_id not in self.connected:
+            return Served(410, b"{}", {"x-amzn-errortype": "GoneException"})
+        if call.operation == "DeleteConnection":
+            self.connected.discard(connection_id)
+        else:
+            self.messages.append((connection_id, call.request))
+        return Served(200, b"")
+
+    def _take_messages(self, call: Call, served: Served) -> None:
+        taken = {item["Id"] for item in served.answer.get("Successful", [])}
+        self.timers += [
+            Delayed(self.clock() + entry["DelaySeconds"] * 1000, entry["MessageBody"])
+            for entry in call.request["Entries"]
+            if entry["Id"] in taken
+        ]
+
+    def _take_events(self, call: Call, served: Served) -> None:
+        self.events += [
+            {"source": entry["Source"], "detail-type": entry["DetailType"], "detail": json.loads(entry["Detail"])}
+            for entry, result in zip(call.request["Entries"], served.answer["Entries"], strict=True)
+            if "ErrorCode" not in result
+        ]
+
+    def _take_schedule(self, call: Call, served: Served) -> None:
+        if served.status == 200 and call.path not in self._scheduled:
+            self._scheduled.add(call.path)
+            at = datetime.strptime(call.request["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
+            self.timers.append(Delayed(int(at.timestamp() * 1000), call.request["Target"]["Input"]))
+
+
+_TAKEN: Final[Mapping[str, Callable[[EmulatedAws, Call, Served], None]]] = {
+    "SendMessageBatch": EmulatedAws._take_messages,
+    "PutEvents": EmulatedAws._take_events,
+    "CreateSchedule": EmulatedAws._take_schedule,
+}
+
+
+@contextmanager
+def emulated_aws(clock: Callable[[], int]) -> Iterator[EmulatedAws]:
+    """Put empty services behind the shipped clients until the block ends: a table, a bus, a queue, a schedule group."""
+    aws = EmulatedAws(clock)
+    used: list[Any] = [
+        clients.dynamodb(),
+        clients.sqs(),
+        clients.events(),
+        clients.scheduler(),
+        clients.live_callback(LIVE),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _PATCHED:
+            # Put back afterwards: the emulator is patched once more by whoever comes next
+            patch.setattr(dynamodb, name, getattr(dynamodb, name))
+        ministack_emulator.announce_partiql_writes()
+        for client in used:
+            client.meta.events.register_last("before-send", aws.on_send)
+        try:
+            for service in (dynamodb, eventbridge, scheduler, sqs):
+                service.reset()
+            create_table(clients.dynamodb(), TABLE)
+            clients.events().create_event_bus(Name=BUS)
+            clients.scheduler().create_schedule_group(Name=GROUP)
+            aws.queue_url = clients.sqs().create_queue(QueueName=TIMERS)["QueueUrl"]
+            yield aws
+        finally:
+            for client in used:
+                client.meta.events.unregister("before-send", aws.on_send)
+
+
+class _Raw(io.BytesIO):
+    """A body as urllib3 hands it over."""
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+def _result_of(run: Coroutine[Any, Any, Any]) -> Any:
+    """Run what waits for nothing."""
+    try:
+        run.send(None)
+    except StopIteration as ended:
+        return ended.value
+    raise AssertionError("the emulator waited for something")

@@ -1,0 +1,234 @@
+"""Short days in the life of the service, which between them make every function do all that it can do."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tests.fault_injection.whole_service import PromiseBrokenError, WholeService
+
+_EXECUTIONS: Final = "POST /v1/executions"
+_EXECUTION: Final = "/v1/executions/{executionId}"
+_TASK: Final = f"{_EXECUTION}/tasks/{{taskId}}"
+_FLOWS: Final = "/api/flow-executions"
+_FLOW: Final = f"{_FLOWS}/{{flow_execution_id}}"
+_WORKFLOWS: Final = "/api/v1/projects/{project}/workflows"
+_VERSION: Final = f"{_WORKFLOWS}/{{workflowExternalId}}/versions/{{version}}"
+_RUN: Final = f"{_WORKFLOWS}/executions/{{executionId}}"
+_FLOW_ID: Final = "6f1d2c9e-0000-4000-8000-000000000001"
+
+SOON: Final = {"maxAttempts": 3, "initialSeconds": 1, "multiplier": 1, "jitter": 0}
+LATER: Final = {"maxAttempts": 2, "initialSeconds": 3600, "maxSeconds": 7200, "jitter": 0}
+ONCE: Final = {"maxAttempts": 1}
+
+
+def reporting(service: WholeService) -> None:
+    """Failures and successes, in time and late, alone and in a batch; retries soon and later; a silent worker."""
+    create(
+        service,
+        "nightly",
+        {"taskId": "resize", "retryPolicy": SOON},
+        {"taskId": "crop", "onFailure": "continue"},
+        {"taskId": "tag"},
+        {"taskId": "index", "retryPolicy": LATER},
+        {"taskId": "silent", "retryPolicy": {**SOON, "maxAttempts": 2}, "timeoutSeconds": 60, "onFailure": "continue"},
+    )
+    service.report("nightly", "resize", status="IN_PROGRESS", attempt=1)
+    service.call("report_status", f"POST {_TASK}/heartbeat", "nightly", "resize", body={"attempt": 1, "progress": 0.5})
+    failure = {"status": "FAILED", "attempt": 1, "message": "disk full", "output": {"log": "a"}}
+    service.report("nightly", "resize", **failure)
+    service.report("nightly", "resize", **failure)
+    service.settle()
+    service.report("nightly", "resize", status="FAILED", attempt=1, message="too late")
+    service.report("nightly", "resize", status="COMPLETED", attempt=2, output={"pages": 3})
+    service.report("nightly", "resize", status="FAILED", attempt=2, message="a duplicate delivery's")
+    service.report("nightly", "crop", status="IN_PROGRESS")
+    service.report("nightly", "crop", status="FAILED", failureReason="NON_RETRYABLE_ERROR")
+    service.report_all(
+        "nightly",
+        [
+            {"taskId": "tag", "status": "IN_PROGRESS", "attempt": 1},
+            {"taskId": "index", "status": "FAILED", "message": "busy"},
+            {"taskId": "tag", "status": "COMPLETED", "output": {"tags": ["a"]}},
+            {"taskId": "tag", "status": "FAILED", "attempt": 1},
+            {"taskId": "resize", "status": "COMPLETED"},
+        ],
+    )
+    service.settle()
+    service.report("nightly", "index", status="COMPLETED", attempt=2)
+    service.settle()
+    service.reconcile()
+    for route, path in ((_EXECUTION, 1), (f"{_EXECUTION}/tasks", 1), (_TASK, 2), (f"{_TASK}/history", 2)):
+        service.call("executions", f"GET {route}", *("nightly", "resize")[:path])
+    service.call("executions", "GET /v1/executions")
+
+
+def workflows(service: WholeService) -> None:
+    """Tasks that wait for others, one that ends its execution, a person's retry and cancellation, a watcher."""
+    create(
+        service,
+        "diamond",
+        {"taskId": "top"},
+        {"taskId": "left", "dependsOn": ["top"], "input": {"pages": "${top.output.pages}"}},
+        {"taskId": "right", "dependsOn": ["top"]},
+        {"taskId": "bottom", "dependsOn": ["left", "right"], "retryPolicy": ONCE},
+    )
+    service.watch("diamond")
+    service.report("diamond", "top", status="COMPLETED", output={"pages": 3})
+    service.settle()
+    service.report_all("diamond", [{"taskId": name, "status": "COMPLETED"} for name in ("left", "right")])
+    service.settle()
+    added = {"tasks": [{"taskId": "after", "dependsOn": ["bottom"]}]}
+    service.call("executions", f"POST {_EXECUTION}/tasks", "diamond", body=added)
+    service.settle()
+    service.report("diamond", "bottom", status="FAILED")
+    service.settle()
+    # Sent again after it took effect, it finds an execution that runs already
+    service.call("execution_control", f"POST {_EXECUTION}/retry", "diamond", again=(409,))
+    service.settle()
+    service.reconcile()
+    service.report("diamond", "bottom", status="COMPLETED")
+    service.settle()
+    service.report("diamond", "after", status="COMPLETED")
+    service.settle()
+    create(service, "called-off", {"taskId": "one"}, {"taskId": "two", "dependsOn": ["one"]})
+    service.call("execution_control", f"POST {_EXECUTION}/cancel", "called-off", body={"reason": "no longer wanted"})
+    service.settle()
+    service.reconcile()
+
+
+def forge(service: WholeService) -> None:
+    """A scan whose task finds another; both are reported on, once too often."""
+    scan = {"connectionId": "drive", "scanId": "scan-1"}
+
+    def update(task_id: str, status: str, **fields: Any) -> None:
+        body = {**scan, "status": status, "task": {"taskId": task_id}, "taskExecutionId": f"run-{task_id}", **fields}
+        service.call("forge_contract", "POST /forge/updateTaskStatus", body=body)
+
+    root, child = ({"taskId": f"0b8f5f6e-0000-4000-8000-00000000000{n}", "taskType": "FOLDER"} for n in (1, 2))
+    service.call("forge_contract", "POST /forge/scans", body={**scan, "tasks": [root]})
+    service.settle()
+    service.call("forge_contract", "POST /forge/children", body={**scan, "tasks": [child]})
+    service.settle()
+    update(root["taskId"], "success")
+    update(root["taskId"], "failure", failureReason="RATE_LIMITED")
+    update(child["taskId"], "failure", failureReason="RETRYABLE_ERROR")
+    service.settle()
+    update(child["taskId"], "success")
+    service.settle()
+    service.reconcile()
+
+
+def superai(service: WholeService) -> None:
+    """A flow execution with updates in words of any kind; one is cancelled, one deleted."""
+    created = []
+    for key in ("one", "two"):
+        body = {"flow_id": _FLOW_ID, "input": {"file": "a.pdf"}, "task_names": ["extract", "send"]}
+        headers = {"idempotency-key": key}
+        reply = service.call("superai_contract", f"POST {_FLOWS}", body=body, headers=headers)
+        created.append(reply.body["id"])
+        service.settle()
+    payload = [("extract", "running"), ("send", "queued"), ("extract", "completed"), ("extract", "failed")]
+    statuses = {"statuses": [{"task_name": name, "status": status} for name, status in payload]}
+    service.call("superai_contract", f"POST {_FLOW}/task-status", created[0], body=statuses)
+    service.settle()
+    service.call("superai_contract", f"GET {_FLOWS}", query={"flow_id": _FLOW_ID})
+    service.call("superai_contract", f"GET {_FLOW}", created[0])
+    service.call("superai_contract", "GET /api/task-executions", query={"flow_execution_id": created[0]})
+    one_task = {"flow_execution_id": created[0], "task_name": "extract"}
+    service.call("superai_contract", "GET /api/task-executions", query=one_task)
+    service.call("superai_contract", f"POST {_FLOW}/cancel", created[0])
+    service.settle()
+    # Sent again after it took effect, it finds nothing any more
+    service.call("superai_contract", f"DELETE {_FLOW}", created[1], again=(404,))
+    service.settle()
+    service.reconcile()
+
+
+def cognite(service: WholeService) -> None:
+    """A workflow that is defined, run, failed, retried and done; another run is cancelled, and all is deleted."""
+    project = "default"
+
+    def function_task(name: str, *depends_on: str) -> dict[str, Any]:
+        parameters = {"function": {"externalId": "fn", "data": {"of": name}}, "isAsyncComplete": True}
+        waits = [{"externalId": other} for other in depends_on]
+        return {"externalId": name, "type": "function", "parameters": parameters, "dependsOn": waits}
+
+    def define(route: str, body: Any, *path: str, again: tuple[int, ...] = ()) -> None:
+        service.call("cognite_definitions", route, project, *path, body=body, again=again)
+
+    def run(nonce: str) -> str:
+        route, body = f"POST {_VERSION}/run", {"authentication": {"nonce": nonce}}
+        reply = service.call("cognite_executions", route, project, "nightly", "1", body=body)
+        service.settle(time_passes=False)
+        execution_id: str = reply.body["id"]
+        return execution_id
+
+    def update(execution_id: str, name: str, status: str, **fields: Any) -> None:
+        reply = service.call("cognite_executions", f"GET {_RUN}", project, execution_id)
+        task_id = {task["externalId"]: task["id"] for task in reply.body["executedTasks"]}.get(name)
+        if task_id is None:
+            raise PromiseBrokenError(f"nobody is to work on {name}: {reply.text}")
+        route = f"POST {_WORKFLOWS}/tasks/{{taskId}}/update"
+        service.call("cognite_contract", route, project, task_id, body={"status": status, **fields})
+        service.settle(time_passes=False)
+
+    definition = {"tasks": [function_task("first"), function_task("second", "first")]}
+    version = {"workflowExternalId": "nightly", "version": "1"}
+    define(f"POST {_WORKFLOWS}", {"items": [{"externalId": "nightly"}]})
+    define(f"POST {_WORKFLOWS}/versions", {"items": [{**version, "workflowDefinition": definition}]})
+    define(f"GET {_WORKFLOWS}", None)
+    define(f"GET {_VERSION}", None, "nightly", "1")
+    execution_id = run("one")
+    update(execution_id, "first", "COMPLETED", output={"pages": 3})
+    update(execution_id, "second", "FAILED_WITH_TERMINAL_ERROR")
+    # Sent again after it took effect, it finds an execution that runs already
+    body = {"authentication": {"nonce": "three"}}
+    service.call("cognite_executions", f"POST {_RUN}/retry", project, execution_id, body=body, again=(400, 409))
+    service.settle(time_passes=False)
+    service.reconcile(time_passes=False)
+    update(execution_id, "second", "COMPLETED")
+    service.call("cognite_executions", f"POST {_RUN}/cancel", project, run("two"), body={"reason": "unwanted"})
+    service.settle(time_passes=False)
+    service.call("cognite_executions", f"POST {_WORKFLOWS}/executions/list", project, body={})
+    define(f"POST {_WORKFLOWS}/versions/delete", {"items": [version]}, again=(400, 404))
+    define(f"POST {_WORKFLOWS}/delete", {"items": [{"externalId": "nightly"}]}, again=(400, 404))
+    service.reconcile()
+
+
+def losses(service: WholeService) -> None:
+    """Timers and announcements are lost, as nothing ever should lose them: the safety net drives everything on."""
+    create(
+        service,
+        "nightly",
+        {"taskId": "first", "retryPolicy": SOON},
+        {"taskId": "second", "dependsOn": ["first"]},
+        {"taskId": "third", "retryPolicy": ONCE, "onFailure": "continue"},
+        {"taskId": "silent", "retryPolicy": ONCE, "timeoutSeconds": 60, "onFailure": "continue"},
+        settled=False,
+    )
+    service.lose_timers()
+    service.report("nightly", "first", status="FAILED")
+    service.lose_timers()
+    service.reconcile()
+    service.report("nightly", "first", status="COMPLETED")
+    service.report("nightly", "third", status="FAILED")
+    service.lose_follow_ups()
+    service.reconcile()
+    service.report("nightly", "second", status="COMPLETED")
+    service.lose_follow_ups()
+    service.reconcile()
+    create(service, "called-off", {"taskId": "one"})
+    service.call("execution_control", f"POST {_EXECUTION}/cancel", "called-off", body={"reason": "no longer wanted"})
+    service.lose_follow_ups()
+    service.reconcile()
+
+
+def create(service: WholeService, execution_id: str, *tasks: Mapping[str, Any], settled: bool = True) -> None:
+    """Create an execution, and let what follows happen."""
+    service.call("executions", _EXECUTIONS, body={"executionId": execution_id, "tasks": list(tasks)})
+    if settled:
+        service.settle()
+
+
+SCENARIOS: Final[Mapping[str, Callable[[WholeService], None]]] = {
+    scenario.__name__: scenario for scenario in (forge, superai, losses, workflows, cognite, reporting)
+}

@@ -1,0 +1,283 @@
+"""Each kind of fault at each call to AWS that each function makes: in the end all is as it is without faults.
+
+The cases are not written by hand: each scenario is run once without faults and its calls are recorded. `make test`
+tries each kind of fault at each kind of call of each function; with `TASKLATCH_PROVE=1` each at each place in the code.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import pytest
+
+from local.handlers import load_handler
+from tasklatch.domain.errors import ServiceBusyError
+from tasklatch.domain.report import Verdict
+from tasklatch.domain.results import ReportResult
+from tasklatch.domain.status import TaskStatus
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.notifications.publisher import ChangePublisher
+from tasklatch.runtime import clients
+from tests.factories import a_task
+from tests.fault_injection.cases import Case, each_kind_once, each_place_once, faults_found, recording_of
+from tests.fault_injection.faults import ALIKE, Fault
+from tests.fault_injection.scenarios import SCENARIOS
+
+PROVES: Final = bool(os.environ.get("TASKLATCH_PROVE"))
+EVERY_FUNCTION: Final = frozenset(
+    {
+        "cognite_contract",
+        "cognite_definitions",
+        "cognite_executions",
+        "execution_control",
+        "executions",
+        "forge_contract",
+        "live_connection",
+        "notifier",
+        "reconciler",
+        "report_status",
+        "retry_dispatcher",
+        "retry_scheduler",
+        "superai_contract",
+        "workflow_advancer",
+    }
+)
+
+
+def all_cases() -> list[Case]:
+    recorded = [case for scenario in SCENARIOS for case in recording_of(scenario).cases]
+    return each_place_once(recorded) if PROVES else each_kind_once(recorded)
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_in_the_end_all_is_as_without_the_fault(fault: Fault, record_property: Callable[[str, object], None]) -> None:
+    # given
+    cases = [case for case in all_cases() if case.fault is fault]
+    assert cases
+
+    # when
+    wrong = [sentence for case in cases for sentence in faults_found(case)]
+
+    # then
+    assert not wrong, "\n".join(wrong)
+    record_property("runs with a fault", len(cases))
+
+
+def test_every_function_that_calls_aws_meets_every_fault() -> None:
+    # given
+    cases = all_cases()
+
+    # then
+    assert {case.function for case in cases} == EVERY_FUNCTION
+    for function in EVERY_FUNCTION:
+        met = {case.fault for case in cases if case.function == function}
+        assert {Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.OUTAGE, Fault.OUTAGE_AFTER} <= met, function
+        assert all(set(alike) & met for alike in ALIKE), function
+        assert not PROVES or {fault for alike in ALIKE for fault in alike} <= met, function
+
+
+def test_every_operation_that_can_be_refused_in_part_or_for_a_conflict_is() -> None:
+    # given
+    cases = all_cases()
+
+    # then
+    assert {case.location[1] for case in cases if case.fault is Fault.FIRST_PART_REFUSED} == {
+        "BatchExecuteStatement",
+        "BatchGetItem",
+        "BatchWriteItem",
+        "PutEvents",
+        "SendMessageBatch",
+    }
+    assert {case.location[1] for case in cases if case.fault is Fault.CONFLICT} == {
+        "DeleteItem",
+        "PutItem",
+        "TransactWriteItems",
+        "UpdateItem",
+    }
+
+
+# ---------------------------------------------------------------- what the harness would not miss
+
+Patch = pytest.MonkeyPatch
+Parsed = dict[str, Any]
+
+
+def in_answers(operation: str, change: Callable[[Parsed], None]) -> Callable[[Patch], Iterator[None]]:
+    """A bug that does not look at a part of AWS's answers: the code never sees it."""
+    service = {"PutEvents": "events", "SendMessageBatch": "sqs"}.get(operation, "dynamodb")
+
+    def seed(_: Patch) -> Iterator[None]:
+        hooks = getattr(clients, service)().meta.events
+
+        def on_answer(parsed: Parsed, **_: Any) -> None:
+            change(parsed)
+
+        event = f"after-call.*.{operation}"
+        hooks.register(event, on_answer)
+        try:
+            yield
+        finally:
+            hooks.unregister(event, on_answer)
+
+    return seed
+
+
+def in_code(index: str, instead: Callable[..., Any]) -> Callable[[Patch], Iterator[None]]:
+    """A bug in the shipped code: something else in a name's place."""
+
+    def seed(patch: Patch) -> Iterator[None]:
+        patch.setattr(index, instead)
+        yield
+
+    return seed
+
+
+def swallow_failed_entries(parsed: Parsed) -> None:
+    parsed["FailedEntryCount"] = 0
+    for entry in parsed["Entries"]:
+        entry.pop("ErrorCode", None)
+
+
+def take_refused_statements_for_done(parsed: Parsed) -> None:
+    for response in parsed["Responses"]:
+        if response.get("Error", {}).get("Code") not in ("ConditionalCheckFailed", "DuplicateItem"):
+            response.pop("Error", None)
+
+
+_announce, _record = ChangePublisher.publish, Ledger.record
+
+
+def announce_and_hide_that_it_was_busy(self: ChangePublisher, changes: Any) -> None:
+    with suppress(ServiceBusyError):
+        _announce(self, changes)
+
+
+def acknowledge_before_the_write(self: Ledger, *arguments: Any) -> ReportResult:
+    try:
+        return _record(self, *arguments)
+    except ServiceBusyError:
+        return ReportResult(Verdict.APPLIED, a_task(TaskStatus.COMPLETED, execution_id=arguments[1], version=1_000))
+
+
+def report_no_failed_message(seed: str) -> Callable[[Patch], Iterator[None]]:
+    def apply(patch: Patch) -> Iterator[None]:
+        module = load_handler(seed)
+        process_records = module.process_records
+
+        def take_and_hide(*arguments: Any) -> Any:
+            process_records(*arguments)
+            return {"batchItemFailures": []}
+
+        patch.setattr(module, "process_records", take_and_hide)
+        yield
+
+    return apply
+
+
+Seed = Callable[[Patch], Iterator[None]]
+
+# What the bug is; and where it shows: at which calls of which function, under which fault
+SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
+    "FailedEntryCount is not looked at": (
+        in_answers("PutEvents", swallow_failed_entries),
+        "notifier",
+        "PutEvents",
+        Fault.FIRST_PART_REFUSED,
+    ),
+    "UnprocessedItems are not put again": (
+        in_answers("BatchWriteItem", lambda parsed: parsed.update(UnprocessedItems={})),
+        "notifier",
+        "BatchWriteItem",
+        Fault.FIRST_PART_REFUSED,
+    ),
+    "UnprocessedKeys are not asked for again": (
+        in_answers("BatchGetItem", lambda parsed: parsed.update(UnprocessedKeys={})),
+        "notifier",
+        "BatchGetItem",
+        Fault.FIRST_PART_REFUSED,
+    ),
+    "Failed messages are not sent again": (
+        in_answers("SendMessageBatch", lambda parsed: parsed.update(Failed=[])),
+        "retry_scheduler",
+        "SendMessageBatch",
+        Fault.FIRST_PART_REFUSED,
+    ),
+    "a refused statement of a batch is taken for done": (
+        in_answers("BatchExecuteStatement", take_refused_statements_for_done),
+        "report_status",
+        "BatchExecuteStatement",
+        Fault.FIRST_PART_REFUSED,
+    ),
+    "a server error is not tried again": (
+        in_code("tasklatch.runtime.backoff._is_busy", lambda _: False),
+        "report_status",
+        "UpdateItem",
+        Fault.SERVER_ERROR,
+    ),
+    "a batch of changes that was not announced is not reported": (
+        in_code("tasklatch.notifications.publisher.ChangePublisher.publish", announce_and_hide_that_it_was_busy),
+        "notifier",
+        "BatchWriteItem",
+        Fault.OUTAGE,
+    ),
+    "a timer that could not be served is not reported": (
+        report_no_failed_message("retry_dispatcher"),
+        "retry_dispatcher",
+        "UpdateItem",
+        Fault.OUTAGE,
+    ),
+    "an announcement that could not be served is not reported": (
+        report_no_failed_message("workflow_advancer"),
+        "workflow_advancer",
+        "GetItem",
+        Fault.OUTAGE,
+    ),
+    "a report is acknowledged before it is written": (
+        in_code("tasklatch.ledger.ledger.Ledger.record", acknowledge_before_the_write),
+        "report_status",
+        "UpdateItem",
+        Fault.OUTAGE,
+    ),
+    "a request does not recognise its own write": (
+        in_code("tasklatch.ledger.ledger.decide_verdict", lambda _latch, _task_or_not_found: Verdict.DUPLICATE),
+        "report_status",
+        "UpdateItem",
+        Fault.ANSWER_LOST,
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", SEEDED)
+def test_seeded_bug_is_found(
+    bug: str, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    # given: what runs without faults end in, recorded before the bug is there
+    seed, *where = SEEDED[bug]
+    cases = [
+        case
+        for scenario in SCENARIOS
+        for case in recording_of(scenario).cases
+        if [case.function, case.location[1], case.fault] == where
+    ]
+    assert cases
+
+    # when
+    seeding = seed(monkeypatch)
+    next(seeding)
+    result = next((sentence for case in cases for sentence in faults_found(case)), None)
+    next(seeding, None)
+
+    # then
+    assert result is not None
+    assert "never fired" not in result
+    record_property("found by", result.partition("): ")[0] + ")")
+
+
+def test_fault_that_never_fires_is_told() -> None:
+    # given: a call that is never made
+    recorded = recording_of("forge").cases[0]
+    never = Case(recorded.scenario, recorded.function, 10_000, recorded.location, recorded.fault)
+
+    # then
+    assert [sentence.rpartition(": ")[2] for sentence in faults_found(never)] == ["the fault never fired"]

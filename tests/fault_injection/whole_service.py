@@ -1,0 +1,486 @@
+"""The whole service in one process: every function, called as AWS calls it, and called again as AWS does.
+
+An API's caller sends again what was answered 503 or not at all. A stream's records come again from the first that was
+reported failed; a queue's messages each on its own. Filters, rules and tries are the template's.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import count, islice
+from threading import Lock
+from typing import Any, Final, TypeVar
+
+import pytest
+from ministack.services.eventbridge import _matches_pattern
+from ministack.services.lambda_svc import _match_esm_filter
+
+from local.cloud.stack import snake_case
+from local.handlers import load_handler
+from tasklatch.domain.overdue import OVERDUE_MS
+from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime import clients
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.settings import get_settings
+from tests.factories import FakeTime, Reply, api_event, call_api
+from tests.fault_injection.emulated_aws import BUS, GROUP, LIVE, TABLE, EmulatedAws, emulated_aws
+from tests.fault_injection.faults import KilledError
+from tests.template.template import resources, target
+from tests.workflow_helpers import Clock
+
+ENVIRONMENT: Final = {
+    "TABLE_NAME": TABLE,
+    "EVENT_BUS_NAME": BUS,
+    "TIMER_QUEUE_ARN": "arn:aws:sqs:us-east-1:000000000000:timers",
+    "SCHEDULE_GROUP": GROUP,
+    "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/timers",
+    "LIVE_URL": "wss://live.invalid/live",
+    "LIVE_CALLBACK_URL": LIVE,
+}
+FUNCTIONS: Final = (
+    "cognite_contract",
+    "cognite_definitions",
+    "cognite_executions",
+    "executions",
+    "execution_control",
+    "forge_contract",
+    "live_connection",
+    "notifier",
+    "reconciler",
+    "report_status",
+    "retry_dispatcher",
+    "retry_scheduler",
+    "superai_contract",
+    "workflow_advancer",
+)
+_STREAM_BATCH: Final = 100
+_QUEUE_BATCH: Final = 10
+
+
+T = TypeVar("T")
+Handler = Callable[[dict[str, Any], Any], Any]
+
+
+class PromiseBrokenError(AssertionError):
+    """The service did what it must never do."""
+
+
+@dataclass
+class Invocation(FakeTime):
+    """One call of a function, and the time that it has left; waiting takes none of ours."""
+
+    function: str = ""
+    trigger: str = ""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_ms()
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """What a caller was told about a report."""
+
+    execution_id: str
+    task_id: str
+    status: str
+    verdict: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a caller was answered, and whether it had to send its request again."""
+
+    route: str
+    status: int
+    verdicts: tuple[str, ...]
+    was_resent: bool
+
+
+@dataclass
+class WholeService:
+    """The functions over one emulated AWS, and what their callers were told.
+
+    Attributes
+    ----------
+    invocation
+        The one under way.
+    redelivered
+        How often each function was called again.
+    most_sends
+        How often a caller sends a request before it gives up.
+    """
+
+    aws: EmulatedAws
+    clock: Clock
+    invocation: Invocation = field(default_factory=lambda: Invocation(0))
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    redelivered: Counter[str] = field(default_factory=Counter)
+    resent: set[str] = field(default_factory=set)
+    most_sends: int = 6
+    _advance_queue: list["_Message"] = field(default_factory=list)
+    _timer_queue: list["_Message"] = field(default_factory=list)
+    _read: Counter[str] = field(default_factory=Counter)
+    _tries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    answers: list["Answered"] = field(default_factory=list)
+    _routed: int = 0
+    _lock: Lock = field(default_factory=Lock)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    # ------------------------------------------------------------ what callers do
+
+    def call(self, function: str, route: str, *path: str, again: Iterable[int] = (), **request: Any) -> Reply:
+        """Send a request until it is answered, and note the answer.
+
+        Parameters
+        ----------
+        again
+            Further statuses that are right where it was sent before, and the answer to that was lost.
+
+        Raises
+        ------
+        PromiseBrokenError
+            If it is answered anything but 2xx, or 503 with word of when to come again.
+        """
+        reply, sends = self._send(function, route, path, again, request)
+        self.answers.append(Answered(route, reply.status, tuple(_verdicts(reply)), was_resent=sends > 1))
+        return reply
+
+    def report(self, execution_id: str, task_id: str, **body: Any) -> Reply:
+        """Report on a task; what is acknowledged is noted."""
+        route = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
+        reply = self.call("report_status", route, execution_id, task_id, body=body)
+        self._note(execution_id, body["status"], reply.body)
+        return reply
+
+    def report_all(self, execution_id: str, statuses: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Report in one batch, and again what of it the service was too busy for; give the answers in order."""
+        route = "POST /v1/executions/{executionId}/statuses"
+        answers: dict[int, dict[str, Any]] = {}
+        sent = 0
+        waiting = list(range(len(statuses)))
+        while waiting:
+            _check(sent < self.most_sends, "a batch was not taken")
+            body = {"statuses": [statuses[index] for index in waiting]}
+            reply, sends = self._send("report_status", route, (execution_id,), (), {"body": body}, was_sent=sent > 0)
+            sent += sends
+            for index, result in zip(waiting, reply.body["results"], strict=True):
+                _check("verdict" in result or result["status"] == 503, f"a report in a batch was answered {result}")
+                if "verdict" in result:
+                    answers[index] = result
+                    self._note(execution_id, statuses[index]["status"], result)
+            waiting = [index for index in waiting if index not in answers]
+        messages = [answers[index] for index in range(len(statuses))]
+        verdicts = tuple(message["verdict"] for message in messages)
+        self.answers.append(Answered(route, 200, verdicts, was_resent=sent > 1))
+        return messages
+
+    def watch(self, execution_id: str) -> str:
+        """Connect a watcher: with a new ticket each time that it is not let in."""
+        for number in range(self.most_sends):
+            answer = self.call("execution_control", "POST /v1/executions/{executionId}/watch", execution_id)
+            connection_id = f"watcher-{number}"
+            messages = {"routeKey": "$connect", "connectionId": connection_id}
+            event = {"requestContext": messages, "queryStringParameters": {"ticket": answer.body["ticket"]}}
+            self.aws.connected.add(connection_id)
+            try:
+                status = self._invoke("live_connection", "$connect", partial(_connect, event))
+            except KilledError:
+                status = 502
+            if status == 200:
+                return connection_id
+            self.aws.connected.discard(connection_id)
+        raise PromiseBrokenError("no watcher could connect")
+
+    # ------------------------------------------------------------ what AWS does
+
+    def settle(self, *, time_passes: bool = True) -> None:
+        """Deliver what there is to deliver, and let time pass up to each timer, until nothing more comes.
+
+        Parameters
+        ----------
+        time_passes
+            Leave the timers waiting instead.
+        """
+        while True:
+            moved = [
+                self._deliver_stream("notifier"),
+                self._deliver_stream("retry_scheduler"),
+                self._deliver_queue("workflow_advancer", self._routed_events()),
+            ]
+            if not any(moved) and not self._deliver_queue("retry_dispatcher", self._timer_queue):
+                if not self.aws.timers or not time_passes:
+                    return
+                self._let_time_pass()
+
+    def reconcile(self, *, time_passes: bool = True) -> None:
+        """Run the safety net until it ends well, a while after all else has come to rest, and settle what it moved."""
+        self.clock.now += OVERDUE_MS + 1_000
+        for _ in range(self.most_sends):
+            try:
+                self._invoke("reconciler", "rate", lambda handler, context: handler({}, context))
+            except (KilledError, Exception) as failed:  # noqa: BLE001 - a run that fails is followed by the next
+                self._note_failure("reconciler", failed)
+                continue
+            self.settle(time_passes=time_passes)
+            return
+        raise PromiseBrokenError("the safety net never came through")
+
+    def lose_timers(self) -> None:
+        """Deliver what there is to deliver, and forget every timer, as nothing ever should."""
+        self.settle(time_passes=False)
+        self.aws.timers.clear()
+
+    def lose_follow_ups(self) -> None:
+        """Announce what happened, and forget all that should follow from it."""
+        while self._deliver_stream("notifier"):
+            pass
+        self._routed = len(self.aws.events)
+        self._advance_queue.clear()
+        self._read["retry_scheduler"] = len(self.aws.stream)
+
+    # ------------------------------------------------------------ what is there
+
+    def items(self) -> list[Item]:
+        """All items of the table."""
+        pages = clients.dynamodb().get_paginator("scan").paginate(TableName=TABLE)
+        return [item for page in pages for item in page["Items"]]
+
+    # ------------------------------------------------------------
+
+    def _send(
+        self,
+        function: str,
+        route: str,
+        path: Iterable[str],
+        again: Iterable[int],
+        request: Mapping[str, Any],
+        *,
+        was_sent: bool = False,
+    ) -> tuple[Reply, int]:
+        """Send a request until it is answered other than 503; tell how often it was sent."""
+        number = next(self._numbers)
+        names = [part[1:-1] for part in route.split("/") if part.startswith("{")]
+        for sends in range(1, self.most_sends + 1):
+            request_id = f"request-{number}-{sends}"
+            if was_sent or sends > 1:
+                self._note_redelivery(function)
+                self.resent.add(request_id)
+            event = api_event(route, path=dict(zip(names, path, strict=True)), request_id=request_id, **request)
+            try:
+                reply = self._invoke(function, route, partial(_answer, event))
+            except KilledError:
+                continue
+            if reply.status == 503:
+                _check(reply.headers.get("retry-after"), f"{route} is busy and says not until when")
+                continue
+            right = {*range(200, 300), *(again if sends > 1 else ())}
+            _check(reply.status in right, f"{route} answered {reply.status}: {reply.text}")
+            return reply, sends
+        raise PromiseBrokenError(f"{route} was not answered in {self.most_sends} tries")
+
+    def _invoke(self, function: str, trigger: str, call: Callable[[Handler, Invocation], T]) -> T:
+        before = self.invocation
+        self.invocation = Invocation(_timeouts()[function] * 1000, function=function, trigger=trigger)
+        try:
+            return call(load_handler(function).handler, self.invocation)
+        finally:
+            self.invocation = before
+
+    def _note(self, execution_id: str, status: str, answer: Mapping[str, Any]) -> None:
+        task = answer["task"]
+        self.acknowledged.append(Acknowledged(execution_id, task["taskId"], status, answer["verdict"], task["version"]))
+
+    def _deliver_stream(self, function: str) -> bool:
+        records = self.aws.stream
+        start = self._read[function]
+        if start == len(records):
+            return False
+        end = len(records)
+        fits = (index for index in range(start, end) if _fits(records[index], function))
+        fitting = [(position, records[position]) for position in islice(fits, _STREAM_BATCH)]
+        if not fitting:
+            self._read[function] = end
+            return False
+        batch = [record for _, record in fitting]
+        failed = self._hand_over(function, "stream", batch)
+        numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
+        first = min((numbers.index(number) for number in failed), default=None)
+        if first is None:
+            self._read[function] = fitting[-1][0] + 1
+        else:
+            # A stream is checkpointed at the first that failed
+            self._read[function] = fitting[first][0]
+            self._count_try(function, numbers[first])
+        return True
+
+    def _deliver_queue(self, function: str, queue: list["_Message"]) -> bool:
+        batch, queue[:] = queue[:_QUEUE_BATCH], queue[_QUEUE_BATCH:]
+        if not batch:
+            return False
+        failed = self._hand_over(function, "queue", [{"messageId": item.name, "body": item.text} for item in batch])
+        for message in batch:
+            if message.name in failed:
+                queue.append(message)
+                self._count_try(function, message.name)
+        return True
+
+    def _hand_over(self, function: str, trigger: str, records: list[dict[str, Any]]) -> set[str]:
+        names = [
+            record["messageId"] if "messageId" in record else record["dynamodb"]["SequenceNumber"] for record in records
+        ]
+        try:
+            answer = self._invoke(function, trigger, lambda handler, context: handler({"Records": records}, context))
+        except (KilledError, Exception) as failed:  # noqa: BLE001 - AWS delivers again, whatever it was
+            self._note_failure(function, failed)
+            return set(names)
+        failures = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        _check(failures <= set(names), f"{function} reported what it was not given: {failures}")
+        if failures:
+            self._note_redelivery(function)
+        return failures
+
+    def _note_failure(self, function: str, failed: BaseException) -> None:
+        self._note_redelivery(function)
+        if not isinstance(failed, KilledError):
+            self._note_redelivery(f"{function} raised {type(failed).__name__}")
+
+    def _note_redelivery(self, name: str) -> None:
+        with self._lock:
+            self.redelivered[name] += 1
+
+    def _count_try(self, function: str, name: str) -> None:
+        self._tries[function, name] += 1
+        if self._tries[function, name] > _tries_of()[function]:
+            raise PromiseBrokenError(f"{function}: {name} was set aside after {_tries_of()[function]} tries")
+
+    def _routed_events(self) -> list["_Message"]:
+        events = self.aws.events
+        for event in events[self._routed :]:
+            taken = {
+                "Source": event["source"],
+                "DetailType": event["detail-type"],
+                "Detail": json.dumps(event["detail"]),
+            }
+            for pattern in _rules():
+                if _matches_pattern(pattern, taken):
+                    self._advance_queue.append(_Message(f"event-{self._routed}", json.dumps(event)))
+            self._routed += 1
+        return self._advance_queue
+
+    def _let_time_pass(self) -> None:
+        self.clock.now = max(self.clock.now, min(timer.visible_at for timer in self.aws.timers))
+        for timer in [timer for timer in self.aws.timers if timer.visible_at <= self.clock.now]:
+            self.aws.timers.remove(timer)
+            self._timer_queue.append(_Message(f"timer-{next(self._numbers)}", timer.text))
+
+
+@dataclass(frozen=True)
+class _Message:
+    name: str
+    text: str
+
+
+@contextmanager
+def whole_service() -> Iterator[WholeService]:
+    """The service over empty services of AWS, until the block ends."""
+    clock = Clock()
+    with emulated_aws(clock) as aws, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**ENVIRONMENT, "TIMER_QUEUE_URL": aws.queue_url}.items():
+            patch.setenv(name, value)
+        get_settings.cache_clear()
+        # A line for each invocation of thousands, that nobody would read
+        logging.disable(logging.CRITICAL)
+        for function in FUNCTIONS:
+            module = load_handler(function)
+            if hasattr(module, "system_clock"):
+                patch.setattr(module, "system_clock", clock)
+            patch.setattr(module, "Backoff", _patience)
+        try:
+            yield WholeService(aws, clock)
+        finally:
+            logging.disable(logging.NOTSET)
+            get_settings.cache_clear()
+
+
+def _fits(record: dict[str, Any], function: str) -> bool:
+    return any(_match_esm_filter(record, pattern) for pattern in _filters()[function])
+
+
+def _answer(event: dict[str, Any], handler: Handler, context: Invocation) -> Reply:
+    try:
+        return call_api(handler, event, context)
+    except Exception as error:
+        raise PromiseBrokenError(f"{event['routeKey']} answered 500: {error!r}") from error
+
+
+def _connect(event: dict[str, Any], handler: Handler, context: Invocation) -> int:
+    status: int = handler(event, context)["statusCode"]
+    return status
+
+
+def _verdicts(reply: Reply) -> Iterator[str]:
+    if reply.text.startswith("{"):
+        for item in reply.body.get("results", [reply.body]):
+            if "verdict" in item:
+                yield item["verdict"]
+
+
+def _patience(remaining_ms: Any) -> Backoff:
+    """The shipped patience, which waits on the invocation's own clock: tests do not sleep."""
+    return Backoff(remaining_ms, remaining_ms.__self__.sleep)
+
+
+def _check(holds: object, sentence: str) -> None:
+    if not holds:
+        raise PromiseBrokenError(sentence)
+
+
+@cache
+def _timeouts() -> dict[str, int]:
+    return {
+        snake_case(name.removesuffix("Function")): function["Timeout"]
+        for name, function in resources("AWS::Lambda::Function").items()
+    }
+
+
+@cache
+def _mappings() -> dict[str, Any]:
+    return {
+        snake_case(target(mapping["FunctionName"]).removesuffix("Function")): mapping
+        for mapping in resources("AWS::Lambda::EventSourceMapping").values()
+    }
+
+
+@cache
+def _filters() -> dict[str, list[Any]]:
+    return {
+        function: [json.loads(item["Pattern"]) for item in mapping["FilterCriteria"]["Filters"]]
+        for function, mapping in _mappings().items()
+        if "FilterCriteria" in mapping
+    }
+
+
+@cache
+def _rules() -> list[str]:
+    """The patterns of what the workflow advancer is told."""
+    return [
+        json.dumps(rule["EventPattern"])
+        for rule in resources("AWS::Events::Rule").values()
+        if any("AdvanceQueue" in json.dumps(goal["Arn"]) for goal in rule["Targets"])
+    ]
+
+
+@cache
+def _tries_of() -> dict[str, int]:
+    """How often a record or a message is tried before it is set aside."""
+    queues = resources("AWS::SQS::Queue")
+    return {
+        function: mapping.get("MaximumRetryAttempts")
+        or queues[target(mapping["EventSourceArn"])]["RedrivePolicy"]["maxReceiveCount"]
+        for function, mapping in _mappings().items()
+    }

@@ -1,0 +1,489 @@
+"""The small worlds that are explored: who says what of which task, and what may go wrong on the way."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from tasklatch.domain.attempt_id import task_execution_id
+from tasklatch.domain.overdue import OVERDUE_MS
+from tasklatch.domain.status import ExecutionStatus
+from tests.model_checking.explorer import EXECUTION, TENANT, Case, Faults, Request, View, at_once
+
+_TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
+Definition = Mapping[str, Any]
+
+
+def a_task(task_id: str = "a", *, attempts: int = 2, **fields: Any) -> Definition:
+    """A task whose next attempt follows at once: how late a timer fires is left to the order."""
+    policy = {"maxAttempts": attempts, "initialSeconds": 0, "jitter": 0}
+    return {"taskId": task_id, "retryPolicy": policy, **fields}
+
+
+def says(status: str, task_id: str = "a", *, when: Callable[[View], bool] = at_once, **fields: Any) -> Request:
+    """A worker's report."""
+    path = {"executionId": EXECUTION, "taskId": task_id}
+    return Request("report_status", f"POST {_TASK}/status", path, {"status": status, **fields}, when)
+
+
+def says_all(*reports: Mapping[str, Any], when: Callable[[View], bool] = at_once) -> Request:
+    """Reports in one batch."""
+    path = {"executionId": EXECUTION}
+    body = {"statuses": list(reports)}
+    return Request("report_status", "POST /v1/executions/{executionId}/statuses", path, body, when)
+
+
+def beats(task_id: str = "a", **fields: Any) -> Request:
+    """A worker's heartbeat, of its first attempt unless it says otherwise."""
+    path = {"executionId": EXECUTION, "taskId": task_id}
+    return Request("report_status", f"POST {_TASK}/heartbeat", path, fields or {"attempt": 1})
+
+
+def updates(*statuses: str, task_name: str = "a") -> Request:
+    """A SuperAI worker's batch of status updates of one task."""
+    route = "POST /api/flow-executions/{flow_execution_id}/task-status"
+    body = {"statuses": [{"task_name": task_name, "status": status} for status in statuses]}
+    return Request("superai_contract", route, {"flow_execution_id": EXECUTION}, body)
+
+
+def ends_invocation(status: str, task_id: str) -> Request:
+    """What a Forge taskRunner ends with; its id names no attempt."""
+    body = {"scanId": EXECUTION, "connectionId": "c", "status": status, "task": {"taskId": task_id}}
+    return Request("forge_contract", "POST /forge/updateTaskStatus", {}, body)
+
+
+def handed_out(attempt: int, task_id: str = "a") -> Callable[[View], bool]:
+    """From when on a worker can know of an attempt."""
+    return lambda view: (task_id, attempt) in view.handed_out
+
+
+def over(view: View) -> bool:
+    """From when on a person can see that there is something to retry."""
+    return view.execution_status in (ExecutionStatus.FAILED, ExecutionStatus.TERMINATED)
+
+
+def cancels() -> Request:
+    path = {"executionId": EXECUTION}
+    return Request("execution_control", "POST /v1/executions/{executionId}/cancel", path, {"reason": "enough"})
+
+
+def retries() -> Request:
+    path = {"executionId": EXECUTION}
+    return Request("execution_control", "POST /v1/executions/{executionId}/retry", path, None, over)
+
+
+RECONCILES: Final = (Request("reconciler", wait_ms=OVERDUE_MS + 1), Request("reconciler"))
+RECONCILES_AT_LAST: Final = (Request("reconciler", wait_ms=OVERDUE_MS + 1, at_last=True), Request("reconciler")) * 2
+
+
+def reconciled(case: Case) -> Case:
+    """The same, and the reconciler runs when nothing more happens by itself, as it does every few minutes."""
+    clients = {**case.clients, "reconciler": RECONCILES_AT_LAST}
+    return replace(case, name=f"{case.name}, and the reconciler", clients=clients)
+
+
+def lagging(case: Case) -> Case:
+    """The same, and the index may also answer as if it had heard of no task yet, or of no end."""
+    return replace(case, name=f"{case.name}, by an index that lags", index_lags=True)
+
+
+def with_faults(case: Case, **faults: int) -> Case:
+    """The same, with more that may go wrong."""
+    initial = case.faults._replace(**faults)
+    messages = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in faults.items())
+    return replace(case, name=f"{case.name} ({messages})", faults=initial)
+
+
+ONE_ATTEMPT = Case(
+    "every report on one attempt",
+    [a_task(attempts=1)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1), says("FAILED", attempt=1)],
+        "second": [says("COMPLETED", attempt=1, output={"rows": 3})],
+        "third": [says("FAILED_WITH_TERMINAL_ERROR", attempt=1)],
+    },
+    one_attempt=True,
+)
+SAID_TWICE = Case(
+    "a success and a failure, each said twice",
+    [a_task(attempts=1)],
+    {
+        "first": [says("FAILED", attempt=1), says("FAILED", attempt=1)],
+        "second": [says("COMPLETED", attempt=1, output={"rows": 3})],
+        "again": [says("COMPLETED", attempt=1, output={"rows": 3})],
+    },
+    one_attempt=True,
+)
+LATE_SUCCESS = Case(
+    "a success and a failure of one attempt, and the next attempt",
+    [a_task()],
+    {
+        "first": [says("COMPLETED", attempt=1)],
+        "duplicate": [says("FAILED", attempt=1)],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+STALE_FAILURE = Case(
+    "two workers fail the first attempt, one the second",
+    [a_task(attempts=3)],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "second": [says("FAILED", attempt=1, message="again"), says("FAILED_WITH_TERMINAL_ERROR", attempt=1)],
+        "next": [says("IN_PROGRESS", when=handed_out(2), attempt=2), says("FAILED", attempt=2)],
+        "last": [says("COMPLETED", when=handed_out(3), attempt=3)],
+    },
+)
+OLD_FAILURE = Case(
+    "a duplicate of the first attempt's worker, after the second was handed out",
+    [a_task()],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "duplicate": [says("FAILED", when=handed_out(2), attempt=1, message="late")],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+UNOPENED = Case(
+    "reports on an attempt that may not be open yet",
+    [a_task()],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "early": [says("FAILED", attempt=2)],
+        "hasty": [says("COMPLETED", attempt=2)],
+    },
+)
+WATCHED = replace(OLD_FAILURE, name=f"{OLD_FAILURE.name}, watched", watched=True)
+UNNAMED = Case(
+    "reports that name no attempt",
+    [a_task()],
+    {
+        "first": [says("IN_PROGRESS"), says("FAILED")],
+        "second": [says("COMPLETED")],
+    },
+)
+LATE = Case(
+    "a worker that is late, and another",
+    [a_task(timeoutSeconds=30)],
+    {
+        "first": [says("COMPLETED", attempt=1)],
+        "next": [says("FAILED", when=handed_out(2), attempt=2)],
+    },
+)
+DEADLINE = Case(
+    "a worker that is late, and the one that is given its task",
+    [a_task(timeoutSeconds=30)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1), says("COMPLETED", attempt=1)],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+HEARTBEAT = Case(
+    "a worker that is silent, and heard of again",
+    [a_task(attempts=1, heartbeatTimeoutSeconds=10)],
+    {"first": [says("IN_PROGRESS", attempt=1), beats(), says("COMPLETED", attempt=1)]},
+)
+SILENT = Case(
+    "a worker that is silent for good after a heartbeat",
+    [a_task(attempts=1, heartbeatTimeoutSeconds=10)],
+    {"first": [says("IN_PROGRESS", attempt=1), beats()]},
+)
+CANCEL = Case(
+    "a cancellation against a success, a failure and a retry",
+    [a_task()],
+    {
+        "first": [says("COMPLETED", attempt=1)],
+        "duplicate": [says("FAILED", attempt=1)],
+        "operator": [cancels()],
+    },
+)
+CANCEL_AND_RETRY = Case(
+    "a cancellation, a person's retry, and a worker that knows of neither",
+    [a_task(attempts=1)],
+    {"first": [says("COMPLETED", attempt=1)], "operator": [cancels(), retries()]},
+)
+FAILURE_AND_RETRY = Case(
+    "a failure for good, and a person's retry",
+    [a_task(attempts=1)],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "operator": [retries()],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+RETRY_ALONE = Case(
+    "a person's retry of a failure for good",
+    FAILURE_AND_RETRY.tasks,
+    {name: requests for name, requests in FAILURE_AND_RETRY.clients.items() if name != "next"},
+)
+RESCUE_AND_RETRY = Case(
+    "a failure for good, a person's retry, and a late success",
+    FAILURE_AND_RETRY.tasks,
+    {**FAILURE_AND_RETRY.clients, "rescue": [says("COMPLETED", attempt=1)]},
+)
+CHAIN = Case(
+    "a task that waits for another",
+    [a_task("a"), a_task("b", dependsOn=["a"])],
+    {
+        "first": [says("COMPLETED", "a", attempt=1)],
+        "duplicate": [says("FAILED", "a", attempt=1)],
+        "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
+    },
+)
+JOIN = Case(
+    "a task that waits for two",
+    [a_task("a", attempts=1), a_task("b", attempts=1), a_task("c", dependsOn=["a", "b"])],
+    {
+        "first": [says("COMPLETED", "a", attempt=1)],
+        "other": [says("COMPLETED", "b", attempt=1)],
+        "last": [says("COMPLETED", "c", when=handed_out(1, "c"), attempt=1)],
+    },
+)
+ABORT = Case(
+    "a failure that ends the execution, and another task under way",
+    [a_task("a", attempts=1), a_task("b", attempts=1)],
+    {
+        "first": [says("FAILED", "a", attempt=1)],
+        "rescue": [says("COMPLETED", "a", attempt=1)],
+        "other": [says("COMPLETED", "b", attempt=1)],
+    },
+)
+CONTINUE = Case(
+    "a failure that the execution goes on after, and its rescue",
+    [a_task("a", attempts=1, onFailure="continue"), a_task("b", dependsOn=["a"])],
+    {
+        "first": [says("FAILED", "a", attempt=1)],
+        "rescue": [says("COMPLETED", "a", attempt=1)],
+        "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
+    },
+)
+GONE_ON = Case(
+    "a failure that the execution goes on after",
+    CONTINUE.tasks,
+    {name: requests for name, requests in CONTINUE.clients.items() if name != "rescue"},
+)
+LOST_TIMER = Case(
+    "a message that is set aside, and the reconciler",
+    [a_task()],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+        "reconciler": RECONCILES,
+    },
+    Faults(lost_messages=1),
+)
+
+_UUID: Final = "00000000-0000-4000-8000-00000000000b"
+WAITING: Final = [a_task("a", attempts=1), a_task("b", dependsOn=["a"], input={"v": "${a.output.v}"})]
+"""A task, and one that waits for it and is tried again at once if it fails."""
+
+FREES: Final = says("COMPLETED", "a", attempt=1, output={"v": 1})
+WAITING_FAILED = Case(
+    "failures of a task that waits",
+    WAITING,
+    {
+        "first": [FREES],
+        "early": [says("FAILED", "b", attempt=1), says("FAILED_WITH_TERMINAL_ERROR", "b", attempt=1)],
+        "next": [says("COMPLETED", "b", when=handed_out(2, "b"), attempt=2)],
+    },
+)
+WAITING_COMPLETED = Case(
+    "a success of a task that waits, and another that waits for it",
+    [*WAITING, a_task("c", dependsOn=["b"])],
+    {
+        "first": [FREES],
+        "early": [says("IN_PROGRESS", "b", attempt=1), says("COMPLETED", "b", attempt=1, output={"w": 2})],
+    },
+)
+WAITING_UNNAMED = Case(
+    "reports that name no attempt of a task that waits",
+    WAITING,
+    {
+        "first": [FREES],
+        "early": [says("FAILED", "b", output={"w": 2})],
+        "hasty": [says("COMPLETED", "b")],
+    },
+)
+WAITING_HEARTBEAT = Case(
+    "heartbeats of a task that waits, and of no attempt",
+    [WAITING[0], {**WAITING[1], "heartbeatTimeoutSeconds": 10}],
+    {
+        "first": [FREES],
+        "early": [beats("b"), beats("b", progress=0.5)],
+        "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
+    },
+)
+WAITING_CANCELED = Case(
+    "a task that waits, cancelled and retried by a person, and reports on it",
+    [a_task("a", attempts=1), a_task("b", attempts=1, dependsOn=["a"])],
+    {
+        "first": [says("FAILED", "a", attempt=1)],
+        "operator": [retries()],
+        "early": [says("COMPLETED", "b", attempt=1)],
+    },
+)
+WAITING_AGAIN = Case(
+    "a task that a person gave another attempt, and a report on that before it is open",
+    [a_task(attempts=1)],
+    {
+        "first": [says("FAILED", attempt=1)],
+        "operator": [retries()],
+        "early": [says("FAILED", attempt=2)],
+    },
+)
+WAITING_BATCH = Case(
+    "a batch of reports on a task and on one that waits for it",
+    WAITING,
+    {
+        "first": [
+            says_all(
+                {"taskId": "b", "status": "IN_PROGRESS", "attempt": 1},
+                {"taskId": "a", "status": "COMPLETED", "attempt": 1},
+                {"taskId": "b", "status": "FAILED", "attempt": 1},
+            )
+        ],
+        "next": [says("COMPLETED", "b", when=handed_out(1, "b"))],
+    },
+)
+WAITING_UPDATED = Case(
+    "another platform's updates of a task that waits",
+    WAITING,
+    {
+        "first": [FREES],
+        "early": [updates("queued", "running", "failed", task_name="b"), updates("skipped", task_name="b")],
+    },
+)
+WAITING_INVOCATION = Case(
+    "another platform's invocations that end a task that waits",
+    [WAITING[0], a_task(_UUID, dependsOn=["a"])],
+    {
+        "first": [FREES],
+        "early": [ends_invocation("failure", _UUID), ends_invocation("success", _UUID)],
+    },
+)
+OTHERS_ID = Case(
+    "a report with the id of another task's attempt",
+    [a_task("a", attempts=1), a_task("b", attempts=1)],
+    {
+        "first": [says("COMPLETED", "a", attempt=1)],
+        "confused": [says("FAILED", "b", taskExecutionId=task_execution_id(TENANT, EXECUTION, "a", 1))],
+        "other": [says("COMPLETED", "b", taskExecutionId=task_execution_id(TENANT, EXECUTION, "b", 1))],
+    },
+)
+PUT_OFF = Case(
+    "a worker that asks to wait before the next attempt, and one that does not",
+    [{"taskId": "a", "retryPolicy": {"maxAttempts": 2, "initialSeconds": 1, "maxSeconds": 30, "jitter": 0}}],
+    {
+        "first": [says("FAILED", attempt=1, failureReason="RATE_LIMITED", retryAfterSeconds=20)],
+        "second": [says("FAILED", attempt=1)],
+        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+CANCEL_WAITING = Case(
+    "a cancellation of tasks that wait, against what frees them",
+    WAITING,
+    {
+        "first": [FREES],
+        "operator": [cancels()],
+        "early": [says("COMPLETED", "b", attempt=1)],
+    },
+)
+
+CHECKPOINTS = Case(
+    "checkpoints that are numbered, and a success without output",
+    [a_task(attempts=1)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1}, sequence=1)],
+        "second": [says("IN_PROGRESS", attempt=1, output={"ack": 2}, sequence=2)],
+        "third": [says("COMPLETED", attempt=1)],
+    },
+    one_attempt=True,
+)
+CHECKPOINT_AND_FAILURE = Case(
+    "a checkpoint, a failure without output, and a success that has one",
+    [a_task(attempts=1)],
+    {
+        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1})],
+        "second": [says("FAILED", attempt=1)],
+        "third": [says("COMPLETED", attempt=1, output={"rows": 3})],
+    },
+    one_attempt=True,
+)
+CHECKPOINTS_OF_TWO = Case(
+    "checkpoints of two attempts, and a late success of the first",
+    [a_task()],
+    {
+        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1}), says("FAILED", attempt=1)],
+        "late": [says("COMPLETED", attempt=1)],
+        "next": [says("IN_PROGRESS", when=handed_out(2), attempt=2, output={"ack": 2})],
+    },
+)
+
+
+IN_EVERY_RUN: Final = (
+    ONE_ATTEMPT,
+    SAID_TWICE,
+    LATE_SUCCESS,
+    STALE_FAILURE,
+    OLD_FAILURE,
+    UNOPENED,
+    UNNAMED,
+    LATE,
+    HEARTBEAT,
+    SILENT,
+    CANCEL,
+    FAILURE_AND_RETRY,
+    CHAIN,
+    JOIN,
+    ABORT,
+    CONTINUE,
+    GONE_ON,
+    LOST_TIMER,
+    WAITING_FAILED,
+    WAITING_COMPLETED,
+    WAITING_UNNAMED,
+    WAITING_HEARTBEAT,
+    WAITING_AGAIN,
+    WAITING_BATCH,
+    WAITING_UPDATED,
+    WAITING_INVOCATION,
+    OTHERS_ID,
+    PUT_OFF,
+    CANCEL_WAITING,
+    CHECKPOINTS,
+    CHECKPOINT_AND_FAILURE,
+    CHECKPOINTS_OF_TWO,
+    with_faults(CHECKPOINTS_OF_TWO, lost_answers=1),
+    lagging(CHAIN),
+    with_faults(LATE_SUCCESS, twice=1, redelivered=1),
+    with_faults(LATE_SUCCESS, crashes=1, redelivered=1),
+    with_faults(LATE_SUCCESS, crashes=1, lost_answers=1),
+    with_faults(STALE_FAILURE, twice=1),
+    with_faults(OLD_FAILURE, crashes=1, twice=1),
+    with_faults(WATCHED, crashes=1, redelivered=1),
+    with_faults(UNNAMED, lost_answers=1),
+    with_faults(SILENT, crashes=1),
+    with_faults(reconciled(LATE_SUCCESS), lost_messages=1),
+    with_faults(reconciled(CHAIN), lost_messages=1),
+    with_faults(reconciled(CANCEL), lost_messages=1),
+)
+"""What is explored each time that the tests run: some seconds for each."""
+
+ONLY_TO_PROVE: Final = (
+    DEADLINE,
+    CANCEL_AND_RETRY,
+    RESCUE_AND_RETRY,
+    WAITING_CANCELED,
+    with_faults(CHAIN, redelivered=1),
+    lagging(JOIN),
+    with_faults(reconciled(RETRY_ALONE), lost_answers=1),
+    with_faults(SAID_TWICE, twice=1),
+    with_faults(STALE_FAILURE, crashes=1),
+    with_faults(STALE_FAILURE, crashes=1, twice=1),
+    with_faults(UNOPENED, crashes=1),
+    with_faults(UNNAMED, crashes=1, lost_answers=1),
+    with_faults(HEARTBEAT, crashes=1),
+    with_faults(CANCEL, crashes=1),
+    with_faults(CANCEL, twice=1),
+    with_faults(CHAIN, crashes=1),
+    with_faults(CONTINUE, crashes=1),
+    with_faults(GONE_ON, twice=1),
+)
+"""What is explored besides where the promises are proved: up to some minutes for each."""

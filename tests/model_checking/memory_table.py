@@ -1,0 +1,217 @@
+"""A DynamoDB table that is a value: every call is a function from a table to an answer and the table after it.
+
+So a moment can be kept and gone back to at no cost, and two orders of the same calls can be compared.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tasklatch.dynamodb import keys
+from tests.model_checking.expressions import Bindings, Item, condition, statement, update
+
+Key = tuple[str, str]
+Table = Mapping[Key, Item]
+Request = Mapping[str, Any]
+INDEX_KEYS: Final = (keys.PK, keys.SK, keys.LIST_KEY, keys.LIST_SORT)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What became of a call: the table after it, and the answer; or the error's code and what came with it."""
+
+    table: Table
+    answer: Mapping[str, Any]
+    error: str | None = None
+
+
+def key_of(item: Mapping[str, Any]) -> Key:
+    return item[keys.PK]["S"], item[keys.SK]["S"]
+
+
+def _bindings(request: Request) -> Bindings:
+    return Bindings(request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {}))
+
+
+def _holds(request: Request, item: Item | None) -> bool:
+    text = request.get("ConditionExpression")
+    return text is None or condition(text)(item or {}, _bindings(request))
+
+
+def _refused(table: Table, request: Request, item: Item | None, code: str) -> Served:
+    messages = item is not None and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+    return Served(table, {"Item": item} if messages else {}, code)
+
+
+def _get_item(table: Table, request: Request) -> Served:
+    item = table.get(key_of(request["Key"]))
+    return Served(table, {"Item": item} if item is not None else {})
+
+
+def _put_item(table: Table, request: Request) -> Served:
+    key = key_of(request["Item"])
+    if not _holds(request, table.get(key)):
+        return _refused(table, request, table.get(key), "ConditionalCheckFailedException")
+    return Served({**table, key: request["Item"]}, {})
+
+
+def _delete_item(table: Table, request: Request) -> Served:
+    key = key_of(request["Key"])
+    item = table.get(key)
+    if not _holds(request, item):
+        return _refused(table, request, item, "ConditionalCheckFailedException")
+    messages = item is not None and request.get("ReturnValues") == "ALL_OLD"
+    return Served(
+        {name: stored for name, stored in table.items() if name != key}, {"Attributes": item} if messages else {}
+    )
+
+
+def _update_item(table: Table, request: Request) -> Served:
+    key = key_of(request["Key"])
+    item = table.get(key)
+    if not _holds(request, item):
+        return _refused(table, request, item, "ConditionalCheckFailedException")
+    before = item if item is not None else request["Key"]
+    after = update(request["UpdateExpression"]).apply(before, _bindings(request))
+    messages = request.get("ReturnValues") == "ALL_NEW"
+    return Served({**table, key: after}, {"Attributes": after} if messages else {})
+
+
+def _execute_statement(table: Table, request: Request) -> Served:
+    """One statement of a batch."""
+    parsed = statement(request["Statement"], request.get("Parameters", []))
+    if parsed.put is not None:
+        if key_of(parsed.put) in table:
+            return Served(table, {}, "DuplicateItem")
+        return Served({**table, key_of(parsed.put): parsed.put}, {})
+    served = _update_item(
+        table,
+        {
+            "Key": parsed.key,
+            "UpdateExpression": parsed.update_text,
+            "ConditionExpression": parsed.condition_text,
+            "ExpressionAttributeNames": parsed.names,
+            "ExpressionAttributeValues": parsed.values,
+            "ReturnValues": "ALL_NEW" if parsed.returns_new else "NONE",
+            "ReturnValuesOnConditionCheckFailure": request.get("ReturnValuesOnConditionCheckFailure", "NONE"),
+        },
+    )
+    if served.error is not None:
+        return Served(table, served.answer, "ConditionalCheckFailed")
+    return Served(served.table, {"Item": served.answer["Attributes"]} if served.answer else {})
+
+
+def _transact_write_items(table: Table, request: Request) -> Served:
+    after = table
+    for action in request["TransactItems"]:
+        ((kind, item),) = action.items()
+        if kind != "Update":
+            raise ValueError(f"not understood: {kind}")
+        # All conditions are looked at before anything is written; no item may be named twice.
+        served = _update_item(table, item)
+        if served.error is not None:
+            return Served(table, {}, "TransactionCanceledException")
+        key = key_of(item["Key"])
+        if after.get(key) is not table.get(key):
+            return Served(table, {}, "ValidationException")
+        after = {**after, key: served.table[key]}
+    return Served(after, {})
+
+
+def _query(table: Table, request: Request) -> Served:
+    expected = condition(request["KeyConditionExpression"])
+    sort = keys.LIST_SORT if "IndexName" in request else keys.SK
+    result = [item for item in table.values() if (sort in item) and expected(item, _bindings(request))]
+    result.sort(key=lambda item: (item[sort]["S"].encode(), item[keys.SK]["S"].encode()))
+    if not request.get("ScanIndexForward", True):
+        result.reverse()
+    return _page(table, request, result)
+
+
+def _scan(table: Table, request: Request) -> Served:
+    result = [item for item in table.values() if "IndexName" not in request or keys.LIST_SORT in item]
+    return _page(table, request, sorted(result, key=key_of))
+
+
+def _page(table: Table, request: Request, result: list[Item]) -> Served:
+    start = request.get("ExclusiveStartKey")
+    if start is not None:
+        indexes = [index for index, item in enumerate(result) if key_of(item) == key_of(start)]
+        if not indexes:
+            raise ValueError("a page starts after an item that is gone: not understood")
+        result = result[indexes[0] + 1 :]
+    limit = request.get("Limit", len(result))
+    page, more = result[:limit], result[limit:]
+    in_index = "IndexName" in request
+    names = INDEX_KEYS if in_index else (keys.PK, keys.SK)
+    answer: dict[str, Any] = {"Items": [_projected(item, request, in_index=in_index) for item in page]}
+    if more:
+        answer["LastEvaluatedKey"] = {name: page[-1][name] for name in names}
+    return Served(table, answer)
+
+
+def _projected(item: Item, request: Request, *, in_index: bool) -> Item:
+    stored = {name: item[name] for name in INDEX_KEYS} if in_index else item
+    text = request.get("ProjectionExpression")
+    if text is None:
+        return stored
+    bound = _bindings(request)
+    expected = {bound.attribute(word.strip()) for word in text.split(",")}
+    return {name: value for name, value in stored.items() if name in expected}
+
+
+_CALLS: Final[Mapping[str, Callable[[Table, Request], Served]]] = {
+    "get_item": _get_item,
+    "put_item": _put_item,
+    "delete_item": _delete_item,
+    "update_item": _update_item,
+    "execute_statement": _execute_statement,
+    "transact_write_items": _transact_write_items,
+    "query": _query,
+    "scan": _scan,
+}
+READS: Final = frozenset({"get_item", "query", "scan"})
+
+
+def serve(table: Table, operation: str, request: Request) -> Served:
+    """Serve one call that happens in one moment: a batch is several of them (see `parts`)."""
+    return _CALLS[operation](table, request)
+
+
+Part = tuple[str, Request]
+
+
+def parts(operation: str, request: Request) -> list[Part]:
+    """What of a call happens each in a moment of its own: a batch is not one moment, whatever it costs."""
+    if operation == "batch_get_item":
+        return [("get_item", {"Key": key}) for expected in request["RequestItems"].values() for key in expected["Keys"]]
+    if operation == "batch_write_item":
+        return [
+            ("put_item", {"Item": put["PutRequest"]["Item"]})
+            for puts in request["RequestItems"].values()
+            for put in puts
+        ]
+    if operation == "batch_execute_statement":
+        return [("execute_statement", statement) for statement in request["Statements"]]
+    return [(operation, request)]
+
+
+def whole(operation: str, request: Request, served: list[tuple[Mapping[str, Any], str | None]]) -> dict[str, Any]:
+    """The answer to a batch, from the answers to its parts (each with its error's code, if it has one)."""
+    if operation == "batch_get_item":
+        (table,) = request["RequestItems"]
+        result = [answer["Item"] for answer, _ in served if "Item" in answer]
+        return {"Responses": {table: sorted(result, key=key_of)}, "UnprocessedKeys": {}}
+    if operation == "batch_write_item":
+        return {"UnprocessedItems": {}}
+    if operation == "batch_execute_statement":
+        return {
+            "Responses": [
+                dict(answer) if code is None else {"Error": {"Code": code, "Message": "the condition failed", **answer}}
+                for answer, code in served
+            ]
+        }
+    if operation == "query":
+        return {"Items": [answer["Item"] for answer, _ in served if "Item" in answer]}
+    ((answer, _),) = served
+    return dict(answer)

@@ -1,0 +1,351 @@
+"""All that outlives a function in one value: the table, its stream, the bus, and what watchers were told.
+
+A moment of it is a `Moment`, kept once and known by its number, so that two schedules that lead to the same moment are
+seen to. `Cloud.serve` is a function of a moment and one call; what it has once found out it does not work out again.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+
+import yaml
+from moto.events.models import EventPattern
+
+from tasklatch.dynamodb import keys
+from tests.integration.emulators import ROOT, _TemplateLoader
+from tests.model_checking import memory_table
+from tests.model_checking.expressions import Item
+from tests.model_checking.memory_table import Key, Served, key_of, parts, whole
+
+T = TypeVar("T")
+TIMERS: Final = "timers"
+ADVANCE: Final = "advance"
+LOST: Final = "LOST"
+
+
+class Interned(Generic[T]):
+    """Values that are kept once, each known by a number."""
+
+    def __init__(self, first: Sequence[T] = ()) -> None:
+        self._values: list[T] = []
+        self._numbers: dict[Any, int] = {}
+        for value in first:
+            self.number(value)
+
+    def number(self, value: T, known_by: Any = None) -> int:
+        """The number of a value; `known_by` tells it from others where it cannot be hashed itself."""
+        name = value if known_by is None else known_by
+        result = self._numbers.get(name)
+        if result is None:
+            result = self._numbers[name] = len(self._values)
+            self._values.append(value)
+        return result
+
+    def __getitem__(self, number: int) -> T:
+        return self._values[number]
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def as_text(value: Any) -> str:
+    """JSON that is the same for the same value."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=lambda data: bytes(data).decode())
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call to AWS: to which service, which operation, with what."""
+
+    service: str
+    operation: str
+    arguments: Mapping[str, Any]
+    text: str
+
+    @property
+    def writes(self) -> bool:
+        return self.operation not in {*memory_table.READS, "batch_get_item"}
+
+
+def a_call(service: str, operation: str, arguments: Mapping[str, Any]) -> Call:
+    text = as_text([service, operation, arguments])
+    return Call(service, operation, json.loads(text)[2], text)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One record of the stream: an item before and after."""
+
+    before: Item | None
+    after: Item
+
+
+@dataclass(frozen=True)
+class Event:
+    """What was published on the bus."""
+
+    detail_type: str
+    detail: Mapping[str, Any]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """What it is about: the item's sort key, by execution."""
+        task_id = self.detail.get("taskId")
+        return self.detail["executionId"], keys.EXECUTION_SK if task_id is None else keys.task_sk(task_id)
+
+
+class Moment(NamedTuple):
+    """What there is, each part by its number."""
+
+    table: int
+    changes: tuple[tuple[int, ...], ...]
+    announced: frozenset[int]
+    messages: frozenset[int]
+
+
+class Message(NamedTuple):
+    """A message in a queue, by its text's number, and from when on it can be taken (milliseconds since the epoch)."""
+
+    queue: str
+    text: int
+    visible_at: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a part of a call: the moment after, the answer (both by number), and what was sent to queues."""
+
+    moment: int
+    answer: int
+    sent: tuple[Message, ...] = ()
+
+
+@cache
+def _template() -> Mapping[str, Any]:
+    loaded = yaml.load((ROOT / "template.yaml").read_text(), _TemplateLoader)  # noqa: S506 - a safe one
+    return cast("Mapping[str, Any]", loaded["Resources"])
+
+
+def _advance_rules() -> Iterable[Mapping[str, Any]]:
+    """The event patterns of the rules that lead to the advancer's queue, as the template declares them."""
+    for resource in _template().values():
+        if resource["Type"] == "AWS::Events::Rule" and resource["Properties"]["Targets"][0]["Id"] == ADVANCE:
+            yield resource["Properties"]["EventPattern"]
+
+
+def _stream_filters(function: str) -> Iterable[str]:
+    """The patterns of a function's stream mapping, as the template declares them."""
+    for resource in _template().values():
+        if resource["Type"] == "AWS::Serverless::Function" and str(resource["Properties"].get("CodeUri")).endswith(
+            f"/{function}"
+        ):
+            for event in resource["Properties"]["Events"].values():
+                if event["Type"] == "DynamoDB":
+                    yield from (item["Pattern"] for item in event["Properties"]["FilterCriteria"]["Filters"])
+
+
+def _reads_tasks(call: Call) -> bool:
+    """Whether a call reads all tasks of an execution: one after the other, in no common moment."""
+    requested = call.arguments
+    whole_partition = call.operation == "query" and not {"IndexName", "ProjectionExpression"} & set(requested)
+    return whole_partition and requested["ExpressionAttributeValues"].get(":prefix") == {"S": keys.TASK_PREFIX}
+
+
+class Cloud:
+    """The services, over moments.
+
+    Parameters
+    ----------
+    check_change
+        Called for each change of a task or an execution, with its key and the table after it.
+    index_lags
+        Whether the index may also answer as if it had not heard of anything yet, or had never heard of an end.
+    """
+
+    def __init__(
+        self, check_change: Callable[[Key, Change, memory_table.Table], None], *, index_lags: bool = False
+    ) -> None:
+        self._check_change = check_change
+        self._index_lags = index_lags
+        self.items: Interned[Item] = Interned()
+        self._kept: dict[int, int] = {}
+        self.tables: Interned[memory_table.Table] = Interned()
+        self.changes: Interned[Change] = Interned()
+        self.events: Interned[Event] = Interned()
+        self.answers: Interned[str] = Interned()
+        self.calls: Interned[Call] = Interned()
+        self.texts: Interned[str] = Interned()
+        self.moments: Interned[Moment] = Interned()
+        self.followed: list[Key] = []
+        self._served: dict[tuple[int, int, int], tuple[Outcome, ...]] = {}
+        self._parts: dict[int, tuple[int, ...]] = {}
+        self._wholes: dict[tuple[int, ...], int] = {}
+        self._rules = [EventPattern.load(json.dumps(pattern)) for pattern in _advance_rules()]
+        self._filters = {
+            function: [EventPattern.load(pattern) for pattern in _stream_filters(function)]
+            for function in ("notifier", "retry_scheduler")
+        }
+        self._wanted: dict[tuple[int, str], bool] = {}
+        self.empty = self.moments.number(Moment(self._table_number({}), (), frozenset(), frozenset()))
+
+    def call_number(self, call: Call) -> int:
+        return self.calls.number(call, call.text)
+
+    def parts(self, call: int) -> tuple[int, ...]:
+        """What of a call happens each in a moment of its own."""
+        if call not in self._parts:
+            whole_call = self.calls[call]
+            if _reads_tasks(whole_call):
+                pk = whole_call.arguments["ExpressionAttributeValues"][":pk"]["S"]
+                requested = sorted(key for key in self.followed if key[0] == pk and key[1].startswith(keys.TASK_PREFIX))
+                each = [{keys.PK: {"S": key[0]}, keys.SK: {"S": key[1]}} for key in requested]
+                result = [a_call("dynamodb", "get_item", {"Key": key}) for key in each]
+            elif whole_call.service == "dynamodb":
+                result = [a_call("dynamodb", *part) for part in parts(whole_call.operation, whole_call.arguments)]
+            else:
+                result = [whole_call]
+            self._parts[call] = tuple(self.call_number(part) for part in result)
+        return self._parts[call]
+
+    def whole(self, call: int, answers: Sequence[int]) -> int:
+        """The answer to a call from the answers to its parts."""
+        if self.parts(call) == (call,):
+            return answers[0]
+        existing = (call, *answers)
+        if existing not in self._wholes:
+            requested = self.calls[call]
+            read = [json.loads(self.answers[answer]) for answer in answers]
+            served = [(item["answer"], item["error"]) for item in read]
+            text = as_text({"answer": whole(requested.operation, requested.arguments, served), "error": None})
+            self._wholes[existing] = self.answers.number(text)
+        return self._wholes[existing]
+
+    def table(self, moment: int) -> memory_table.Table:
+        return self.tables[self.moments[moment].table]
+
+    def applied_changes(self, moment: int, index: int) -> tuple[int, ...]:
+        """The stream of one item, in order: the records' numbers."""
+        changes = self.moments[moment].changes
+        return changes[index] if index < len(changes) else ()
+
+    def wants(self, function: str, change: int) -> bool:
+        """Whether a function's stream mapping lets a record through."""
+        existing = (change, function)
+        if existing not in self._wanted:
+            record: Any = stream_record(self.changes[change], "1")
+            self._wanted[existing] = any(pattern.matches_event(record) for pattern in self._filters[function])
+        return self._wanted[existing]
+
+    def serve(self, moment: int, part: int, now: int) -> tuple[Outcome, ...]:
+        """Serve a part of a call; more than one outcome where AWS does not promise which."""
+        call = self.calls[part]
+        existing = (moment, part, now if call.service == "sqs" else 0)
+        if existing not in self._served:
+            self._served[existing] = tuple(self._outcomes(moment, call, now))
+        return self._served[existing]
+
+    def _outcomes(self, moment: int, call: Call, now: int) -> Iterable[Outcome]:
+        if call.service == "dynamodb":
+            return self._on_table(moment, call)
+        if call.service == "events":
+            return [self._publish(moment, call)]
+        if call.service == "sqs":
+            return [self._send(moment, call, now)]
+        if call.service == "live":
+            messages = self.moments[moment].messages | {self.texts.number(call.arguments["Data"])}
+            return [Outcome(self.moments.number(self.moments[moment]._replace(messages=messages)), self._answer({}))]
+        raise ValueError(f"no such service: {call.text}")
+
+    def _answer(self, answer: Mapping[str, Any], error: str | None = None) -> int:
+        return self.answers.number(as_text({"answer": answer, "error": error}))
+
+    def _table_number(self, table: memory_table.Table) -> int:
+        numbered = {key: self._item_number(item) for key, item in table.items()}
+        return self.tables.number(
+            {key: self.items[item] for key, item in numbered.items()}, frozenset(numbered.items())
+        )
+
+    def _item_number(self, item: Item) -> int:
+        """An item's number; of those that are kept, found without looking inside."""
+        number = self._kept.get(id(item))
+        if number is None:
+            number = self.items.number(item, as_text(item))
+            self._kept[id(self.items[number])] = number
+        return number
+
+    def _on_table(self, moment: int, call: Call) -> Iterable[Outcome]:
+        table = self.table(moment)
+        answers = {}
+        for served in self._as_seen(table, call):
+            after = self._after(moment, served)
+            answers[self._answer(served.answer, served.error)] = after
+        return [Outcome(after, answer) for answer, after in answers.items()]
+
+    def _as_seen(self, table: memory_table.Table, call: Call) -> Iterable[Served]:
+        yield memory_table.serve(table, call.operation, call.arguments)
+        if self._index_lags and call.operation == "query" and "IndexName" in call.arguments:
+            nothing: memory_table.Table = {}
+            ever = {
+                key: {**item, keys.LIST_KEY: {"S": keys.open_list_for(key[0])}, keys.LIST_SORT: {"S": key[1]}}
+                for key, item in table.items()
+                if key[1].startswith(keys.TASK_PREFIX)
+            }
+            for observed in (nothing, ever):
+                yield replace(memory_table.serve(observed, call.operation, call.arguments), table=table)
+
+    def _after(self, moment: int, served: Served) -> int:
+        before = self.moments[moment]
+        table = self.tables[before.table]
+        if served.table is table:
+            return moment
+        changes = list(before.changes)
+        for key, item in served.table.items():
+            old = table.get(key)
+            if item is old or not (key[1].startswith(keys.TASK_PREFIX) or key[1] == keys.EXECUTION_SK):
+                continue
+            if old is not None and as_text(old) == as_text(item):
+                continue
+            change = Change(old, item)
+            self._check_change(key, change, served.table)
+            if key not in self.followed:
+                self.followed.append(key)
+            index = self.followed.index(key)
+            changes += [()] * (index + 1 - len(changes))
+            changes[index] = (*changes[index], self.changes.number(change, as_text([old, item])))
+        number = self._table_number(served.table)
+        return self.moments.number(before._replace(table=number, changes=tuple(changes)))
+
+    def _publish(self, moment: int, call: Call) -> Outcome:
+        before = self.moments[moment]
+        announced = set(before.announced)
+        sent: list[Message] = []
+        for entry in call.arguments["Entries"]:
+            event = Event(entry["DetailType"], json.loads(entry["Detail"]))
+            announced.add(self.events.number(event, as_text([event.detail_type, event.detail])))
+            messages: Any = {"source": entry["Source"], "detail-type": event.detail_type, "detail": event.detail}
+            text = self.texts.number(as_text(messages))
+            sent += [Message(ADVANCE, text, 0) for rule in self._rules if rule.matches_event(messages)]
+        answer = {"FailedEntryCount": 0, "Entries": [{"EventId": "event"} for _ in call.arguments["Entries"]]}
+        after = self.moments.number(before._replace(announced=frozenset(announced)))
+        return Outcome(after, self._answer(answer), tuple(sent))
+
+    def _send(self, moment: int, call: Call, now: int) -> Outcome:
+        sent = tuple(
+            Message(TIMERS, self.texts.number(entry["MessageBody"]), now + entry["DelaySeconds"] * 1000)
+            for entry in call.arguments["Entries"]
+        )
+        return Outcome(moment, self._answer({"Successful": []}), sent)
+
+
+def stream_record(change: Change, number: str) -> dict[str, Any]:
+    """A record as Lambda hands it over."""
+    images = {"NewImage": change.after, **({"OldImage": change.before} if change.before is not None else {})}
+    pk, sk = key_of(change.after)
+    return {
+        "eventID": number,
+        "eventName": "MODIFY" if change.before is not None else "INSERT",
+        "eventSource": "aws:dynamodb",
+        "dynamodb": {"Keys": {keys.PK: {"S": pk}, keys.SK: {"S": sk}}, "SequenceNumber": number, **images},
+    }

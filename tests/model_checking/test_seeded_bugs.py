@@ -1,0 +1,360 @@
+"""The explorer finds what it is for: each bug here is put into the shipped code, and a schedule that shows it is found.
+
+A bug is one small change to the code that runs, as a person might make it by mistake.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pytest
+from botocore.exceptions import HTTPClientError
+
+from local.handlers import load_handler
+from tasklatch.domain.conditional_write import (
+    ConditionalWrite,
+    decide_verdict,
+    next_attempt_write,
+    system_write,
+    write_for_report,
+)
+from tasklatch.domain.dependencies import execution_outcome
+from tasklatch.domain.report import Report, Verdict
+from tasklatch.domain.results import ReportResult
+from tasklatch.domain.status import (
+    COMPLETED_PRECEDENCE,
+    PRECEDENCE_PER_ATTEMPT,
+    SEALED_PRECEDENCE,
+    ExecutionStatus,
+    TaskStatus,
+)
+from tasklatch.domain.task import OutputPlace, Task
+from tasklatch.domain.timer import Timer
+from tasklatch.dynamodb import write_expression
+from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.ledger import ledger
+from tasklatch.ledger.history import History
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.ledger.payloads import Payloads
+from tasklatch.notifications import stream
+from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.retries import timer_handler
+from tasklatch.retries.planner import RetryPlanner
+from tasklatch.retries.reconciler import Reconciler
+from tasklatch.retries.timer_handler import TimerHandler
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.workflow import engine
+from tasklatch.workflow.engine import WorkflowEngine
+from tests.model_checking import cases
+from tests.model_checking.cases import with_faults
+from tests.model_checking.explorer import Case, Explorer
+from tests.model_checking.promises import EveryPromise
+
+Seed = Callable[[pytest.MonkeyPatch], None]
+
+
+def _without_condition(*dropped: str) -> Seed:
+    """Leave ends of the latch's interval out of the condition, or all of it, in both of DynamoDB's languages."""
+
+    def seed(patch: pytest.MonkeyPatch) -> None:
+        parts = write_expression._parts
+
+        def fewer(write: ConditionalWrite, pk: str, expires_at: int | None) -> Any:
+            assigned, removed, conditions = parts(write, pk, expires_at)
+            return assigned, removed, [term for term in conditions if dropped and term[1] not in dropped]
+
+        patch.setattr(write_expression, "_parts", fewer)
+
+    return seed
+
+
+def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
+    """The latch is its upper end alone, with the attempt compared, as if an attempt that waits were open."""
+
+    def from_waiting(*arguments: Any, **names: Any) -> ConditionalWrite:
+        write = write_for_report(*arguments, **names)
+        return replace(write, precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
+
+    patch.setattr(ledger, "write_for_report", from_waiting)
+    patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
+
+
+def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is taken to be alive."""
+    patch.setattr(ledger, "heartbeat_interval", lambda attempt: (attempt * 10, attempt * 10 + 3))
+
+
+def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> None:
+    """The last output that anyone gave is taken for the task's."""
+
+    def last_given(self: Task, _attempt: int) -> OutputPlace | None:
+        return OutputPlace(0, self.checkpoint_fingerprint) if self.checkpoint_fingerprint else None
+
+    patch.setattr(Task, "output_of", last_given)
+
+
+def _what_comes_later_adds_nothing(patch: pytest.MonkeyPatch) -> None:
+    """A report that does not raise the latch is taken to say nothing new."""
+    patch.setattr(ledger, "amendment_write", lambda *_arguments, **_named: None)
+
+
+def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
+    created = system_write
+
+    def versionless(*arguments: Any, **names: Any) -> ConditionalWrite:
+        return replace(created(*arguments, **names), version=None, max_precedence=SEALED_PRECEDENCE)
+
+    patch.setattr(engine, "system_write", versionless)
+
+
+def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
+    def versionless(task: Task, *, now: int) -> ConditionalWrite:
+        write = next_attempt_write(task, now=now)
+        return replace(write, version=None, max_precedence=write.max_precedence + 1)
+
+    patch.setattr(timer_handler, "next_attempt_write", versionless)
+
+
+def _a_timer_opens_an_attempt_each_time_it_fires(patch: pytest.MonkeyPatch) -> None:
+    def fire(self: TimerHandler, timer: Any) -> str:
+        task = self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
+        write = replace(
+            next_attempt_write(task, now=self._clock()), precedence_from=0, max_precedence=COMPLETED_PRECEDENCE
+        )
+        self._ledger.write(task.tenant, task.execution_id, write)
+        return "opened"
+
+    patch.setattr(TimerHandler, "handle", fire)
+
+
+def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
+    """A lost answer is taken for a yes."""
+    call = Backoff.run
+
+    def once(self: Backoff, request: Callable[[], Any]) -> Any:
+        def hopeful() -> Any:
+            try:
+                return request()
+            except HTTPClientError:
+                return None
+
+        return call(self, hopeful)
+
+    def write(self: Ledger, tenant: str, execution_id: str, write: ConditionalWrite, _now: int) -> Task:
+        task = self.read(tenant, execution_id, write.task_id)
+        request = write_expression.render_update_item(write, "ledger", f"EXEC#{tenant}#{execution_id}", None)
+        answer = once(self._patience, lambda: self._client.update_item(**request))
+        return task_from_item(answer["Attributes"]) if answer else task
+
+    patch.setattr(Ledger, "_write", write)
+
+
+def _a_report_without_attempt_forgets_what_it_did(patch: pytest.MonkeyPatch) -> None:
+    """Whenever the task has moved on, it is about the attempt that is current by then."""
+    patch.setattr(ledger, "_read_is_stale", lambda write, result: write.version not in (None, result.version))
+
+
+def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        Ledger,
+        "_record_ignored",
+        lambda _self, _report, write, result, _now: ReportResult(decide_verdict(write, result), result),
+    )
+
+
+def _a_record_is_acknowledged_and_not_kept(patch: pytest.MonkeyPatch) -> None:
+    """Of what follows creation, nothing reaches the history; the stream is told that all is well."""
+    put = History.put
+
+    def late(self: History, entries: Any) -> None:
+        put(
+            self,
+            [(task, entry) for task, entry in entries if entry.verdict is not Verdict.APPLIED or entry.version < 3],
+        )
+
+    patch.setattr(History, "put", late)
+
+
+def _failures_are_not_announced(patch: pytest.MonkeyPatch) -> None:
+    """A failure is taken to be of no interest: something follows it anyway."""
+    read = stream.read_changes
+
+    def without_failures(records: Any) -> Any:
+        changes, failed = read(records)
+        stored = {
+            number: change
+            for number, change in changes.items()
+            if not (hasattr(change, "task") and change.task.status is TaskStatus.FAILED)
+        }
+        return stored, failed
+
+    patch.setattr(load_handler("notifier"), "read_changes", without_failures)
+
+
+def _watchers_are_told_of_one_change(patch: pytest.MonkeyPatch) -> None:
+    """Who watches is taken to be gone once it was told of something."""
+    patch.setattr(WebSocketConnections, "_send", lambda _self, _connection_id, _messages: False)
+
+
+def _the_output_is_put_after_the_report(patch: pytest.MonkeyPatch) -> None:
+    record, put_outputs = Ledger.record, Payloads.put_outputs
+
+    def later(self: Ledger, tenant: str, execution_id: str, report: Report, request_id: str) -> Any:
+        waiting: list[Any] = []
+        with pytest.MonkeyPatch.context() as held:
+            held.setattr(Payloads, "put_outputs", lambda _self, *arguments: waiting.append(arguments))
+            recorded = record(self, tenant, execution_id, report, request_id)
+        for arguments in waiting:
+            put_outputs(self._payloads, *arguments)
+        return recorded
+
+    patch.setattr(Ledger, "record", later)
+
+
+def _a_timer_that_is_early_is_not_armed_again(patch: pytest.MonkeyPatch) -> None:
+    """Who was heard of since is forgotten."""
+    fire = TimerHandler.handle
+
+    def once(self: TimerHandler, timer: Timer) -> str:
+        with pytest.MonkeyPatch.context() as held:
+            held.setattr(self._timers, "arm", lambda _timers: None)
+            return fire(self, timer)
+
+    patch.setattr(TimerHandler, "handle", once)
+
+
+def _a_task_that_gave_up_is_not_let_go(patch: pytest.MonkeyPatch) -> None:
+    """Its execution was to go on all the same."""
+    patch.setattr(RetryPlanner, "_close_failed", lambda _self, _task: None)
+
+
+def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
+    """A pair is counted down whether or not it was before."""
+
+    def count(self: WorkflowEngine, pk: str, pairs: Any) -> bool:
+        for pair in pairs:
+            self._client.update_item(
+                TableName=self._table,
+                Key={"pk": {"S": pk}, "sk": {"S": f"WAITS#{pair['taskId']['S']}"}},
+                UpdateExpression="SET #remaining = #remaining - :one",
+                ExpressionAttributeNames={"#remaining": "remaining"},
+                ExpressionAttributeValues={":one": {"N": "1"}},
+            )
+            self._client.update_item(
+                TableName=self._table,
+                Key={"pk": pair["pk"], "sk": pair["sk"]},
+                UpdateExpression="SET #done = :yes",
+                ExpressionAttributeNames={"#done": "done"},
+                ExpressionAttributeValues={":yes": {"BOOL": True}},
+            )
+        return True
+
+    patch.setattr(WorkflowEngine, "_count_down_pairs", count)
+
+
+def _the_index_is_believed(patch: pytest.MonkeyPatch) -> None:
+    """An execution is ended on the word of the index alone."""
+
+    def close(self: WorkflowEngine, tenant: str, execution_id: str) -> None:
+        execution = self.read(tenant, execution_id)
+        if execution.status == "RUNNING" and not self.has_open_tasks(execution):
+            self._change(execution, ExecutionStatus.COMPLETED, None)
+
+    patch.setattr(WorkflowEngine, "complete_if_finished", close)
+
+
+def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
+    """How an execution ended before its retried and cancelled task was taken note of."""
+    outcome = execution_outcome
+    patch.setattr(
+        engine,
+        "outcome_of",
+        lambda tasks: outcome(task for task in tasks if task.status is not TaskStatus.CANCELED),
+    )
+
+
+def _the_reconciler_looks_at_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reconciler, "_reconcile_page", lambda _self, _entries, _task_or_not_found: None)
+
+
+@dataclass(frozen=True)
+class SeededBug:
+    """A bug, the case that shows it, and the promise that it breaks."""
+
+    name: str
+    seed: Seed
+    case: Case
+    promise: str
+
+
+BUGS: Final = (
+    SeededBug("the condition is removed", _without_condition(),
+              cases.LATE_SUCCESS, "a_success_is_final"),
+    SeededBug("the upper end of the interval is dropped", _without_condition("<"),
+              cases.LATE_SUCCESS, "a_success_is_final"),
+    SeededBug("the lower end of the interval is dropped", _without_condition(">="),
+              cases.UNOPENED, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
+    SeededBug("a task that waits can be failed", _without_lower_end,
+              cases.WAITING_FAILED, "a_task_that_waits_is_moved_by_no_report"),
+    SeededBug("a task that waits can succeed", _without_lower_end,
+              cases.WAITING_COMPLETED, "a_task_that_waits_is_moved_by_no_report"),
+    SeededBug("a task that waits can be alive", _heartbeats_without_lower_end,
+              cases.WAITING_HEARTBEAT, "a_task_that_waits_is_alive_to_nobody"),
+    SeededBug("a checkpoint is shown as another attempt's output", _a_checkpoint_is_shown_of_whichever_attempt,
+              cases.CHECKPOINTS_OF_TWO, "an_output_is_of_the_attempt_that_decided"),
+    SeededBug("a later checkpoint is not kept", _what_comes_later_adds_nothing,
+              cases.CHECKPOINTS, "the_weightiest_report_stands_in_every_order"),
+    SeededBug("an old attempt is taken for a newer one", _without_condition("<", ">="),
+              cases.OLD_FAILURE, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
+    SeededBug("a retry is opened each time its timer fires", _a_timer_opens_an_attempt_each_time_it_fires,
+              with_faults(cases.STALE_FAILURE, twice=1), "an_attempt_is_opened_once_after_a_failure_that_is_retried"),
+    SeededBug("a retry is opened whatever became of the failure", _the_next_attempt_is_opened_whatever_version,
+              cases.STALE_FAILURE, "an_attempt_is_opened_once_after_a_failure_that_is_retried"),
+    SeededBug("a report is acknowledged before its write is certain", _answered_before_the_write_is_certain,
+              with_faults(cases.LATE_SUCCESS, lost_answers=1), "what_is_acknowledged_is_in_the_table"),
+    SeededBug("a report without attempt forgets what it did", _a_report_without_attempt_forgets_what_it_did,
+              with_faults(cases.UNNAMED, lost_answers=1), "a_request_is_applied_once"),
+    SeededBug("an ignored report is acknowledged and not kept", _ignored_reports_are_not_kept,
+              cases.LATE_SUCCESS, "what_is_acknowledged_is_in_the_table"),
+    SeededBug("a record is acknowledged and the history has it not",
+              _a_record_is_acknowledged_and_not_kept,
+              cases.LATE_SUCCESS, "every_change_is_in_the_history"),
+    SeededBug("some changes are not announced", _failures_are_not_announced,
+              cases.LATE_SUCCESS, "announcements_come_in_order"),
+    SeededBug("who watches is not told of what was announced", _watchers_are_told_of_one_change,
+              cases.WATCHED, "every_change_is_told_to_who_watches"),
+    SeededBug("the output is put after the report", _the_output_is_put_after_the_report,
+              cases.SAID_TWICE, "an_output_is_there_before_the_success_that_names_it"),
+    SeededBug("a timer that is early is not armed again", _a_timer_that_is_early_is_not_armed_again,
+              cases.SILENT, "nothing_is_left_hanging"),
+    SeededBug("a task that gave up is not let go", _a_task_that_gave_up_is_not_let_go,
+              cases.GONE_ON, "nothing_is_left_hanging"),
+    SeededBug("a cancellation covers a success", _the_service_writes_whatever_version,
+              cases.CANCEL, "a_success_is_final"),
+    SeededBug("a settled task is counted each time that it is announced", _a_settled_task_is_counted_each_time,
+              with_faults(cases.JOIN, redelivered=1), "a_task_is_scheduled_when_what_it_waits_for_is_done"),
+    SeededBug("the index is believed", _the_index_is_believed,
+              cases.lagging(cases.CHAIN), "an_execution_is_completed_when_all_its_tasks_are"),
+    SeededBug("a cancelled task counts as done", _a_cancelled_task_counts_as_done,
+              cases.FAILURE_AND_RETRY, "an_execution_is_completed_when_all_its_tasks_are"),
+    SeededBug("the reconciler does not look at what is overdue", _the_reconciler_looks_at_nothing,
+              cases.LOST_TIMER, "nothing_is_left_hanging"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_seeded_bug_is_found_with_a_schedule_that_shows_it(
+    bug: SeededBug, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    # given
+    bug.seed(monkeypatch)
+
+    # when
+    result = Explorer(bug.case, EveryPromise(bug.case)).explore(150_000)
+
+    # then
+    print(result.violation)  # noqa: T201 - for a person to read: pytest -rP
+    record_property("found after", f"{result.states:,} states, {result.seconds:.1f} s: {result.promise}")
+    assert result.violation is not None
+    assert result.promise == bug.promise
+    assert "broken:" in result.violation

@@ -1,0 +1,249 @@
+"""What tests of the reactions are made of: AWS clients that remember, a clock that can be set, whole workflows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.results import ReportResult
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task import RetryPolicy, Task
+from tasklatch.domain.timer import Timer
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.batch_write import batched
+from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.executions.executions import Executions
+from tasklatch.ledger.ledger import Ledger
+from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.retries.planner import RetryPlanner
+from tasklatch.retries.reconciler import Reconciler
+from tasklatch.retries.timer_handler import TimerHandler
+from tasklatch.retries.timer_scheduler import TimerScheduler, timer_from_message
+from tasklatch.runtime.settings import Settings
+from tasklatch.workflow.engine import WorkflowEngine
+from tests.factories import NOW, FakeTime, a_report, fresh_name
+from tests.integration.emulators import Table, make_backoff
+
+SETTINGS = Settings(
+    table_name="ledger",
+    tenant_claim="",
+    retention_days=90,
+    event_bus_name="bus",
+    timer_queue_url="https://queue/timers",
+    timer_queue_arn="arn:timers",
+    schedule_group="group",
+    schedule_role_arn="arn:role",
+    live_url="wss://live",
+    live_callback_url="https://live",
+)
+AT_ONCE = RetryPolicy(max_attempts=2, initial_seconds=0, jitter=0)
+ONCE = RetryPolicy(max_attempts=1)
+
+
+def refusal(code: str, operation: str = "Any") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+
+
+class FakeClient:
+    """An AWS client that remembers what it was asked, and answers as it is told: a value, an error, or a function."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        def call(**request: Any) -> Any:
+            self.calls.append((operation, request))
+            answer = self.answers[operation]
+            result = answer(**request) if callable(answer) else answer
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        return call
+
+    def requests(self, operation: str) -> list[dict[str, Any]]:
+        return [request for name, request in self.calls if name == operation]
+
+
+def in_turn(*answers: Any) -> Callable[..., Any]:
+    """Answer with one after the other."""
+    left = list(answers)
+    return lambda **_request: left.pop(0)
+
+
+def a_bus() -> FakeClient:
+    """An event bus that takes everything."""
+    return FakeClient(
+        put_events=lambda Entries, **_: {  # noqa: N803 - AWS's own name
+            "FailedEntryCount": 0,
+            "Entries": [{"EventId": "event"} for _ in Entries],
+        }
+    )
+
+
+def a_queue() -> FakeClient:
+    """A queue that takes everything."""
+    return FakeClient(send_message_batch={"Successful": []})
+
+
+def a_scheduler() -> FakeClient:
+    """A scheduler that takes everything."""
+    return FakeClient(create_schedule={"ScheduleArn": "arn"})
+
+
+def sent_timers(queue: FakeClient) -> list[tuple[Timer, int]]:
+    """The timers that a queue was given, with their delay in seconds."""
+    return [
+        (timer_from_message(entry["MessageBody"]), entry["DelaySeconds"])
+        for request in queue.requests("send_message_batch")
+        for entry in request["Entries"]
+    ]
+
+
+@dataclass
+class Clock:
+    """A clock that shows what it is told."""
+
+    now: int = NOW
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@dataclass
+class World:
+    """The service's parts over one emulated table, with a clock of their own and timers that are only noted."""
+
+    table: Table
+    clock: Clock = field(default_factory=Clock)
+    queue: FakeClient = field(default_factory=a_queue)
+    scheduler: FakeClient = field(default_factory=a_scheduler)
+    client: Any = None
+    time_left: FakeTime = field(default_factory=lambda: FakeTime(60_000))
+
+    @property
+    def tenant(self) -> str:
+        return self.table.tenant
+
+    @property
+    def settings(self) -> Settings:
+        return replace(SETTINGS, table_name=self.table.settings.table_name)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self._client, self.settings, self.clock, make_backoff(self.time_left))
+
+    @property
+    def workflow(self) -> WorkflowEngine:
+        return WorkflowEngine(self._client, self.settings, self.clock, make_backoff(self.time_left))
+
+    @property
+    def executions(self) -> Executions:
+        return Executions(self._client, self.settings, self.clock, make_backoff(self.time_left))
+
+    @property
+    def timers(self) -> TimerScheduler:
+        queue: Any = self.queue
+        scheduler: Any = self.scheduler
+        return TimerScheduler(queue, scheduler, self.settings, self.clock, make_backoff(self.time_left))
+
+    @property
+    def dispatcher(self) -> TimerHandler:
+        return TimerHandler(self.ledger, self.workflow, self.timers, self.clock)
+
+    @property
+    def retry_planner(self) -> RetryPlanner:
+        return RetryPlanner(self.ledger, self.timers, self.clock)
+
+    @property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            self._client, self.settings, self.retry_planner, self.workflow, self.clock, make_backoff(self.time_left)
+        )
+
+    def live(self, callback: FakeClient) -> WebSocketConnections:
+        initial: Any = callback
+        return WebSocketConnections(
+            self._client, lambda: initial, self.settings, self.clock, make_backoff(self.time_left)
+        )
+
+    @property
+    def _client(self) -> Any:
+        return self.client or self.table.client
+
+    def through(self, client: Any, time_left: FakeTime | None = None) -> "World":
+        """The same, by another client."""
+        return World(self.table, self.clock, self.queue, self.scheduler, client, time_left or FakeTime(60_000))
+
+    def create(self, *definitions: TaskDefinition, execution_id: str = "nightly") -> Execution:
+        return self.executions.create(self.tenant, execution_id, definitions)[0]
+
+    def tasks(self, execution_id: str = "nightly") -> dict[str, Task]:
+        items = self.table.items(keys.execution_pk(self.tenant, execution_id))
+        result = [task_from_item(item) for item in items if str(item["sk"]["S"]).startswith(keys.TASK_PREFIX)]
+        return {task.task_id: task for task in result}
+
+    def task(self, task_id: str, execution_id: str = "nightly") -> Task:
+        return self.ledger.read(self.tenant, execution_id, task_id)
+
+    def statuses(self, execution_id: str = "nightly") -> dict[str, TaskStatus]:
+        return {task_id: task.status for task_id, task in self.tasks(execution_id).items()}
+
+    def execution(self, execution_id: str = "nightly") -> Execution:
+        return self.workflow.read(self.tenant, execution_id)
+
+    def status(self, execution_id: str = "nightly") -> ExecutionStatus:
+        return self.execution(execution_id).status
+
+    def report(
+        self,
+        task_id: str,
+        status: TaskStatus = TaskStatus.COMPLETED,
+        execution_id: str = "nightly",
+        **fields: Any,
+    ) -> ReportResult:
+        return self.ledger.record(self.tenant, execution_id, a_report(status, task_id, **fields), fresh_name())
+
+    def report_all(self, task_ids: Sequence[str], execution_id: str = "nightly") -> None:
+        """Let many tasks succeed, and nothing follow from it yet."""
+        for some in batched(task_ids, 100):
+            reports = [a_report(TaskStatus.COMPLETED, task_id) for task_id in some]
+            self.ledger.record_all(self.tenant, execution_id, reports, fresh_name())
+
+    def advance(self, *task_ids: str, execution_id: str = "nightly") -> None:
+        """Serve announcements as the advancer does: whether the execution is done is asked once."""
+        workflow = self.workflow
+        moved = [workflow.schedule_dependents(self.tenant, execution_id, task_id) for task_id in task_ids]
+        if any(moved):
+            workflow.complete_if_finished(self.tenant, execution_id)
+
+    def complete(self, *task_ids: str) -> None:
+        """Let tasks succeed, and everything follow from it."""
+        for task_id in task_ids:
+            self.report(task_id)
+            self.advance(task_id)
+
+    def run_to_end(self, outputs: Mapping[str, str] | None = None) -> Sequence[str]:
+        """Complete whatever is scheduled until nothing is; give the order in which tasks could start."""
+        order: list[str] = []
+        while True:
+            ready = [task_id for task_id, status in self.statuses().items() if status is TaskStatus.SCHEDULED]
+            if not ready:
+                return order
+            for task_id in ready:
+                order.append(task_id)
+                self.report(task_id, output=(outputs or {}).get(task_id))
+                self.advance(task_id)
+
+
+def diamond() -> list[TaskDefinition]:
+    """One task, two that wait for it, and one that waits for both."""
+    return [
+        TaskDefinition("top"),
+        TaskDefinition("left", depends_on=("top",)),
+        TaskDefinition("right", depends_on=("top",)),
+        TaskDefinition("bottom", depends_on=("left", "right")),
+    ]
