@@ -21,7 +21,7 @@ def load_handler(function: str) -> ModuleType:
     """
     path = FUNCTIONS / function / "handler.py"
     if not path.is_file():
-        raise FileNotFoundError(f"there is no function {function!r}")
+        raise FileNotFoundError(f"function {function!r} not found")
     spec = importlib.util.spec_from_file_location(f"{function}_handler", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be loaded")

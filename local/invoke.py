@@ -78,7 +78,7 @@ def invoke(
     folder = ROOT / "functions" / function
     if not (folder / "handler.py").exists():
         names = ", ".join(sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py")))
-        raise LocalCloudError(f"There is no function {function!r}; there are {names}.")
+        raise LocalCloudError(f"Function {function!r} not found; available: {names}.")
     environment = env if env is not None else deployed_environment(function, Stack.load(state_dir))
     build(state_dir)
     return invoke_handler(folder, event, environment, [state_dir.layer / "python"])
@@ -130,7 +130,7 @@ def invoke_and_print(function: str, event: Path | None, state_dir: StateDir) -> 
         samples = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "events").rglob("*.json"))
         raise LocalCloudError("EVENT= names the event's file, such as: " + ", ".join(samples))
     if not event.is_file():
-        raise LocalCloudError(f"There is no file {event}.")
+        raise LocalCloudError(f"File {event} not found.")
     if EmulatorProcess.running(state_dir) is None:
         raise LocalCloudError("The function needs the local cloud's table. Start it with `make up`.")
     if _docker_answers():

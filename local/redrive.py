@@ -155,7 +155,7 @@ def run_redrive(state_dir: StateDir, stack_name: str | None) -> int:
             )
             is_left = is_left or (result.sent_on < result.waiting and result.queue not in NOT_REDRIVABLE)
     except (BotoCoreError, ClientError) as error:
-        print(f"The redrive broke off: {error}", file=sys.stderr)
+        print(f"Redrive failed: {error}", file=sys.stderr)
         is_left = True
     result_console().print(table)
     return int(is_left)

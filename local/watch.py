@@ -179,9 +179,9 @@ def run_watch(state_dir: StateDir, execution_id: str) -> int:
             _show(ExecutionFeed(api, execution_id), execution_id)
     except ApiError as error:
         if error.status == HTTPStatus.NOT_FOUND:
-            print(f"There is no execution {execution_id!r}.", file=sys.stderr)
+            print(f"Execution {execution_id!r} not found.", file=sys.stderr)
             return _WRONG_USE
-        print(f"The watch broke off: {error}", file=sys.stderr)
+        print(f"Watch failed: {error}", file=sys.stderr)
         return 1
     except LocalCloudError as error:
         print(error, file=sys.stderr)

@@ -25,7 +25,7 @@ def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
     try:
         _publisher(Backoff(context.get_remaining_time_in_millis)).publish(list(changes.values()))
     except ServiceBusyError as busy:
-        logger().warning("changes are announced late", extra={"changes": len(changes), "detail": str(busy)})
+        logger().warning("change publishing deferred", extra={"changes": len(changes), "detail": str(busy)})
         failed += changes
     return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
 

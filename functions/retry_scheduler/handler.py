@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
     try:
         _retry_planner(Backoff(context.get_remaining_time_in_millis)).plan(tasks.values())
     except ServiceBusyError as busy:
-        logger().warning("timers are armed late", extra={"tasks": len(tasks), "detail": str(busy)})
+        logger().warning("timer scheduling deferred", extra={"tasks": len(tasks), "detail": str(busy)})
         failed += tasks
     return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
 

@@ -506,7 +506,7 @@ def _replay_and_show(
         console.print(f"[red]{len(outcome.differences)} differences.[/red]")
         return 1
     console.print(
-        f"[green]As it had to be:[/green] the execution is {plan.ends}, no task began before its parents were done, "
+        f"[green]All checks passed:[/green] the execution is {plan.ends}, no task began before its parents were done, "
         "each retry was opened once, no success was overwritten, every report is in the history.",
     )
     return 0

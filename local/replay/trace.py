@@ -80,7 +80,7 @@ def read_trace(path: Path) -> Trace:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TraceError(f"{path}: there is no such file") from None
+        raise TraceError(f"{path}: file not found") from None
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -151,4 +151,4 @@ def test_watching_what_is_not_there_is_told_in_one_line(
     status = run_watch(state_dir, "never-created")
 
     assert status == 2
-    assert capsys.readouterr().err == "There is no execution 'never-created'.\n"
+    assert capsys.readouterr().err == "Execution 'never-created' not found.\n"

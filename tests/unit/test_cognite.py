@@ -140,7 +140,7 @@ def test_tasks_that_wait_for_each_other_are_refused() -> None:
     body = a_version(
         a_definition("a", dependsOn=[{"externalId": "b"}]), a_definition("b", dependsOn=[{"externalId": "a"}])
     )
-    with pytest.raises(InvalidRequestError, match="do not fit together"):
+    with pytest.raises(InvalidRequestError, match="invalid task definitions"):
         body.definition_text()
 
 
@@ -363,10 +363,10 @@ def test_errors_come_in_the_platforms_shape() -> None:
 
     assert body[missing] == {
         "code": 404,
-        "message": "no workflow 'a', 'b'",
+        "message": "workflow 'a', 'b' not found",
         "missing": [{"externalId": "a"}, {"externalId": "b"}],
     }
-    assert body[twice] == {"code": 409, "message": "task named twice: 'a'", "duplicated": [{"externalId": "a"}]}
+    assert body[twice] == {"code": 409, "message": "duplicate task: 'a'", "duplicated": [{"externalId": "a"}]}
     assert body[wrong] == {"code": 400, "message": "items.0.externalId: bad"}
     assert body[busy] == {"code": 503, "message": "the table is busy"}
 

@@ -313,7 +313,7 @@ def test_report_that_is_not_let_through_has_its_verdict(task: Task, report: Repo
 @pytest.mark.parametrize("status", [*ATTEMPT_STATUSES, TaskStatus.COMPLETED, TaskStatus.CANCELED])
 def test_report_on_an_attempt_that_was_never_opened_is_an_error_whatever_the_status(status: TaskStatus) -> None:
     for reported in REPORTABLE:
-        with pytest.raises(AttemptNotOpenError, match="attempt 3 was never opened"):
+        with pytest.raises(AttemptNotOpenError, match="attempt 3 is not open"):
             record(a_task(status, 2), a_report(reported, attempt=3))
 
 

@@ -704,7 +704,7 @@ def test_what_the_service_was_too_busy_for_is_sent_again(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("trace", "speed", "chaos", "words"),
     [
-        ("nowhere.json", None, 0.0, "there is no such file"),
+        ("nowhere.json", None, 0.0, "file not found"),
         (None, None, 1.5, "CHAOS"),
         (None, 0.0, 0.0, "SPEED"),
         (None, -1.0, 0.0, "SPEED"),

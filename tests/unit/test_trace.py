@@ -165,7 +165,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="there is no such file"):
+    with pytest.raises(TraceError, match="file not found"):
         read_trace(tmp_path / "none.json")
 
 

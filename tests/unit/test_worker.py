@@ -205,9 +205,9 @@ def test_task_whose_id_no_path_can_carry_is_named_in_bodies() -> None:
 
 
 def test_refusal_of_the_only_report_of_a_batch_is_one_of_the_request() -> None:
-    api = cast("ApiClient", BodyRoutes({"detail": "no task '50%'"}))
+    api = cast("ApiClient", BodyRoutes({"detail": "task '50%' not found"}))
 
-    with pytest.raises(ApiError, match="no task") as refused:
+    with pytest.raises(ApiError, match="not found") as refused:
         call_task(api, "worker", "night", "50%", "status", {"status": "COMPLETED"})
 
     assert refused.value.is_final

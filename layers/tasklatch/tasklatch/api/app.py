@@ -92,7 +92,7 @@ class Request:
             return model.model_validate_strings(dict(self.query))
         except ValidationError as error:
             errors = field_errors(error, "query")
-            raise InvalidRequestError("the query does not fit the API description", errors) from error
+            raise InvalidRequestError("invalid query parameters", errors) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,7 @@ class HttpApp:
         if operation.query is not None:
             _check_once(event.get("rawQueryString", ""), operation.repeatable)
         if operation.tenant_parameter and tenant_claim and path[operation.tenant_parameter] != tenant:
-            raise ForbiddenError(f"the token is not for this {operation.tenant_parameter}")
+            raise ForbiddenError(f"token is not valid for this {operation.tenant_parameter}")
         return self._handlers[operation.key](
             Request(
                 tenant=tenant,
@@ -261,7 +261,7 @@ def _check_once(query: str, repeatable: frozenset[str]) -> None:
             "msg": "given more than once",
             "type": "repeated_key",
         }
-        raise InvalidRequestError("the query does not fit the API description", [fault])
+        raise InvalidRequestError("invalid query parameters", [fault])
 
 
 def page_response(items: Sequence[Any], cursor: str | None) -> Response:

@@ -34,18 +34,18 @@ def get_tenant(event: Mapping[str, Any], scope: Scope, tenant_claim: str) -> str
     UnauthorizedError
         If no verified token came with the request.
     ForbiddenError
-        If the token has not the scope, or names no tenant where one is needed.
+        If token lacks the required scope, or names no tenant where one is needed.
     """
     jwt = (event["requestContext"].get("authorizer") or {}).get("jwt")
     if not jwt:
-        raise UnauthorizedError("a bearer token is needed")
+        raise UnauthorizedError("bearer token required")
     claims = jwt["claims"]
     granted = claims.get("scope") or claims.get("scp") or ""
     if scope not in re.split(r"[\s,\[\]]+", granted):
-        raise ForbiddenError(f"the token has not the scope {scope}")
+        raise ForbiddenError(f"token lacks the required scope {scope}")
     if not tenant_claim:
         return DEFAULT_TENANT
     tenant = claims.get(tenant_claim)
     if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
-        raise ForbiddenError(f"the token's claim {tenant_claim!r} names no tenant")
+        raise ForbiddenError(f"token claim {tenant_claim!r} is not a valid tenant")
     return tenant

@@ -55,7 +55,7 @@ def read_body(event: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
     if encoding in ("gzip", "x-gzip"):
         data = _gunzip(data)
     elif encoding not in ("identity", ""):
-        raise UnsupportedEncodingError(f"Content-Encoding {encoding[:40]!r} is not served: use gzip or none")
+        raise UnsupportedEncodingError(f"Content-Encoding {encoding[:40]!r} is not supported: use gzip or none")
     if len(data) > MAX_BODY_BYTES:
         raise _too_large()
     return data
@@ -93,9 +93,7 @@ def validate(model: type[M], value: Any, *where: str | int) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidRequestError(
-            "the body does not fit the API description", field_errors(error, "body", *where)
-        ) from error
+        raise InvalidRequestError("invalid request body", field_errors(error, "body", *where)) from error
 
 
 def field_errors(error: ValidationError, *where: str | int) -> list[dict[str, object]]:
@@ -150,4 +148,4 @@ def _too_large() -> PayloadTooLargeError:
 
 
 def _invalid(location: str, message: str, kind: str) -> InvalidRequestError:
-    return InvalidRequestError(f"the {location} cannot be read", [{"loc": [location], "msg": message, "type": kind}])
+    return InvalidRequestError(f"invalid {location}", [{"loc": [location], "msg": message, "type": kind}])

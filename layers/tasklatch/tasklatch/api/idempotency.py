@@ -37,7 +37,7 @@ def keyed_request(operation: str, headers: Mapping[str, str], body: Any) -> Keye
             "msg": "must be 1 to 255 printable characters",
             "type": "key",
         }
-        raise InvalidRequestError("the Idempotency-Key cannot be used", [fault])
+        raise InvalidRequestError("invalid Idempotency-Key", [fault])
     return KeyedRequest(key, sha256(canonical_json([operation, body]).encode()).hexdigest())
 
 

@@ -114,6 +114,6 @@ def check_path_ids(ids: Mapping[str, str], body_route: str | None = None) -> Non
             fault = _id_error(value)
         if fault:
             error: dict[str, object] = {"loc": ["path", name], "msg": fault, "type": "invalid_id"}
-            raise InvalidRequestError(f"the path's {name} can be no id", [error])
+            raise InvalidRequestError(f"invalid {name} in path", [error])
         if name != "executionId" and not fits_path(value):
             raise IdNotInPathError(name, value, body_route)

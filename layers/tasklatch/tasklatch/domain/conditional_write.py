@@ -318,9 +318,7 @@ def check_opened(task: Task, attempt: int) -> None:
         If it was not: the task waits, or there was no such attempt.
     """
     if attempt > task.attempt:
-        raise AttemptNotOpenError(
-            f"attempt {attempt} was never opened: the current one is {task.attempt}", task.task_id
-        )
+        raise AttemptNotOpenError(f"attempt {attempt} is not open: the current attempt is {task.attempt}", task.task_id)
     if attempt > task.opened_attempts:
         why = "the task waits" if task.status is TaskStatus.PENDING else f"the task is {task.status}"
         raise AttemptNotOpenError(f"attempt {attempt} is not open: {why}", task.task_id)

@@ -61,7 +61,7 @@ class NotFoundError(TasklatchError):
     """
 
     def __init__(self, kind: str, *names: str) -> None:
-        super().__init__(f"no {kind} {', '.join(map(repr, names))}")
+        super().__init__(f"{kind} {', '.join(map(repr, names))} not found")
         self.kind = kind
         self.names = names
 
@@ -117,7 +117,7 @@ class DuplicateNameError(TasklatchError):
     """
 
     def __init__(self, kind: str, names: Sequence[str]) -> None:
-        super().__init__(f"{kind} named twice: {', '.join(map(repr, names))}")
+        super().__init__(f"duplicate {kind}: {', '.join(map(repr, names))}")
         self.names = names
 
 

@@ -229,14 +229,14 @@ def check_definitions(definitions: Sequence[TaskDefinition], existing: Collectio
     )
     errors = list(islice(errors_found, MAX_REPORTED_ERRORS)) or _dependency_cycle(definitions, index_by_id)
     if errors:
-        raise InvalidRequestError("the tasks do not fit together", errors)
+        raise InvalidRequestError("invalid task definitions", errors)
 
 
 def _duplicates(definitions: Sequence[TaskDefinition], index_by_id: Mapping[str, int]) -> Iterator[dict[str, object]]:
     for index, definition in enumerate(definitions):
         first = index_by_id[definition.task_id]
         if first != index:
-            yield _error_entry(index, "taskId", f"the same taskId as tasks[{first}]", "duplicate_task_id")
+            yield _error_entry(index, "taskId", f"duplicate of tasks[{first}]", "duplicate_task_id")
 
 
 def _unknown_dependencies(
@@ -245,7 +245,7 @@ def _unknown_dependencies(
     for index, definition in enumerate(definitions):
         for name in definition.depends_on:
             if name not in known_ids:
-                yield _error_entry(index, "dependsOn", f"there is no task {name!r}", "unknown_dependency")
+                yield _error_entry(index, "dependsOn", f"task {name!r} not found", "unknown_dependency")
 
 
 def check_unchanged(definition: TaskDefinition, existing: Task) -> None:
@@ -257,7 +257,7 @@ def check_unchanged(definition: TaskDefinition, existing: Task) -> None:
         If it was not.
     """
     if existing.definition != definition.fingerprint:
-        raise ConflictError(f"task {definition.task_id!r} exists already, with another definition")
+        raise ConflictError(f"task {definition.task_id!r} already exists with another definition")
 
 
 def _dependency_cycle(definitions: Sequence[TaskDefinition], index_by_id: Mapping[str, int]) -> list[dict[str, object]]:

@@ -151,4 +151,4 @@ def _error_entry(index: int, message: str, kind: str) -> dict[str, object]:
 
 
 def _error_response(errors: list[dict[str, object]]) -> InvalidRequestError:
-    return InvalidRequestError("the tasks do not fit together", errors)
+    return InvalidRequestError("invalid task definitions", errors)

@@ -51,5 +51,5 @@ def _can_be_key(position: str) -> bool:
 
 def invalid_cursor() -> InvalidRequestError:
     """The error for a cursor that was not made for this list."""
-    error: dict[str, object] = {"loc": ["query", "cursor"], "msg": "not a cursor of this list", "type": "cursor"}
-    return InvalidRequestError("the cursor is not one of this list's", [error])
+    error: dict[str, object] = {"loc": ["query", "cursor"], "msg": "invalid cursor for this query", "type": "cursor"}
+    return InvalidRequestError("invalid cursor for this query", [error])

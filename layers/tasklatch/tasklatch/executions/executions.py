@@ -78,7 +78,7 @@ class Executions:
         Raises
         ------
         InvalidRequestError
-            If the tasks do not fit together.
+            If invalid task definitions.
         IdempotencyKeyReusedError
             If the key came with another request before.
         ServiceBusyError
@@ -118,7 +118,7 @@ class Executions:
         Raises
         ------
         InvalidRequestError
-            If the tasks do not fit together.
+            If invalid task definitions.
         ConflictError
             If the id was used for something else.
         ServiceBusyError
@@ -131,7 +131,7 @@ class Executions:
         if existing is None:
             now = self._clock()
             if not self._task_ids(tenant, execution_id) <= {definition.task_id for definition in definitions}:
-                raise ConflictError(f"execution {execution_id!r} was begun from another request and never finished")
+                raise ConflictError(f"execution {execution_id!r} was started by another request and never committed")
             tasks = self._insert(tenant, execution_id, definitions, now)
             self._put_inputs(tenant, execution_id, definitions, beyond, now)
             if run is not None:
@@ -157,7 +157,7 @@ class Executions:
             execution = existing
             tasks = [new_task(definition, tenant, execution_id, existing.created_at) for definition in definitions]
         if existing is not None and existing.definition != fingerprint:
-            raise ConflictError(f"execution {execution_id!r} exists already, created from another request")
+            raise ConflictError(f"execution {execution_id!r} already exists, created by another request")
         if (existing or execution).status is ExecutionStatus.RUNNING:
             self._schedule_ready(tenant, execution_id, definitions, tasks)
         return existing or execution, existing is None
@@ -170,7 +170,7 @@ class Executions:
         NotFoundError
             If there is no such execution.
         InvalidRequestError
-            If the tasks do not fit together, or to those that are there.
+            If invalid task definitions, or to those that are there.
         ConflictError
             If the execution is over, or has one of the tasks with another definition.
         ServiceBusyError
@@ -178,7 +178,7 @@ class Executions:
         """
         execution = self.get(tenant, execution_id)
         if execution.status is not ExecutionStatus.RUNNING:
-            raise ConflictError(f"execution {execution_id!r} is {execution.status}: no task can be added")
+            raise ConflictError(f"execution {execution_id!r} is {execution.status}: cannot add tasks")
         task_names = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
         existing = self._read_tasks(tenant, execution_id, sorted(task_names | possible_names(definitions)))
         check_definitions(definitions, existing)
@@ -196,7 +196,7 @@ class Executions:
             self._attempt_index.put(tasks, now)
         if not self._increment_additions(tenant, execution_id):
             self._cancel_added(self._read_tasks(tenant, execution_id, task_ids).values())
-            raise ConflictError(f"execution {execution_id!r} ended: no task can be added")
+            raise ConflictError(f"execution {execution_id!r} ended: cannot add tasks")
         self._workflow.schedule_unblocked(tenant, execution_id, task_ids)
         stored = self._read_tasks(tenant, execution_id, task_ids)
         return [stored[task_id] for task_id in task_ids]
@@ -253,7 +253,7 @@ class Executions:
         Raises
         ------
         InvalidRequestError
-            If the cursor is not one of this list's.
+            If invalid cursor for this query.
         """
         group = criteria.single_group
         list_key = keys.execution_list(tenant) if group is None else keys.group_list(tenant, group)
@@ -339,7 +339,7 @@ class Executions:
         NotFoundError
             If there is no such execution.
         InvalidRequestError
-            If the cursor is not one of this list's.
+            If invalid cursor for this query.
         """
         query = self._tasks_query(tenant, execution_id)
         pk = keys.execution_pk(tenant, execution_id)

@@ -60,7 +60,7 @@ class History:
         Raises
         ------
         InvalidRequestError
-            If the cursor is not one of this list's.
+            If invalid cursor for this query.
         """
         pk = keys.history_pk(tenant, execution_id, task_id)
         query: dict[str, Any] = {

@@ -498,7 +498,7 @@ def _read_is_stale(write: ConditionalWrite, task: Task) -> bool:
 
 def _stop_reason(task: Task, attempt: int | None) -> str:
     if attempt is not None and attempt != task.attempt:
-        return f"attempt {attempt} is stale: the current one is {task.attempt}"
+        return f"attempt {attempt} is stale: the current attempt is {task.attempt}"
     return f"the task is {task.status}"
 
 

@@ -89,7 +89,7 @@ class WebSocketConnections:
             If the ticket was never issued, was used before, or is stale.
         """
         if len(ticket) > _LONGEST_TICKET:
-            raise ForbiddenError("this is no ticket")
+            raise ForbiddenError("invalid ticket")
         now = self._clock()
         request: dict[str, Any] = {
             "TableName": self._table,
@@ -104,7 +104,7 @@ class WebSocketConnections:
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
-            raise ForbiddenError("the ticket is not, or no longer, valid") from error
+            raise ForbiddenError("ticket is invalid or expired") from error
         tenant, execution_id = ticket_item["tenant"]["S"], ticket_item["executionId"]["S"]
         expires_at: AttributeValueTypeDef = {"N": str(now // 1000 + _CONNECTION_SECONDS)}
         watched: Item = {

@@ -52,7 +52,7 @@ class TimerHandler:
                 return "obsolete"
             if self._ledger.write(task.tenant, task.execution_id, write) is not None:
                 return "opened" if timer.kind is TimerKind.RETRY else "timed out"
-        raise ServiceBusyError(f"task {timer.task_id!r} moved each time that it was looked at")
+        raise ServiceBusyError(f"task {timer.task_id!r} kept changing while its timer was handled")
 
     def _find(self, timer: Timer) -> Task | None:
         try:

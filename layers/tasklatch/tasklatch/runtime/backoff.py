@@ -66,7 +66,7 @@ class Backoff:
         number, wait = 0, 0.0
         while True:
             if self._remaining_ms() - wait * 1000 < _RESERVE_MS:
-                raise ServiceBusyError("the table is busy; nothing was acknowledged, send it again")
+                raise ServiceBusyError("service busy; nothing was acknowledged, retry the request")
             if number:
                 self._sleep(wait)
             yield number

@@ -74,7 +74,7 @@ def process_records(
         try:
             _take(record["body"], name, take, dead_letters)
         except _COMES_AGAIN:
-            logger().exception("a message could not be served", extra={"message_id": name})
+            logger().exception("message processing failed", extra={"message_id": name})
             failed.append(name)
     return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 

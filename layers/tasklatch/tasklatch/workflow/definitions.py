@@ -86,7 +86,7 @@ class WorkflowDefinitions:
         Raises
         ------
         InvalidRequestError
-            If the cursor is not one of this list's.
+            If invalid cursor for this query.
         """
         scope = keys.workflow_list(tenant)
         after = "" if cursor is None else decode_cursor(cursor, scope)
@@ -156,7 +156,7 @@ class WorkflowDefinitions:
         Raises
         ------
         InvalidRequestError
-            If the cursor is not one of this list's.
+            If invalid cursor for this query.
         """
         scope = f"{keys.version_list(tenant)} {sorted(workflow_versions, key=repr)}"
         after = "" if cursor is None else decode_cursor(cursor, scope)

@@ -220,7 +220,7 @@ class WorkflowEngine:
             self._change(execution, ExecutionStatus.TERMINATED, reason)
             execution = self.read(tenant, execution_id)
         if execution.status is not ExecutionStatus.TERMINATED:
-            raise ConflictError(f"execution {execution_id!r} is {execution.status} already")
+            raise ConflictError(f"execution {execution_id!r} is already {execution.status}")
         return execution
 
     def delete(self, tenant: str, execution_id: str) -> None:
@@ -264,7 +264,7 @@ class WorkflowEngine:
             now = self._clock()
             writes = [system_write(task, TaskStatus.CANCELED, now=now, message=why) for task in still_open]
             self._ledger.write_all(tenant, execution_id, writes)
-        raise ServiceBusyError(f"tasks of execution {execution_id!r} moved while they were cancelled")
+        raise ServiceBusyError(f"tasks of execution {execution_id!r} kept changing while they were being cancelled")
 
     def retry(self, tenant: str, execution_id: str) -> Execution:
         """Give what failed or was cancelled one more attempt each, and let the execution go on.
@@ -281,7 +281,7 @@ class WorkflowEngine:
         execution = self.read(tenant, execution_id)
         runs = execution.status is ExecutionStatus.RUNNING
         if execution.status is ExecutionStatus.COMPLETED or (runs and not execution.keep_open):
-            raise ConflictError(f"execution {execution_id!r} is {execution.status}: there is nothing to retry")
+            raise ConflictError(f"execution {execution_id!r} is {execution.status}: nothing to retry")
         self.cancel_open_tasks(tenant, execution_id)
         now = self._clock()
         writes = [
