@@ -1,5 +1,6 @@
 """A small client of the service: a token for each kind of caller, and patience with a service that is busy."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,9 @@ import httpx
 
 from local.backoff import DEADLINE_SECONDS, DeadlineBackoff, TransientError
 from local.cloud.stack import Client, LocalCloudError, Stack
-from tasklatch.domain.addressing import fits_path
+
+_LOST_IN_PATHS: Final = re.compile("[%/\\\\?;\ufffd]")
+"""The task ids that no path can carry (docs/api.md, limits). A client has the API alone, not the service's code."""
 
 _BUSY: Final = frozenset(
     {
@@ -187,6 +190,11 @@ def call_task(
     if what == "status":
         return _only_result(api.request(client, "POST", *execution, "statuses", body={"statuses": [kwargs]}))
     return api.request(client, "POST", *execution, *(("heartbeats",) if what else ("tasks", "read")), body=kwargs)
+
+
+def fits_path(task_id: str) -> bool:
+    """Tell whether a path can name a task; the routes that take the id in their body can name any."""
+    return task_id not in (".", "..") and not _LOST_IN_PATHS.search(task_id)
 
 
 def _only_result(reply: Reply) -> Reply:

@@ -5,8 +5,9 @@ from typing import Final
 import httpx
 import pytest
 
-from local.api_client import ApiClient, ApiError
+from local.api_client import ApiClient, ApiError, fits_path
 from local.cloud.stack import Client, Stack
+from tasklatch.domain import addressing
 
 URL: Final = "http://service"
 ANSWER_SECONDS: Final = 4.0
@@ -67,3 +68,28 @@ def test_refusal_says_how_often_it_was_asked_for(clock: Clock, monkeypatch: pyte
         client.request("worker", "POST", "executions", body={})
 
     assert refusal.value.sends == 2
+
+
+@pytest.mark.parametrize(
+    "task_id",
+    [
+        "plain",
+        "a b",
+        "a#b",
+        "50%",
+        "a/b",
+        "a\\b",
+        "a?b",
+        "a;b",
+        "a\ufffdb",
+        ".",
+        "..",
+        "...",
+        ".a",
+        "naïve",
+        "a+b",
+        '"q"',
+    ],
+)
+def test_client_and_service_agree_on_what_a_path_can_name(task_id: str) -> None:
+    assert fits_path(task_id) == addressing.fits_path(task_id)
