@@ -89,17 +89,19 @@ class Invocations:
             name: lambda *_, service=service: _Client(service, self._called) for name, service in _CLIENTS.items()
         }
         initial["system_clock"] = self._now
-        initial["Patience"] = partial(Backoff, sleep=lambda _seconds: None)
+        initial["Backoff"] = partial(Backoff, sleep=lambda _seconds: None)
         with ExitStack() as stack:
             # What they log and count is not looked at, and there are thousands of runs.
             stack.enter_context(redirect_stdout(StringIO()))
             stack.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.CRITICAL)
+            replaced = set()
             for function in FUNCTIONS:
                 module = load_handler(function)
-                for name, value in initial.items():
-                    if hasattr(module, name):
-                        stack.enter_context(patch.object(module, name, value))
+                for name in initial.keys() & vars(module).keys():
+                    stack.enter_context(patch.object(module, name, initial[name]))
+                    replaced.add(name)
+            assert replaced == initial.keys(), "a handler imports something under another name"
             yield
 
     def begin(self, function: str, event: Any, now: int) -> int:

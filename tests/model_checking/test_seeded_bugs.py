@@ -217,7 +217,7 @@ def _a_timer_that_is_early_is_not_armed_again(patch: pytest.MonkeyPatch) -> None
 
     def once(self: TimerHandler, timer: Timer) -> str:
         with pytest.MonkeyPatch.context() as held:
-            held.setattr(self._timers, "arm", lambda _timers: None)
+            held.setattr(self._timers, "schedule", lambda _timers: None)
             return fire(self, timer)
 
     patch.setattr(TimerHandler, "handle", once)
@@ -268,7 +268,7 @@ def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
     outcome = execution_outcome
     patch.setattr(
         engine,
-        "outcome_of",
+        "execution_outcome",
         lambda tasks: outcome(task for task in tasks if task.status is not TaskStatus.CANCELED),
     )
 

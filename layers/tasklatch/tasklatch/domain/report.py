@@ -71,8 +71,8 @@ class Report:
     @property
     def output_place(self) -> OutputPlace:
         """Where its output is kept; a checkpoint's place names no attempt."""
-        kwargs = 0 if self.status is TaskStatus.IN_PROGRESS else self.attempt or 0
-        return OutputPlace(kwargs, self.fingerprint)
+        attempt = 0 if self.status is TaskStatus.IN_PROGRESS else self.attempt or 0
+        return OutputPlace(attempt, self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
