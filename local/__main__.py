@@ -1,4 +1,4 @@
-"""The local cloud's commands; the Makefile's targets call them."""
+"""Commands of the local cloud; the Makefile's targets call them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def main() -> int:
 
 
 def start(state_dir: StateDir) -> Stack:
-    """Start the local cloud unless it runs, and deploy into it what changed.
+    """Start the local cloud unless it runs, and deploy the current build.
 
     Raises
     ------
     LocalCloudError
-        When a step fails; the ends of the logs have been shown then.
+        If a step fails; the end of the emulator's log is shown first.
     """
     with exclusive(state_dir):
         build(state_dir)
@@ -60,7 +60,7 @@ def start(state_dir: StateDir) -> Stack:
 
 
 def stop(state_dir: StateDir) -> bool:
-    """Stop the local cloud; tell whether there was one."""
+    """Stop the local cloud; return False if none was running."""
     with exclusive(state_dir):
         emulator = EmulatorProcess.running(state_dir)
         if emulator is None:
@@ -152,13 +152,13 @@ def _redrive(arguments: argparse.Namespace, state_dir: StateDir) -> int:
 
 
 def _take_terminal() -> None:
-    """Have Ctrl-C reach this program but not the `make` that started it, which would call a clean stop a failure."""
+    """Let Ctrl-C reach this program but not the `make` that started it, which would report a clean stop as failed."""
     terminal = sys.stdin.fileno()
     if not os.isatty(terminal) or os.tcgetpgrp(terminal) != os.getpgrp():
         return
     before = os.getpgrp()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    # A stop by Ctrl-Z would go unnoticed by the shell, which waits for `make`
+    # The shell waits for `make` and would not notice a stop by Ctrl-Z
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     os.setpgid(0, 0)
     os.tcsetpgrp(terminal, os.getpgrp())

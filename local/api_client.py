@@ -1,4 +1,4 @@
-"""A small client of the service: a token for each kind of caller, and patience with a service that is busy."""
+"""HTTP client of the service: a token for each kind of caller, and retries while the service is busy."""
 
 import re
 import time
@@ -27,23 +27,23 @@ _BUSY: Final = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     },
 )
-"""Answers after which the same request may be sent again: every route can take it twice."""
+"""Statuses after which the same request is sent again: a repeat is safe on every route."""
 
 _TOKEN_MARGIN_SECONDS: Final = 60.0
 _PAGE: Final = 100
 
 
 class ApiError(Exception):
-    """An answer that is a refusal.
+    """An error response.
 
     Parameters
     ----------
     status
         The HTTP status.
     problem
-        The problem details, as far as the answer held any.
+        The problem details, if the response has any.
     sends
-        How often the request was sent until it was refused for good.
+        Number of times that the request was sent until the final error.
     """
 
     def __init__(self, request: str, status: int, problem: Mapping[str, Any], sends: int = 1) -> None:
@@ -54,20 +54,20 @@ class ApiError(Exception):
 
     @property
     def is_final(self) -> bool:
-        """Whether the request itself was refused: sent again, it would be refused again."""
+        """True if a repeat of the request would fail again: a 4xx status other than 429."""
         return HTTPStatus.BAD_REQUEST <= self.status < HTTPStatus.INTERNAL_SERVER_ERROR and self.status not in _BUSY
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that was not refused.
+    """A successful response.
 
     Attributes
     ----------
     sends
-        How often the request was sent until it came: after more than one, the service may have taken it twice.
+        Number of times that the request was sent; if more than one, the service may have handled it more than once.
     seconds
-        How long the caller waited, from the first time it was sent, all repeats and the pauses between them included.
+        Time from the first send to the response, including repeats and the waits between them.
     """
 
     status: int
@@ -78,12 +78,12 @@ class Reply:
 
 
 class ApiClient:
-    """The native contract, as one caller sees it. Threads may share it.
+    """Client of the native contract; safe to share between threads.
 
     Parameters
     ----------
     deadline_seconds
-        How long one call may take, all its repeats included.
+        Maximum time of one request, including its repeats.
     """
 
     def __init__(
@@ -116,21 +116,21 @@ class ApiClient:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Make one call; again, after a random wait, while the service is busy or the connection breaks.
+        """Send a request; repeat it after a random wait while the service is busy or the connection breaks.
 
         Parameters
         ----------
         client
             ``worker``, ``reader`` or ``operator``.
         path
-            The parts after ``/v1``, not encoded.
+            The path segments after ``/v1``, not encoded.
 
         Raises
         ------
         ApiError
-            If the answer is a refusal, also one that is still there at the deadline.
+            If the response is an error; if the service is busy, only at the deadline.
         LocalCloudError
-            If there is no connection at the deadline.
+            If the connection still fails at the deadline.
         """
         url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
         request_line = f"{method} /{'/'.join(('v1', *path))}"
@@ -156,7 +156,7 @@ class ApiClient:
         Raises
         ------
         ApiError, LocalCloudError
-            As `call`.
+            As `request`.
         """
         query = {"limit": str(_PAGE)}
         while True:
@@ -170,17 +170,17 @@ class ApiClient:
 def call_task(
     api: ApiClient, client: str, execution_id: str, task_id: str, what: str = "", body: Mapping[str, Any] | None = None
 ) -> Reply:
-    """Make one call about a task: at its path or, where its id cannot stand in one, with the id in the body.
+    """Send a request about a task: to its path or, if its id does not fit into a path, with the id in the body.
 
     Parameters
     ----------
     what
-        ``status``, ``heartbeat``, or nothing to read it.
+        ``status``, ``heartbeat``, or empty to read the task.
 
     Raises
     ------
     ApiError, LocalCloudError
-        As `Api.call`.
+        As `ApiClient.request`.
     """
     execution = ("executions", execution_id)
     if fits_path(task_id):
@@ -198,7 +198,7 @@ def fits_path(task_id: str) -> bool:
 
 
 def _only_result(reply: Reply) -> Reply:
-    """Take the one answer out of a batch's."""
+    """Return the only result of a batch as a reply of its own."""
     [result] = reply.body["results"]
     if "problem" in result:
         raise ApiError("POST statuses", result["status"], result["problem"])
@@ -206,7 +206,7 @@ def _only_result(reply: Reply) -> Reply:
 
 
 class _Token:
-    """An access token, fetched when it is first needed and again before it runs out."""
+    """An access token, requested at its first use and again before it expires."""
 
     def __init__(self, http: httpx.Client, url: str, client: Client) -> None:
         self._http = http
@@ -256,5 +256,5 @@ def _parse_problem(response: httpx.Response) -> Mapping[str, Any]:
         return {"detail": response.text[:200]}
     if not isinstance(problem, dict):
         return {"detail": response.text[:200]}
-    # API Gateway's own refusals carry a message; token endpoints an error.
+    # API Gateway's own error responses have a `message`, those of token endpoints an `error`
     return {"detail": problem.get("message") or problem.get("error") or "", **problem}

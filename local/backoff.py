@@ -1,4 +1,4 @@
-"""Trying again, within a deadline, what failed for a cause that passes: the one loop of all local programs."""
+"""Retries of transient failures within a deadline, shared by all local programs."""
 
 import random
 import time
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class TransientError(Exception):
-    """A failure that may be gone a moment later.
+    """A failure after which another attempt may succeed.
 
     Parameters
     ----------
     final
-        What is raised when there is no time for another attempt.
+        The exception to raise if there is no time for another attempt.
     wait_seconds
-        How long to wait at least.
+        Minimum wait before the next attempt.
     """
 
     def __init__(self, final: Exception, wait_seconds: float = 0.0) -> None:
@@ -30,12 +30,12 @@ class TransientError(Exception):
 
 
 class DeadlineBackoff:
-    """How long a call may take, all its attempts included.
+    """Retries of a call with random waits, up to a deadline.
 
     Parameters
     ----------
     deadline_seconds
-        From the first attempt on; none is begun after it.
+        Counted from the first attempt; no attempt starts after it.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class DeadlineBackoff:
         self._clock = clock
 
     def run(self, attempt: Callable[[int], T]) -> T:
-        """Make a call, again after a random wait while it ends in a `TransientError`.
+        """Call a function; repeat the call after a random wait while it raises a `TransientError`.
 
         Parameters
         ----------
         attempt
-            Makes one attempt; is given its number, from 1.
+            Function of one attempt; its argument is the attempt's number, from 1.
 
         Raises
         ------
         Exception
-            The last failure itself, when there is no time for another attempt.
+            The `final` exception of the last failure, if there is no time for another attempt.
         """
         ends = self._clock() + self._deadline_seconds
         for number, wait in enumerate(_waits(), 1):
@@ -75,7 +75,7 @@ class DeadlineBackoff:
 
 
 def _waits() -> Iterator[float]:
-    """Seconds to wait before each next attempt: drawn from a range that doubles up to a bound."""
+    """Yield the random wait before each next attempt, in seconds; its upper bound doubles up to a limit."""
     ceiling = _FIRST_WAIT
     while True:
         yield random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing

@@ -1,6 +1,6 @@
-"""The demonstration: what the service is for, told on a night at a small observatory, to somebody new to it.
+"""Demonstration of the service for newcomers: a night at a small observatory.
 
-Everything it tells is checked on the way; whatever is not as told is named, and the demonstration ends as failed.
+Every step is checked. Each failed check is printed, and the demonstration then ends with a failure.
 """
 
 import sys
@@ -41,7 +41,7 @@ _CHAOS: Final = 0.6
 _SEED: Final = 2026
 _RETRY_AFTER_SECONDS: Final = 3
 _PUNCTUAL_SECONDS: Final = 10
-"""How late a retry may be on a slow machine; it is shown how late it was."""
+"""Maximum delay of a retry after `notBefore`, for slow machines; the output shows the actual delay."""
 
 _PATIENCE_SECONDS: Final = 30.0
 _BATCH: Final = 100
@@ -51,7 +51,7 @@ _WHO_WIDTH: Final = 10
 
 @dataclass
 class _Demo:
-    """Where the story is told, and what was found not to be as told."""
+    """State of a running demonstration: API client, console, failed checks and received assignments."""
 
     api: ApiClient
     console: Console
@@ -66,7 +66,7 @@ class _Demo:
         self.console.print(text)
 
     def print_line(self, who: str, text: str) -> None:
-        """Show who says what, a long text under itself."""
+        """Print a speaker and a text in two columns, so that a long text wraps in its own column."""
         table = Table.grid(Column(width=_WHO_WIDTH), Column(), padding=(0, 1))
         table.add_row(f"  {who}", text)
         self.console.print(table)
@@ -76,12 +76,12 @@ class _Demo:
             self.failures.append(f"{what}: {actual!r}, not {expected!r}")
 
     def take(self, queue: WorkQueue, task: TraceTask, attempt: int = 1) -> Assignment:
-        """Wait for an attempt to come out of the queue, keep what comes before it, and show it.
+        """Wait for an attempt from the queue and print it; keep the assignments that arrive before it.
 
         Raises
         ------
         LocalCloudError
-            If it does not come.
+            If the attempt does not arrive within 30 s.
         """
         key = (task.task_id, attempt)
         ends = time.monotonic() + _PATIENCE_SECONDS
@@ -95,7 +95,7 @@ class _Demo:
         return self.received[key]
 
     def report(self, assignment: Assignment, **fields: Any) -> dict[str, Any]:
-        """Report on an attempt, and show what was said and what was answered."""
+        """Report on an attempt; print the report and the response."""
         body = {**fields, "taskExecutionId": assignment.task_execution_id}
         response: dict[str, Any] = self.api.request("worker", "POST", *assignment.path, "status", body=body).body
         task = response["task"]
@@ -108,12 +108,12 @@ class _Demo:
 
 
 def run_demo(stack_file: Path) -> int:
-    """Tell the story against the running local cloud.
+    """Run the demonstration against the running local cloud.
 
     Returns
     -------
     int
-        0 if everything was as told, 1 if anything was not, 2 if the local cloud is not up.
+        0 if every check passed, 1 if a check or a request failed, 2 if the local cloud is not running.
     """
     try:
         stack = Stack.load(StateDir(stack_file.parent))
@@ -151,7 +151,7 @@ def _tell(demo: _Demo, stack: Stack, trace: Trace) -> None:
             for task in others:
                 demo.report(demo.take(queue, task), status="COMPLETED", output=expected_output(task))
         except BaseException:
-            # Nobody will end it any more, and the watch ends with it
+            # No step would end the execution after a failure, and the watch ends only with the execution
             demo.api.request("operator", "POST", "executions", execution_id, "cancel", body={})
             raise
         updates = watching.result()
@@ -289,7 +289,7 @@ def _batch(demo: _Demo) -> None:
 
 
 def _send_batch(demo: _Demo, execution_id: str, statuses: list[dict[str, Any]]) -> tuple[Mapping[str, int], float]:
-    """Send a batch; give how often each verdict, or refusal, was answered, and the seconds that it took."""
+    """Send a batch; return the count of each verdict or error status, and the duration in seconds."""
     began = time.monotonic()
     reply = demo.api.request("worker", "POST", "executions", execution_id, "statuses", body={"statuses": statuses})
     counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Writes the API description that the service serves, from the routes and models in the code."""
+"""Generator of the API description that the service returns, from the routes and models in the code."""
 
 import json
 import tomllib
@@ -23,7 +23,7 @@ API_FUNCTIONS: Final = (
 
 
 def description_text() -> str:
-    """The OpenAPI document of all functions together, as JSON text."""
+    """Return the OpenAPI document of all functions, as JSON text."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     operations = [
         operation for function in API_FUNCTIONS for operation in load_handler(function).app.operations.values()
@@ -33,6 +33,6 @@ def description_text() -> str:
 
 
 def write_description() -> None:
-    """Write it where the function that serves it finds it."""
+    """Write the OpenAPI document into the folder of the function that returns it."""
     DESCRIPTION.write_text(description_text())
     print(f"{DESCRIPTION.relative_to(ROOT)}: written")

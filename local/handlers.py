@@ -1,4 +1,4 @@
-"""The functions' handlers, loaded as Lambda loads them: by file, each folder on its own."""
+"""Loader of the functions' handlers, as in Lambda: by file, one module for each folder."""
 
 import importlib.util
 from functools import cache
@@ -17,7 +17,7 @@ def load_handler(function: str) -> ModuleType:
     Raises
     ------
     FileNotFoundError
-        If there is no such function.
+        If the function does not exist.
     """
     path = FUNCTIONS / function / "handler.py"
     if not path.is_file():

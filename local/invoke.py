@@ -1,8 +1,8 @@
-"""Runs one function on one event in Lambda's own runtime protocol, with the layer as it was built and nothing else.
+"""Invocation of one function with one event by Lambda's own runtime protocol, with only the built layer.
 
-Where a Docker engine answers, `sam local invoke` does it in Lambda's own image. Elsewhere the runtime interface
-emulator and client do it on this machine: the function then sees the built layer, its own folder and Python's
-standard library only, so a package that is missing from the layer is missing here too.
+If a Docker engine responds, `sam local invoke` runs the function in Lambda's own image. Otherwise the runtime interface
+emulator and client run it on this machine: the function then sees only the built layer, its own folder and Python's
+standard library, so a package that is missing from the layer is missing here too.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from local.cloud.emulator_process import HOST, EmulatorProcess, free_port
 from local.cloud.progress import console
 from local.cloud.stack import REGION, ROOT, LocalCloudError, Stack, StateDir, clean_environment
 
-# The runtime client and what it imports; Lambda's image brings them, a layer does not
+# The runtime client and its imports: part of Lambda's image, so not in a layer
 RUNTIME_CLIENT = ("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py")
 INVOKE_SECONDS = 60
-# Of the emulator's own lines these two tell the phases apart; its REPORT line adds the first to the second
+# The phases are read from these two lines: the emulator's REPORT line adds the first duration to the second
 _INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)\)")
 _INVOKE = re.compile(r"INVOKE RTDONE\(.*duration: ([\d.]+)ms\)")
 _EMULATORS_OWN = re.compile(r"^(?:.*\(rapid\) .*|(?:START|END|REPORT) RequestId: .*)\n", re.MULTILINE)
@@ -43,10 +43,18 @@ _EMULATORS_OWN = re.compile(r"^(?:.*\(rapid\) .*|(?:START|END|REPORT) RequestId:
 
 @dataclass(frozen=True)
 class Invocation:
-    """What a function answered to one event, and in how many milliseconds.
+    """Result of one invocation.
 
-    `init_ms` is what a cold start costs before the handler is called: starting Python and importing the handler.
-    `log` is what the function wrote.
+    Attributes
+    ----------
+    answer
+        The function's response, parsed from JSON.
+    init_ms
+        Milliseconds of the cold start before the handler is called: start of Python and import of the handler.
+    invoke_ms
+        Milliseconds of the handler's call.
+    log
+        The log lines of the function.
     """
 
     answer: Any
@@ -58,21 +66,21 @@ class Invocation:
 def invoke(
     function: str, event: Any, env: Mapping[str, str] | None = None, state_dir: StateDir | None = None
 ) -> Invocation:
-    """Run a function on an event in a fresh process.
+    """Run a function with an event in a new process.
 
     Parameters
     ----------
     function
         Name of its folder, such as `report_status`.
     event
-        The event, as JSON would carry it.
+        The event, as a value that JSON can encode.
     env
-        The function's environment; by default that of the deployed function, so that it works on the local table.
+        The function's environment; by default that of the deployed function, so that it uses the local table.
 
     Raises
     ------
     LocalCloudError
-        When there is no such function or it does not answer.
+        If the function does not exist, is not deployed or does not respond, or if the build fails.
     """
     state_dir = state_dir or StateDir()
     folder = ROOT / "functions" / function
@@ -85,12 +93,12 @@ def invoke(
 
 
 def invoke_handler(folder: Path, event: Any, env: Mapping[str, str], packages: Sequence[Path]) -> Invocation:
-    """Run the `handler.py` of a folder on an event in a fresh process, which sees nothing else but some packages.
+    """Run a folder's `handler.py` with an event in a new process, which sees only the folder and the packages.
 
     Raises
     ------
     LocalCloudError
-        When it does not answer.
+        If it does not respond, or this machine does not run Linux.
     """
     if os.uname().sysname != "Linux":
         raise LocalCloudError("The runtime interface emulator runs on Linux; elsewhere start a Docker engine.")
@@ -99,12 +107,12 @@ def invoke_handler(folder: Path, event: Any, env: Mapping[str, str], packages: S
 
 
 def deployed_environment(function: str, stack: Stack) -> dict[str, str]:
-    """Give the variables that the template sets for a function, and where its AWS calls go.
+    """Return the variables that the template sets for a function, with the emulator as endpoint of its AWS calls.
 
     Raises
     ------
     LocalCloudError
-        When the function is not deployed.
+        If the function is not deployed.
     """
     if function not in stack.functions:
         raise LocalCloudError(f"{function} is not deployed in the local cloud. Run `make up`.")
@@ -119,12 +127,17 @@ def deployed_environment(function: str, stack: Stack) -> dict[str, str]:
 
 
 def invoke_and_print(function: str, event: Path | None, state_dir: StateDir) -> int:
-    """Run a function on an event from a file and print its answer, the times beside it.
+    """Run a function with an event from a file; print its response, its log and its times in milliseconds.
 
     Returns
     -------
     int
-        0, or 1 when the function raised an error.
+        0, or 1 if the function raised an error; with a Docker engine, the exit status of `sam local invoke`.
+
+    Raises
+    ------
+    LocalCloudError
+        If no event is named, its file does not exist, or the local cloud is not running.
     """
     if event is None:
         samples = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "events").rglob("*.json"))
@@ -162,20 +175,20 @@ def _invoke_in(
 
 
 def _milliseconds(phase: re.Pattern[str], log: str) -> float:
-    """Read how long a phase took; not a number when it never ended."""
+    """Return the milliseconds of a phase; NaN if it never ended."""
     match = phase.search(log)
     return float(match[1]) if match else math.nan
 
 
 @contextmanager
 def _emulator(folder: Path, path: list[str], environment: Mapping[str, str], log: Path) -> Iterator[str]:
-    """Run the runtime interface emulator on free ports, and end it and the function's process after use."""
+    """Run the runtime interface emulator on free ports; end it and the function's process after use."""
     port, api_port = free_port(), free_port()
     rapid = importlib.util.find_spec("samcli")
     if rapid is None or rapid.origin is None:
         raise LocalCloudError("aws-sam-cli is not installed.")
     program = Path(rapid.origin).parent / "local" / "rapid" / f"aws-lambda-rie-{ARCHITECTURE}"
-    # Not the virtual environment's: its packages are not Lambda's
+    # Not the virtual environment's Python: the function must not see its packages
     base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     command = [
         *(str(program), "--runtime-interface-emulator-address", f"{HOST}:{port}"),
@@ -211,7 +224,7 @@ def _emulator(folder: Path, path: list[str], environment: Mapping[str, str], log
 
 
 def _post(url: str, event: Any, log: Path) -> Any:
-    """Send the event as soon as the emulator listens."""
+    """Send the event as soon as the emulator listens; return the response."""
     deadline = time.monotonic() + INVOKE_SECONDS
     with httpx.Client(trust_env=False, timeout=INVOKE_SECONDS) as http:
         while True:
@@ -234,7 +247,7 @@ def copy_module(module: str, to: Path) -> None:
     Raises
     ------
     LocalCloudError
-        When it is not installed.
+        If it is not installed.
     """
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
@@ -257,7 +270,7 @@ def _docker_answers() -> bool:
 
 
 def _invoke_with_sam(function: str, event: Path, state_dir: StateDir) -> int:
-    """Run the function in Lambda's own image. The container reaches the local cloud through the host's network."""
+    """Run the function in Lambda's own image; the container reaches the local cloud through the host's network."""
     stack = Stack.load(state_dir)
     logical_id = "".join(part.capitalize() for part in function.split("_")) + "Function"
     with tempfile.NamedTemporaryFile("w", suffix=".json") as variables:

@@ -1,4 +1,4 @@
-"""The API description, made from the routes and the models that serve them: OpenAPI 3.1."""
+"""The API description in OpenAPI 3.1, generated from the routes and their models."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,10 +19,10 @@ _WITH_BODY: Final = (
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
 _ANY_ROUTE: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-"""What API Gateway answers itself where there are more requests than it, or Lambda, lets through."""
+"""Statuses that API Gateway itself returns if the requests exceed its limits or Lambda's."""
 
 _GATEWAY_ERROR: Final = {"type": "object", "properties": {"message": {"type": "string"}}}
-"""The body of API Gateway's own answers."""
+"""Schema of API Gateway's own error responses."""
 
 _PATH_TYPES: Final[Mapping[str, Any]] = {
     "executionId": ExecutionId,
@@ -39,14 +39,14 @@ _HEADER_NOTES: Final = {
 
 
 def describe(operations: Iterable[Operation], *, version: str, extra: Iterable[type[BaseModel]] = ()) -> dict[str, Any]:
-    """Make the OpenAPI document.
+    """Generate the OpenAPI document.
 
     Parameters
     ----------
     version
-        Of this API.
+        Version of this API.
     extra
-        Models that are referred to by name alone.
+        Models that other models refer to only by name.
     """
     operations = list(operations)
     schemas = _Schemas(operations, extra)
@@ -61,7 +61,7 @@ def describe(operations: Iterable[Operation], *, version: str, extra: Iterable[t
             "version": version,
             "summary": "A task-status service in which a success, once recorded, is final.",
         },
-        # Relative to where the document and its page are served: the base of the routes, whatever host and stage.
+        # Relative to the document and its page, so that it is the base of the routes on any host and stage
         "servers": [{"url": ".."}],
         "paths": paths,
         "components": {
@@ -72,7 +72,7 @@ def describe(operations: Iterable[Operation], *, version: str, extra: Iterable[t
 
 
 class _Schemas:
-    """The JSON schemas of all models, each made once and referred to by name."""
+    """The JSON schemas of all models, each generated once and referred to by name."""
 
     def __init__(self, operations: Iterable[Operation], extra: Iterable[type[BaseModel]]) -> None:
         adapters: dict[tuple[Any, JsonSchemaMode], TypeAdapter[Any]] = {}
@@ -99,7 +99,7 @@ def _hashable(kind: Any) -> Any:
 
 
 def _tag(operation: Operation) -> str:
-    """The group that an operation is shown in: its contract, and for the native one what its token must allow."""
+    """Return the group of an operation: its contract or, in the native contract, the scope of its token."""
     contract = next((name for prefix, name in _CONTRACTS.items() if f" {prefix}" in operation.key), None)
     return contract or (operation.scope.value.removeprefix("tasklatch/") if operation.scope else "open")
 
@@ -114,10 +114,10 @@ def _describe_operation(operation: Operation, path: str, schemas: _Schemas) -> d
     }
     if operation.request is not None:
         schema = schemas.schema_for(operation.request, "validation")
-        # No body at all is taken as an empty object.
+        # An empty body counts as an empty object
         required = any(field.is_required() for field in operation.request.model_fields.values())
         described["requestBody"] = {"required": required, "content": {JSON: {"schema": schema}}}
-    # Scopes of a bearer token stand here since OpenAPI 3.1.
+    # OpenAPI 3.1 allows scopes here for a bearer token
     described["security"] = [{"token": [operation.scope.value]}] if operation.scope else []
     return {key: value for key, value in described.items() if value != [] or key == "security"}
 
@@ -162,7 +162,7 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         }
     problems = set(operation.problems)
     if operation.scope is not None:
-        # What needs a token needs the table, and a table can be busy.
+        # An operation that needs a token also needs the table, which can be busy: hence 503
         problems.update(_WITH_TOKEN)
     if operation.request is not None:
         problems.update(_WITH_BODY)
@@ -174,7 +174,7 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         schema = schemas.schema_for(error_format.body, "serialization")
         content: dict[str, Any] = {error_format.media_type: {"schema": schema}}
         if status in _WITH_TOKEN:
-            # API Gateway's authorizer, or its own limits, answer these themselves, before any function runs.
+            # API Gateway's authorizer or limits return these before any function runs
             content[JSON] = {
                 "schema": {"anyOf": [schema, _GATEWAY_ERROR]} if error_format.media_type == JSON else _GATEWAY_ERROR
             }

@@ -1,9 +1,9 @@
-"""Sends on what was set aside in the dead-letter queues, once the cause is mended.
+"""Redrive of the dead-letter queues, once the cause of the failures is fixed.
 
-A timer or an announcement goes back into the queue that it came from. What is set aside of the table's stream is no
-change but only where in the stream it is: the changes are read there again, for as long as the stream keeps them (24
-hours), and handed to the function. Everything the service does can be done twice, so a redrive that breaks off is
-simply started again; a message is deleted only when what it stands for is done.
+Messages of the timer queue and the advance queue go back into their source queue. A message from the table's stream
+holds no change but only the change's position in the stream: the changes are read again from the stream, which keeps
+them for 24 hours, and sent to the function. All the service's work is safe to repeat, so a redrive that fails can be
+started again; a message is deleted only after its work is done.
 """
 
 import json
@@ -43,12 +43,22 @@ _WRONG_USE: Final = 2
 
 
 class CannotRedriveError(Exception):
-    """A message that stays where it is; the message says why."""
+    """A message stays in its queue; the error's text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveContext:
-    """Where to redrive: boto3 clients, the queues' URLs by their names in the template, the functions by folder."""
+    """Target of a redrive.
+
+    Attributes
+    ----------
+    sqs, streams, functions
+        boto3 clients of SQS, DynamoDB Streams and Lambda.
+    queue_urls
+        URLs of the queues, by their names in the template.
+    function_names
+        Names of the functions, by their folders.
+    """
 
     sqs: Any
     streams: Any
@@ -59,14 +69,14 @@ class RedriveContext:
 
 @dataclass(frozen=True, slots=True)
 class RedriveResult:
-    """What became of one queue.
+    """Result of the redrive of one queue.
 
     Attributes
     ----------
-    found, sent_on
-        Messages that were there, and those of them that are done with.
+    waiting, sent_on
+        Number of messages at the beginning, and number of those that were sent on.
     notes
-        Why the others stay.
+        Reasons why the others stay.
     """
 
     queue: str
@@ -76,12 +86,14 @@ class RedriveResult:
 
 
 def redrive(context: RedriveContext) -> Iterator[RedriveResult]:
-    """Send on, queue by queue, what was there at the beginning; what fails again is not taken a second time.
+    """Redrive the messages that are in the queues at the beginning, and yield the result of each queue.
+
+    A message that fails again is not received a second time.
 
     Raises
     ------
     BotoCoreError, ClientError
-        If a service does not take part.
+        If a call to AWS fails.
     """
     for name in (*SOURCE_QUEUES, *STREAM_FUNCTIONS, *NOT_REDRIVABLE):
         if name not in context.queue_urls:
@@ -96,7 +108,7 @@ def redrive(context: RedriveContext) -> Iterator[RedriveResult]:
 
 
 def local_context(stack: Stack) -> RedriveContext:
-    """The local cloud."""
+    """Return the context of the local cloud."""
     return RedriveContext(
         sqs=stack.aws("sqs"),
         streams=stack.aws("dynamodbstreams"),
@@ -107,12 +119,12 @@ def local_context(stack: Stack) -> RedriveContext:
 
 
 def aws_context(stack_name: str, session: Any = None) -> RedriveContext:
-    """A stack in the account and region of the ordinary AWS configuration.
+    """Return the context of a stack in the account and region of the session, by default boto3's default session.
 
     Raises
     ------
     BotoCoreError, ClientError
-        If there is no such stack, or no access to it.
+        If the stack does not exist, or access to it is denied.
     """
     session = session or boto3.Session()
     cloudformation = session.client("cloudformation")
@@ -134,12 +146,13 @@ def aws_context(stack_name: str, session: Any = None) -> RedriveContext:
 
 
 def run_redrive(state_dir: StateDir, stack_name: str | None) -> int:
-    """Redrive, and show what was done.
+    """Redrive the queues and print a table of the results.
 
     Returns
     -------
     int
-        0 if nothing is left that could be sent on, 1 if something is, 2 if it could not begin.
+        0 if all redrivable messages were sent on, 1 if some are left or a call to AWS failed, 2 if the stack cannot be
+        read.
     """
     try:
         context = aws_context(stack_name) if stack_name else local_context(Stack.load(state_dir))
@@ -167,7 +180,7 @@ def _depth(context: RedriveContext, name: str) -> int:
 
 
 def _take(context: RedriveContext, name: str, at_most: int) -> Iterator[list[dict[str, Any]]]:
-    """Give messages in lists of up to ten, each message hidden meanwhile, until so many were given or none is left."""
+    """Yield up to `at_most` messages in lists of up to ten, until none is left; each stays hidden meanwhile."""
     while at_most > 0:
         messages = context.sqs.receive_message(
             QueueUrl=context.queue_urls[name],
@@ -209,12 +222,12 @@ def _read_again(context: RedriveContext, name: str, waiting: int) -> RedriveResu
 
 
 def _records(context: RedriveContext, body: str) -> list[dict[str, Any]]:
-    """The changes that a message stands for, as Lambda hands them over.
+    """Return the changes that a message refers to, in the form in which Lambda delivers them.
 
     Raises
     ------
     CannotRedriveError
-        If the stream no longer has them, or the message names none.
+        If the stream no longer has them, or the message has no position in a stream.
     """
     try:
         batch = json.loads(body)["DDBStreamBatchInfo"]
@@ -236,7 +249,7 @@ def _records(context: RedriveContext, body: str) -> list[dict[str, Any]]:
 
 
 def _up_to(context: RedriveContext, iterator: str | None, last: int) -> Iterator[dict[str, Any]]:
-    """Yield a shard's records up to a sequence number."""
+    """Yield a shard's records up to and including a sequence number."""
     empty = 0
     while iterator and empty < _EMPTY_READS:
         response = context.streams.get_records(ShardIterator=iterator, Limit=_RECORDS_A_CALL)
@@ -253,7 +266,7 @@ def _up_to(context: RedriveContext, iterator: str | None, last: int) -> Iterator
 
 
 def _is_ours(record: Mapping[str, Any]) -> bool:
-    """Whether it is a change of a task or an execution, as the functions' mappings filter it."""
+    """Return True if a record is a change of a task or an execution, as in the filters of the functions' mappings."""
     sk = record["dynamodb"]["Keys"]["sk"]["S"]
     return record["eventName"] in ("INSERT", "MODIFY") and (sk.startswith("TASK#") or sk == "EXEC")
 

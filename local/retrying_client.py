@@ -1,4 +1,4 @@
-"""AWS clients that wait out what passes: a connection that breaks, a service that fails or is busy."""
+"""AWS clients that retry transient failures: a broken connection, a service that fails or is busy."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -28,13 +28,13 @@ _THROTTLED: Final = frozenset(
         "TransactionInProgressException",
     },
 )
-"""What AWS's SDKs document that they send again, whatever the status."""
+"""Error codes that AWS's SDKs document as retryable, whatever the status."""
 
 
 class RetryingClient:
-    """A boto3 client whose calls are made again while the service is busy, fails or cannot be reached.
+    """A boto3 client that repeats calls while the service is busy, fails or cannot be reached.
 
-    A call may have taken effect although it failed: use it for what can be done twice.
+    A failed call may still have taken effect: use this client only for calls that are safe to repeat.
     """
 
     def __init__(self, client: Any, backoff: DeadlineBackoff) -> None:

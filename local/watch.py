@@ -1,7 +1,7 @@
-"""Shows the tasks of an execution in the terminal as they move, over the live socket.
+"""Live view of an execution's tasks in the terminal, over a WebSocket connection.
 
-The socket tells each change at least once. What it told before is known by its version and dropped; whatever may have
-been missed, before the connection or while it was lost, is read from the list of tasks.
+The connection delivers each change at least once. Repeats are recognized by their version and dropped. Changes that
+were missed, before the connection or while it was lost, are read from the list of tasks.
 """
 
 import json
@@ -33,14 +33,14 @@ _WRONG_USE: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class StatusUpdate:
-    """A task, or where `task_id` is None the execution itself, as it stands since its last change.
+    """State of a task, or of the execution itself if `task_id` is None, after its last change.
 
     Attributes
     ----------
     at
-        When it changed, RFC 3339.
+        Time of the change, RFC 3339.
     is_listed
-        Whether it was read, not told.
+        True if it was read from a list; False if it came over the WebSocket connection.
     """
 
     task_id: str | None
@@ -53,12 +53,12 @@ class StatusUpdate:
 
 
 class ExecutionFeed:
-    """What changes in one execution, each change once and in the order of its versions.
+    """Changes of one execution, each at most once; those of one task in the order of its versions.
 
     Attributes
     ----------
     connections
-        How often the socket was connected.
+        Number of WebSocket connections so far.
     """
 
     def __init__(self, api: ApiClient, execution_id: str, backoff: DeadlineBackoff | None = None) -> None:
@@ -69,17 +69,17 @@ class ExecutionFeed:
         self.connections = 0
 
     def updates(self) -> Iterator[StatusUpdate]:
-        """Yield how everything stands, then each change until the execution is over.
+        """Yield the current state of all tasks and of the execution, then each change until the execution has ended.
 
         Raises
         ------
         ApiError, LocalCloudError
-            If there is no such execution, or the service does not take part.
+            If the execution does not exist, or requests or connections still fail at the deadline.
         """
         is_over = False
         while not is_over:
             with self._connect() as socket:
-                # Listed only now: what changes from here on, the socket tells
+                # Listed after the connection is open, so that no change is missed in between
                 yield from self._listed()
                 try:
                     while not (is_over := self._is_over()):
@@ -93,7 +93,7 @@ class ExecutionFeed:
         yield from self._listed()
 
     def _connect(self) -> ClientConnection:
-        """Get a ticket, which is good for one connection, and connect with it; again while that fails."""
+        """Request a ticket, which is valid for one connection, and connect with it; retry while that fails."""
 
         def attempt(_: int) -> ClientConnection:
             url = self._api.request("reader", "POST", *self._path, "watch").body["url"]
@@ -108,7 +108,7 @@ class ExecutionFeed:
         return socket
 
     def _receive(self, socket: ClientConnection) -> Iterator[StatusUpdate]:
-        """Yield what is told until the execution is, or seems, over."""
+        """Yield the updates from the connection until the execution has ended, or no message arrives for a while."""
         while True:
             try:
                 message: dict[str, Any] = json.loads(socket.recv(timeout=_QUIET_SECONDS))
@@ -164,12 +164,13 @@ class ExecutionFeed:
 
 
 def run_watch(state_dir: StateDir, execution_id: str) -> int:
-    """Show an execution until it is over.
+    """Show an execution until it has ended.
 
     Returns
     -------
     int
-        0 when it is over or the user stops watching, 1 if the service did not go on, 2 if there is nothing to see.
+        0 if it has ended or the user stops the view, 1 if the API returns an error, 2 if no execution is named or the
+        local cloud cannot be reached.
     """
     if not execution_id:
         print("EXECUTION= names the execution to watch.", file=sys.stderr)
@@ -192,7 +193,7 @@ def run_watch(state_dir: StateDir, execution_id: str) -> int:
 
 
 def format_update(update: StatusUpdate) -> str:
-    """A change in a line: when, what, what it is now, and why."""
+    """Return a change as one line: time, task, attempt, status and reason."""
     name = "[bold]execution[/bold]" if update.task_id is None else escape(update.task_id)
     attempt = f" #{update.attempt}" if update.attempt > 1 else ""
     why = f" {escape(update.reason)}" if update.reason else ""
@@ -212,7 +213,7 @@ def _show(feed: ExecutionFeed, execution_id: str) -> None:
             if not is_first:
                 console.print(format_update(update))
             elif update.task_id is None:
-                # The list of tasks ends with the execution; what comes now are changes
+                # The first listing ends with the execution; every later update is a change
                 is_first = False
                 console.print(f"execution {execution_id} is {update.status}: {_counted(tasks)}", markup=False)
             over = sum(name not in _OPEN for name in tasks.values())

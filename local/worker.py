@@ -1,8 +1,8 @@
-"""A worker, as an example of how to write one: it takes what is scheduled from a queue, works, and reports.
+"""Sample worker: takes scheduled tasks from a queue, works on them and reports the results.
 
-The queue is fed by a rule on the event bus and delivers at least once, in any order. So a worker asks with its first
-report whether the attempt that it was handed is still wanted, and gives the message back to nobody, by deleting it,
-only when the outcome is recorded. One that dies on the way is timed out by the service, or its message comes again.
+A rule on the event bus feeds the queue, which delivers at least once and in any order. So a worker sends a first report
+to check that the attempt is still current, and deletes the message only after the outcome is recorded. If a worker
+dies, the service times the attempt out, or the queue delivers the message again.
 """
 
 import json
@@ -32,16 +32,16 @@ _WRONG_USE: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One attempt at a task, as the event "Task Scheduled" hands it out.
+    """One attempt at a task, from an event "Task Scheduled".
 
     Attributes
     ----------
     task_execution_id
-        Names the attempt; every report on it passes it back.
+        Id of the attempt; every report on it carries this id.
     input
-        What the task was created with, what it refers to put in.
-    receipt
-        By which its message is deleted.
+        The task's input, with references resolved.
+    receipt_handle
+        SQS receipt handle of its message.
     """
 
     execution_id: str
@@ -53,7 +53,7 @@ class Assignment:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """Where the task is found in the API, if its id can stand in a path."""
+        """Path segments of the task in the API, if its id fits into a path."""
         return ("executions", self.execution_id, "tasks", self.task_id)
 
 
@@ -65,7 +65,7 @@ class Done:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What is reported of it."""
+        """Fields of the report."""
         return {"status": "COMPLETED", "output": dict(self.output)}
 
 
@@ -76,9 +76,9 @@ class Failed:
     Attributes
     ----------
     reason
-        One of the service's eight; whether it is tried again depends on it.
+        One of the service's eight failure reasons; it decides whether the task is retried.
     retry_after_seconds
-        How long the next attempt should be held back at least; None leaves it to the policy.
+        Minimum delay of the next attempt; None leaves it to the retry policy.
     """
 
     reason: str
@@ -87,7 +87,7 @@ class Failed:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What is reported of it."""
+        """Fields of the report."""
         body: dict[str, Any] = {"status": "FAILED", "failureReason": self.reason}
         if self.message:
             body["message"] = self.message
@@ -97,7 +97,7 @@ class Failed:
 
 
 Work = Callable[[Assignment, Event], Done | Failed]
-"""What is done with an assignment. It should end soon after the event is set: nobody waits for it any more."""
+"""Function that works on an assignment. It should return soon after the event is set: its result is then ignored."""
 
 
 class WorkQueue:
@@ -106,14 +106,14 @@ class WorkQueue:
     Parameters
     ----------
     sqs
-        A boto3 client.
+        A boto3 client of SQS.
     api
-        Asked, as a reader, for inputs that are too large for an event.
+        Used, as `reader`, to read inputs that are too large for an event.
 
     Attributes
     ----------
     url
-        The queue's.
+        URL of the queue.
     """
 
     def __init__(self, sqs: Any, url: str, api: ApiClient) -> None:
@@ -122,7 +122,14 @@ class WorkQueue:
         self._api = api
 
     def take(self, wait_seconds: int = _WAIT_SECONDS, at_most: int = 1) -> Iterator[Assignment]:
-        """Wait for assignments, at most so long, and give those that came; each is hidden from others for a while.
+        """Receive assignments and yield them; each is hidden from other workers for 30 s.
+
+        Parameters
+        ----------
+        wait_seconds
+            Maximum wait for the first message.
+        at_most
+            Maximum number of assignments; ten at most.
 
         Raises
         ------
@@ -139,19 +146,19 @@ class WorkQueue:
             yield self._read(json.loads(message["Body"])["detail"], message["ReceiptHandle"])
 
     def hide(self, assignment: Assignment) -> None:
-        """Keep an assignment from others for another while: it is still worked on."""
+        """Hide an assignment from other workers for another 30 s, while the work continues."""
         self._sqs.change_message_visibility(
             QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle, VisibilityTimeout=_HIDDEN_SECONDS
         )
 
     def delete(self, assignment: Assignment) -> None:
-        """Be done with an assignment."""
+        """Delete the message of an assignment."""
         self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle)
 
     def _read(self, detail: Mapping[str, Any], receipt_handle: str) -> Assignment:
         execution_id, task_id = detail["executionId"], detail["taskId"]
         task_input = detail.get("input")
-        if task_input is None:  # it is too large for an event, which says where it is
+        if task_input is None:  # too large for an event
             task_input = call_task(self._api, "reader", execution_id, task_id).body.get("input")
         return Assignment(
             execution_id=execution_id,
@@ -164,16 +171,16 @@ class WorkQueue:
 
 
 class Worker:
-    """Works on one assignment at a time.
+    """Worker that processes one assignment at a time.
 
     Parameters
     ----------
     work
-        Does the work; an exception that it raises is reported as a failure that may be retried.
+        Function that does the work; an exception is reported as a failure with the reason RETRYABLE_ERROR.
     heartbeat_seconds
-        How often the service is told that the work is going on. Keep it well below `heartbeatTimeoutSeconds`.
-    tell
-        Is told in a sentence what happens.
+        Interval of the heartbeats. Keep it well below `heartbeatTimeoutSeconds`.
+    print_text
+        Prints a line about each step.
     """
 
     def __init__(
@@ -192,22 +199,22 @@ class Worker:
         self._print_text = print_text
 
     def run(self, stop: Event) -> None:
-        """Work until the event is set; what is under way is brought to its end."""
+        """Work until the event is set; the current assignment is finished first."""
         while not stop.is_set():
             try:
                 self.work_once()
             except (ApiError, LocalCloudError, BotoCoreError, ClientError) as error:
-                # Not deleted, so the message comes again when it is no longer hidden
+                # The message is not deleted, so the queue delivers it again once it is visible
                 self._print_text(f"[red]put off:[/red] {escape(str(error))}")
                 stop.wait(_WAIT_SECONDS)
 
     def work_once(self) -> bool:
-        """Wait for an assignment and serve it; tell whether there was one.
+        """Wait for an assignment and process it; return False if none arrived.
 
         Raises
         ------
         ApiError, LocalCloudError, BotoCoreError, ClientError
-            If the service or the queue does not take part; the assignment then comes again.
+            If the service or the queue fails; the queue then delivers the assignment again.
         """
         processed = False
         for assignment in self._queue.take():
@@ -234,7 +241,7 @@ class Worker:
         self._print_text(words)
 
     def _run_work(self, assignment: Assignment) -> Done | Failed | None:
-        """Do the work and say meanwhile that it goes on; None if the service no longer wants it."""
+        """Do the work and send heartbeats meanwhile; None if the service responds that the worker should stop."""
         canceled = Event()
         with ThreadPoolExecutor(1, "work") as pool:
             under_way = pool.submit(self._work, assignment, canceled)
@@ -254,7 +261,7 @@ class Worker:
         return bool(response["continue"])
 
     def _report(self, assignment: Assignment, fields: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Report, and give the answer; None where the service does not know the task or the attempt."""
+        """Send a report and return the response; None if the service rejects the report for good."""
         body = {**fields, "taskExecutionId": assignment.task_execution_id}
         try:
             response = self._call(assignment, "status", body)
@@ -272,10 +279,10 @@ class Worker:
 
 
 def sample_work(assignment: Assignment, canceled: Event) -> Done | Failed:
-    """Wait as long as the input's `seconds` says, then end as it says: the work of the sample worker.
+    """Wait for the input's `seconds` (0.5), then succeed or fail as the input demands: the sample worker's work.
 
-    `failureReason` makes the first `failAttempts` attempts (1) fail, with `retryAfterSeconds` where it is there;
-    otherwise `output` is the output.
+    With `failureReason` the first `failAttempts` attempts (1) fail, with the input's `retryAfterSeconds`, if any;
+    otherwise the attempt succeeds with the input's `output`.
     """
     parameters = assignment.input
     canceled.wait(float(parameters.get("seconds", _SAMPLE_SECONDS)))
@@ -285,12 +292,12 @@ def sample_work(assignment: Assignment, canceled: Event) -> Done | Failed:
 
 
 def run_workers(state_dir: StateDir, threads: int = _THREADS, stop: Event | None = None) -> int:
-    """Run the sample worker against the local cloud, in a few threads, until it is interrupted.
+    """Run the sample worker against the local cloud in several threads, until it is interrupted.
 
     Returns
     -------
     int
-        0, or 2 if the local cloud is not up.
+        0, or 2 if the local cloud is not running.
     """
     try:
         stack = Stack.load(state_dir)
@@ -315,7 +322,7 @@ def run_workers(state_dir: StateDir, threads: int = _THREADS, stop: Event | None
 
 
 def _is_current(started: Mapping[str, Any] | None, assignment: Assignment) -> bool:
-    """Whether this very attempt is under way: begun now, or by one who was handed the same message before."""
+    """Return True if this attempt is in progress: started now, or by an earlier receiver of the same message."""
     if started is None:
         return False
     task = started["task"]

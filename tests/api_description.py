@@ -1,4 +1,4 @@
-"""Holds answers to the API description that the service serves, with nothing allowed that it does not name."""
+"""Check of responses against the API description that the service serves; undescribed properties are errors."""
 
 import json
 from functools import cache
@@ -19,7 +19,7 @@ def description() -> dict[str, Any]:
 
 
 def check_schemas() -> None:
-    """Check that every schema is one.
+    """Check that every schema is valid.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def check_schemas() -> None:
 
 @cache
 def _closed_description() -> dict[str, Any]:
-    """The description, in which every object that names its properties allows no others."""
+    """Return the description, in which every object that names its properties allows no others."""
 
     def close(node: Any) -> Any:
         if isinstance(node, list):
@@ -49,7 +49,7 @@ def _closed_description() -> dict[str, Any]:
 
 
 def check_answer(route: str, reply: Reply) -> None:
-    """Check that the answer is one that the description knows for this route and status: headers, type and body.
+    """Check a response against the description of its route and status: headers, type and body.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""What API Gateway does between a caller and the functions, in this process: an HTTP API with a JWT authorizer.
+"""API Gateway in this process, between a caller and the functions: an HTTP API with a JWT authorizer.
 
-Whatever speaks HTTP can speak to the handlers so: routes are matched on the decoded path, parameters are decoded once
-more, as live captures show it, the token's claims are handed over, and the request becomes an event of payload format
+Any HTTP client can call the handlers through it: routes are matched on the decoded path, parameters are decoded once
+more, as live captures show it, the token's claims are passed on, and the request becomes an event of payload format
 2.0. As AWS documents it, repeated headers and query parameters are joined with commas, header names are lower case,
-and a body that is not text (or is encoded) comes as base64.
+and a body that is not text (or is encoded) is passed as base64.
 """
 
 import base64
@@ -29,10 +29,10 @@ from tests.factories import Context, fresh_name
 URL: Final = "http://api"
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 MAX_HEADER_BYTES: Final = 10_240
-"""Of the request line and all headers together."""
+"""Limit of the request line and all headers together, in bytes."""
 
 MAX_RESPONSE_BYTES: Final = 6_291_556
-"""What Lambda takes for an answer, as JSON."""
+"""Limit of a function's response, as JSON, in bytes."""
 
 _TEXT: Final = ("text/", "application/json", "application/javascript", "application/xml")
 
@@ -42,7 +42,7 @@ Headers = Sequence[tuple[str, str]]
 
 @cache
 def operations() -> Mapping[str, tuple[str, Operation]]:
-    """Every operation that the handlers serve, by its route, with the function that serves it."""
+    """Return every operation of the handlers, by its route, with its function."""
     return {
         key: (function, operation)
         for function in API_FUNCTIONS
@@ -52,14 +52,14 @@ def operations() -> Mapping[str, tuple[str, Operation]]:
 
 @dataclass(frozen=True)
 class PathReading:
-    """How a path becomes parameters. AWS documents none of it; captures by others show more than one way.
+    """Conversion of a path to parameters. AWS documents none of it; captures by others show more than one way.
 
     Attributes
     ----------
     decodes_percent
         Whether ``%25`` is decoded as all else is.
     decodes_parameters
-        Whether what stands for a parameter is decoded once more.
+        Whether a parameter's value is decoded once more.
     cuts
         Whether the path ends at a decoded question mark.
     """
@@ -69,7 +69,7 @@ class PathReading:
     cuts: bool = True
 
     def path(self, raw: str) -> str:
-        """The path that routes are matched on."""
+        """Return the path that routes are matched on."""
         if self.decodes_percent:
             decoded = unquote(raw, errors="replace")
         else:
@@ -77,7 +77,7 @@ class PathReading:
         return decoded.partition("?")[0] if self.cuts else decoded
 
     def parameters(self, matched: Mapping[str, str]) -> dict[str, str]:
-        """The parameters that the function is handed."""
+        """Return the parameters that the function receives."""
         if not self.decodes_parameters:
             return dict(matched)
         return {name: unquote(value, errors="replace") for name, value in matched.items()}
@@ -85,20 +85,20 @@ class PathReading:
 
 @dataclass
 class HttpApi(httpx.BaseTransport):
-    """The API, as its callers reach it.
+    """The API from its callers' side.
 
     Attributes
     ----------
     tokens
-        The claims of each token that is good.
+        Claims of each valid token.
     remaining_ms
-        How much time each function has.
+        Time of each function, in milliseconds.
     reading
-        How paths are read.
+        Conversion of paths.
     crashes
-        The tracebacks of what handlers raised: on Lambda they end up in the log, and the caller gets a 500.
+        Tracebacks of errors that handlers raised: on Lambda they end up in the log, and the caller gets a 500.
     answers
-        How often each route gave each status.
+        Number of responses by route and status.
     """
 
     tokens: Mapping[str, Claims]
@@ -108,11 +108,11 @@ class HttpApi(httpx.BaseTransport):
     answers: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def caller(self, token: str) -> httpx.Client:
-        """A client that reaches this API, with a token."""
+        """Return an HTTP client of this API, with a token."""
         return httpx.Client(transport=self, base_url=URL, headers={"Authorization": f"Bearer {token}"})
 
     def session(self, token: str) -> requests.Session:
-        """The same for what wants a session of `requests`."""
+        """Return a session of `requests` for this API, with a token."""
         session = requests.Session()
         session.trust_env = False
         session.adapters.clear()
@@ -127,13 +127,13 @@ class HttpApi(httpx.BaseTransport):
         return httpx.Response(status, headers=dict(answered), text=text)
 
     def crash(self) -> str | None:
-        """The traceback of what a handler raised since this was last asked; None if none did."""
+        """Return the traceback of a handler's error since the last call; None if there was none."""
         result = "\n".join(self.crashes)
         self.crashes.clear()
         return result or None
 
     def answer(self, method: str, url: str, headers: Headers, body: bytes) -> tuple[int, Mapping[str, str], str]:
-        """Give status, headers and body, by a function or by API Gateway itself."""
+        """Return status, headers and body, from a function or from API Gateway itself."""
         parts = urlsplit(url)
         lower = _joined((name.lower(), value) for name, value in headers)
         if len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER_BYTES:
@@ -158,7 +158,7 @@ class HttpApi(httpx.BaseTransport):
 
     def _invoke(self, function: str, event: dict[str, Any]) -> tuple[int, Mapping[str, str], str]:
         try:
-            # An event is JSON on its way, and so is an answer.
+            # An event is JSON on its way, and so is a response.
             answer = load_handler(function).handler(json.loads(json.dumps(event)), Context(self.remaining_ms))
         except Exception:  # noqa: BLE001 - as Lambda does: whatever it was, the caller gets a 500
             self.crashes.append(traceback.format_exc())
@@ -190,7 +190,7 @@ class _Adapter(HTTPAdapter):
 
 
 def route_of(method: str, path: str) -> tuple[str, dict[str, str]] | None:
-    """The route that fits best, and its path parameters: what is written out goes before what is open."""
+    """Return the route that fits best, and its path parameters: literal parts go before parameters."""
     segments = path.split("/")
     result: list[tuple[int, str, dict[str, str]]] = []
     for key in operations():
@@ -239,7 +239,7 @@ def _event(
 
 
 def _body_text(headers: Mapping[str, str], body: bytes) -> str | None:
-    """The body where it goes as text; None where it goes as base64."""
+    """Return the body if it is passed as text; None if it is passed as base64."""
     if "content-encoding" in headers or not headers.get("content-type", "text/plain").lower().startswith(_TEXT):
         return None
     try:
@@ -256,7 +256,7 @@ def _joined(pairs: Sequence[tuple[str, str]] | Iterator[tuple[str, str]]) -> dic
 
 
 def _own(status: int, message: str) -> tuple[int, Mapping[str, str], str]:
-    """An answer of API Gateway's own."""
+    """Return a response of API Gateway's own."""
     return status, {"content-type": "application/json"}, json.dumps({"message": message})
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: the environment that the functions are deployed with, and the figures that tests print."""
+"""Setup that all tests share: the environment of the functions, and the figures that tests print."""
 
 import pytest
 
@@ -20,7 +20,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(autouse=True)
 def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set what a deployment sets, and forget what an earlier test's settings made."""
+    """Set the variables of a deployment, and drop the settings that an earlier test has cached."""
     if request.node.get_closest_marker("e2e"):
         return
     for name, value in ENVIRONMENT.items():
@@ -32,7 +32,7 @@ def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests have counted or measured (`record_property`), whichever process they ran in."""
+    """Print the figures of tests (`record_property`), whichever process they ran in."""
     figures = [
         (report.nodeid, name, value)
         for reports in terminalreporter.stats.values()

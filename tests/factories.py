@@ -1,4 +1,4 @@
-"""What tests are made of: tasks, reports, events, Lambda's context, a clock. Each takes what a case varies."""
+"""Factories of tasks, reports, events, Lambda's context and clocks. Each takes the values that a case varies."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,13 +14,13 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import Item, task_to_item
 
 NOW: Final = 1_800_000_000_123
-"""Milliseconds since the epoch; what the fixed clock shows."""
+"""Milliseconds since the epoch; the time of the fixed clock."""
 
 ALL_SCOPES: Final = "tasklatch/report tasklatch/read tasklatch/manage"
 
 
 def fresh_name() -> str:
-    """A name that no other test uses."""
+    """Return a name that no other test uses."""
     return uuid4().hex
 
 
@@ -29,7 +29,7 @@ def fixed_clock() -> int:
 
 
 def a_task(status: TaskStatus = TaskStatus.IN_PROGRESS, attempt: int = 1, **fields: Any) -> Task:
-    """A task whose precedence fits its status and attempt, unless told otherwise; its attempt waits or was opened."""
+    """Return a task whose precedence, by default, fits its status and attempt; its attempt waits or was opened."""
     initial: dict[str, Any] = {
         "tenant": "default",
         "execution_id": "nightly",
@@ -50,12 +50,12 @@ def a_report(status: TaskStatus = TaskStatus.COMPLETED, task_id: str = "resize",
 
 
 def some_tasks(*task_ids: str) -> list[TaskDefinition]:
-    """Definitions of tasks that wait for nothing."""
+    """Return definitions of tasks without dependencies."""
     return [TaskDefinition(task_id) for task_id in task_ids]
 
 
 def stored_item(task: Task) -> Item:
-    """A task's item as it lies in the table: in the list of open tasks until it is closed."""
+    """Return a task's item as it is in the table: in the list of open tasks until it is closed."""
     item = task_to_item(task)
     if task.status not in FINAL_STATUSES:
         item[keys.LIST_KEY] = {"S": keys.open_list(task.tenant, task.execution_id)}
@@ -65,7 +65,7 @@ def stored_item(task: Task) -> Item:
 
 @dataclass
 class Context:
-    """What Lambda tells a function about its invocation."""
+    """Context of an invocation, as Lambda passes it."""
 
     remaining_ms: int = 10_000
 
@@ -75,7 +75,7 @@ class Context:
 
 @dataclass
 class FakeTime:
-    """A clock that only moves when someone sleeps, or when told to."""
+    """Clock that only moves by a sleep, or when it is set."""
 
     left_ms: float = 10_000
     slept: list[float] = field(default_factory=list)
@@ -98,7 +98,7 @@ def api_event(
     claims: Mapping[str, str] | None = None,
     request_id: str | None = None,
 ) -> dict[str, Any]:
-    """A request as an HTTP API hands it over (payload format 2.0); `claims` None means one with all scopes."""
+    """Return a request as an HTTP API delivers it (payload format 2.0); `claims` None means claims with all scopes."""
     return {
         "version": "2.0",
         "routeKey": route,
@@ -119,7 +119,7 @@ def api_event(
 
 @dataclass(frozen=True)
 class Reply:
-    """A function's answer to an API request."""
+    """Function's response to an API request."""
 
     status: int
     headers: Mapping[str, str]
@@ -133,13 +133,13 @@ class Reply:
 def call_api(
     handler: Callable[[dict[str, Any], Any], dict[str, Any]], event: dict[str, Any], context: Any = None
 ) -> Reply:
-    """Let a handler answer an event."""
+    """Call a handler with an event."""
     answer = handler(event, context or Context())
     return Reply(answer["statusCode"], answer["headers"], answer["body"])
 
 
 def stream_record(new: Task | None, old: Task | None = None, *, number: str = "1") -> dict[str, Any]:
-    """A record of the table's stream; without a new image, it is what TTL removed."""
+    """Return a record of the table's stream; without a new image, it is a removal by TTL."""
     images = {name: stored_item(task) for name, task in (("NewImage", new), ("OldImage", old)) if task is not None}
     item = next(iter(images.values()))
     event_name = "REMOVE" if new is None else "INSERT" if old is None else "MODIFY"

@@ -1,4 +1,4 @@
-"""What fuzzing is made of: cases from the API description, hostile requests, and what every answer must be."""
+"""Parts of the fuzz tests: cases from the API description, hostile requests, and checks of every response."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ NAMES: Final = frozenset(
         "workflowExternalId",
     }
 )
-"""By which parameters and fields things that exist are addressed, in all contracts."""
+"""Parameters and fields that address existing things, in all contracts."""
 
 _CHECKS: Final = (
     "not_a_server_error",
@@ -46,10 +46,10 @@ _CHECKS: Final = (
 )
 _REFUSES_NONSENSE: Final = "negative_data_rejection"
 _TOO_MUCH: Final = (413, 431)
-"""What API Gateway answers by itself, whatever the route, to a request that is too large."""
+"""Responses of API Gateway itself, whatever the route, to a request that is too large."""
 
 _BATCHES: Final = frozenset({"POST /v1/executions/{executionId}/statuses"})
-"""Where each part is answered on its own, the bad ones too."""
+"""Routes that answer each part on its own, the bad ones too."""
 
 
 _PROJECT: Final = "default"
@@ -58,13 +58,13 @@ _WORKFLOWS: Final = "/api/v1/projects/{project}/workflows"
 
 @dataclass(frozen=True)
 class Target:
-    """Something that exists: what to put where a request names an execution or a task."""
+    """Existing resources: the values where a request names an execution or a task."""
 
     names: Mapping[str, str]
 
 
 def made_targets(caller: httpx.Client) -> list[Target]:
-    """Make an execution, a Forge scan, a flow execution and the run of a workflow, with tasks."""
+    """Create an execution, a Forge scan, a flow execution and the run of a workflow, with tasks."""
     execution_id, scan_id, task_id = fresh_name(), fresh_name(), str(uuid4())
     tasks: list[dict[str, Any]] = [
         {"taskId": "fetch", "input": {"x": 1}},
@@ -99,7 +99,7 @@ def _target(execution_id: str, task_id: str) -> Target:
 
 
 def keys_of_description() -> list[str]:
-    """Every route that the description knows."""
+    """Return every route of the description."""
     return sorted(f"{method.upper()} {path}" for path, methods in description()["paths"].items() for method in methods)
 
 
@@ -113,7 +113,7 @@ def _operations() -> dict[str, Any]:
 
 
 def cases(key: str, targets: Sequence[Target]) -> st.SearchStrategy[tuple[Any, bool]]:
-    """Requests to a route, good ones and bad ones, half of them aimed at what exists; and whether one is aimed."""
+    """Draw requests to a route, good ones and bad ones, half of them aimed at an existing resource; and the aim."""
     operation = _operations()[key]
     described = description()["paths"][operation.path][operation.method]
     takes_anything = "parameters" in described or "requestBody" in described
@@ -133,25 +133,25 @@ def _aimed(case: Any, target: Target | None) -> tuple[Any, bool]:
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, list):
-        # Only the first: two tasks of one name are refused, and that is all that would ever be seen.
+        # Only the first: two tasks of one name are refused, and every case would end there.
         return [_renamed(item, names) if index == 0 else item for index, item in enumerate(value)]
     if isinstance(value, dict):
         return {
             name: names[name] if name in names and isinstance(element, str) else _renamed(element, names)
             for name, element in value.items()
-            # What a task waits for is never there, where the names are made up.
+            # Dependencies never exist, where the names are made up.
             if name != "dependsOn"
         }
     return value
 
 
 def check_case(case: Any, response: Response, *, aimed: bool) -> None:
-    """Check that an answer is one that the description allows for this request.
+    """Check that the description allows a response to this request.
 
     Parameters
     ----------
     aimed
-        Whether names in the request were replaced: what was meant to be wrong in it may then be right.
+        True if names in the request were replaced: a part that was meant to be wrong may then be right.
     """
     key = f"{case.method.upper()} {case.path}"
     headers = {name.lower(): ", ".join(values) for name, values in response.headers.items()}
@@ -162,19 +162,19 @@ def check_case(case: Any, response: Response, *, aimed: bool) -> None:
     if response.status_code in _TOO_MUCH:
         return
     each_is_answered = key in _BATCHES and response.status_code == HTTPStatus.OK
-    # API Gateway makes one text of a parameter that comes several times: a list of texts is no wrong value.
+    # API Gateway joins the values of a repeated parameter into one text: a list of texts is no wrong value.
     is_joined = any(isinstance(value, list) for value in case.query.values())
     names = _CHECKS if aimed or each_is_answered or is_joined else (*_CHECKS, _REFUSES_NONSENSE)
     case.validate_response(response, checks=CHECKS.get_by_names(names))
 
 
 def _leads_elsewhere(case: Any) -> bool:
-    """Whether a path, once it is decoded, need not fit its route any more."""
+    """Return True if a path, once it is decoded, need not fit its route any more."""
     return any(character in str(value) for value in case.path_parameters.values() for character in "/?")
 
 
 def check_reply(key: str, reply: Reply) -> None:
-    """Check an answer against the description, with nothing in it that is not described."""
+    """Check a response against the description; undescribed properties are errors."""
     assert reply.status < 500, reply.text
     if "x-request-id" in reply.headers:
         check_answer(key, reply)
@@ -189,7 +189,7 @@ def check_reply(key: str, reply: Reply) -> None:
 
 @dataclass(frozen=True)
 class HostileRequest:
-    """A request that no well-meaning client sends."""
+    """Request that no well-meaning client sends."""
 
     headers: Mapping[str, str]
     query: Sequence[tuple[str, str]]
@@ -229,11 +229,11 @@ _LITERALS: Final = (
     b"{}",
     b'{"__proto__": {}, "constructor": 1}',
 )
-"""Values that a JSON parser, a model or a table may choke on; some are no JSON."""
+"""Values that a JSON parser, a model or a table may fail on; some are no JSON."""
 
 
 def _with_literal(key: str, target: Target) -> st.SearchStrategy[bytes]:
-    """A request that is right but for one of its fields, which becomes one of the literals."""
+    """Return a request that is right but for one of its fields, which becomes one of the literals."""
     good = json.dumps(good_body(key, target.names)).encode()
     fields = sorted({*_fields(good_body(key, target.names)), "surprise"})
     return st.builds(
@@ -248,12 +248,12 @@ def _fields(body: Mapping[str, Any]) -> Sequence[str]:
 
 
 def good_body(key: str, names: Mapping[str, str]) -> dict[str, Any]:
-    """A body that a route takes; a route that has none here takes an empty one.
+    """Return a body that a route accepts; an empty one for a route without a body here.
 
     Parameters
     ----------
     names
-        Of the execution and the task that it speaks about.
+        Names of the execution and the task in it.
     """
     if "{project}" in key:
         return _cognite_body(key, names)
@@ -311,7 +311,7 @@ def _cognite_body(key: str, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def hostile_requests(key: str, targets: Sequence[Target]) -> st.SearchStrategy[HostileRequest]:
-    """Broken bodies, wrong encodings, strange headers and query strings."""
+    """Draw broken bodies, wrong encodings, strange headers and query strings."""
     good = st.sampled_from([json.dumps(good_body(key, target.names)).encode() for target in targets])
     plain = st.one_of(
         good,
@@ -370,7 +370,7 @@ def _hostile(sent: tuple[str | None, bytes], headers: dict[str, str], query: lis
 
 
 def fuzz_settings(examples: int, *, repeatable: bool) -> hypothesis.settings:
-    """How many cases are tried; the same ones each time, or others."""
+    """Return settings for a number of cases: the same ones each time, or others."""
     return hypothesis.settings(
         max_examples=examples,
         derandomize=repeatable,

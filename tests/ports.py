@@ -1,4 +1,4 @@
-"""A port that another program holds."""
+"""Port that another program holds."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What tests of hostile input look at: the lines of the log, as a function writes them, and what must not be there."""
+"""Log lines as a function writes them, and the secrets that must not be in them, for tests of hostile input."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ import pytest
 from tasklatch.runtime.observability import logger
 
 MARKER: Final = "Zq7SecretZq7"
-"""Stands in everything that must not come into the log."""
+"""Marker that stands in everything secret; it must not be in the log."""
 
 SECRET_FIELDS: Final = frozenset(
     {
@@ -33,11 +33,11 @@ SECRET_FIELDS: Final = frozenset(
         "ticket",
     }
 )
-"""What carries secrets, in requests, in the table's items and in messages."""
+"""Fields that carry secrets, in requests, in the table's items and in messages."""
 
 
 def marked(value: Any, *, secret: bool = False) -> Any:
-    """An event in which whatever is secret holds the marker, also inside of texts that are JSON themselves."""
+    """Return an event with the marker in every secret field, also inside of texts that are JSON themselves."""
     if isinstance(value, dict):
         return {name: marked(item, secret=secret or name in SECRET_FIELDS) for name, item in value.items()}
     if isinstance(value, list):
@@ -54,13 +54,13 @@ def marked(value: Any, *, secret: bool = False) -> Any:
 
 @dataclass
 class LogLines:
-    """What the functions write to their log from now on: lines of the logger, and of the metrics."""
+    """Log output of the functions from now on: lines of the logger, and of the metrics."""
 
     written: io.StringIO = field(default_factory=io.StringIO)
 
     @classmethod
     def capture(cls, monkeypatch: pytest.MonkeyPatch) -> Self:
-        """Catch what is written, until the test ends."""
+        """Capture the output, until the test ends."""
         lines = cls()
         monkeypatch.setattr(logger().registered_handler, "stream", lines.written)
         monkeypatch.setattr("sys.stdout", lines.written)
@@ -72,11 +72,11 @@ class LogLines:
 
     @property
     def lines(self) -> list[str]:
-        """The lines as whatever reads a log may cut them, at each character that ends a line in Unicode."""
+        """Return the lines as a log reader may split them, at each character that ends a line in Unicode."""
         return self.text.splitlines()
 
     def objects(self) -> list[dict[str, Any]]:
-        """The lines, each of which is one JSON object.
+        """Return the lines, each of which is one JSON object.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What tests of the reactions are made of: AWS clients that remember, a clock that can be set, whole workflows."""
+"""Helpers of tests of the consumers: AWS clients that record, a clock that can be set, whole workflows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,7 +47,7 @@ def refusal(code: str, operation: str = "Any") -> ClientError:
 
 
 class FakeClient:
-    """An AWS client that remembers what it was asked, and answers as it is told: a value, an error, or a function."""
+    """AWS client that records its requests, and responds as set: with a value, an error, or a function's result."""
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
@@ -69,13 +69,13 @@ class FakeClient:
 
 
 def in_turn(*answers: Any) -> Callable[..., Any]:
-    """Answer with one after the other."""
+    """Return a function that responds with one value after the other."""
     left = list(answers)
     return lambda **_request: left.pop(0)
 
 
 def a_bus() -> FakeClient:
-    """An event bus that takes everything."""
+    """Return an event bus that accepts everything."""
     return FakeClient(
         put_events=lambda Entries, **_: {  # noqa: N803 - AWS's own name
             "FailedEntryCount": 0,
@@ -85,17 +85,17 @@ def a_bus() -> FakeClient:
 
 
 def a_queue() -> FakeClient:
-    """A queue that takes everything."""
+    """Return a queue that accepts everything."""
     return FakeClient(send_message_batch={"Successful": []})
 
 
 def a_scheduler() -> FakeClient:
-    """A scheduler that takes everything."""
+    """Return a scheduler that accepts everything."""
     return FakeClient(create_schedule={"ScheduleArn": "arn"})
 
 
 def sent_timers(queue: FakeClient) -> list[tuple[Timer, int]]:
-    """The timers that a queue was given, with their delay in seconds."""
+    """Return the timers that were sent to a queue, with their delay in seconds."""
     return [
         (timer_from_message(entry["MessageBody"]), entry["DelaySeconds"])
         for request in queue.requests("send_message_batch")
@@ -105,7 +105,7 @@ def sent_timers(queue: FakeClient) -> list[tuple[Timer, int]]:
 
 @dataclass
 class Clock:
-    """A clock that shows what it is told."""
+    """Clock that shows the time that is set."""
 
     now: int = NOW
 
@@ -115,7 +115,7 @@ class Clock:
 
 @dataclass
 class World:
-    """The service's parts over one emulated table, with a clock of their own and timers that are only noted."""
+    """The service's parts over one emulated table, with a clock of their own and timers that are only recorded."""
 
     table: Table
     clock: Clock = field(default_factory=Clock)
@@ -175,7 +175,7 @@ class World:
         return self.client or self.table.client
 
     def through(self, client: Any, time_left: FakeTime | None = None) -> "World":
-        """The same, by another client."""
+        """Return the same parts with another client."""
         return World(self.table, self.clock, self.queue, self.scheduler, client, time_left or FakeTime(60_000))
 
     def create(self, *definitions: TaskDefinition, execution_id: str = "nightly") -> Execution:
@@ -208,26 +208,26 @@ class World:
         return self.ledger.record(self.tenant, execution_id, a_report(status, task_id, **fields), fresh_name())
 
     def report_all(self, task_ids: Sequence[str], execution_id: str = "nightly") -> None:
-        """Let many tasks succeed, and nothing follow from it yet."""
+        """Report successes of many tasks, without their consequences yet."""
         for some in batched(task_ids, 100):
             reports = [a_report(TaskStatus.COMPLETED, task_id) for task_id in some]
             self.ledger.record_all(self.tenant, execution_id, reports, fresh_name())
 
     def advance(self, *task_ids: str, execution_id: str = "nightly") -> None:
-        """Serve announcements as the advancer does: whether the execution is done is asked once."""
+        """Handle events as the advancer does: the end of the execution is checked once."""
         workflow = self.workflow
         moved = [workflow.schedule_dependents(self.tenant, execution_id, task_id) for task_id in task_ids]
         if any(moved):
             workflow.complete_if_finished(self.tenant, execution_id)
 
     def complete(self, *task_ids: str) -> None:
-        """Let tasks succeed, and everything follow from it."""
+        """Report successes of tasks, with all their consequences."""
         for task_id in task_ids:
             self.report(task_id)
             self.advance(task_id)
 
     def run_to_end(self, outputs: Mapping[str, str] | None = None) -> Sequence[str]:
-        """Complete whatever is scheduled until nothing is; give the order in which tasks could start."""
+        """Complete every scheduled task until none is left; return the order in which tasks could start."""
         order: list[str] = []
         while True:
             ready = [task_id for task_id, status in self.statuses().items() if status is TaskStatus.SCHEDULED]
@@ -240,7 +240,7 @@ class World:
 
 
 def diamond() -> list[TaskDefinition]:
-    """One task, two that wait for it, and one that waits for both."""
+    """Return one task, two that depend on it, and one that depends on both."""
     return [
         TaskDefinition("top"),
         TaskDefinition("left", depends_on=("top",)),

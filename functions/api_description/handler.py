@@ -1,4 +1,4 @@
-"""What anyone may ask without a token. This function can reach nothing: no table, no other service."""
+"""Routes that need no token. This function has no access to the table or to any other service."""
 
 from functools import cache
 from pathlib import Path

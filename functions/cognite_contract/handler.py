@@ -1,4 +1,4 @@
-"""What workers of Cognite Data Fusion call: the update of a task."""
+"""Route for workers of Cognite Data Fusion: the update of a task."""
 
 from tasklatch.api.app import HttpApp, Request, Response
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError
@@ -28,7 +28,7 @@ def update_task(request: Request) -> Response:
     try:
         result = ledger.record(request.tenant, attempt_ref.execution_id, report, request.request_id)
     except AttemptNotOpenError as error:
-        # The id has the form of one that may be issued later.
+        # A valid id of an attempt that is not open: the service may issue it later.
         raise NotFoundError("task", request.path["taskId"]) from error
     return Response(
         _attempt_view(result.task, attempt_ref.attempt, body, backoff), log_fields=count_verdicts([(report, result)])
@@ -38,7 +38,7 @@ def update_task(request: Request) -> Response:
 def _attempt_view(
     task: Task, attempt: int, update: contract.TaskUpdateBody, backoff: Backoff
 ) -> contract.TaskExecutionView:
-    """Show the attempt that was named, which need not be the current one."""
+    """Return the view of the attempt in the path, which may not be the current one."""
     payloads = Payloads(dynamodb(), get_settings(), backoff)
     detail = payloads.get_details(task.tenant, task.execution_id, [task])[0]
     if not contract.is_earlier_attempt(task, attempt):

@@ -1,4 +1,4 @@
-"""What those who define work in Cognite Data Fusion's words call: workflows and their versions."""
+"""Routes for clients that define work as in Cognite Data Fusion: workflows and their versions."""
 
 from tasklatch.api.app import HttpApp, Request, Response, page_response
 from tasklatch.platforms.cognite import definitions as contract

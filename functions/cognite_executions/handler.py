@@ -1,4 +1,4 @@
-"""What those who run workflows in Cognite Data Fusion's words call: sessions, runs, and what becomes of them."""
+"""Routes for clients that run workflows as in Cognite Data Fusion: sessions, runs and their executions."""
 
 import secrets
 
@@ -94,7 +94,7 @@ def retry_execution(request: Request) -> Response:
 
 
 def _get_run(request: Request) -> Execution:
-    """Read the execution that a path names."""
+    """Read the execution in the path, and check that it is a run of a workflow."""
     return contract.check_is_run(_executions(request).get(request.tenant, request.path["executionId"]))
 
 

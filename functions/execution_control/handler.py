@@ -1,4 +1,4 @@
-"""What those who run work do to an execution as a whole: cancel it, retry what failed, watch it live."""
+"""Routes for clients that control a whole execution: cancel it, retry failed tasks, watch it live."""
 
 from functools import partial
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""What those who run work call: create executions, add tasks, look at them."""
+"""Routes for clients that run work: create executions, add tasks, read both."""
 
 from http import HTTPStatus
 

@@ -1,4 +1,4 @@
-"""What a Forge app calls: updateTaskStatus by its taskRunner, and the registration of scans and of child tasks."""
+"""Routes for a Forge app: updateTaskStatus for its taskRunner, and the registration of scans and child tasks."""
 
 from http import HTTPStatus
 
@@ -28,7 +28,7 @@ def update_task_status(request: Request) -> Response:
     try:
         result = ledger.record(request.tenant, execution_id, report, request.request_id)
     except NotFoundError:
-        # The ledger knows tasks alone: whether it is the scan that is not there is asked only now.
+        # The ledger looks for the task only; this read makes the error name the scan if that does not exist either.
         _executions(request).get(request.tenant, execution_id)
         raise
     return Response(contract.status_update_response(result), log_fields=count_verdicts([(report, result)]))

@@ -1,4 +1,4 @@
-"""What watchers connect to: a ticket, used once, lets a connection watch one execution."""
+"""WebSocket routes for watchers: a ticket, used once, allows a connection to watch one execution."""
 
 from functools import partial
 from http import HTTPStatus
@@ -15,7 +15,7 @@ from tasklatch.runtime.settings import get_settings
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
-    """Take a connection's beginning or end, as API Gateway's WebSocket API tells it."""
+    """Handle a connect or disconnect event of API Gateway's WebSocket API."""
     connection = event["requestContext"]
     settings = get_settings()
     backoff = Backoff(context.get_remaining_time_in_millis)
@@ -29,7 +29,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
             live.disconnect(connection["connectionId"])
     except TasklatchError as error:
         status = STATUS[type(error)]
-    except Exception:  # noqa: BLE001 - whatever it is, API Gateway gets a status, and an alarm tells of it
+    except Exception:  # noqa: BLE001 - API Gateway gets a status for any error, and an alarm reports it
         report_unhandled(route=connection["routeKey"])
         status = HTTPStatus.INTERNAL_SERVER_ERROR
     logger().info("live", extra={"route": connection["routeKey"], "status": status.value})

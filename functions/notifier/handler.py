@@ -1,4 +1,4 @@
-"""What follows from a change: its history is written, the event bus told, and those who watch."""
+"""Publication of changes: to the history, the event bus and the watchers."""
 
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from tasklatch.runtime.settings import get_settings
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
-    """Take a batch of the table's stream; report what could not be done, so that it comes again."""
+    """Process a batch of the table's stream; return the failed records, so that Lambda retries them."""
     changes, failed = read_changes(event["Records"])
     try:
         _publisher(Backoff(context.get_remaining_time_in_millis)).publish(list(changes.values()))

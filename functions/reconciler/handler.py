@@ -1,4 +1,4 @@
-"""The safety net: every few minutes it looks for what nothing else would drive on any more."""
+"""Reconciliation: every few minutes, finds tasks and executions that nothing else would move on."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -20,7 +20,7 @@ TIME_FOR_A_PAGE_MS: Final = 15_000
 
 
 def handler(_event: dict[str, Any], context: Any) -> dict[str, int]:
-    """Go on through what is open, and say what was found."""
+    """Reconcile open tasks and executions while time remains; return the counts of `ReconcileSummary`."""
     remaining_ms = context.get_remaining_time_in_millis
     summary = _reconciler(Backoff(remaining_ms)).run(_while_time(remaining_ms))
     log_fields = {

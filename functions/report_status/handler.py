@@ -1,4 +1,4 @@
-"""What workers call: a report on an attempt, a batch of them, a heartbeat."""
+"""Routes for workers: a report on an attempt, a batch of reports, a heartbeat."""
 
 from tasklatch.api.app import HttpApp, Request, Response
 from tasklatch.api.ids import round_to_millis

@@ -1,4 +1,4 @@
-"""What timers do when they fire: the next attempt is opened, or a silent one timed out."""
+"""Handling of due timers: open the next attempt, or time out a silent one."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tasklatch.workflow.engine import WorkflowEngine
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
-    """Take timers from their queue; one that could not be served comes again or is set aside, alone."""
+    """Handle timers from their queue; a failed one alone is retried or moved to the dead-letter queue."""
     backoff = Backoff(context.get_remaining_time_in_millis)
     timer_handler = _dispatcher(backoff)
 

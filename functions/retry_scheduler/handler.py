@@ -1,4 +1,4 @@
-"""What follows from a failure or a deadline: a timer for the next attempt, or the end of the task."""
+"""Reactions to failures and deadlines: a timer for the next attempt, or the end of the task."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tasklatch.runtime.settings import get_settings
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
-    """Take a batch of the table's stream; report what could not be done, so that it comes again."""
+    """Process a batch of the table's stream; return the failed records, so that Lambda retries them."""
     changes, failed = read_changes(event["Records"])
     tasks = {
         number: change.task

@@ -1,4 +1,4 @@
-"""What SuperAI's workers and clients call: flow executions, and the status updates of their tasks."""
+"""Routes for SuperAI's workers and clients: flow executions, and the status updates of their tasks."""
 
 from http import HTTPStatus
 from itertools import islice
@@ -38,7 +38,7 @@ def add_task_statuses(request: Request) -> Response:
     recorded = []
     for result in ledger.record_all(request.tenant, execution_id, reports, request.request_id, tasks):
         if isinstance(result, TasklatchError):
-            # Sent again, what was recorded before is recorded again; the latch holds all the same.
+            # If the request is sent again, earlier updates are recorded again; the latch makes that harmless.
             raise result
         recorded.append(result)
     recorded_updates = zip(reports, body.statuses, recorded, strict=True)

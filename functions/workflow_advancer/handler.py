@@ -1,4 +1,4 @@
-"""What follows when a task is settled or an execution ends: dependents go on, what is still open is cancelled."""
+"""Reactions to terminal tasks and ended executions: schedule dependents, complete executions, cancel open tasks."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from tasklatch.workflow.engine import WorkflowEngine
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
-    """Take announcements from their queue; one that could not be served comes again or is set aside, alone."""
+    """Process change events from their queue; a failed one alone is retried or moved to the dead-letter queue."""
     backoff = Backoff(context.get_remaining_time_in_millis)
     workflow = WorkflowEngine(dynamodb(), get_settings(), system_clock, backoff)
     dead_letters = DeadLetters(sqs, get_settings().dead_letter_queue_url, backoff)
@@ -29,7 +29,7 @@ def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
             moved[tenant, execution_id] = text
 
     response = process_records(event["Records"], follow, dead_letters)
-    # Whether an execution is done is asked once for all its tasks, on behalf of the last of them.
+    # One check per execution covers all its tasks in the batch; if it fails, the last task's message is retried.
     closing = {text: execution for execution, text in moved.items()}
     last = [record for record in event["Records"] if record["body"] in closing]
     late = process_records(last, lambda text: workflow.complete_if_finished(*closing[text]), dead_letters)

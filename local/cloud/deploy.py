@@ -1,4 +1,4 @@
-"""Builds the service's template with `sam build` and deploys it with `sam deploy` into the running emulator."""
+"""Build of the service's template with `sam build`, and its deployment into the running emulator with `sam deploy`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WORK_QUEUE = "tasklatch-work"
 FED_BY_QUEUES = ("workflow_advancer", "retry_dispatcher")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
-# Shared by all homes: they are downloads, not state
+# Shared by all state folders: these are downloads, not state
 PACKAGES = ROOT / ".local" / "packages"
 PARAMETERS = {
     "PythonVersion": f"python{PYTHON}",
@@ -52,12 +52,12 @@ PARAMETERS = {
 
 
 def build(state_dir: StateDir) -> None:
-    """Build template and layer for this machine's Python and processor, unless nothing changed since.
+    """Build template and layer for this machine's Python and processor, unless the last build is still current.
 
     Raises
     ------
     LocalCloudError
-        When `sam build` fails.
+        If `sam build` fails.
     """
     fingerprint = _fingerprint(state_dir)
     done = state_dir.path / "built"
@@ -71,12 +71,12 @@ def build(state_dir: StateDir) -> None:
 
 
 def deploy(state_dir: StateDir, emulator: EmulatorProcess) -> Stack:
-    """Deploy what was built, unless it is deployed already, and write `stack.json`.
+    """Deploy the build, unless it is deployed already, and write `stack.json`.
 
     Raises
     ------
     LocalCloudError
-        When the deployment fails, or the service does not work after it.
+        If the deployment fails, or the self-check after it.
     """
     built = f"{(state_dir.path / 'built').read_text(encoding='utf-8')} at {emulator.url}"
     current = state_dir.deployed.exists() and state_dir.deployed.read_text(encoding="utf-8") == built
@@ -100,7 +100,7 @@ def deploy(state_dir: StateDir, emulator: EmulatorProcess) -> Stack:
 
 
 def describe_stack(emulator: EmulatorProcess) -> Stack:
-    """Ask the emulator for the addresses and clients of the deployed stack."""
+    """Read the addresses and clients of the deployed stack from the emulator."""
     cloudformation = aws_client("cloudformation", emulator.url)
     described: dict[str, Any] = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
@@ -141,7 +141,7 @@ def _client(cognito: Any, pool: str, client_id: str) -> Client:
 
 
 def _address(sqs: Any, url: str) -> str:
-    """Give a queue's address on the port of today: an output keeps the one on which the queue was made."""
+    """Return a queue's address on the current port: a stack output keeps the port at the queue's creation."""
     address: str = sqs.get_queue_url(QueueName=url.rpartition("/")[2])["QueueUrl"]
     return address
 
@@ -164,17 +164,17 @@ def _deploy_with_sam(state_dir: StateDir, emulator: EmulatorProcess) -> None:
 
 
 def _parameters(emulator: EmulatorProcess) -> dict[str, str]:
-    """Give the template's parameters: sockets are reached by path here, as the API is."""
+    """Return the template's parameters: WebSocket connections are reached by path here, like the API."""
     base = f"{emulator.url.removeprefix('http://')}/_aws/execute-api"
     return PARAMETERS | {"LiveUrlBase": f"ws://{base}", "LiveCallbackBase": f"http://{base}"}
 
 
 def _attach_workers_queue(stack: Stack, bus: str) -> str:
-    """Give workers a queue: whatever is scheduled is put into it by a rule, as docs/workers.md shows for AWS."""
+    """Create the workers' queue and the rule that puts scheduled tasks into it, as docs/workers.md shows for AWS."""
     sqs, events = stack.aws("sqs"), stack.aws("events")
     url: str = sqs.create_queue(QueueName=WORK_QUEUE, Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    # Demonstration, replay and self-check bring their own workers
+    # The demonstration, the replay and the self-check run their own workers
     others = [{"anything-but": {"prefix": ["demo-", "replay-", PREFIX]}}]
     pattern = {"source": ["tasklatch"], "detail-type": ["Task Scheduled"], "detail": {"executionId": others}}
     events.put_rule(Name=WORK_QUEUE, EventBusName=bus, EventPattern=json.dumps(pattern))
@@ -183,7 +183,7 @@ def _attach_workers_queue(stack: Stack, bus: str) -> str:
 
 
 def _stack_status(emulator: EmulatorProcess) -> str:
-    """Give the stack's status, empty when there is no such stack."""
+    """Return the stack's status; empty if the stack does not exist."""
     try:
         stacks = aws_client("cloudformation", emulator.url).describe_stacks(StackName=STACK_NAME)["Stacks"]
     except ClientError:
@@ -193,7 +193,7 @@ def _stack_status(emulator: EmulatorProcess) -> str:
 
 
 def _remove_failed_stack(emulator: EmulatorProcess) -> None:
-    """Clear away a stack whose creation was rolled back: CloudFormation updates no such stack."""
+    """Delete a stack whose creation failed: CloudFormation cannot update such a stack."""
     if _stack_status(emulator) in {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"}:
         cloudformation = aws_client("cloudformation", emulator.url)
         cloudformation.delete_stack(StackName=STACK_NAME)
@@ -212,9 +212,9 @@ def _show_failures(emulator: EmulatorProcess) -> None:
 
 
 def _warm_up(stack: Stack) -> None:
-    """Start processes of those functions that a burst calls for, by as many calls at once.
+    """Start the processes that a burst needs, with as many concurrent calls to their functions.
 
-    The calls are about an execution that does not exist, or bring no messages: nothing is written.
+    The calls name an execution that does not exist, or carry no messages, so nothing is written.
     """
     with httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False) as http, ThreadPoolExecutor(32) as pool:
         answers = [pool.submit(http.request, *call, **kwargs) for call, kwargs in _calls_of_the_api(stack)]
@@ -243,9 +243,9 @@ def _calls_of_the_api(stack: Stack) -> Iterator[tuple[tuple[str, str], dict[str,
 
 
 def _target() -> dict[str, str]:
-    """Say for which Python and processor the layer is built: those that run the functions here.
+    """Return the build variables for the layer: the Python and processor that run the functions here.
 
-    On Linux the wheels are the very ones for Lambda; elsewhere they must be this machine's own.
+    On Linux the wheels are the same as for Lambda; elsewhere they must be for this machine.
     """
     target = {
         "TASKLATCH_PYTHON": PYTHON,
@@ -258,7 +258,7 @@ def _target() -> dict[str, str]:
 
 
 def _sam(state_dir: StateDir, *arguments: str, env: dict[str, str]) -> None:
-    """Run the SAM command line, its output going to a log that is shown if it fails."""
+    """Run the SAM command line and write its output to a log; show the end of the log if the command fails."""
     log = state_dir.path / f"sam-{arguments[0]}.log"
     programs = Path(sys.executable).parent
     with log.open("wb") as output:
@@ -277,8 +277,8 @@ def _sam(state_dir: StateDir, *arguments: str, env: dict[str, str]) -> None:
 
 
 def _fingerprint(state_dir: StateDir) -> str:
-    """Identify what a build depends on: the sources, the Python and processor it is for, and where it lies."""
-    # The built template names the functions' folders by their way from itself
+    """Return a digest of the inputs of a build: the sources, the Python and processor, and the build's location."""
+    # The built template names the functions' folders by their path relative to itself
     way = os.path.relpath(ROOT, state_dir.build)
     digest = hashlib.sha256(repr((sorted(PARAMETERS.items()), sys.platform, way)).encode())
     for path in _sources():

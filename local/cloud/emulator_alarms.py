@@ -1,7 +1,7 @@
-"""Lets the emulator deploy alarms on metric math.
+"""Emulator patch: deploy alarms on metric math.
 
-ministack 1.5 refuses a stack with an alarm on metric math. Here it stores such an alarm, whose state then stays
-INSUFFICIENT_DATA: the local cloud shows which alarms there are, and only AWS evaluates them.
+ministack 1.5 rejects a stack with an alarm on metric math. With this patch it stores such an alarm, and the alarm's
+state stays INSUFFICIENT_DATA: the local cloud shows the alarm, and only AWS evaluates it.
 """
 
 from typing import Any
@@ -10,21 +10,21 @@ from ministack.services.cloudformation import provisioners
 
 
 class MetricMathAlarms:
-    """The emulator's alarms, those on metric math among them."""
+    """Records of the emulator's alarms, including alarms on metric math."""
 
     def __init__(self) -> None:
         self._make_record = provisioners._cw_metric_alarm_record  # noqa: SLF001 - it has no other place for this
 
     def make_record(self, name: str, properties: dict[str, Any]) -> dict[str, Any]:
-        """Return what the emulator stores of an alarm."""
+        """Return the record that the emulator stores for an alarm."""
         metrics = properties.get("Metrics")
         if not metrics:
             return dict(self._make_record(name, properties))
-        # It insists on one metric, and evaluates no alarm that has none
+        # The emulator requires one metric here, and evaluates no alarm without a metric name
         placeholder = {**properties, "Metrics": None, "Namespace": "none", "MetricName": "none"}
         return {**self._make_record(name, placeholder), "Namespace": None, "MetricName": None, "Metrics": metrics}
 
 
 def store_metric_math_alarms() -> None:
-    """Let the emulator store alarms on metric math."""
+    """Patch the emulator to store alarms on metric math."""
     provisioners._cw_metric_alarm_record = MetricMathAlarms().make_record  # noqa: SLF001

@@ -1,8 +1,8 @@
-"""Lets the emulator import an HTTP API from its OpenAPI definition, as API Gateway does.
+"""Emulator patch: import an HTTP API from its OpenAPI definition, as API Gateway does.
 
-SAM writes the routes of an HTTP API into the `Body` of its resource. ministack 1.5 ignores a body: its API
-has neither routes nor an authorizer, and answers 404 to everything. Here the body is imported. What is understood of
-OpenAPI is what SAM makes of this project's template; the rest is refused rather than left out.
+SAM writes the routes of an HTTP API into the `Body` of its resource. ministack 1.5 ignores the body: its API has
+neither routes nor an authorizer, and returns 404 to every request. This patch imports the body. It supports the parts
+of OpenAPI that SAM generates from this project's template; any other part is an error.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ API_TYPE: Final = "AWS::ApiGatewayV2::Api"
 INTEGRATION: Final = "x-amazon-apigateway-integration"
 AUTHORIZER: Final = "x-amazon-apigateway-authorizer"
 OPEN: Final = "NONE"
-# Parameters, responses and tags change no answer
+# Parameters, responses and tags are accepted without import: they change no response
 DEFINITION_KEYS: Final = {"openapi", "info", "paths", "components", "tags"}
 OPERATION_KEYS: Final = {INTEGRATION, "security", "parameters", "responses"}
 INTEGRATION_KEYS: Final = {"type", "httpMethod", "uri", "payloadFormatVersion"}
 AUTHORIZER_KEYS: Final = {"type", "identitySource", "jwtConfiguration"}
 
 Definition = Mapping[str, Any]
-# Its physical id and what its GetAtt gives
+# Physical id of a resource, and its GetAtt values
 Created = tuple[str, dict[str, Any]]
 
 
 class HttpApiImport:
-    """Puts routes, integrations and authorizers of an OpenAPI definition in the place of those that an API has."""
+    """Import of an OpenAPI definition: replaces the routes, integrations and authorizers of an API."""
 
     def __init__(self, api_id: str, definition: Definition) -> None:
         self._api_id = api_id
@@ -39,7 +39,7 @@ class HttpApiImport:
         Raises
         ------
         ValueError
-            When there is something in it that this import does not understand.
+            If the definition has a part that this import does not support.
         """
         _refuse_unknown(self._definition, DEFINITION_KEYS, "definition")
         for store in (apigateway._routes, apigateway._integrations, apigateway._authorizers):  # noqa: SLF001
@@ -89,7 +89,7 @@ class HttpApiImport:
 
 
 def import_http_apis() -> None:
-    """Let the emulator import the body of each HTTP API that a stack creates or updates."""
+    """Patch the emulator to import the body of each HTTP API that a stack creates or updates."""
     handlers = provisioners._RESOURCE_HANDLERS[API_TYPE]  # noqa: SLF001 - it has no other place for this
     create, update = handlers["create"], handlers["update"]
 
@@ -111,7 +111,7 @@ def _imported(created: Created, properties: Mapping[str, Any]) -> Created:
 
 
 def _authorization(security: list[Mapping[str, list[str]]], authorizers: Mapping[str, str]) -> dict[str, Any]:
-    """Return how a route is authorized: by an authorizer and scopes, or not at all, which SAM writes as `NONE`."""
+    """Return a route's authorization: an authorizer with scopes, or none, which SAM writes as `NONE`."""
     requirements = [pair for requirement in security for pair in requirement.items()]
     if not requirements or requirements == [(OPEN, [])]:
         return {"AuthorizationType": OPEN}

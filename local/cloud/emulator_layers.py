@@ -1,8 +1,8 @@
-"""Lets the emulator unpack a layer once instead of once for every process of every function.
+"""Emulator patch: unpack a layer once instead of once for every process of every function.
 
-ministack 1.5 unpacks all layers anew for each process that it starts, and does so in its own process, which answers
-nobody meanwhile. A burst that needs ten processes waits for ten copies of the same thousand files; on AWS nothing
-corresponds to that. The copy is shared here, and removed when the local cloud stops.
+ministack 1.5 unpacks all layers again for each process that it starts. It does so in its own process, which answers no
+request meanwhile. A burst that needs ten processes waits for ten copies of the same thousand files; AWS has no such
+delay. With this patch all processes share one copy, which is removed when the local cloud stops.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from typing import Any, Final
 from ministack.core.lambda_runtime import Worker
 from ministack.services import lambda_svc
 
-# Where a function's process looks for its layers
+# Environment variable from which a function's process reads its layer folders
 _LAYER_FOLDERS: Final = "_LAMBDA_LAYERS_DIRS"
 
 _lock: Final = Lock()
 
 
 def share_unpacked_layers() -> None:
-    """Let all functions' processes read one copy of each layer."""
+    """Patch the emulator so that all functions' processes read one copy of each layer."""
     spawn = Worker._spawn  # noqa: SLF001 - it has no other place for this
 
     def spawn_with_shared_layers(worker: Any) -> None:
@@ -40,7 +40,7 @@ def share_unpacked_layers() -> None:
 
 
 def unpack_once(packed: bytes) -> Path:
-    """Return the folder with what a zip file holds, unpacked by the first who asks."""
+    """Return the folder with a zip file's contents; the first call unpacks it."""
     folder = Path(tempfile.gettempdir()) / f"layer-{hashlib.sha256(packed).hexdigest()}"
     with _lock:
         if not folder.exists():
@@ -52,7 +52,7 @@ def unpack_once(packed: bytes) -> Path:
 
 
 def _with_folders(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a function's settings with folders in place of layers."""
+    """Return a function's configuration with layer folders instead of layers."""
     layers = (lambda_svc._resolve_layer_zip(layer) for layer in config.get("Layers", []))  # noqa: SLF001
     folders = [str(unpack_once(packed)) for packed in layers if packed]
     variables = config.get("Environment", {}).get("Variables", {})

@@ -1,4 +1,4 @@
-"""Starts and stops the AWS emulator as one process group on 127.0.0.1, and keeps its state in one folder."""
+"""The AWS emulator as one process group on 127.0.0.1, with its state in one folder: start, stop and lookup."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from local.cloud.stack import CREDENTIALS, REGION, ROOT, LocalCloudError, StateD
 HOST = "127.0.0.1"
 START_SECONDS = 120
 STOP_SECONDS = 30
-# How long a process that a burst has called for waits for the next one: the emulator's own is five minutes
+# Idle time until a function's process ends: the next burst finds it running. The emulator's default is five minutes
 WARM_SECONDS = 3600
-# Those that this process started itself: it has to take note of their end, or they stay listed as ended
+# Emulators that this process started: they stay zombies after their end until this process reaps them
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @atexit.register
 def _reap_children() -> None:
-    """Take note of those that another process has stopped: Python complains of children left without."""
+    """Reap emulators that another process has stopped: Python warns about children that are still running at exit."""
     for child in _children.values():
         child.poll()
 
@@ -46,8 +46,9 @@ class EmulatorProcess:
 
     Attributes
     ----------
-    home
-        The folder that it was started for: a copy of a folder holds the number of a process that is not its own.
+    state_dir
+        The folder that it was started for. A copy of a state folder also holds a process id, but of another folder's
+        emulator.
     """
 
     pid: int
@@ -56,17 +57,17 @@ class EmulatorProcess:
 
     @property
     def url(self) -> str:
-        """The address of every AWS service in it."""
+        """The address of all its AWS services."""
         return f"http://{HOST}:{self.port}"
 
     @classmethod
     def running(cls, state_dir: StateDir) -> EmulatorProcess | None:
-        """Find the emulator that was started for this folder, if it still runs.
+        """Return the emulator that was started for this folder; None if it does not run.
 
         Raises
         ------
         LocalCloudError
-            When the folder was moved away from under it.
+            If the folder was moved while its emulator ran.
         """
         emulator = cls._started(state_dir)
         if emulator is None or not _is_emulator(emulator.pid):
@@ -83,7 +84,7 @@ class EmulatorProcess:
 
     @classmethod
     def was_cut_short(cls, state_dir: StateDir) -> bool:
-        """Tell whether the emulator of this folder ended without being stopped, so that it saved nothing."""
+        """Return True if the emulator of this folder ended without `stop`, so that it did not save its state."""
         emulator = cls._started(state_dir)
         return (
             emulator is not None and emulator.state_dir in {"", str(state_dir.path)} and not _is_emulator(emulator.pid)
@@ -91,17 +92,17 @@ class EmulatorProcess:
 
     @classmethod
     def start(cls, state_dir: StateDir) -> EmulatorProcess:
-        """Start the emulator and wait until it answers; it finds again what it knew when it was last stopped.
+        """Start the emulator and wait until it responds; it loads the state that it saved at its last stop.
 
         Raises
         ------
         LocalCloudError
-            When it ends at once or does not answer in time.
+            If it ends at once or does not respond in time.
         """
         _remove_scratch(state_dir)
         for folder in (state_dir.path, state_dir.state, state_dir.scratch):
             folder.mkdir(parents=True, exist_ok=True)
-        # Of two projects that start at once, both would find the same port free, and one the other's emulator on it
+        # Without the lock two checkouts that start at once could choose the same free port, and share one emulator
         with _locked(Path(tempfile.gettempdir()) / f"tasklatch-start-{os.getuid()}.lock"):
             process, emulator = cls._launch(state_dir)
             if _until_it_answers(process, emulator.url):
@@ -131,25 +132,25 @@ class EmulatorProcess:
 
     @classmethod
     def _started(cls, state_dir: StateDir) -> EmulatorProcess | None:
-        """Read what the last start noted, unless the emulator was stopped since."""
+        """Read the record of the last start; None if the emulator was stopped since."""
         try:
             return cls(**json.loads(_pid_file(state_dir).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
 
     def stop(self, state_dir: StateDir) -> None:
-        """Stop the emulator and its functions, which makes it write its state; return when it has.
+        """Stop the emulator and its functions, and return once it has written its state.
 
         Raises
         ------
         LocalCloudError
-            When it had to be killed, so that its newest state is lost.
+            If it had to be killed, so that its latest state is lost.
         """
         _signal(self.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while (alive := _is_emulator(self.pid)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        # Functions that outlived it are in its group, and so is the emulator itself if it hangs.
+        # Functions that still run are in the emulator's group, and so is the emulator itself if it hangs
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         _pid_file(state_dir).unlink(missing_ok=True)
@@ -162,7 +163,7 @@ class EmulatorProcess:
 
 @contextmanager
 def exclusive(state_dir: StateDir) -> Iterator[None]:
-    """Hold off a second start, deployment or stop in the same folder until the first is done."""
+    """Hold the lock of a state folder: a second start, deployment or stop waits until the first is done."""
     state_dir.path.mkdir(parents=True, exist_ok=True)
     with _locked(state_dir.path / "lock"):
         yield
@@ -177,16 +178,16 @@ def free_port() -> int:
 
 
 def enforces_iam() -> bool:
-    """Tell whether functions may do only what their roles allow: `TASKLATCH_ENFORCE_IAM=1` in the environment."""
+    """Return True if functions may do only what their roles allow: `TASKLATCH_ENFORCE_IAM=1` in the environment."""
     return os.environ.get("TASKLATCH_ENFORCE_IAM", "") == "1"
 
 
 def _choose_port(state_dir: StateDir) -> int:
-    """Take the port of the last time, so that addresses that were written down stay right, or else a free one."""
+    """Return the port of the last start, so that saved addresses stay valid, or a free one if it is in use."""
     remembered = state_dir.path / "port"
     port = int(remembered.read_text(encoding="utf-8")) if remembered.exists() else 4566
     with socket.socket() as probe:
-        # As the server does: a port whose last connections are still winding down is free.
+        # The server sets it too: a port with connections in TIME_WAIT counts as free
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -216,12 +217,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _remove_scratch(state_dir: StateDir) -> None:
-    """Remove the unpacked functions of processes that are gone: the emulator leaves them behind."""
+    """Remove the unpacked functions of processes that have ended: the emulator leaves them behind."""
     shutil.rmtree(state_dir.scratch, ignore_errors=True)
 
 
 def _environment(state_dir: StateDir, port: int) -> dict[str, str]:
-    """Give the emulator's environment; functions inherit it, so there is nothing in it of the user's own."""
+    """Return the emulator's environment; functions inherit it, so only the listed variables of the user are in it."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TZ") if name in os.environ}
     return (
         inherited
@@ -239,7 +240,7 @@ def _environment(state_dir: StateDir, port: int) -> dict[str, str]:
             "STATE_DIR": str(state_dir.state),
             "S3_DATA_DIR": str(state_dir.state / "s3"),
             "TMPDIR": str(state_dir.scratch),
-            # It would look for a Docker engine and clear up containers there
+            # Otherwise the emulator looks for a Docker engine and removes containers there
             "DOCKER_HOST": f"unix://{state_dir.path / 'no-docker.sock'}",
             "LAMBDA_EXECUTOR": "local",
             "LAMBDA_WARM_TTL_SECONDS": str(WARM_SECONDS),
@@ -260,7 +261,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _is_emulator(pid: int) -> bool:
-    """Tell whether the process is the emulator still, and not another that came by its number, nor an ended one."""
+    """Return True if the process is a running emulator: not a zombie, nor another program with a reused process id."""
     if pid in _children and _children[pid].poll() is not None:
         del _children[pid]
         return False

@@ -1,8 +1,8 @@
-"""Lets the emulator feed a function's queue to as many processes as one machine can use.
+"""Emulator patch: limit the processes per queue to the number that one machine can use.
 
-ministack 1.5 starts a process for each batch that a mapping's `MaximumConcurrency` admits. The template's hundred is
-right for Lambda, which has a machine for each; here a hundred settled tasks start ten processes on a few cores, and
-everybody waits for seconds until the last of them runs.
+ministack 1.5 starts a process for each batch, up to a mapping's `MaximumConcurrency`. The template's hundred is right
+for Lambda, which has a machine for each; here a hundred terminal tasks start ten processes on a few cores, and all of
+them wait for seconds until the last one runs.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from local.cloud.stack import QUEUE_PROCESSES
 
 
 def bound_queue_processes() -> None:
-    """Let no queue be served by more processes than are kept warm."""
+    """Patch the emulator to serve a queue with at most as many processes as are kept warm."""
     allowed = lambda_svc._sqs_esm_concurrency  # noqa: SLF001 - it has no other place for this
 
     def bounded(*mapping: Any) -> int:

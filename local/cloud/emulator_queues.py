@@ -1,8 +1,8 @@
-"""Lets the emulator find its queues again on another port.
+"""Emulator patch: keep queues when the port changes.
 
-ministack 1.5 files queues under their whole address, port included, and looks them up by today's address. Started on
-another port, it feeds no function from any queue of before, and makes a second queue of the same name beside the first.
-Here a queue is filed by the path of its address alone, which is its account and its name.
+ministack 1.5 stores queues by their whole address, port included, and looks them up by the current address. Started on
+another port, it feeds no function from any earlier queue, and creates a second queue of the same name beside the first.
+With this patch a queue is stored by the path of its address alone: its account and its name.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from ministack.services import sqs
 
 
 class QueuesByPath(AccountRegionScopedDict):  # type: ignore[misc] # the emulator has no types
-    """Queues by their addresses, of which host and port do not count."""
+    """Queues by their addresses, without regard to host and port."""
 
     __slots__ = ()
 
@@ -25,11 +25,11 @@ class QueuesByPath(AccountRegionScopedDict):  # type: ignore[misc] # the emulato
         return super().get_scoped(account_id, region, current_address(key), default)
 
     def set_scoped(self, account_id: str, region: str, key: str, value: Any) -> None:
-        """File a queue of any account and region."""
+        """Store a queue of any account and region."""
         super().set_scoped(account_id, region, current_address(key), value)
 
     def contains_scoped(self, account_id: str, region: str, key: str) -> bool:
-        """Tell whether there is such a queue in any account and region."""
+        """Return True if the queue exists in the account and region."""
         return bool(super().contains_scoped(account_id, region, current_address(key)))
 
     def pop_scoped(self, account_id: str, region: str, key: str, *default: Any) -> Any:
@@ -37,7 +37,7 @@ class QueuesByPath(AccountRegionScopedDict):  # type: ignore[misc] # the emulato
         return super().pop_scoped(account_id, region, current_address(key), *default)
 
     def update(self, other: Any) -> None:
-        """Take in saved queues under today's addresses; two of one name become one, with the messages of both."""
+        """Load saved queues under their current addresses; two of the same name become one, with both's messages."""
         saved = AccountRegionScopedDict()
         saved.update(other)
         for (account_id, region, address), queue in saved.all_items():
@@ -49,12 +49,12 @@ class QueuesByPath(AccountRegionScopedDict):  # type: ignore[misc] # the emulato
 
 
 def current_address(address: str) -> str:
-    """Return the address that a queue has on the emulator's port of today; what is no address stays as it is."""
+    """Return a queue's address on the emulator's current port; a text that is no address stays as it is."""
     path = urlsplit(address).path if "://" in address else ""
     account_id, _, name = path.strip("/").rpartition("/")
     return sqs._queue_url_for_account(account_id, name) if account_id else address  # noqa: SLF001 - it offers no other
 
 
 def keep_queues_on_any_port() -> None:
-    """Let the emulator file its queues by path."""
+    """Patch the emulator to store its queues by path."""
     sqs._queues = QueuesByPath()  # noqa: SLF001 - it has no other place for this

@@ -1,18 +1,23 @@
-"""Runs the AWS emulator with some things mended: streams, packed bodies and permissions are then what they are on AWS.
+"""The AWS emulator with patches: streams, encoded bodies, paths and permissions then behave as on AWS.
 
-ministack 1.5 puts a record on the stream for every write but those of PartiQL statements, by which this service
-creates tasks and takes batches. Over a restart it keeps how far a function has read a stream, but not the stream: the
-function then waits for as many records as it had read before. And it notes how far a function has read some time after
-it has noted what is in the table: what a function writes in between is lost, and its records do not come again. Without
-this, a task's history would lack just these changes on a local cloud. It takes a stream's batch for done although its
-function reports records as failed, as functions do that the table was too busy for: what followed from these changes
-would be lost for good. It takes a body that is called JSON for text even
-where it is gzip, and spoils its bytes; on AWS an encoded body arrives as base64. It leaves ``%25`` in a
-path as it is, so that one id comes as another; on AWS, as live captures show, a path is decoded, ends at a decoded
-question mark, and what stands for a parameter is decoded once more. And where it enforces IAM, it knows
-batches of statements and of messages by names that IAM does not know, takes every schedule for one of the default
-group, and lets anyone hand on any role. What it does with ports, layers and processes is mended in files of their own
-(`local/emulator_*.py`). Run it as a program of its own, where ``python -m ministack`` would be run.
+Faults of ministack 1.5 that this module repairs:
+
+- PartiQL statements put no record on the table's stream. This service creates tasks and records batches by them.
+- A restart keeps the position of a function in a stream, but not the stream itself: the function then waits for as many
+  records as it had read before.
+- The positions are saved some time after the table: writes of a function in between are lost, and their records are not
+  delivered again. A task's history would lack these changes.
+- A batch of a stream counts as done although its function reports records as failed, as functions do if the table was
+  too busy. The changes that depend on these records would be lost for good.
+- A body with a JSON content type is read as text even if it is gzip, which corrupts its bytes. On AWS an encoded body
+  arrives as base64.
+- ``%25`` in a path is not decoded, so an id arrives as another id. On AWS, as live captures show, a path is decoded and
+  ends at a decoded question mark, and a parameter is decoded once more.
+- Enforcing IAM, it uses action names for batches of statements and of messages that IAM does not have, assigns every
+  schedule to the default group, and lets every principal pass every role.
+
+The patches for alarms, HTTP APIs, layers, processes and queues are in `local/cloud/emulator_*.py`. Run this module as a
+program in place of ``python -m ministack``.
 """
 
 import copy
@@ -37,19 +42,19 @@ from local.cloud.emulator_queues import keep_queues_on_any_port
 
 _STATEMENTS: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete")
 
-# The place of the request's headers among the arguments of the function that calls a Lambda.
+# Index of the request's headers among the arguments of `_invoke_lambda_proxy`
 _HEADERS: Final = 5
-# The place of the request's body among the arguments, after the service, of the function that finds its resource.
+# Index of the request's body among the arguments, after the service, of `extract_resource_arn`
 _BODY: Final = 3
 
 _STREAMS: Final = ("_stream_records", "_stream_trimmed")
 _SEQUENCE: Final = "_stream_seq_counter"
 _POSITIONS: Final = "dynamodb_stream_positions"
-# As the template's mappings have it: so often a record comes again before it is set aside
+# As in the template's mappings: redeliveries of a record before it goes to the failure destination
 _REDELIVERIES: Final = 10
 _LONGEST_WAIT: Final = 5.0
 
-# Service Authorization Reference: of a statement in PartiQL, IAM knows what it does, on the table that it names
+# Service Authorization Reference: IAM authorizes each PartiQL statement by its kind, on the table that it names
 _STATEMENTS_OF: Final = {
     "dynamodb:BatchExecuteStatement": "Statements",
     "dynamodb:ExecuteTransaction": "TransactStatements",
@@ -75,7 +80,7 @@ _refused: ContextVar[str | None] = ContextVar("_refused", default=None)
 
 
 def announce_partiql_writes() -> None:
-    """Let the emulator's PartiQL statements put what they change on the table's stream."""
+    """Patch the emulator's PartiQL statements to put their changes on the table's stream."""
     for name in _STATEMENTS:
         setattr(dynamodb, name, _announcing(getattr(dynamodb, name)))
     put, remove = dynamodb._set_item, dynamodb._remove_item  # noqa: SLF001 - it has no other place for this
@@ -96,13 +101,13 @@ def announce_partiql_writes() -> None:
 
 
 def keep_streams() -> None:
-    """Let the emulator find its streams again after a restart, and read them from where the table's state was noted."""
+    """Patch the emulator to save its streams over a restart, with the read positions as of the table's saved state."""
     get_state, load_state = dynamodb.get_state, dynamodb.load_persisted_state
     get_functions = lambda_svc.get_state
     saved: dict[str, Any] = {}
 
     def get_state_with_streams() -> dict[str, Any]:
-        # First: a record that comes once more does no harm
+        # Save the positions before the table: a record that is delivered twice does no harm, a lost one does
         saved[_POSITIONS] = get_functions()[_POSITIONS]
         streams = {name: copy.deepcopy(getattr(dynamodb, name)) for name in (*_STREAMS, _SEQUENCE)}
         return {**get_state(), **streams}
@@ -122,7 +127,10 @@ def keep_streams() -> None:
 
 
 def redeliver_reported_records() -> None:
-    """Let the emulator hand over a stream's batch again, from the first record that its function reports as failed."""
+    """Patch the emulator to deliver a stream's batch again, from the first record that its function reports as failed.
+
+    After ten redeliveries a record goes to the failure destination.
+    """
     execute = lambda_svc._execute_function  # noqa: SLF001
 
     def execute_until_done(function: dict[str, Any], event: Any) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def redeliver_reported_records() -> None:
 
 
 def keep_encoded_bodies() -> None:
-    """Let the emulator hand over as base64 what has a Content-Encoding."""
+    """Patch the emulator to deliver a body with a Content-Encoding as base64."""
     invoke, is_text = apigateway._invoke_lambda_proxy, apigateway._v2_request_body_is_text  # noqa: SLF001
 
     async def invoke_with_bytes(*args: Any, **kwargs: Any) -> Any:
@@ -161,7 +169,7 @@ def keep_encoded_bodies() -> None:
 
 
 def read_paths_as_api_gateway_does() -> None:
-    """Let the emulator decode paths, cut them at a decoded question mark, and decode their parameters once more."""
+    """Patch the emulator to decode paths, cut them at a decoded question mark, and decode parameters once more."""
     match = apigateway._extract_path_params  # noqa: SLF001
 
     def decode(raw_path: str) -> str:
@@ -178,7 +186,7 @@ def read_paths_as_api_gateway_does() -> None:
 
 
 def authorize_as_iam_does() -> None:
-    """Let the emulator, where it enforces IAM, ask for the actions and resources that AWS asks for."""
+    """Patch the emulator to check the same actions and resources as AWS when it enforces IAM."""
     action_of, checks = iam_actions.extract_iam_action, iam_actions.dynamodb_transaction_checks
     resource_arn, refusal = iam_actions.extract_resource_arn, iam_actions.access_denied_response
     enforce = iam_evaluator.enforce
@@ -217,7 +225,7 @@ def authorize_as_iam_does() -> None:
 
     def name_what_is_refused(service: str, action: str, principal: str, *more: Any, **kwargs: Any) -> Any:
         denied_action = _refused.get() or action
-        # What it answers is seen by the function alone, which may keep it to itself
+        # Only the function gets the error response, and may not log it
         _logger.warning("%s is not authorized to perform: %s", principal, denied_action)
         return refusal(service, denied_action, principal, *more, **kwargs)
 
@@ -229,7 +237,7 @@ def authorize_as_iam_does() -> None:
 
 
 def _action_and_table(statement: str, region: str, account: str) -> tuple[str, str]:
-    """Give the action and the table that a statement in PartiQL asks for."""
+    """Return the IAM action and the table's ARN of a PartiQL statement."""
     table = _STATEMENTS_TABLE.match(statement)
     if table is None:
         raise ValueError(f"no table is named by {statement!r}")
@@ -238,7 +246,7 @@ def _action_and_table(statement: str, region: str, account: str) -> tuple[str, s
 
 
 def _first_reported(records: list[Any], result: dict[str, Any]) -> int | None:
-    """Give the place of the first of a stream's records that their function reports as failed."""
+    """Return the index of the first record of a stream that its function reports as failed; None without one."""
     if result.get("error") or not records or records[0].get("eventSource") != "aws:dynamodb":
         return None
     body = result.get("body")
@@ -250,7 +258,7 @@ def _first_reported(records: list[Any], result: dict[str, Any]) -> int | None:
 
 
 def _set_aside(function: dict[str, Any], record: dict[str, Any], result: dict[str, Any]) -> None:
-    """Send a record that no delivery could get done to the failure destination of its mapping."""
+    """Send a record whose redeliveries are exhausted to the failure destination of its mapping."""
     name, stream = (function.get("config") or function)["FunctionName"], record["eventSourceARN"]
     for _, _, mapping in lambda_svc._iter_all_esms():  # noqa: SLF001
         if mapping["FunctionName"] == name and mapping.get("EventSourceArn") == stream:

@@ -1,4 +1,4 @@
-"""Says on the terminal what is going on and for how long, without getting in the way of output that is piped."""
+"""Progress of steps on the terminal, kept apart from output that is piped."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-# Progress is no result: it leaves standard output to what a command prints.
+# Progress goes to standard error: standard output is only for a command's result
 console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Show that a step is under way, then how many seconds it took."""
+    """Show a running step, then its result and its duration in seconds."""
     began = time.monotonic()
     if not console.is_terminal:
         console.print(f"... {what}")
@@ -30,7 +30,7 @@ def step(what: str) -> Iterator[None]:
 
 
 def show_tail(path: Path, lines: int = 40) -> None:
-    """Show how a log ends, for the reader of a failure."""
+    """Show the last lines of a log after a failure."""
     if not path.exists():
         return
     console.print(f"[bold]The end of {path}:[/bold]")

@@ -1,7 +1,7 @@
-"""Proves that the local cloud's background functions run: a timer opens a retry, and a dependent task follows.
+"""Self-check of the local cloud's background functions: a timer opens a retry, and a dependent task is scheduled.
 
-An API that answers does not show that: what comes after a report runs behind streams and queues, and when those feed no
-function, nothing tells of it.
+A response of the API does not prove this: the steps after a report run behind streams and queues, and no error appears
+if those feed no function.
 """
 
 import time
@@ -14,7 +14,7 @@ from local.api_client import ApiClient, ApiError
 from local.cloud.stack import LocalCloudError, Stack
 
 PREFIX: Final = "self-check-"
-"""What the ids of the executions that `make up` makes begin with."""
+"""Prefix of the ids of executions that `make up` creates."""
 
 _SECONDS: Final = 120.0
 _CALL_SECONDS: Final = 30.0
@@ -28,12 +28,12 @@ def check_background(stack: Stack, seconds: float = _SECONDS) -> None:
     Parameters
     ----------
     seconds
-        How long each of the two may take.
+        Time limit of each of the two waits.
 
     Raises
     ------
     LocalCloudError
-        If something does not come in time, or the API refuses.
+        If a wait exceeds the time limit, or the API rejects a request.
     """
     with ApiClient(stack, deadline_seconds=_CALL_SECONDS) as api:
         execution_id = f"{PREFIX}{uuid4()}"
@@ -63,7 +63,7 @@ def _report(api: ApiClient, execution_id: str, task_id: str, **report: Any) -> N
 
 
 def _is_scheduled(api: ApiClient, execution_id: str, task_id: str, *, attempt: int, seconds: float) -> bool:
-    """Wait until an attempt is open; tell whether it is."""
+    """Wait until an attempt is open; return False if it does not open in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         task: Mapping[str, Any] = api.request("reader", "GET", "executions", execution_id, "tasks", task_id).body

@@ -1,4 +1,4 @@
-"""What a deployed local stack is: its addresses and the clients that may call it, as kept in `stack.json`."""
+"""A deployed local stack: its addresses and the clients that may call it, as stored in `stack.json`."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from local.retrying_client import RetryingClient
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
 STACK_NAME = "tasklatch"
-# How many processes are ready for a burst: for reports and for reads each, as many as the replay sends at once; for a
-# function that a queue feeds, which has no more than these, as many as AWS asks for at least
+# Warm processes for a burst. For reports and for reads each: as many as the replay sends at once. For a function that a
+# queue feeds, which gets no more than these: the minimum that AWS accepts as `MaximumConcurrency`
 API_PROCESSES = 4
 QUEUE_PROCESSES = 2
-# The emulator takes any; real ones must never reach it, nor these AWS.
+# The emulator accepts any credentials; real ones must never reach it, nor these reach AWS
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 class LocalCloudError(Exception):
-    """Something that the user should read: what went wrong and what to do about it."""
+    """An error whose message is for the user: the cause, and the remedy."""
 
 
 @dataclass(frozen=True)
 class Client:
-    """A program that may ask for access tokens (OAuth client credentials)."""
+    """A program that may request access tokens (OAuth client credentials)."""
 
     client_id: str
     client_secret: str
@@ -43,38 +43,38 @@ class Client:
 
 @dataclass(frozen=True)
 class StateDir:
-    """The folder that holds everything the local cloud writes; without it there is no trace of one."""
+    """The folder that holds everything that the local cloud writes; deleting it removes the local cloud."""
 
     path: Path = ROOT / ".local"
 
     @property
     def state(self) -> Path:
-        """What the emulator remembers over a restart."""
+        """The emulator's state that survives a restart."""
         return self.path / "state"
 
     @property
     def scratch(self) -> Path:
-        """What the emulator unpacks for its functions' processes."""
+        """Files that the emulator unpacks for its functions' processes."""
         return self.path / "tmp"
 
     @property
     def build(self) -> Path:
-        """What `sam build` makes of the template."""
+        """Output of `sam build`."""
         return self.path / "sam" / "build"
 
     @property
     def layer(self) -> Path:
-        """The built layer, as it lies under `/opt` on Lambda."""
+        """The built layer, with the same files as under `/opt` on Lambda."""
         return self.build / "TasklatchLayer"
 
     @property
     def deployed(self) -> Path:
-        """Which build is deployed into the state, and for which address."""
+        """Record of the deployed build and of the emulator's address at that time."""
         return self.path / "deployed"
 
     @property
     def log(self) -> Path:
-        """The emulator's log, the functions' own lines among it."""
+        """The emulator's log, including the log lines of the functions."""
         return self.path / "ministack.log"
 
     @property
@@ -90,11 +90,11 @@ class Stack:
     Attributes
     ----------
     work_queue_url
-        The queue from which workers take what is scheduled.
+        URL of the queue from which workers take scheduled tasks.
     queues
-        The service's own queues, by their names in the template.
+        URLs of the service's own queues, by their names in the template.
     functions
-        The functions' names, by their folders.
+        Names of the functions, by their folders.
     """
 
     api_url: str
@@ -110,7 +110,7 @@ class Stack:
     functions: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, state_dir: StateDir) -> None:
-        """Write `stack.json`, readable by its owner alone: it holds the clients' secrets."""
+        """Write `stack.json`, readable only by its owner: it holds the clients' secrets."""
         descriptor = os.open(state_dir.stack_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(dataclasses.asdict(self), file, indent=2)
@@ -118,12 +118,12 @@ class Stack:
 
     @classmethod
     def load(cls, state_dir: StateDir | None = None) -> Stack:
-        """Read the running stack.
+        """Read the running stack from `stack.json`.
 
         Raises
         ------
         LocalCloudError
-            When none is running.
+            If no stack is running.
         """
         try:
             document: dict[str, Any] = json.loads((state_dir or StateDir()).stack_file.read_text(encoding="utf-8"))
@@ -133,12 +133,12 @@ class Stack:
         return cls(clients=clients, **document)
 
     def aws(self, service: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
-        """Give a boto3 client of one AWS service of this stack's cloud; its calls are made again for so long."""
+        """Return a boto3 client of one AWS service of this stack; it retries calls up to the deadline, in seconds."""
         return aws_client(service, self.aws_endpoint_url, deadline_seconds)
 
 
 def aws_client(service: str, endpoint_url: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
-    """Give a boto3 client that talks to the emulator, whatever AWS configuration this machine has."""
+    """Return a boto3 client of the emulator, independent of this machine's AWS configuration."""
     session = boto3.Session(
         aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
@@ -150,7 +150,7 @@ def aws_client(service: str, endpoint_url: str, deadline_seconds: float = DEADLI
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Give the environment of a program that must see neither the user's AWS account nor a proxy.
+    """Return the environment of a program that must use neither the user's AWS account nor a proxy.
 
     Returns
     -------
@@ -168,5 +168,5 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 
 def snake_case(logical_id: str) -> str:
-    """Turn a template's name into a folder's: ReportStatus into report_status."""
+    """Convert a logical id of the template to a folder name: ReportStatus to report_status."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", logical_id).lower()

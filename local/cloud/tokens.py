@@ -1,4 +1,4 @@
-"""Asks the local cloud's user pool for access tokens, as a worker or an operator would on AWS."""
+"""Access tokens from the local cloud's user pool, requested as a worker or an operator does on AWS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from local.cloud.stack import LocalCloudError, Stack
 
 
 def fetch_token(stack: Stack, client: str) -> str:
-    """Get an access token for one of the stack's clients; it is valid for an hour.
+    """Request an access token for one of the stack's clients; it is valid for an hour.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def fetch_token(stack: Stack, client: str) -> str:
     Raises
     ------
     LocalCloudError
-        When there is no such client or the token is refused.
+        If the client does not exist, the user pool cannot be reached, or it rejects the request.
     """
     credentials = stack.clients.get(client)
     if credentials is None:

@@ -1,6 +1,6 @@
-"""Whether a replay ended as it had to: compares what was planned, said and answered with what the service then shows.
+"""Comparison of a replay with its plan: requests, responses and the state that the service shows afterwards.
 
-Knows the service by its promises and its API only. Every difference is a sentence that names it.
+The checks rest on the service's promises and its API only. Each difference is one sentence that names its subject.
 """
 
 from collections import Counter, defaultdict
@@ -15,27 +15,27 @@ from local.replay.plan import ExpectedOutcome, ReplayPlan, ScriptedRequest, Task
 _BY_THE_SERVICE: Final = frozenset({"PENDING", "SCHEDULED", "TIMED_OUT", "CANCELED", "COMPLETED_WITH_ERRORS"})
 _SETTLED: Final = frozenset({"COMPLETED", "COMPLETED_WITH_ERRORS"})
 _RAISED: Final = {"FAILED": ("FAILED", "FAILED_WITH_TERMINAL_ERROR")}
-"""A failure for a reason that is never retried is kept as a terminal error."""
+"""Statuses of a failure: the service stores a failure whose reason is never retried as a terminal error."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestResult:
-    """What a delivery got.
+    """Result of one request.
 
     Attributes
     ----------
-    end
-        What it ended in.
+    outcome
+        Outcome of the request.
     version
-        The task's version in the answer; None where it was refused.
+        Version of the task in the response; None if the request was refused.
     detail
-        Why it was refused.
+        Reason of the refusal.
     may_be_processed_twice
-        Whether it was sent again after an answer that was lost or said that the service is busy.
+        True if the request was repeated after a lost response or a response that the service is busy.
     sent_at
-        When it was sent, on the same clock as `Taken.at`.
+        Time of sending, on the same clock as `ReceivedAttempt.received_at`.
     retry
-        The decision that came with the answer.
+        Retry decision in the response.
     """
 
     delivery: ScriptedRequest
@@ -49,14 +49,14 @@ class RequestResult:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedAttempt:
-    """An attempt that came out of the queue.
+    """Attempt that came out of the queue.
 
     Attributes
     ----------
-    at
-        When.
-    again
-        Whether it had come before.
+    received_at
+        Time of receipt.
+    is_repeated
+        True if the attempt was received before.
     """
 
     task_id: str
@@ -67,7 +67,7 @@ class ReceivedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
-    """What the service shows after a replay: the execution, its tasks in detail, the history of each."""
+    """State that the service shows after a replay: the execution, its tasks in detail, the history of each."""
 
     execution: Mapping[str, Any]
     tasks: Mapping[str, Mapping[str, Any]]
@@ -76,14 +76,14 @@ class LedgerSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """All that is known of a task.
+    """Plan, state, history and results of one task.
 
     Attributes
     ----------
     was_cut_short
-        Whether the execution was over before the task was, as an execution is that must end FAILED.
+        True if the execution ended before the task did, as in an execution that must end FAILED.
     was_slow
-        Whether the service gave up a worker that was not killed: it may, where killed ones are to be missed.
+        True if the service timed out a worker that was not killed; allowed where killed workers must be detected.
     """
 
     plan: TaskPlan
@@ -98,7 +98,7 @@ class _Record:
 def differences(
     plan: ReplayPlan, results: Sequence[RequestResult], received: Sequence[ReceivedAttempt], ledger: LedgerSnapshot
 ) -> list[str]:
-    """Name everything that is not as it had to be; empty when all is."""
+    """Return all differences from the plan; empty if there are none."""
     by_task: dict[str, list[RequestResult]] = defaultdict(list)
     for result in results:
         by_task[result.delivery.task_id].append(result)
@@ -124,20 +124,20 @@ def differences(
 
 
 def is_consistent(shown: Mapping[str, Any], history: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a history, which is written a moment after the change, has all changes of a task."""
+    """Return True if a history, which is written a moment after the change, has all changes of a task."""
     versions = {entry["version"] for entry in history if entry["verdict"] == ExpectedOutcome.APPLIED}
     return set(range(1, shown["version"] + 1)) <= versions
 
 
 def applied_changes(history: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The applied changes of a history, in order."""
+    """Return the applied changes of a history, in order."""
     return sorted(
         (entry for entry in history if entry["verdict"] == ExpectedOutcome.APPLIED), key=lambda entry: entry["version"]
     )
 
 
 def retry_delays(results: Iterable[RequestResult], ledger: LedgerSnapshot) -> list[float]:
-    """How many seconds after its `notBefore` each retry was opened, as far as a worker was told of it."""
+    """Return the delay of each retry after its `notBefore`, in seconds, if a worker received its decision."""
     delays = []
     for result in results:
         opened = _opened_after(result, applied_changes(ledger.histories.get(result.delivery.task_id, ())))
@@ -202,7 +202,7 @@ def _in_deliveries(record: _Record) -> Iterator[str]:
 
 
 def _is_excused(result: RequestResult, record: _Record) -> bool:
-    """Whether the difference is one that a slow machine, a lost answer or the end of the execution makes."""
+    """Return True if a slow machine, a lost response or the end of the execution explains the difference."""
     return (
         record.was_slow
         or (result.may_be_processed_twice and result.outcome is ExpectedOutcome.DUPLICATE)
@@ -239,7 +239,7 @@ def _in_finality(record: _Record) -> Iterator[str]:
 
 
 def _in_attempts(record: _Record) -> Iterator[str]:
-    """Each attempt is opened once, one after the other, and no more of them than the failures ask for."""
+    """Check that attempts are opened once, in sequence, and no more of them than the failures require."""
     opened = [change["attempt"] for change in record.changes if change["status"] == "SCHEDULED"]
     planned = list(range(1, len(record.plan.attempts) + 1))
     if opened != list(range(1, len(opened) + 1)):
@@ -252,7 +252,7 @@ def _in_attempts(record: _Record) -> Iterator[str]:
 
 
 def _in_retries(record: _Record) -> Iterator[str]:
-    """A retry comes no sooner than the worker was told, nor than it asked for."""
+    """Check that no retry is earlier than its `notBefore` and the requested delay."""
     for result in record.answers:
         opened = _opened_after(result, record.changes)
         if opened is None or result.retry is None:
@@ -266,7 +266,7 @@ def _in_retries(record: _Record) -> Iterator[str]:
 
 
 def _opened_after(result: RequestResult, changes: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The opening of the attempt that the answer to an applied failure announced, if it was opened."""
+    """Return the opening of the attempt that the response to an applied failure promised, if it was opened."""
     if result.outcome is not ExpectedOutcome.APPLIED or result.retry is None or not result.retry["willRetry"]:
         return None
     next_attempt = result.retry["nextAttempt"]
@@ -280,7 +280,7 @@ def _in_dependency_order(
     received: Sequence[ReceivedAttempt],
     ledger: LedgerSnapshot,
 ) -> Iterator[str]:
-    """A task is scheduled and handed out only when all that it waits for is done."""
+    """Check that a task is scheduled and handed out only after all its dependencies are done."""
     scheduled = next((change for change in record.changes if change["status"] == "SCHEDULED"), None)
     if scheduled is None:
         return
@@ -299,7 +299,7 @@ def _in_dependency_order(
 
 
 def _in_history(record: _Record) -> Iterator[str]:
-    """Every delivery is in the history, and nothing is there that nobody sent."""
+    """Check that every request is in the history, and that every entry has a request."""
     claimed: Counter[int] = Counter()
     explained: set[int] = set()
     for result in record.answers:
@@ -325,7 +325,7 @@ def _in_history(record: _Record) -> Iterator[str]:
 
 
 def _is_by_the_service(entry: Mapping[str, Any], record: _Record) -> bool:
-    """Whether the service makes such an entry by itself, for a task that is planned so."""
+    """Return True if the service makes such an entry by itself for a task with this plan."""
     if entry["verdict"] != ExpectedOutcome.APPLIED or entry["status"] not in _BY_THE_SERVICE:
         return False
     if entry["status"] == "CANCELED":
@@ -336,7 +336,7 @@ def _is_by_the_service(entry: Mapping[str, Any], record: _Record) -> bool:
 def _matches_entry(result: RequestResult, entry: Mapping[str, Any]) -> bool:
     request = result.delivery
     fields: dict[str, Any] = {name: request.body[name] for name in ("failureReason", "message") if name in request.body}
-    # A success of any attempt stands as the task's own, under the attempt that the task was at
+    # A success of any attempt is stored under the attempt that the task was at
     is_success = result.outcome is ExpectedOutcome.APPLIED and request.body["status"] == "COMPLETED"
     if request.attempt is not None and not is_success and "attempt" in entry:
         fields["attempt"] = request.attempt

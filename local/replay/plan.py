@@ -1,9 +1,9 @@
-"""What the workers of a replay do: a pure function of the trace, the share of chaos and the seed.
+"""Plan of a replay's workers: a pure function of the trace, the share of chaos and the seed.
 
-Workers in the field do not do as they should: they fail, are killed, and what they say is delivered twice, late and
-out of order. A `Trouble` is one way in which the work on a task goes wrong, a `Disturbance` one way in which the
-delivery of a start or of a success does. Both are written down as what is said in each attempt, and what each of it
-must end in. That is stated here from the service's promises, not asked of its code: a replay is a check of both.
+Workers in the field misbehave: they fail, are killed, and their requests arrive twice, late and out of order. A
+`TaskFault` is one way in which the work on a task goes wrong, a `DeliveryFault` one way in which the delivery of a
+start or of a success does. Both become scripted requests per attempt, each with its expected outcome. The outcomes
+come from the service's promises, not from its code: a replay checks both.
 """
 
 import random
@@ -17,10 +17,10 @@ from uuid import UUID
 from local.replay.trace import Trace, TraceTask
 
 NEVER_OPENED_ATTEMPT: Final = 99
-"""More than any retry policy here allows."""
+"""Number above the attempts of every retry policy here."""
 
 MAX_ATTEMPTS: Final = 4
-"""How often a task may be tried, unless its retries are to be spent."""
+"""Attempts of a task, unless the plan spends its retries."""
 
 _SPENT_ATTEMPTS: Final = 2
 _MAX_BATCH: Final = 100
@@ -30,13 +30,13 @@ _HEARTBEATS: Final = (0.33, 0.67)
 _PATIENCE_SECONDS: Final = 2
 _ASKED_SECONDS: Final = 2
 _FAR_AWAY_SECONDS: Final = 60
-"""A retry that far away is still pending when the next thing is said."""
+"""Delay, in seconds, after which a retry is still pending when the next request is sent."""
 
 _SHARE_OF_FAILED: Final = 0.2
 
 
 class ExpectedOutcome(StrEnum):
-    """What a delivery ends in."""
+    """Expected outcome of a request."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
@@ -49,7 +49,7 @@ class ExpectedOutcome(StrEnum):
 
 
 class DeliveryFault(StrEnum):
-    """What can go wrong with the delivery of a start or of a success."""
+    """Fault in the delivery of a start or of a success."""
 
     START_TWICE = "a start delivered twice"
     START_AFTER_SUCCESS = "a start that arrives after the success"
@@ -67,7 +67,7 @@ class DeliveryFault(StrEnum):
 
 
 class TaskFault(StrEnum):
-    """What can go wrong with the work on a task."""
+    """Fault in the work on a task."""
 
     FAILS = "fails, and is retried"
     FAILS_WITHOUT_REASON = "fails without a reason, and is retried"
@@ -90,27 +90,27 @@ class TaskFault(StrEnum):
 
 
 TERMINAL_REASONS: Final = tuple(task_fault.name for task_fault in TaskFault if task_fault.name in task_fault.value)
-"""The reasons after which there is no retry."""
+"""Reasons after which there is no retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedRequest:
-    """One thing said of one attempt.
+    """One request about one attempt.
 
     Attributes
     ----------
-    said
-        The body, without the attempt's id.
-    end
-        What it must end in.
+    body
+        Request body, without the attempt's id.
+    expected
+        Expected outcome.
     share
-        When it is due: the share of the task's running time that has passed since its attempt was taken.
+        Due time: the share of the task's running time that has passed since its attempt was received.
     attempt
-        The attempt that it speaks of; None where it names none that the service would know.
-    id_of
-        The task and the attempt whose `taskExecutionId` is passed along; None for none.
+        Attempt of the request; None if it names none that the service would know.
+    attempt_ref
+        Task and attempt whose `taskExecutionId` is sent along; None for none.
     will_retry
-        Whether the answer must say that another attempt follows; None where it says nothing of it.
+        `willRetry` that the response must have; None if it is not checked.
     """
 
     task_id: str
@@ -124,24 +124,24 @@ class ScriptedRequest:
 
     @property
     def is_heartbeat(self) -> bool:
-        """Whether it is a heartbeat, and not a report."""
+        """Return True for a heartbeat, False for a report."""
         return "status" not in self.body
 
 
 RequestBatch = tuple[ScriptedRequest, ...]
-"""A report, a heartbeat, or a batch of reports."""
+"""Report, heartbeat, or batch of reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedAttempt:
-    """What the worker does that takes one attempt from the queue.
+    """Script of the worker that receives one attempt from the queue.
 
     Attributes
     ----------
     requests
-        What is sent, in order.
+        Requests to send, in order.
     is_killed
-        Whether the worker is dead after that: it neither reports nor gives the message back.
+        True if the worker is dead afterwards: it neither reports nor returns the message.
     """
 
     requests: tuple[RequestBatch, ...]
@@ -150,19 +150,19 @@ class ScriptedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """What a task goes through.
+    """Plan of one task.
 
     Attributes
     ----------
     attempts
-        The first, the second and so on.
+        Scripts of the first attempt, the second and so on.
     ends
-        The status in which the service must leave it, where the execution is not ended before.
-    goes_on
-        Whether its execution goes on when the task gives up.
+        Status in which the service must leave the task, unless the execution ends before.
+    continues_on_failure
+        True if the execution continues after the task's last attempt has failed.
     timeout_seconds, heartbeat_timeout_seconds
-        How long it may be silent, besides its running time; None for ever. Only where a worker is killed: on a slow
-        machine an honest worker may be slow too.
+        Longest silence besides the running time; None for no limit. Set only where a worker is killed: on a slow
+        machine a normal worker may be slow too.
     """
 
     task: TraceTask
@@ -176,17 +176,17 @@ class TaskPlan:
 
     @property
     def timed_out(self) -> set[int]:
-        """The attempts whose workers are killed."""
+        """Return the attempts whose workers are killed."""
         return {number for number, attempt in enumerate(self.attempts, 1) if attempt.is_killed}
 
     @property
     def may_be_timed_out(self) -> bool:
-        """Whether the service may give up a worker, also one that is only slow."""
+        """Return True if the service may time out a worker of this task, also one that is only slow."""
         return self.timeout_seconds is not None or self.heartbeat_timeout_seconds is not None
 
     @property
     def scripted_requests(self) -> Iterator[ScriptedRequest]:
-        """Each delivery, in order."""
+        """Yield each request, in order."""
         for attempt in self.attempts:
             for request in attempt.requests:
                 yield from request
@@ -194,12 +194,12 @@ class TaskPlan:
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """What all tasks go through, and how the execution must end.
+    """Plans of all tasks, and the end of the execution.
 
     Attributes
     ----------
     fatal
-        The task whose failure ends the execution; None where it must end COMPLETED.
+        Task whose failure ends the execution; None if the execution must end COMPLETED.
     """
 
     trace: Trace
@@ -209,31 +209,31 @@ class ReplayPlan:
 
     @property
     def ends(self) -> str:
-        """The status in which the service must leave the execution."""
+        """Return the status in which the service must leave the execution."""
         return "COMPLETED" if self.fatal is None else "FAILED"
 
     @property
     def faulty_tasks(self) -> int:
-        """How many tasks do not go well at once."""
+        """Return the number of tasks with a fault."""
         return sum(task_plan.task_fault is not None for task_plan in self.tasks)
 
     @property
     def scripted_requests(self) -> Iterator[ScriptedRequest]:
-        """Each delivery, task by task."""
+        """Yield each request, task by task."""
         for task_plan in self.tasks:
             yield from task_plan.scripted_requests
 
 
 def make_plan(trace: Trace, *, chaos: float = 0.0, seed: int = 0, ends: str | None = None) -> ReplayPlan:
-    """Plan what workers do: the same arguments always make the same plan.
+    """Plan the workers of a replay: the same arguments always make the same plan.
 
     Parameters
     ----------
     chaos
-        The share of tasks, 0 to 1, whose work goes wrong; and of starts and successes whose delivery is disturbed.
+        Share of tasks, 0 to 1, whose work goes wrong; and of starts and successes whose delivery does.
     ends
-        How the execution must end, COMPLETED or FAILED. None leaves it to the seed: where there is chaos, one in five
-        ends FAILED.
+        Status in which the execution must end, COMPLETED or FAILED. None leaves it to the seed: where there is chaos,
+        one in five ends FAILED.
 
     Raises
     ------
@@ -266,18 +266,18 @@ def make_plan(trace: Trace, *, chaos: float = 0.0, seed: int = 0, ends: str | No
 
 
 def normal_attempt(task: TraceTask, attempt: int) -> ScriptedAttempt:
-    """What a worker does with which nothing goes wrong."""
+    """Return the script of an attempt without faults."""
     return _normal(task, attempt, _TaskScript())
 
 
 def expected_output(task: TraceTask) -> dict[str, Any]:
-    """What the service must show as the output of a task that is done."""
+    """Return the output that the service must show for a task that is done."""
     return {"runtimeInSeconds": task.runtime_seconds}
 
 
 @dataclass(frozen=True, slots=True)
 class _TaskScript:
-    """What of a task the seed decides."""
+    """Choices that the seed makes for one task."""
 
     other_task: str = ""
     new_id: str = ""
@@ -286,7 +286,7 @@ class _TaskScript:
     reason: str = ""
 
 
-# --------------------------------------------------------------------------------------------- what is said
+# --------------------------------------------------------------------------------------------- requests
 
 
 def _start(task: TraceTask, attempt: int) -> ScriptedRequest:
@@ -309,17 +309,17 @@ def _failure(
     will_retry: bool | None = None,
     **fields: Any,
 ) -> ScriptedRequest:
-    """A failure of the attempt that another delivery speaks of, said in the same breath."""
+    """Return a failure of the attempt of another request, due at the same time."""
     return replace(request, body={"status": status, **fields}, expected=expected, will_retry=will_retry)
 
 
 def _numbered(request: ScriptedRequest) -> ScriptedRequest:
-    """Named by its number, not by its id."""
+    """Return the request with the attempt's number instead of its id."""
     return replace(request, body={**request.body, "attempt": request.attempt}, attempt_ref=None)
 
 
 def _unnamed(request: ScriptedRequest) -> ScriptedRequest:
-    """Without a word about the attempt; the service takes it for the current one."""
+    """Return the request without an attempt; the service takes it for the current one."""
     return replace(request, attempt_ref=None)
 
 
@@ -340,7 +340,7 @@ def _start_of_unknown_attempt(start: ScriptedRequest, _: _TaskScript) -> list[Sc
 
 
 def _start_after_success(_: ScriptedRequest, __: _TaskScript) -> list[ScriptedRequest]:
-    return []  # it comes after the success: see `_normal`
+    return []  # sent after the success: see `_normal`
 
 
 def _success_twice(success: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
@@ -367,7 +367,7 @@ def _failure_without_attempt_after_success(success: ScriptedRequest, _: _TaskScr
 
 
 def _terminal_error_after_success(success: ScriptedRequest, _: _TaskScript) -> list[ScriptedRequest]:
-    # The same twice: it is ignored twice, and kept once.
+    # The same twice: it is ignored twice, and stored once.
     late_request = _failure(success, ExpectedOutcome.IGNORED_AFTER_SUCCESS, status="FAILED_WITH_TERMINAL_ERROR")
     return [success, late_request, late_request]
 
@@ -392,7 +392,7 @@ FAULTY_STARTS: Final[dict[DeliveryFault, _ApplyFault]] = {
     DeliveryFault.START_OF_ANOTHER_TASK: _start_of_another_task,
     DeliveryFault.START_OF_UNKNOWN_ATTEMPT: _start_of_unknown_attempt,
 }
-"""What each disturbance makes of a start, and what each of the deliveries must end in."""
+"""Requests, with expected outcomes, that each fault makes of a start."""
 
 FAULTY_SUCCESSES: Final[dict[DeliveryFault, _ApplyFault]] = {
     DeliveryFault.FAILURE_AFTER_SUCCESS: _failure_after_success,
@@ -404,10 +404,10 @@ FAULTY_SUCCESSES: Final[dict[DeliveryFault, _ApplyFault]] = {
     DeliveryFault.FAILURE_WITHOUT_ATTEMPT_AFTER_SUCCESS: _failure_without_attempt_after_success,
     DeliveryFault.HEARTBEAT_AFTER_SUCCESS: _heartbeat_after_success,
 }
-"""The same of a success."""
+"""Requests, with expected outcomes, that each fault makes of a success."""
 
 
-# --------------------------------------------------------------------------------------------- what is done
+# --------------------------------------------------------------------------------------------- attempts
 
 
 def _each(*scripted_requests: ScriptedRequest) -> tuple[RequestBatch, ...]:
@@ -415,7 +415,7 @@ def _each(*scripted_requests: ScriptedRequest) -> tuple[RequestBatch, ...]:
 
 
 def _normal(task: TraceTask, attempt: int, script: _TaskScript) -> ScriptedAttempt:
-    """An attempt that succeeds, its start and its success disturbed as the scene says."""
+    """Return an attempt that succeeds, its start and its success changed by the script's faults."""
     start, success = [_start(task, attempt)], [_success(task, attempt)]
     if script.start is not None:
         start = [
@@ -445,7 +445,7 @@ def _signs_of_life(task: TraceTask, attempt: int) -> Iterator[ScriptedRequest]:
 def _failing(
     task: TraceTask, attempt: int, *, will_retry: bool = True, status: str = "FAILED", **fields: Any
 ) -> ScriptedAttempt:
-    """An attempt that begins and fails, half way through."""
+    """Return an attempt that begins, and fails half way through."""
     started = _start(task, attempt)
     failed = _failure(started, ExpectedOutcome.APPLIED, status=status, will_retry=will_retry, **fields)
     return ScriptedAttempt(_each(started, replace(failed, share=0.5)))
@@ -567,10 +567,10 @@ _WITHOUT_SUCCESS: Final = frozenset(
         TaskFault.FATAL,
     }
 )
-"""Where the current attempt does not succeed, there is no start and no success of it to disturb."""
+"""Faults without a success of the current attempt: there is no start and no success to disturb."""
 
 
-# --------------------------------------------------------------------------------------------- what the seed decides
+# --------------------------------------------------------------------------------------------- choices of the seed
 
 _START: Final = "start"
 _SUCCESS: Final = "success"
@@ -581,7 +581,7 @@ def _draws(what: str, seed: int) -> random.Random:
 
 
 def _choose_fatal(trace: Trace, chaos: float, ends: str | None, draws: random.Random) -> str | None:
-    """Choose the task that ends the execution, rather a later one, if any does."""
+    """Choose the task that ends the execution, rather a later one; None if no task does."""
     seeded = draws.random() < _SHARE_OF_FAILED and chaos > 0
     if ends == "COMPLETED" or (ends is None and not seeded):
         return None
@@ -589,7 +589,7 @@ def _choose_fatal(trace: Trace, chaos: float, ends: str | None, draws: random.Ra
 
 
 def _choose_task_faults(trace: Trace, chaos: float, fatal: str | None, draws: random.Random) -> dict[str, TaskFault]:
-    """Choose which tasks do not go well, and how: of each kind as many as of any other, or one less."""
+    """Choose the tasks that get a fault, and its kind: of each kind as many as of any other, or one less."""
     names = [task.task_id for task in trace.tasks]
     kinds = [task_fault for task_fault in TaskFault if task_fault is not TaskFault.FATAL]
     draws.shuffle(kinds)
@@ -604,7 +604,7 @@ _Chosen = dict[tuple[str, str], DeliveryFault]
 def _choose_delivery_faults(
     trace: Trace, chaos: float, task_faults: dict[str, TaskFault], draws: random.Random
 ) -> _Chosen:
-    """Choose what is disturbed of the attempts that succeed, and how: of each kind about as many."""
+    """Choose the delivery faults of the attempts that succeed: of each kind about as many."""
     chosen: _Chosen = {}
     for kind, kinds in ((_START, list(FAULTY_STARTS)), (_SUCCESS, list(FAULTY_SUCCESSES))):
         possible = [task.task_id for task in trace.tasks if task_faults.get(task.task_id) not in _WITHOUT_SUCCESS]
@@ -617,7 +617,7 @@ def _choose_delivery_faults(
 
 
 def _batched(requests: Sequence[RequestBatch], draws: random.Random) -> Iterator[RequestBatch]:
-    """Put some of what is due at the same time into one request; heartbeats go alone."""
+    """Put some requests that are due at the same time into one batch; heartbeats go alone."""
     batch: list[ScriptedRequest] = []
     for scripted in (scripted for request in requests for scripted in request):
         fits = (
@@ -637,7 +637,7 @@ def _batched(requests: Sequence[RequestBatch], draws: random.Random) -> Iterator
 
 
 def count_kinds(plan: ReplayPlan) -> dict[str, int]:
-    """How many deliveries each disturbance makes, and how many tasks each trouble befalls, in the order of both."""
+    """Return the number of requests per delivery fault and of tasks per task fault, in the order of both."""
     counts: Counter[str] = Counter(
         delivery.delivery_fault for delivery in plan.scripted_requests if delivery.delivery_fault is not None
     )

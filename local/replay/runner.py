@@ -1,7 +1,7 @@
-"""Replays a recorded run against the local cloud, with workers that fail and die, and checks how it ended.
+"""Replay of a recorded run against the local cloud, with workers that fail and die, and a check of its end.
 
-The execution is created with the run's own dependencies. The workers take tasks from a queue as the service schedules
-them and do what the plan says; the run is over when the service has closed the execution, not when they are.
+The execution is created with the run's own dependencies. The workers receive tasks from a queue as the service
+schedules them, and follow the plan; the run is over when the service has closed the execution, not when they are done.
 """
 
 import json
@@ -67,18 +67,18 @@ _OPEN: Final = frozenset({"PENDING", "SCHEDULED", "IN_PROGRESS"})
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """A replay that is over.
+    """Result of a replay.
 
     Attributes
     ----------
     answers, waits
-        What each delivery got; and how long its sender waited for each request.
-    taken
-        What came out of the queue, in the order in which it came.
+        Result of each request, and the time that its sender waited for each response.
+    received
+        Attempts from the queue, in order of receipt.
     seconds
-        From the first assignment to the execution's end.
+        Time from the first assignment to the execution's end.
     differences
-        What is not as it had to be, one sentence each.
+        Differences from the plan, one sentence each.
     """
 
     execution_id: str
@@ -98,27 +98,27 @@ def run_replay(
     seed: int,
     expected_status: str | None = None,
 ) -> int:
-    """Replay a trace and show how it went.
+    """Replay a trace and print its course and its result.
 
     Parameters
     ----------
     stack_file
-        What ``make up`` wrote.
+        File that ``make up`` wrote.
     trace
         An instance in WfFormat 1.5; None for the sample that comes with the project.
     speed
         Seconds of the trace that pass in one second; None for work that takes no time.
     chaos
-        The share of tasks, 0 to 1, whose work goes wrong, and of starts and successes whose delivery does.
+        Share of tasks, 0 to 1, whose work goes wrong, and of starts and successes whose delivery does.
     seed
-        With the same seed the same goes wrong in the same way.
-    ends
-        COMPLETED or FAILED: how the execution is to end; None leaves it to the seed.
+        Seed of the plan: the same seed makes the same faults.
+    expected_status
+        Status in which the execution is to end, COMPLETED or FAILED; None leaves it to the seed.
 
     Returns
     -------
     int
-        0 if all ended as it had to, 1 if anything did not, 2 if it could not begin.
+        0 if all checks passed, 1 if one failed, 2 if the replay could not begin.
     """
     try:
         _check_speed(speed)
@@ -142,7 +142,7 @@ def run_replay(
 def attached_queue(
     stack: Stack, api: ApiClient, execution_id: str, deadline_seconds: float = DEADLINE_SECONDS
 ) -> Iterator[WorkQueue]:
-    """Attach a queue by a rule to the bus, for the tasks of one execution alone, and remove both afterwards."""
+    """Attach a queue to the bus by a rule, for the tasks of one execution alone, and remove both afterwards."""
     sqs, events = stack.aws("sqs", deadline_seconds), stack.aws("events", deadline_seconds)
     name = f"tasklatch-{execution_id}"[:64]
     bus = {"EventBusName": stack.event_bus_name}
@@ -175,16 +175,16 @@ def replay(
     Parameters
     ----------
     queue
-        Where the tasks of this execution alone come out.
+        Queue that receives the tasks of this execution alone.
     speed
         Seconds of the trace that pass in one second; None for work that takes no time.
     on_counts
-        Told now and then how many tasks stand where.
+        Called now and then with the number of tasks per status.
 
     Raises
     ------
     ApiError, LocalCloudError
-        If the service does not take part.
+        If a request fails or the local cloud is not there.
     """
     create_planned_execution(api, plan, execution_id, speed=speed)
     workers_pool = _WorkerPool(api, plan, queue, execution_id, speed)
@@ -214,7 +214,7 @@ def replay(
 def create_planned_execution(
     api: ApiClient, plan: ReplayPlan, execution_id: str, *, speed: float | None = None
 ) -> None:
-    """Create an execution with a task for each of the plan's, and their dependencies; safe to be sent twice.
+    """Create an execution with the plan's tasks and their dependencies; safe to repeat.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def read_ledger(api: ApiClient, execution_id: str) -> LedgerSnapshot:
 
 @dataclass
 class _WorkerPool:
-    """The workers of a replay: each attempt is played by one of them."""
+    """Workers of a replay: one of them handles each attempt."""
 
     api: ApiClient
     plan: ReplayPlan
@@ -282,7 +282,7 @@ class _WorkerPool:
         self._issued = {(task["taskId"], task["attempt"]): task["taskExecutionId"] for task in tasks}
 
     def receive(self, pool: ThreadPoolExecutor) -> None:
-        """Hand out what comes from the queue; what comes twice is noted, and done once."""
+        """Start an attempt that the queue delivered; one that is delivered twice is recorded, and handled once."""
         while not self.stop.is_set():
             for assignment in self.queue.take(at_most=10):
                 key = (assignment.task_id, assignment.attempt)
@@ -294,12 +294,12 @@ class _WorkerPool:
                     self._playing.append(pool.submit(self.play, assignment))
 
     def check(self) -> None:
-        """Raise what a worker has raised."""
+        """Raise the error of a worker, if one failed."""
         for future in self._playing:
             future.result()
 
     def play(self, assignment: Assignment) -> None:
-        """Do what is planned for an attempt; one that is not planned goes well."""
+        """Follow the script of an attempt; an attempt without one goes well."""
         plan = self._plans[assignment.task_id]
         is_planned = assignment.attempt <= len(plan.attempts)
         attempt = plan.attempts[assignment.attempt - 1] if is_planned else normal_attempt(plan.task, assignment.attempt)
@@ -313,7 +313,7 @@ class _WorkerPool:
             self.queue.delete(assignment)
 
     def _send(self, batch: RequestBatch) -> bool:
-        """Send a request; tell whether the task was sealed, so that there is no more to say."""
+        """Send a request; return True if the task was sealed, so that further requests are useless."""
         with self._calls:
             sent_at = time.monotonic()
             results, wait = _send(self.api, self.execution_id, batch, self._issued, sent_at)
@@ -330,7 +330,7 @@ def _until_over(
     stall_seconds: float,
     on_counts: Callable[[dict[str, int]], None],
 ) -> None:
-    """Wait until the service has closed the execution, and cancelled what was open if it failed."""
+    """Wait until the service has closed the execution, and cancelled open tasks if it failed."""
     last: dict[str, int] = {}
     moved_at = time.monotonic()
     while True:
@@ -344,7 +344,7 @@ def _until_over(
         if receiving.done():
             receiving.result()
         if time.monotonic() - moved_at > stall_seconds:
-            return  # the comparison says what is missing
+            return  # the comparison names the missing parts
         time.sleep(_POLL_SECONDS)
 
 
@@ -354,7 +354,7 @@ def _check_speed(speed: float | None) -> None:
 
 
 def _task_body(plan: TaskPlan, speed: float | None) -> dict[str, Any]:
-    # A worker that is killed is missed after its patience and what the work would have taken
+    # The service detects a killed worker after the time-out and the running time of the work
     work = ceil(plan.task.runtime_seconds / speed) if speed else 0
     body: dict[str, Any] = {
         "taskId": plan.task.task_id,
@@ -398,7 +398,7 @@ def _send(
 def _send_batch(
     api: ApiClient, execution_id: str, scripted_requests: Sequence[ScriptedRequest], bodies: Sequence[dict[str, Any]]
 ) -> tuple[list[RequestResult], Wait]:
-    """Send a batch, and again those of it that the service was too busy for."""
+    """Send a batch, and repeat the part of it for which the service was too busy."""
     results_by_index: dict[int, RequestResult] = {}
     waiting = list(range(len(scripted_requests)))
     unsure = False
@@ -451,7 +451,7 @@ def _answered(request: ScriptedRequest, response: dict[str, Any], sent_at: float
 
 
 def _chunks(bodies: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Cut task bodies into requests that are small enough; there is always one."""
+    """Split task bodies into requests that are small enough; there is always at least one."""
     chunks: list[list[dict[str, Any]]] = [[]]
     size = 0
     for body in bodies:

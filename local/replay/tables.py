@@ -1,4 +1,4 @@
-"""How the replay and the demonstration show what the service answered: tables for a terminal of 80 columns."""
+"""Tables of the replay and the demonstration, for a terminal of 80 columns."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,21 +32,21 @@ VERDICT_MEANINGS: Final[Mapping[ExpectedOutcome, str]] = {
 
 
 class Wait(NamedTuple):
-    """How long the sender of a request waited for its answer."""
+    """Time that the sender of a request waited for its response."""
 
     seconds: float
     was_sent_again: bool
 
 
 def result_console() -> Console:
-    """A console on standard output: at most 100 columns, plain where it is not a terminal."""
+    """Return a console on standard output: at most 100 columns, plain if it is not a terminal."""
     console = Console(highlight=False)
     console.width = min(console.width, _WIDEST)
     return console
 
 
 def verdicts_table(results: Iterable[RequestResult]) -> Table:
-    """How many deliveries ended in what."""
+    """Return a table of the number of requests per outcome."""
     counts = Counter(result.outcome for result in results)
     table = _table("Verdict", "Count", "Meaning", right=("Count",))
     for end, meaning in VERDICT_MEANINGS.items():
@@ -56,7 +56,7 @@ def verdicts_table(results: Iterable[RequestResult]) -> Table:
 
 
 def faults_table(plan: ReplayPlan) -> Table:
-    """What was planned to go wrong: with how many tasks, and in how many deliveries."""
+    """Return a table of the planned faults: the number of tasks or of requests with each."""
     table = _table("What went wrong", "Count", right=("Count",))
     for kind, count in count_kinds(plan).items():
         table.add_row(kind, f"{count:,}")
@@ -64,7 +64,7 @@ def faults_table(plan: ReplayPlan) -> Table:
 
 
 def failures_table(ledger: LedgerSnapshot) -> Table:
-    """The failures that changed a task, by reason, and whether another attempt was opened after them."""
+    """Return a table of the failures that changed a task, by reason, with the attempts that were opened after them."""
     failed: Counter[str] = Counter()
     retried: Counter[str] = Counter()
     for history in ledger.histories.values():
@@ -82,7 +82,7 @@ def failures_table(ledger: LedgerSnapshot) -> Table:
 
 
 def reactions_table(results: Sequence[RequestResult], ledger: LedgerSnapshot) -> Table:
-    """What the service did by itself."""
+    """Return a table of the service's own actions."""
     counts = Counter(change["status"] for history in ledger.histories.values() for change in applied_changes(history))
     retries = sum(
         change["status"] == "SCHEDULED" and change["attempt"] > 1
@@ -101,7 +101,7 @@ def reactions_table(results: Sequence[RequestResult], ledger: LedgerSnapshot) ->
 
 
 def waits_table(waits: Iterable[Wait]) -> Table:
-    """Show how long the senders waited for an answer; those that had to send again are counted by themselves."""
+    """Return a table of the time that senders waited for a response; those that sent again are counted separately."""
     table = _table("Answers", "Count", "Median", "95 %", "Slowest", right=("Count", "Median", "95 %", "Slowest"))
     at_once: list[float] = []
     again: list[float] = []
@@ -121,12 +121,12 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 def rates_line(results: Sequence[RequestResult], waits: Sequence[Wait], seconds: float) -> str:
-    """Say how many deliveries and requests there were, and how long all of it took."""
+    """Return a line with the number of requests, their rate and the total time."""
     return f"{len(results):,} deliveries in {len(waits):,} requests in {seconds:.1f} s"
 
 
 def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> Table:
-    """Tasks and where they stand."""
+    """Return a table of tasks and their statuses."""
     table = _table("Task", "Status", "Attempt", "Version", "Updated", right=("Attempt", "Version"))
     for task in tasks:
         numbers = (str(task["attempt"]), str(task["version"]))
@@ -135,7 +135,7 @@ def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def history_table(history: Iterable[Mapping[str, Any]]) -> Table:
-    """What happened to a task, and what was said of it."""
+    """Return a table of the history of one task."""
     table = _table("Version", "At", "Status", "Verdict", "Said", right=("Version",))
     for entry in history:
         details = ": ".join(entry[name] for name in ("failureReason", "message") if name in entry)
@@ -145,13 +145,13 @@ def history_table(history: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def status(name: str) -> str:
-    """A status in its colour."""
+    """Return a status in its colour."""
     colour = {"COMPLETED": "green", "IN_PROGRESS": "cyan"}.get(name, "red" if "FAILED" in name else "")
     return f"[{colour}]{name}[/{colour}]" if colour else name
 
 
 def time_of_day(timestamp: str) -> str:
-    """The time of day in an RFC 3339 moment."""
+    """Return the time of day of an RFC 3339 timestamp."""
     return timestamp.partition("T")[2].rstrip("Z")
 
 

@@ -1,7 +1,7 @@
-"""Reads what a real workflow run left behind: an instance in WfCommons' WfFormat 1.5.
+"""Reader of a recorded workflow run: an instance in WfCommons' WfFormat 1.5.
 
-Of the format (https://github.com/wfcommons/WfFormat) only what a replay needs is read: the tasks, who waits for
-whom, how long each ran, and what it was asked to do.
+Of the format (https://github.com/wfcommons/WfFormat) only the fields that a replay needs are read: the tasks, their
+dependencies, the running time of each, and its program, arguments and files.
 """
 
 import json
@@ -25,7 +25,7 @@ _FAULTS_NAMED: Final = 5
 
 
 class TraceError(Exception):
-    """A file that is no trace that can be replayed; the message says why, and where in it."""
+    """File that cannot be replayed; the message gives the reason, and its position in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class TraceTask:
     Attributes
     ----------
     parents
-        The tasks that it waited for.
+        Tasks that it depended on.
     runtime_seconds
-        How long it ran.
+        Running time.
     starts_at
-        Seconds after the run's beginning: when the last of its parents was done.
+        Seconds from the run's beginning until the last of its parents was done.
     input
-        What it was asked to do: program, arguments and files, each cut to a bound.
+        Program, arguments and files, each cut to a bound.
     """
 
     task_id: str
@@ -52,20 +52,20 @@ class TraceTask:
 
     @property
     def ends_at(self) -> float:
-        """Seconds after the run's beginning."""
+        """Return the seconds from the run's beginning to the task's end."""
         return self.starts_at + self.runtime_seconds
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A run: its tasks, none before the tasks that it waited for."""
+    """Run: its tasks, each after the tasks that it depended on."""
 
     name: str
     tasks: tuple[TraceTask, ...]
 
     @cached_property
     def seconds(self) -> float:
-        """How long the run takes when nothing but its dependencies holds a task back."""
+        """Return the duration of the run, in seconds, if only dependencies delay a task."""
         return max(task.ends_at for task in self.tasks)
 
 
@@ -140,7 +140,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def _parse_trace(document: Any) -> Trace:
-    # The version goes first: of an instance in another one, no other fault says anything.
+    # The version goes first: in an instance of another version, the other errors mean nothing.
     _validate(_Version, document)
     instance = _validate(_Instance, document)
     specified = {task.id: task for task in instance.workflow.specification.tasks}
@@ -184,7 +184,7 @@ def _check_ids(instance: _Instance) -> None:
 
 
 def _id_error(task_id: str) -> str | None:
-    """What keeps a name from being a taskId of the service."""
+    """Return the reason why a name cannot be a taskId of the service; None if it can."""
     if not 1 <= len(task_id) <= _LONGEST_ID:
         return f"an id must have 1 to {_LONGEST_ID} characters, not {len(task_id)}"
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in task_id):
@@ -195,7 +195,7 @@ def _id_error(task_id: str) -> str | None:
 
 
 def _parents(specified: dict[str, _SpecifiedTask]) -> dict[str, set[str]]:
-    """Who waits for whom, whichever of the two says so."""
+    """Return the parents of each task, whichever of the two tasks names the other."""
     unknown = [
         f"{_short(task.id)} names a task that is not there: {_short(name)}"
         for task in specified.values()
@@ -235,7 +235,7 @@ def _bounded(texts: list[str]) -> list[str]:
 
 
 def _cut(text: str, longest: int) -> str:
-    """Cut to a bound, and to what JSON can carry: a lone surrogate becomes a question mark."""
+    """Cut a text to a bound and to characters that JSON can carry: a lone surrogate becomes a question mark."""
     return text[:longest].encode("utf-8", "replace").decode()
 
 

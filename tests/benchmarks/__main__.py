@@ -1,4 +1,4 @@
-"""Runs every benchmark, each in a process of its own; shows and keeps the figures, and says which goals are not met."""
+"""Runner of every benchmark, each in a process of its own; prints and saves figures and missed goals."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def _run(name: str) -> list[Figure]:
 
 
 def counts_table(figures: Sequence[Figure]) -> Table:
-    """What was counted: a line for each case, a column for each thing."""
+    """Return a table of counts: a line for each case, a column for each amount."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Counted, for each; $ for a million, and less bus and live", no_wrap=True)
     for unit in dict.fromkeys(figure.unit for figure in figures):
@@ -74,7 +74,7 @@ def counts_table(figures: Sequence[Figure]) -> Table:
 
 
 def comparison_table(figures: Sequence[Figure]) -> Table:
-    """The alternatives side by side: a line for each figure, a column for each handler."""
+    """Return a table of the alternatives side by side: a line for each figure, a column for each handler."""
     names = list(dict.fromkeys(figure.name for figure in figures))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
     for column in ("A report", *names):
@@ -87,7 +87,7 @@ def comparison_table(figures: Sequence[Figure]) -> Table:
 
 
 def table_of(figures: Sequence[Figure]) -> Table:
-    """The figures, a line each."""
+    """Return a table of figures, a line each."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, justify in (("", "left"), ("", "left"), ("Figure", "right"), ("Quartiles", "right"), ("Goal", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def _number(value: float) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """Return a description of the machine."""
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -121,7 +121,7 @@ def machine() -> dict[str, Any]:
 
 
 def missed(figures: Sequence[Figure]) -> list[str]:
-    """Say which goals are not met."""
+    """Return the goals that are not met."""
     return [
         f"{figure.benchmark}: {figure.name}: {_number(figure.value)} {figure.unit}, at most {_number(figure.goal or 0)}"
         for figure in figures

@@ -1,8 +1,8 @@
-"""What one would write instead, beside this service: the same requests, at the same table, in the same run.
+"""Alternatives to this service: the same requests, at the same table, in the same run.
 
 The alternatives are handlers with Powertools' resolver and validation: plain; with a condition, a log line and a
-metric; with Idempotency. Shown is what a report costs in each, and how two sequences of reports end: after each step,
-the status that the table has and, in brackets, what the worker is answered.
+metric; with Idempotency. Measured are the cost of a report in each, and the end of two sequences of reports: after
+each step, the status in the table and, in brackets, the response to the worker.
 """
 
 import importlib.util
@@ -37,7 +37,7 @@ HANDLERS: Final[Mapping[str, str]] = {
     GUARDED: "Powertools, condition, log, metric",
     IDEMPOTENT: "Powertools, Idempotency",
 }
-"""Folders of handlers, and what the table calls them."""
+"""Folders of handlers, and their names in the table."""
 
 # Processor time of this service's report, as a multiple of each alternative's
 CPU_GOALS: Final = {GUARDED: 1.2, IDEMPOTENT: 0.75}
@@ -51,11 +51,11 @@ class Step(NamedTuple):
     Attributes
     ----------
     reported
-        The status that is reported; None where the next attempt is opened.
+        Status that is reported; None to open the next attempt.
     attempt
-        The attempt that it is about.
+        Attempt of the step.
     right
-        The status that the task should then have: a success stands, and an old attempt does not fail a newer one.
+        Status that the task should then have: a success stands, and an old attempt does not fail a newer one.
     """
 
     reported: str | None
@@ -104,7 +104,7 @@ def figures() -> list[Figure]:
 
 
 def report_event(task_id: str, status: str, attempt: int = 1) -> dict[str, Any]:
-    """Make API Gateway's event of a report, with what Powertools' resolver reads of it besides."""
+    """Return API Gateway's event of a report, with the further fields that Powertools' resolver reads."""
     event = api_event(
         STATUS_ROUTE,
         path={"executionId": "nightly", "taskId": task_id},
@@ -153,7 +153,7 @@ class Bench:
         self._handlers = {folder: _load(folder) for folder in HANDLERS}
 
     def case(self, folder: str, count: int) -> Callable[[], Sample]:
-        """A successful report on a fresh task, as often as it is called."""
+        """Return a case that reports a success on a fresh task at each call."""
         task_ids = iter(self._fresh_tasks(count))
 
         def report() -> Sample:
@@ -164,14 +164,14 @@ class Bench:
         return report
 
     def traffic(self, folder: str, title: str) -> list[Figure]:
-        """Calls and bytes of one successful report."""
+        """Return the calls and bytes of one successful report."""
         (task_id,) = self._fresh_tasks(1)
         with _traffic_of(self._client_of(folder)) as traffic:
             _check_ok(self._report(folder, task_id, "COMPLETED", attempt=1))
         return [Figure(NAME, title, value, unit) for unit, value in traffic.items()]
 
     def endings(self, folder: str, title: str) -> Iterator[Figure]:
-        """Where each sequence leads; the value is the number of steps after which the task has not the right status."""
+        """Run each sequence; the value is the number of steps after which the task does not have the right status."""
         for name, steps in SEQUENCES.items():
             (task_id,) = self._fresh_tasks(1)
             history, wrong = [], 0
@@ -184,7 +184,7 @@ class Bench:
             yield Figure(NAME, title, wrong, name, goal=goal, text=", ".join(history))
 
     def _take(self, folder: str, task_id: str, step: Step) -> str:
-        """Take a step; return what the worker is answered, in brackets."""
+        """Run a step; return the response to the worker, in brackets."""
         if step.reported is None:
             self._open_next_attempt(task_id)
             return ""
@@ -197,7 +197,7 @@ class Bench:
         return call_api(self._handlers[folder].handler, event, LambdaContext())
 
     def _open_next_attempt(self, task_id: str) -> None:
-        """Open the next attempt: the same write for all, on no condition, as the alternatives keep no precedence."""
+        """Open the next attempt: the same write for all, unconditional, as the alternatives have no precedence."""
         attempt = int(self._item(task_id)["attempt"]["N"]) + 1
         precedence = status_precedence(TaskStatus.SCHEDULED, attempt)
         self._client.update_item(

@@ -1,7 +1,7 @@
-"""How long a batch of reports takes against a single one, at a table that takes 5 ms a call, as DynamoDB about does.
+"""Time of a batch of reports against a single one, at a table that takes 5 ms a call, as DynamoDB about does.
 
-The same again on the emulator that the tests use, told apart: it serves one call at a time and reads PartiQL slowly, so
-what it shows is mostly itself.
+The same again on the emulator that the tests use, shown separately: it serves one call at a time and reads PartiQL
+slowly, so its figures are mostly about itself.
 """
 
 import tempfile
@@ -81,7 +81,7 @@ def _compare(url: str, where: str, rounds: int, *, with_goals: bool) -> list[Fig
 
 
 def _processor_and_wait(where: str, samples: Mapping[str, Sequence[Sample]]) -> list[Figure]:
-    """What a batch costs the processor, a report, and how long it waits beside that."""
+    """Return the processor time of a batch per report, and its further waiting time."""
     cpu = {name: [item.cpu_ms for item in taken] for name, taken in samples.items()}
     wait = {name: [element.wall_ms - element.cpu_ms for element in taken] for name, taken in samples.items()}
     collected = [figure(NAME, f"{where}: processor time of a single report", cpu["single"], "ms")]

@@ -1,7 +1,7 @@
 """Cold starts in Lambda's own runtime protocol: every function, a bare boto3 client, the alternatives.
 
 Each start is a fresh process under the runtime interface emulator, which sees the built, byte-compiled layer, its own
-folder and Python's standard library. The init ends when the handler has been imported; up to the first answer, a
+folder and Python's standard library. The init ends when the handler has been imported; up to the first response, a
 function of this service also makes its client and the connection.
 """
 
@@ -36,7 +36,7 @@ BARE: Final = "bare_client"
 REPORTING: Final = "report_status"
 _ROUNDS: Final = 15
 _ROUNDS_OF_OTHERS: Final = 7
-# What a handler is handed does not matter to its init; with so little time left none begins a call
+# The init does not depend on the event; with so little time left no handler begins a call
 _NO_TIME_FOR_CALLS: Final = {"AWS_LAMBDA_FUNCTION_TIMEOUT": "3"}
 
 
@@ -107,7 +107,7 @@ def _start(folder: Path, event: Any, environment: Mapping[str, str], packages: l
 
 
 def _packages_with_boto3(folder: Path, state_dir: StateDir) -> list[Path]:
-    """The layer, and beside it what boto3 needs besides: compiled too."""
+    """Build a folder with the layer and, beside it, the further packages of boto3: compiled too."""
     beside = folder / "packages"
     beside.mkdir()
     for package in ("boto3", "s3transfer"):
@@ -117,7 +117,7 @@ def _packages_with_boto3(folder: Path, state_dir: StateDir) -> list[Path]:
 
 
 def _alone(folder: Path, name: str) -> Path:
-    """A handler's folder, alone in another: Lambda would see nothing of this project either."""
+    """Copy a handler's folder into an empty one: Lambda would see nothing of this project either."""
     copied = folder / name
     if not copied.exists():
         copied.mkdir()

@@ -1,7 +1,7 @@
-"""What a report, a retry and a whole task life cost: counted, and put into dollars by list prices.
+"""Cost of a report, a retry and a whole task life: counted, and converted to dollars by list prices.
 
-Every change and every message is handed to its function alone, which is the dearest way: under load, up to 100 changes
-or 10 messages share an invocation, and its reads.
+Every change and every message is delivered to its function alone, which costs most: under load, up to 100 changes or
+10 messages share an invocation, and its reads.
 """
 
 import os
@@ -33,7 +33,7 @@ PRICES: Final = {
 }
 """List prices in us-east-1, in dollars for a million; log_bytes for a million bytes, where a gigabyte is $0.50."""
 
-# What the table calls them
+# Names in the table
 WORDS: Final = {
     "requests": "API",
     "invocations": "Lambda",
@@ -52,12 +52,12 @@ _BUS_AND_LIVE: Final = frozenset({"events", "queue_requests", "live_messages"})
 
 
 def dollars(usage: Usage) -> dict[str, float]:
-    """What a million times this usage costs, by what is billed, in dollars."""
+    """Return the cost of a million times this usage, by billed item, in dollars."""
     return {name: amount * PRICES[name] for name, amount in amounts(usage).items()}
 
 
 def amounts(usage: Usage) -> dict[str, float]:
-    """How much was used of each thing that is billed."""
+    """Return the amount of each billed item."""
     used: dict[str, float] = {}
     for name in WORDS:
         value = getattr(usage, name)
@@ -75,7 +75,7 @@ def figures() -> list[Figure]:
 
 
 def count_cases(service: Service) -> dict[str, tuple[int, Usage]]:
-    """What is used in each case, and for how many tasks."""
+    """Return the usage of each case, and its number of tasks."""
     task_ids = [f"task-{number}" for number in range(TASKS)]
     service.create("cases", *({"taskId": name} for name in task_ids))
     used: dict[str, tuple[int, Usage]] = {}
@@ -165,7 +165,7 @@ def _watch(service: Service, execution_id: str) -> None:
 
 
 def figures_of(benchmark: str, case: str, usage: Usage, divided_by: int = 1) -> list[Figure]:
-    """What one case used and costs, for one of so many tasks."""
+    """Return the usage and the cost of one case, for one of its tasks."""
     priced = dollars(usage)
     total = sum(priced.values()) / divided_by
     extras = sum(amount for name, amount in priced.items() if name in _BUS_AND_LIVE) / divided_by
@@ -179,7 +179,7 @@ def figures_of(benchmark: str, case: str, usage: Usage, divided_by: int = 1) -> 
 
 @contextmanager
 def emulated_service() -> Iterator[Service]:
-    """The service with all that it uses counted, on a table of its own in an emulator."""
+    """Yield the service with all its usage counted, on a table of its own in an emulator."""
     with tempfile.TemporaryDirectory() as folder, running_ministack(Path(folder)) as url:
         client = new_client(url)
         create_table(client, "ledger")
@@ -189,7 +189,7 @@ def emulated_service() -> Iterator[Service]:
 
 
 def _log_size() -> int:
-    """How much was written to standard output, which is a function's log; a file when all benchmarks are run."""
+    """Return the bytes on standard output, which is a function's log; a file when all benchmarks are run."""
     sys.stdout.flush()
     return os.fstat(sys.stdout.fileno()).st_size
 

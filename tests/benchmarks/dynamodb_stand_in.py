@@ -1,9 +1,9 @@
-"""A DynamoDB for measuring against: a process of its own that keeps items in memory and takes a fixed time a call.
+"""DynamoDB stand-in for measurements: a process of its own with items in memory and a fixed time per call.
 
-It is no emulator. It has the few operations that taking a report needs, and refuses all others. It evaluates conditions
-and updates, so what is measured is the real path with real verdicts; but nothing in it throttles, contends or varies.
-Every call is answered `service_ms` after it has arrived, whatever it costs here, and any number of calls are served
-side by side, as DynamoDB serves them.
+It is no emulator. It has the few operations that a report needs, and refuses all others. It evaluates conditions and
+updates, so a measurement covers the real path with real verdicts; but nothing in it throttles, contends or varies.
+Every call is answered `service_ms` after its arrival, whatever its real cost, and any number of calls are served in
+parallel, as DynamoDB serves them.
 """
 
 import asyncio
@@ -42,11 +42,11 @@ _STATED: Final = re.compile(r'"(\w+)" (=|<|>=) \?')
 
 
 class RefusedError(Exception):
-    """A call, or a way of putting it, that this stand-in does not know: what it cannot do it does not pretend."""
+    """Call, or form of a call, that this stand-in does not support."""
 
 
 class Write(NamedTuple):
-    """A conditional update in PartiQL."""
+    """Conditional update in PartiQL."""
 
     sets: Mapping[str, Any]
     removes: tuple[str, ...]
@@ -54,7 +54,7 @@ class Write(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """An update's words without its values."""
+    """Text of an update without its values."""
 
     sets: tuple[tuple[str, str], ...]
     removes: tuple[str, ...]
@@ -74,7 +74,7 @@ def _statement(text: str) -> _Form:
 
 
 class Store:
-    """The items, and what the calls do to them. Items are replaced, never changed."""
+    """Items, and the effect of calls on them. Items are replaced, never changed."""
 
     def __init__(self) -> None:
         self._items: dict[Key, Item] = {}
@@ -153,7 +153,7 @@ class Store:
         return 200, {"Responses": responses}
 
     def _write(self, key: Key, write: Write) -> tuple[bool, Item | None]:
-        """Update an item if it is there and its conditions hold; tell whether, and the item as it then is."""
+        """Update an item if it exists and its conditions hold; return the result, and the item afterwards."""
         old = self._items.get(key)
         if old is None or not all(
             _COMPARE[comparison](int(old[name]["N"]), int(value["N"])) for name, comparison, value in write.conditions
@@ -231,12 +231,12 @@ async def _serve(service_ms: float) -> None:
 
 @contextlib.contextmanager
 def running(service_ms: float) -> Iterator[str]:
-    """Run the stand-in until the block ends; give its URL.
+    """Run the stand-in until the block ends; yield its URL.
 
     Parameters
     ----------
     service_ms
-        What every call takes, from its arrival to its answer; 0 for no wait at all.
+        Time of every call, from its arrival to its response; 0 for no wait at all.
     """
     command = [sys.executable, "-m", "tests.benchmarks.dynamodb_stand_in", str(service_ms)]
     stored = {"PATH": os.environ["PATH"]}

@@ -1,4 +1,4 @@
-"""How figures are taken: cases in turn, round after round, so that what the machine does besides meets all alike."""
+"""Measurement of cases in turn, round after round, so that other load on the machine affects all alike."""
 
 import gc
 import json
@@ -16,20 +16,20 @@ from tasklatch.runtime.settings import get_settings
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that was measured or counted.
+    """One measured or counted value.
 
     Attributes
     ----------
     benchmark, name
-        What it is a figure of.
+        Benchmark and name of the figure.
     value, unit
-        The median, where it was measured more than once; `x` is a ratio.
+        The median, if it was measured more than once; `x` is a ratio.
     spread
-        First and third quartile; None for what is counted.
+        First and third quartile; None for a count.
     goal
-        The most that it may be; None where it only informs.
+        Upper limit; None if it only informs.
     text
-        Shown in place of the value, where a number alone says too little.
+        Shown in place of the value, where a number alone is not enough.
     """
 
     benchmark: str
@@ -42,7 +42,7 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        """Whether the goal is met."""
+        """Return True if the goal is met."""
         return self.goal is None or self.value <= self.goal
 
 
@@ -55,7 +55,7 @@ class Sample:
 
 
 def timed(call: Callable[[], Any]) -> Sample:
-    """Run something once."""
+    """Run a case once."""
     cpu, wall = time.process_time(), time.perf_counter()
     call()
     return Sample((time.perf_counter() - wall) * 1000, (time.process_time() - cpu) * 1000)
@@ -67,9 +67,9 @@ def in_turn(cases: Mapping[str, Callable[[], Sample]], *, rounds: int, warm_up: 
     Parameters
     ----------
     rounds
-        How many count.
+        Number of rounds that count.
     warm_up
-        How many go before and do not.
+        Number of rounds before, which do not count.
     """
     for _ in range(warm_up):
         for case in cases.values():
@@ -84,7 +84,7 @@ def in_turn(cases: Mapping[str, Callable[[], Sample]], *, rounds: int, warm_up: 
 
 
 def figure(benchmark: str, name: str, values: Sequence[float], unit: str, goal: float | None = None) -> Figure:
-    """The median of some values, with its quartiles."""
+    """Return the median of some values, with its quartiles."""
     first, _, third = quantiles(values, n=4)
     return Figure(benchmark, name, median(values), unit, (first, third), goal)
 
@@ -92,7 +92,7 @@ def figure(benchmark: str, name: str, values: Sequence[float], unit: str, goal: 
 def ratio(
     benchmark: str, name: str, values: Sequence[float], base: Sequence[float], goal: float | None = None
 ) -> Figure:
-    """The median of the rounds' own ratios, with their quartiles."""
+    """Return the median of the rounds' own ratios, with their quartiles."""
     return figure(benchmark, name, [value / other for value, other in zip(values, base, strict=True)], "x", goal)
 
 
@@ -103,5 +103,5 @@ def use_endpoint(url: str) -> None:
 
 
 def write_figures(figures: Sequence[Figure]) -> None:
-    """Write figures into the file that the command line names: who runs all benchmarks reads them there."""
+    """Write figures into the file that the command line names, for the runner of all benchmarks."""
     Path(sys.argv[1]).write_text(json.dumps([asdict(figure) for figure in figures]), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""The whole service in one process, with all that it uses counted: its real handlers, between them what AWS would do.
+"""The whole service in one process, with all its usage counted: the real handlers, and deliveries as AWS makes them.
 
-Handlers are called with what the template's stream mappings, rules and queues would hand them, each change and each
-message alone: that is the dearest way, batches cost less. The table is an emulator's; bus, queue, scheduler and live
-sockets only take note. Timers fire when they are asked to, on a clock that is set to when they are due.
+Handlers are called with the records and messages that the template's stream mappings, rules and queues would deliver,
+each change and each message alone: that costs most, batches cost less. The table is an emulator's; bus, queue,
+scheduler and WebSocket connections only record. Timers fire on request, on a clock that is set to their due time.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ _QUEUE_REQUESTS_A_MESSAGE: Final = 2
 
 @cache
 def _patterns(function: str) -> list[EventPattern]:
-    """What a function's stream mapping lets through."""
+    """Return the patterns of a function's stream mapping."""
     logical_id = "".join(part.capitalize() for part in function.split("_")) + "Function"
     (mapping,) = (
         resource
@@ -53,7 +53,7 @@ def _patterns(function: str) -> list[EventPattern]:
 
 @cache
 def _advancing_patterns() -> list[EventPattern]:
-    """Which events the rules hand on to the advancer."""
+    """Return the event patterns of the rules that lead to the advancer."""
     return [
         EventPattern.load(json.dumps(rule["EventPattern"]))
         for rule in resources("AWS::Events::Rule").values()
@@ -63,7 +63,7 @@ def _advancing_patterns() -> list[EventPattern]:
 
 @dataclass
 class Service:
-    """The service over one table of an emulator; make it with `metered_service`."""
+    """Service over one table of an emulator; make it with `metered_service`."""
 
     meter: Meter
     bus: FakeClient = field(default_factory=a_bus)
@@ -76,7 +76,7 @@ class Service:
 
     @contextlib.contextmanager
     def used(self) -> Iterator[Usage]:
-        """Count what is used in the block, and nothing of before."""
+        """Count the usage in the block, and nothing of before."""
         usage = self.meter.usage = Usage()
         for client in (self.bus, self.queue, self.scheduler, self.watchers):
             client.calls.clear()
@@ -89,29 +89,29 @@ class Service:
         self.meter.usage = Usage()
 
     def create(self, execution_id: str, *tasks: Any) -> Reply:
-        """Create an execution, and let everything follow from it."""
+        """Create an execution, and deliver all that follows."""
         body = {"executionId": execution_id, "tasks": list(tasks)}
         reply = self._call("executions", "POST /v1/executions", {}, body)
         self.settle()
         return reply
 
     def report(self, execution_id: str, task_id: str, status: str, **fields: Any) -> Reply:
-        """Report on a task, and let everything follow from it but what waits for its time."""
+        """Report on a task, and deliver all that follows but the timers."""
         reply = self.report_only(execution_id, task_id, status, **fields)
         self.settle()
         return reply
 
     def report_only(self, execution_id: str, task_id: str, status: str, **fields: Any) -> Reply:
-        """Report on a task; what follows from it waits for `settle`."""
+        """Report on a task; deliveries wait for `settle`."""
         path = {"executionId": execution_id, "taskId": task_id}
         return self._call("report_status", STATUS_ROUTE, path, {"status": status, **fields})
 
     def report_all(self, execution_id: str, reports: list[dict[str, Any]]) -> Reply:
-        """Report on many tasks in one request; what follows from it waits for `settle`."""
+        """Report on many tasks in one request; deliveries wait for `settle`."""
         return self._call("report_status", STATUSES_ROUTE, {"executionId": execution_id}, {"statuses": reports})
 
     def settle(self) -> None:
-        """Let everything follow from what has changed, but what waits for its time."""
+        """Deliver all that follows from the changes, but the timers."""
         messages = len(self.bus.calls)
         while self.meter.stream or messages < len(self.bus.calls):
             while self.meter.stream:
@@ -125,7 +125,7 @@ class Service:
             messages = len(self.bus.calls)
 
     def fire_timers(self) -> int:
-        """Let the timers that were armed fire, each when it is due, and everything follow from it; tell how many."""
+        """Fire the scheduled timers, each at its due time, and deliver all that follows; return their number."""
         sent = [entry for request in self.queue.requests("send_message_batch") for entry in request["Entries"]]
         for entry in sent:
             self.clock.now = max(self.clock.now, json.loads(entry["MessageBody"])["due"])

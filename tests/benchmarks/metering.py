@@ -1,14 +1,14 @@
-"""What AWS would bill the calls of a DynamoDB client: counted from the items that they touch, by DynamoDB's own rules.
+"""Amounts that AWS would bill for the calls of a DynamoDB client: counted from the items, by DynamoDB's own rules.
 
-An emulator tells no capacity that could be trusted, so nothing is asked of it: every call is let through, and the items
-it touched are read before and after it, apart from the count. The rules, from DynamoDB's developer guide:
+An emulator's capacity figures cannot be trusted, so they are not used: every call passes, and the items that it touched
+are read before and after it, apart from the count. The rules, from DynamoDB's developer guide:
 
 - A write takes a unit for each KB begun of the item before or after it, whichever is larger; one whose condition fails
   takes as much; a transaction takes twice as much.
 - A write to an index takes units of its own: one entry put when an item enters it or its entry changes, one deleted
   when it leaves, both when its key changes, none else.
 - A consistent read takes a unit for each 4 KB begun of an item, a query for each 4 KB begun of all that it reads, an
-  eventually consistent one half as much. What is not there takes as much as the smallest item.
+  eventually consistent one half as much. A missing item takes as much as the smallest item.
 """
 
 import re
@@ -37,7 +37,7 @@ _INSERTED: Final = re.compile(r"'(\w+)': \?")
 
 
 def item_size(item: Item) -> int:
-    """An item's size in bytes: names and values in UTF-8, numbers a byte for each two digits and one more."""
+    """Return an item's size in bytes: names and values in UTF-8, numbers a byte for each two digits and one more."""
     return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
 
 
@@ -60,7 +60,7 @@ def _value_size(value: Item) -> int:
 
 @dataclass
 class Usage:
-    """What was used, to be billed.
+    """Usage that is billed.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Usage:
     live_messages
         Messages to watchers.
     log_bytes
-        What functions wrote to their logs.
+        Bytes that functions wrote to their logs.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -98,7 +98,7 @@ class Usage:
 
 @dataclass
 class Meter:
-    """Counts what goes through the client that it makes, and notes the changes that the table's stream would carry."""
+    """Counter of the calls of the client that it makes; records the changes that the table's stream would carry."""
 
     client: "DynamoDBClient"
     table: str
@@ -107,7 +107,7 @@ class Meter:
     _sequence: int = 0
 
     def metered(self) -> "DynamoDBClient":
-        """A client whose calls are counted."""
+        """Return a client whose calls are counted."""
         return intercepted(self.client, self._around)
 
     def _around(self, operation: str, call: Callable[[], Any], arguments: dict[str, Any]) -> Any:
@@ -167,7 +167,7 @@ class Meter:
                 result = [item for items in answer["Responses"].values() for item in items]
                 return _read_units_of(result) + requested - len(result)
             case "query":
-                # What is projected or filtered away is read, and billed, all the same.
+                # Items that a projection or a filter removes are read, and billed, all the same.
                 parts = ("ProjectionExpression", "FilterExpression")
                 whole = {name: value for name, value in arguments.items() if name not in parts}
                 whole["ExpressionAttributeNames"] = {
@@ -186,7 +186,7 @@ def _read_units_of(items: Iterable[Item]) -> int:
 
 
 def _index_units(old: Item | None, new: Item | None) -> int:
-    """What the write costs in the index, which holds keys alone: entries of less than 1 KB, unless ids are long."""
+    """Return the write's units in the index, which holds keys alone: entries under 1 KB, unless ids are long."""
     entries = [_index_entry(image) for image in (old, new)]
     was, is_now = entries
     if was == is_now:
@@ -204,7 +204,7 @@ def _index_entry(image: Item | None) -> Item | None:
 
 
 def _touched(operation: str, arguments: Mapping[str, Any]) -> Iterable[Key]:
-    """The keys that a write names, in order."""
+    """Return the keys that a write names, in order."""
     match operation:
         case "put_item":
             yield _key(arguments["Item"])

@@ -1,4 +1,4 @@
-"""What a whole report costs beside its one call: the real handler against a bare boto3 `update_item`.
+"""Cost of a whole report beside its one call: the real handler against a bare boto3 `update_item`.
 
 Both write the same expression with the same condition, each time to a task of its own, to the same stand-in for
 DynamoDB, which is another process: its processor time is not counted.
@@ -49,7 +49,7 @@ def figures() -> list[Figure]:
 
 
 def _tasks(client: Any, name: str) -> Iterator[str]:
-    """The ids of tasks that nobody has reported on."""
+    """Yield the ids of tasks without a report."""
     task_ids = [f"{name}-{number}" for number in range(_ROUNDS + _WARM_UP)]
     batch_put(client, "ledger", [stored_item(a_task(task_id=task_id)) for task_id in task_ids], make_backoff())
     return iter(task_ids)

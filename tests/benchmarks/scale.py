@@ -1,4 +1,4 @@
-"""How the cost of a report grows with the execution that it belongs to, and with what it carries: counted.
+"""Growth of a report's cost with its execution's size, and with its own: counted.
 
 The tasks of the large execution are put into the table as creating them would leave them; reports on them then go
 through the real handlers, with all that follows, as in `tests.benchmarks.cost`.
@@ -18,7 +18,7 @@ from tests.integration.emulators import make_backoff
 
 NAME: Final = "scale"
 SIZES: Final = (10, 100, 1_000, 10_000)
-# A log line tells milliseconds: it can be a byte longer
+# A log line contains milliseconds: it can be a byte longer
 FLAT_GOAL: Final = 1.01
 _SUCCESS: Final = "a success and all that follows"
 _LAST: Final = "the last success, which ends it"

@@ -1,4 +1,4 @@
-"""Which fault meets which call: a table derived from a recording of the calls that a scenario makes."""
+"""Pairs of a fault and a call, derived from a recording of the calls that a scenario makes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +24,9 @@ class Case:
     Attributes
     ----------
     number
-        Which of the function's calls it is, from 1.
-    place
-        What it is there: by what the function was called, and which of its calls of that kind in the invocation.
+        Number of the call among the function's calls, from 1.
+    location
+        Trigger of the invocation, operation, and number of the call among those of that operation in the invocation.
     """
 
     scenario: str
@@ -45,7 +45,7 @@ class Case:
 
 @dataclass
 class _Disturbance:
-    """Lets one call meet its fault; one that lasts meets all that follow in the same invocation."""
+    """Injection of a fault into one call; a lasting fault also meets all later calls of the same invocation."""
 
     service: WholeService
     case: Case
@@ -74,7 +74,7 @@ class _Disturbance:
 
 @dataclass(frozen=True)
 class Recording:
-    """A run without faults: how it ended, and every case that its calls make."""
+    """Run without faults: its outcome, and every case that its calls make."""
 
     outcome: Outcome
     cases: tuple[Case, ...]
@@ -87,7 +87,7 @@ def recording_of(scenario: str) -> Recording:
     Raises
     ------
     PromiseBrokenError
-        If even that breaks a promise.
+        If even that run breaks a promise.
     """
     cases: list[Case] = []
     calls: Counter[str] = Counter()
@@ -109,7 +109,7 @@ def recording_of(scenario: str) -> Recording:
                     invocations.append(invocation)
             return serve(call)
 
-        invocations: list[object] = []  # kept, so that no two have the same id
+        invocations: list[object] = []  # stored, so that no two have the same id
         service.aws.around = record
         SCENARIOS[scenario](service)
         service.aws.around = lambda call, serve: serve(call)
@@ -120,7 +120,7 @@ def recording_of(scenario: str) -> Recording:
 
 
 def each_place_once(cases: Iterable[Case]) -> list[Case]:
-    """One case for each fault at each place in the code; what many calls have in common is tried at the first."""
+    """Return one case for each fault at each place in the code; of many calls at one place, the first is used."""
     first: dict[tuple[Fault, str, str, str, int], Case] = {}
     for case in cases:
         trigger, operation, ordinal = case.location
@@ -129,10 +129,10 @@ def each_place_once(cases: Iterable[Case]) -> list[Case]:
 
 
 def each_kind_once(cases: Iterable[Case]) -> list[Case]:
-    """One case for each kind of fault at each kind of call of each function.
+    """Return one case for each kind of fault at each kind of call of each function.
 
-    Of faults that are one to whoever calls, because nothing was done or because it was and nobody said so, the calls
-    take turns.
+    Of faults that are alike to the caller, because nothing was done or because the response is missing, the calls take
+    turns.
     """
     first: dict[tuple[str, str, Fault], Case] = {}
     for case in cases:
@@ -148,7 +148,7 @@ def each_kind_once(cases: Iterable[Case]) -> list[Case]:
 
 
 def faults_found(case: Case) -> list[str]:
-    """Run a scenario with one fault in it; name what is wrong afterwards, and that the fault never came to be."""
+    """Run a scenario with one fault in it; return all differences, and a fault that never fired."""
     expected = recording_of(case.scenario).outcome
     with whole_service() as service:
         delivery_fault = _Disturbance(service, case)

@@ -1,4 +1,4 @@
-"""What must hold after a run with faults: what held after the same run without them, and the promises themselves."""
+"""Checks after a run with faults: the outcome of the same run without them, and the promises themselves."""
 
 import json
 from collections import Counter, defaultdict
@@ -12,17 +12,17 @@ from tests.fault_injection.whole_service import Acknowledged, Answered, WholeSer
 _TIMES: Final = frozenset(
     {"at", "createdAt", "deletedAt", "endedAt", "expiresAt", "heartbeatAt", "scheduledAt", "startedAt", "updatedAt"}
 )
-# Which request wrote it; and how often tasks were added, which counts one that was sent again twice
+# Id of the request that wrote it; and the number of additions of tasks, which counts a repeated one twice
 _NOT_COMPARED: Final = _TIMES | {"additions", "receipt"}
 _OF_WATCHERS: Final = ("TICKET#", "LIVE#", "CONNECTION#", "RECONCILER")
 _HISTORY: Final = "HIST#"
 _KEPT_AS: Final = {"FAILED": ("FAILED", "FAILED_WITH_TERMINAL_ERROR")}
-"""A failure for a reason that is not retried is kept as a terminal error."""
+"""A failure whose reason is not retried is stored as a terminal error."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: what is in the table and was announced, apart from times and from who wrote it."""
+    """Outcome of a run: the table and the published events, without times and request ids."""
 
     items: Mapping[tuple[str, str], str]
     statuses: Mapping[tuple[str, str], str]
@@ -34,7 +34,7 @@ class Outcome:
 
 
 def outcome_of(service: WholeService) -> Outcome:
-    """Read how a run ended."""
+    """Read the outcome of a run."""
     items: dict[tuple[str, str], str] = {}
     statuses: dict[tuple[str, str], str] = {}
     history: Counter[tuple[str, str]] = Counter()
@@ -61,10 +61,10 @@ def outcome_of(service: WholeService) -> Outcome:
 
 
 def differences(expected: Outcome, result: Outcome, service: WholeService) -> Iterator[str]:
-    """Name what is not as it was without faults.
+    """Return all differences from the run without faults.
 
-    A person's retry that was interrupted half way, and sent again, may find tasks that it has given an attempt already,
-    and gives them one more: their numbers differ then, and the statuses alone are compared.
+    A person's retry that was interrupted half way, and sent again, may meet tasks that have been granted an attempt
+    already, and grants them one more: their numbers differ then, and the statuses alone are compared.
     """
     if any(answered.was_resent and answered.route.endswith("/retry") for answered in result.answers):
         yield from (
@@ -87,14 +87,14 @@ def differences(expected: Outcome, result: Outcome, service: WholeService) -> It
         yield from (f"a watcher was not told {message}" for message in expected.messages - result.messages)
     for planned, answered in zip(expected.answers, result.answers, strict=False):
         was_alone = not answered.was_resent and planned.route == answered.route
-        # Whoever finds that the execution was created a moment ago, by its own lost call, answers 200 instead of 201
+        # A repeated creation that meets the execution of its own lost call is answered 200 instead of 201
         is_same = planned.status == answered.status or {planned.status, answered.status} == {200, 201}
         if was_alone and not (is_same and planned.verdicts == answered.verdicts):
             yield f"{answered.route} was answered {answered}, not {planned}"
 
 
 def broken_promises(service: WholeService) -> Iterator[str]:
-    """Name each promise that a run has broken, whatever else it did."""
+    """Return each promise that a run has broken, whatever else it did."""
     yield from success_is_final(service.aws.stream)
     yield from each_attempt_is_opened_once(service.aws.stream)
     yield from what_was_acknowledged_is_kept(service.acknowledged, service.items())
@@ -103,7 +103,7 @@ def broken_promises(service: WholeService) -> Iterator[str]:
 
 
 def success_is_final(stream: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """No change of a task follows its success."""
+    """Check that no change of a task follows its success."""
     for record in _task_changes(stream):
         old, new = record.get("OldImage"), record["NewImage"]
         if old is not None and old["status"]["S"] == "COMPLETED" and new["status"]["S"] != "COMPLETED":
@@ -111,7 +111,7 @@ def success_is_final(stream: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def each_attempt_is_opened_once(stream: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """No attempt is scheduled twice, nor after one that followed it."""
+    """Check that no attempt is scheduled twice, nor after one that followed it."""
     opened: dict[tuple[str, str], list[int]] = defaultdict(list)
     for record in _task_changes(stream):
         old, new = record.get("OldImage"), record["NewImage"]
@@ -125,7 +125,7 @@ def each_attempt_is_opened_once(stream: Iterable[Mapping[str, Any]]) -> Iterator
 def what_was_acknowledged_is_kept(
     messages: Iterable[Acknowledged], items: Iterable[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Each report that was answered is in its task's history, with the verdict and the version that were told."""
+    """Check that each report that was answered is in its task's history, with the response's verdict and version."""
     stored: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for item in items:
         if item[keys.PK]["S"].startswith(_HISTORY):
@@ -139,7 +139,7 @@ def what_was_acknowledged_is_kept(
 
 
 def no_change_is_claimed_twice(messages: Iterable[Acknowledged]) -> Iterator[str]:
-    """No two reports were told that the same version is their doing."""
+    """Check that no two reports were answered with the same version as their own change."""
     claims = Counter(
         (message.execution_id, message.task_id, message.version) for message in messages if message.verdict == "applied"
     )
@@ -147,7 +147,7 @@ def no_change_is_claimed_twice(messages: Iterable[Acknowledged]) -> Iterator[str
 
 
 def changes_are_announced_in_order(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Who drops what came before sees each task's versions in order, and none left out."""
+    """Check that a consumer that drops older versions sees each task's versions in order, and none left out."""
     latest: dict[tuple[str, str], int] = defaultdict(int)
     for event in events:
         detail = event["detail"]
@@ -165,7 +165,7 @@ def _task_changes(stream: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, 
 
 
 def _of_resent_requests(service: WholeService) -> Iterator[tuple[str, str]]:
-    """Entries of reports that were ignored because the same had been sent before."""
+    """Return the entries of reports that were ignored because the same had been sent before."""
     for item in service.items():
         pk = item[keys.PK]["S"]
         request_id = item.get("receipt", {}).get("S", "").partition("#")[0]

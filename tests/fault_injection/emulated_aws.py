@@ -1,7 +1,7 @@
-"""AWS in this process: what the shipped clients send is served by an emulator's own code, with no socket in between.
+"""AWS in this process: an emulator's own code serves the requests of the shipped clients, with no socket in between.
 
 The SDK builds, signs and parses as it does against AWS; only the connection is replaced, at botocore's `before-send`.
-So a fault can be put exactly where one happens: before a call takes effect, after it, or into its answer.
+So a fault can occur exactly where one occurs in the field: before a call takes effect, after it, or in its response.
 """
 
 import io
@@ -50,17 +50,17 @@ class Call:
 
     @property
     def request(self) -> Any:
-        """What its JSON says."""
+        """Return the parsed JSON body."""
         return json.loads(self.body)
 
     def asking(self, request: Any) -> "Call":
-        """The same call, for something else."""
+        """Return the same call with another body."""
         return replace(self, body=json.dumps(request).encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What comes back over the wire."""
+    """One response as it comes over the wire."""
 
     status: int
     body: bytes
@@ -68,11 +68,11 @@ class Served:
 
     @property
     def answer(self) -> Any:
-        """What its JSON says."""
+        """Return the parsed JSON body."""
         return json.loads(self.body)
 
     def telling(self, answer: Any) -> "Served":
-        """The same, with something else said; a checksum of what it was is left out."""
+        """Return the same response with another body, without the checksum of the original."""
         stored = {name: value for name, value in self.headers.items() if "crc32" not in name and "length" not in name}
         return Served(self.status, json.dumps(answer).encode(), stored)
 
@@ -86,7 +86,7 @@ def undisturbed(call: Call, serve: Callable[[Call], Served]) -> Served:
 
 @dataclass(frozen=True, slots=True)
 class Delayed:
-    """A message that becomes visible later; milliseconds since the epoch."""
+    """Message that becomes visible later; milliseconds since the epoch."""
 
     visible_at: int
     text: str
@@ -94,18 +94,18 @@ class Delayed:
 
 @dataclass
 class EmulatedAws:
-    """The services, and what they took.
+    """The services, and a record of their input.
 
     Attributes
     ----------
     around
-        What stands between the clients and the services.
+        Hook between the clients and the services.
     timers
-        What the timer queue and the scheduler hold.
+        Contents of the timer queue and of the scheduler.
     events
-        What the bus took, in order.
-    connected, told
-        The live connections, and what each was sent, in order.
+        Events on the bus, in order.
+    connected, messages
+        The WebSocket connections, and the messages to each, in order.
     """
 
     clock: Callable[[], int]
@@ -146,7 +146,7 @@ class EmulatedAws:
 
     @property
     def stream(self) -> list[dict[str, Any]]:
-        """Every record of the table's stream, in order."""
+        """Return every record of the table's stream, in order."""
         records: list[dict[str, Any]] = dynamodb._stream_records.get(TABLE) or []
         return records
 
@@ -202,7 +202,7 @@ def emulated_aws(clock: Callable[[], int]) -> Iterator[EmulatedAws]:
     ]
     with pytest.MonkeyPatch.context() as patch:
         for name in _PATCHED:
-            # Put back afterwards: the emulator is patched once more by whoever comes next
+            # Restored afterwards: the next user patches the emulator once more
             patch.setattr(dynamodb, name, getattr(dynamodb, name))
         ministack_emulator.announce_partiql_writes()
         for client in used:
@@ -221,14 +221,14 @@ def emulated_aws(clock: Callable[[], int]) -> Iterator[EmulatedAws]:
 
 
 class _Raw(io.BytesIO):
-    """A body as urllib3 hands it over."""
+    """Body in the form of urllib3."""
 
     def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
         yield self.read()
 
 
 def _result_of(run: Coroutine[Any, Any, Any]) -> Any:
-    """Run what waits for nothing."""
+    """Run a coroutine that waits for nothing."""
     try:
         run.send(None)
     except StopIteration as ended:

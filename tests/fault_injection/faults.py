@@ -1,4 +1,4 @@
-"""What can go wrong between a function and AWS: each kind once, as it looks on the wire."""
+"""Faults between a function and AWS: each kind once, as it looks on the wire."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -12,11 +12,11 @@ Serve = Callable[[Call], Served]
 
 
 class KilledError(BaseException):
-    """The function's process ended in the middle: nothing in it can catch this."""
+    """End of the function's process in the middle: no code in it can catch this."""
 
 
 class Fault(StrEnum):
-    """A kind of fault; what AWS did before it is part of its name."""
+    """Kind of fault; its name includes AWS's action before it."""
 
     THROTTLED = "throttled"
     CONFLICT = "conflict"
@@ -37,20 +37,20 @@ class Fault(StrEnum):
 
 
 LASTING: Final = frozenset({Fault.OUTAGE, Fault.OUTAGE_AFTER})
-"""Those that last until the invocation gives up."""
+"""Faults that last until the invocation gives up."""
 
 ALIKE: Final = (
     (Fault.THROTTLED, Fault.SERVER_ERROR, Fault.UNREACHABLE, Fault.TIMED_OUT_BEFORE),
     (Fault.SERVER_ERROR_AFTER, Fault.TIMED_OUT_AFTER, Fault.ANSWER_LOST),
 )
-"""Those that whoever calls cannot tell apart by what was done."""
+"""Faults that have the same effect and that a caller cannot distinguish."""
 
 LATENCY_MS: Final[Mapping[Fault, int]] = {
     Fault.TIMED_OUT_BEFORE: 3_000,
     Fault.TIMED_OUT_AFTER: 3_000,
     Fault.UNREACHABLE: 1_000,
 }
-"""What a fault costs: the read and connect time-outs of the shipped clients."""
+"""Time that a fault takes: the read and connect time-outs of the shipped clients."""
 
 _DONE: Final = frozenset(
     {
@@ -92,7 +92,7 @@ _CONFLICTING: Final = frozenset({"DeleteItem", "PutItem", "TransactWriteItems", 
 
 
 def faults_of(call: Call) -> list[Fault]:
-    """The kinds that a call can meet."""
+    """Return the kinds of fault that a call can meet."""
     kinds = list(_EVERYWHERE)
     if call.operation in _CONFLICTING:
         kinds.append(Fault.CONFLICT)
@@ -107,7 +107,7 @@ def faults_of(call: Call) -> list[Fault]:
 
 
 def inflict(fault: Fault, call: Call, serve: Serve) -> Served:
-    """Let a call meet a fault.
+    """Apply a fault to a call.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def _refuse(codes: Mapping[str, tuple[int, str]]) -> Callable[[Call, Serve], Ser
 
 
 def error(status: int, code: str, **more: Any) -> Served:
-    """An error as AWS's JSON protocols tell it."""
+    """Return an error in AWS's JSON protocol."""
     messages = {"__type": f"com.amazonaws#{code}", "message": "injected", **more}
     return Served(status, b"", {"x-amzn-errortype": code}).telling(messages)
 
@@ -215,7 +215,7 @@ def _without_items(call: Call, serve: Serve) -> Served:
 
 
 def _parts_of(call: Call) -> int:
-    """Of how many parts a call is that can be refused one by one; 0 where there are none."""
+    """Return the number of parts of a call that can be refused one by one; 0 where there are none."""
     request = call.request if call.operation in _REFUSE_PART else {}
     if "RequestItems" in request:
         ((_, requested),) = request["RequestItems"].items()
@@ -224,7 +224,7 @@ def _parts_of(call: Call) -> int:
 
 
 _SINGLE_PARTS: Final = frozenset({"BatchExecuteStatement", "PutEvents", "SendMessageBatch"})
-"""Where also the only part can be refused within a call that succeeds."""
+"""Operations of which also the only part can be refused within a call that succeeds."""
 
 _REFUSE_PART: Final[Mapping[str, Callable[[Call, Serve, int, str], Served]]] = {
     "BatchWriteItem": _leave_put,

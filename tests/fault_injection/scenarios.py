@@ -1,4 +1,4 @@
-"""Short days in the life of the service, which between them make every function do all that it can do."""
+"""Short scenarios that together make every function do everything that it can do."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -21,7 +21,7 @@ ONCE: Final = {"maxAttempts": 1}
 
 
 def reporting(service: WholeService) -> None:
-    """Failures and successes, in time and late, alone and in a batch; retries soon and later; a silent worker."""
+    """Run failures and successes, in time and late, alone and in a batch; retries soon and later; a silent worker."""
     create(
         service,
         "nightly",
@@ -62,7 +62,7 @@ def reporting(service: WholeService) -> None:
 
 
 def workflows(service: WholeService) -> None:
-    """Tasks that wait for others, one that ends its execution, a person's retry and cancellation, a watcher."""
+    """Run tasks with dependencies, one that ends its execution, a person's retry and cancellation, a watcher."""
     create(
         service,
         "diamond",
@@ -81,7 +81,7 @@ def workflows(service: WholeService) -> None:
     service.settle()
     service.report("diamond", "bottom", status="FAILED")
     service.settle()
-    # Sent again after it took effect, it finds an execution that runs already
+    # Sent again after it took effect, it meets an execution that runs already
     service.call("execution_control", f"POST {_EXECUTION}/retry", "diamond", again=(409,))
     service.settle()
     service.reconcile()
@@ -96,7 +96,7 @@ def workflows(service: WholeService) -> None:
 
 
 def forge(service: WholeService) -> None:
-    """A scan whose task finds another; both are reported on, once too often."""
+    """Run a scan whose task adds another; both are reported on, once too often."""
     scan = {"connectionId": "drive", "scanId": "scan-1"}
 
     def update(task_id: str, status: str, **fields: Any) -> None:
@@ -118,7 +118,7 @@ def forge(service: WholeService) -> None:
 
 
 def superai(service: WholeService) -> None:
-    """A flow execution with updates in words of any kind; one is cancelled, one deleted."""
+    """Run a flow execution with updates of any status; one execution is cancelled, one deleted."""
     created = []
     for key in ("one", "two"):
         body = {"flow_id": _FLOW_ID, "input": {"file": "a.pdf"}, "task_names": ["extract", "send"]}
@@ -137,14 +137,14 @@ def superai(service: WholeService) -> None:
     service.call("superai_contract", "GET /api/task-executions", query=one_task)
     service.call("superai_contract", f"POST {_FLOW}/cancel", created[0])
     service.settle()
-    # Sent again after it took effect, it finds nothing any more
+    # Sent again after it took effect, it meets nothing
     service.call("superai_contract", f"DELETE {_FLOW}", created[1], again=(404,))
     service.settle()
     service.reconcile()
 
 
 def cognite(service: WholeService) -> None:
-    """A workflow that is defined, run, failed, retried and done; another run is cancelled, and all is deleted."""
+    """Define, run, fail, retry and complete a workflow; cancel another run, and delete everything."""
     project = "default"
 
     def function_task(name: str, *depends_on: str) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def cognite(service: WholeService) -> None:
     execution_id = run("one")
     update(execution_id, "first", "COMPLETED", output={"pages": 3})
     update(execution_id, "second", "FAILED_WITH_TERMINAL_ERROR")
-    # Sent again after it took effect, it finds an execution that runs already
+    # Sent again after it took effect, it meets an execution that runs already
     body = {"authentication": {"nonce": "three"}}
     service.call("cognite_executions", f"POST {_RUN}/retry", project, execution_id, body=body, again=(400, 409))
     service.settle(time_passes=False)
@@ -195,7 +195,7 @@ def cognite(service: WholeService) -> None:
 
 
 def losses(service: WholeService) -> None:
-    """Timers and announcements are lost, as nothing ever should lose them: the safety net drives everything on."""
+    """Lose timers and events, as never in the field: the reconciler continues everything."""
     create(
         service,
         "nightly",
@@ -223,7 +223,7 @@ def losses(service: WholeService) -> None:
 
 
 def create(service: WholeService, execution_id: str, *tasks: Mapping[str, Any], settled: bool = True) -> None:
-    """Create an execution, and let what follows happen."""
+    """Create an execution, and let its consequences happen."""
     service.call("executions", _EXECUTIONS, body={"executionId": execution_id, "tasks": list(tasks)})
     if settled:
         service.settle()

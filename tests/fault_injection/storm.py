@@ -1,4 +1,4 @@
-"""Many reports by many workers at once, while calls to AWS keep failing at random; and what must be true at the end."""
+"""Many reports by many workers at once, while calls to AWS keep failing at random; and the checks at the end."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,8 +26,9 @@ _CALLS_AN_OUTAGE: Final = 150
 _ROUNDS: Final = 2
 REPORTS_A_TASK: Final = 8
 KINDS: Final = frozenset(Fault) - LASTING - {Fault.NO_ITEM}
-"""What can happen to a single call. Without the item, an answer shows the task as another may have moved it on since:
-which version the write made is not known then, and could not be checked."""
+"""Faults of a single call. Without the item, a response shows the task as another may have moved it on since:
+the version of the write is not known then, and could not be checked.
+"""
 
 Said = Mapping[str, Any]
 _START: Final = {"status": "IN_PROGRESS"}
@@ -38,7 +39,7 @@ _LATE: Final = {"status": "FAILED", "message": "a duplicate delivery's"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What is said of a task in each round, by attempt; what it ends in; and the attempts that may have been opened."""
+    """Reports on a task in each round, by attempt; its final status; and the attempts that may have been opened."""
 
     rounds: tuple[Sequence[tuple[int, Said]], Sequence[tuple[int, Said]]]
     ends: str
@@ -82,12 +83,12 @@ PLANS: Final[Mapping[str, Plan]] = {
 
 @dataclass
 class Storm:
-    """Lets a share of all calls meet a fault: which calls is drawn by a seed, and each kind has its turn.
+    """Injection of faults into a share of all calls, drawn by a seed; each kind has its turn.
 
     Attributes
     ----------
     rate
-        The share of calls, 0 to 1; now and then nothing at all goes through for a while.
+        Share of calls, 0 to 1; now and then nothing at all passes for a while.
     """
 
     seed: int
@@ -130,12 +131,12 @@ class _Request:
 
 
 def survive(service: WholeService, storm: Storm, reports: int) -> list[str]:
-    """Create tasks, report on them from many workers while the storm rages, and name what is wrong at the end.
+    """Create tasks, report on them from many workers under faults, and return all differences at the end.
 
     Parameters
     ----------
     reports
-        How many: a multiple of `REPORTS_A_TASK`.
+        Number of reports: a multiple of `REPORTS_A_TASK`.
     """
     draw = Random(storm.seed)  # noqa: S311 - guards nothing
     names = [f"task-{number}" for number in range(reports // REPORTS_A_TASK)]
@@ -173,7 +174,7 @@ def _task(name: str, plan: Plan) -> dict[str, Any]:
 def _requests(
     executions: Mapping[str, Sequence[str]], plans: Mapping[str, Plan], number: int, draw: Random
 ) -> Iterator[_Request]:
-    """All reports of a round, shuffled: some alone, the others in batches of an execution's."""
+    """Return all reports of a round, shuffled: some alone, the others in batches per execution."""
     requests = []
     for execution_id, members in executions.items():
         body = [

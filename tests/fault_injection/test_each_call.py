@@ -1,4 +1,4 @@
-"""Each kind of fault at each call to AWS that each function makes: in the end all is as it is without faults.
+"""Each kind of fault at each call to AWS of each function: the outcome is the same as without faults.
 
 The cases are not written by hand: each scenario is run once without faults and its calls are recorded. `make test`
 tries each kind of fault at each kind of call of each function; with `TASKLATCH_PROVE=1` each at each place in the code.
@@ -97,14 +97,14 @@ def test_every_operation_that_can_be_refused_in_part_or_for_a_conflict_is() -> N
     }
 
 
-# ---------------------------------------------------------------- what the harness would not miss
+# ---------------------------------------------------------------- seeded bugs that the harness must detect
 
 Patch = pytest.MonkeyPatch
 Parsed = dict[str, Any]
 
 
 def in_answers(operation: str, change: Callable[[Parsed], None]) -> Callable[[Patch], Iterator[None]]:
-    """A bug that does not look at a part of AWS's answers: the code never sees it."""
+    """Remove a part of AWS's responses, as if the code never read it."""
     service = {"PutEvents": "events", "SendMessageBatch": "sqs"}.get(operation, "dynamodb")
 
     def seed(_: Patch) -> Iterator[None]:
@@ -124,7 +124,7 @@ def in_answers(operation: str, change: Callable[[Parsed], None]) -> Callable[[Pa
 
 
 def in_code(index: str, instead: Callable[..., Any]) -> Callable[[Patch], Iterator[None]]:
-    """A bug in the shipped code: something else in a name's place."""
+    """Replace a name in the shipped code."""
 
     def seed(patch: Patch) -> Iterator[None]:
         patch.setattr(index, instead)
@@ -177,7 +177,7 @@ def report_no_failed_message(seed: str) -> Callable[[Patch], Iterator[None]]:
 
 Seed = Callable[[Patch], Iterator[None]]
 
-# What the bug is; and where it shows: at which calls of which function, under which fault
+# The bug; and the place where it shows: the calls of a function, under a fault
 SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
     "FailedEntryCount is not looked at": (
         in_answers("PutEvents", swallow_failed_entries),
@@ -252,7 +252,7 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
 def test_seeded_bug_is_found(
     bug: str, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
-    # given: what runs without faults end in, recorded before the bug is there
+    # given: the outcome without faults, recorded before the bug is there
     seed, *where = SEEDED[bug]
     cases = [
         case

@@ -1,4 +1,4 @@
-"""Whatever is sent to any route is answered as the description says, and never with a 500."""
+"""Every request to any route gets a response that the description allows, and never a 500."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ TOKENS: Final = {GOOD: {"scope": ALL_SCOPES}}
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DynamoDBClient"]:
-    """A DynamoDB for the whole session, with the table in it."""
+    """Yield a DynamoDB for the whole session, with the table in it."""
     with running_ministack(tmp_path_factory.mktemp("fuzzed")) as url:
         client = new_client(url)
         create_table(client, "ledger")
@@ -75,7 +75,7 @@ def reply_of(response: httpx.Response) -> Reply:
 
 
 def check_log(log: LogLines) -> None:
-    """Each line is one JSON object, and none holds what is secret: the token, and what cases carry in secret fields."""
+    """Check that each line is one JSON object without secrets: the token, and secret fields of cases."""
     assert MARKER not in log.text
     assert log.objects()
 
@@ -111,7 +111,7 @@ def test_whatever_the_description_leads_to_is_answered_as_described(
 def test_bug_in_a_handler_would_be_found(
     bug: str, api: HttpApi, targets: list[Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The check itself, on three bugs of one route."""
+    """Check the check itself, on three bugs of one route."""
     # given
     key = "GET /v1/executions/{executionId}"
     module = load_handler("executions")

@@ -1,7 +1,7 @@
 """The whole service in one process: every function, called as AWS calls it, and called again as AWS does.
 
-An API's caller sends again what was answered 503 or not at all. A stream's records come again from the first that was
-reported failed; a queue's messages each on its own. Filters, rules and tries are the template's.
+An API's caller repeats a request that got 503 or no response. A stream's records are delivered again from the first
+that was reported failed; a queue's messages each on its own. Filters, rules and tries are the template's.
 """
 
 import json
@@ -66,12 +66,12 @@ Handler = Callable[[dict[str, Any], Any], Any]
 
 
 class PromiseBrokenError(AssertionError):
-    """The service did what it must never do."""
+    """Broken promise: the service did something that it must never do."""
 
 
 @dataclass
 class Invocation(FakeTime):
-    """One call of a function, and the time that it has left; waiting takes none of ours."""
+    """One call of a function, and its remaining time; waits take no real time."""
 
     function: str = ""
     trigger: str = ""
@@ -82,7 +82,7 @@ class Invocation(FakeTime):
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What a caller was told about a report."""
+    """Response to a report."""
 
     execution_id: str
     task_id: str
@@ -93,7 +93,7 @@ class Acknowledged:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a caller was answered, and whether it had to send its request again."""
+    """Response to a request, with a mark if the request was repeated."""
 
     route: str
     status: int
@@ -103,16 +103,16 @@ class Answered:
 
 @dataclass
 class WholeService:
-    """The functions over one emulated AWS, and what their callers were told.
+    """Functions over one emulated AWS, and the responses to their callers.
 
     Attributes
     ----------
     invocation
-        The one under way.
+        Current invocation.
     redelivered
-        How often each function was called again.
+        Number of repeated calls of each function.
     most_sends
-        How often a caller sends a request before it gives up.
+        Number of times that a caller sends a request before it gives up.
     """
 
     aws: EmulatedAws
@@ -131,34 +131,34 @@ class WholeService:
     _lock: Lock = field(default_factory=Lock)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
-    # ------------------------------------------------------------ what callers do
+    # ------------------------------------------------------------ actions of callers
 
     def call(self, function: str, route: str, *path: str, again: Iterable[int] = (), **request: Any) -> Reply:
-        """Send a request until it is answered, and note the answer.
+        """Send a request until it is answered, and record the response.
 
         Parameters
         ----------
         again
-            Further statuses that are right where it was sent before, and the answer to that was lost.
+            Further statuses that are right if it was sent before, and that response was lost.
 
         Raises
         ------
         PromiseBrokenError
-            If it is answered anything but 2xx, or 503 with word of when to come again.
+            If the response is anything but 2xx, or a 503 with Retry-After.
         """
         reply, sends = self._send(function, route, path, again, request)
         self.answers.append(Answered(route, reply.status, tuple(_verdicts(reply)), was_resent=sends > 1))
         return reply
 
     def report(self, execution_id: str, task_id: str, **body: Any) -> Reply:
-        """Report on a task; what is acknowledged is noted."""
+        """Report on a task; an acknowledged report is recorded."""
         route = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
         reply = self.call("report_status", route, execution_id, task_id, body=body)
         self._note(execution_id, body["status"], reply.body)
         return reply
 
     def report_all(self, execution_id: str, statuses: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Report in one batch, and again what of it the service was too busy for; give the answers in order."""
+        """Report in one batch, and repeat the part that the service was too busy for; return the responses in order."""
         route = "POST /v1/executions/{executionId}/statuses"
         answers: dict[int, dict[str, Any]] = {}
         sent = 0
@@ -180,7 +180,7 @@ class WholeService:
         return messages
 
     def watch(self, execution_id: str) -> str:
-        """Connect a watcher: with a new ticket each time that it is not let in."""
+        """Connect a watcher: with a new ticket each time that it is refused."""
         for number in range(self.most_sends):
             answer = self.call("execution_control", "POST /v1/executions/{executionId}/watch", execution_id)
             connection_id = f"watcher-{number}"
@@ -196,15 +196,15 @@ class WholeService:
             self.aws.connected.discard(connection_id)
         raise PromiseBrokenError("no watcher could connect")
 
-    # ------------------------------------------------------------ what AWS does
+    # ------------------------------------------------------------ actions of AWS
 
     def settle(self, *, time_passes: bool = True) -> None:
-        """Deliver what there is to deliver, and let time pass up to each timer, until nothing more comes.
+        """Deliver everything that is pending, and let time pass up to each timer, until nothing more follows.
 
         Parameters
         ----------
         time_passes
-            Leave the timers waiting instead.
+            False to leave the timers waiting.
         """
         while True:
             moved = [
@@ -218,7 +218,7 @@ class WholeService:
                 self._let_time_pass()
 
     def reconcile(self, *, time_passes: bool = True) -> None:
-        """Run the safety net until it ends well, a while after all else has come to rest, and settle what it moved."""
+        """Run the reconciler until it ends well, a while after all else is at rest, and deliver its consequences."""
         self.clock.now += OVERDUE_MS + 1_000
         for _ in range(self.most_sends):
             try:
@@ -231,22 +231,22 @@ class WholeService:
         raise PromiseBrokenError("the safety net never came through")
 
     def lose_timers(self) -> None:
-        """Deliver what there is to deliver, and forget every timer, as nothing ever should."""
+        """Deliver everything that is pending, and drop every timer, as never in the field."""
         self.settle(time_passes=False)
         self.aws.timers.clear()
 
     def lose_follow_ups(self) -> None:
-        """Announce what happened, and forget all that should follow from it."""
+        """Publish all changes, and drop the advancer's messages and the retry scheduler's records."""
         while self._deliver_stream("notifier"):
             pass
         self._routed = len(self.aws.events)
         self._advance_queue.clear()
         self._read["retry_scheduler"] = len(self.aws.stream)
 
-    # ------------------------------------------------------------ what is there
+    # ------------------------------------------------------------ state
 
     def items(self) -> list[Item]:
-        """All items of the table."""
+        """Return all items of the table."""
         pages = clients.dynamodb().get_paginator("scan").paginate(TableName=TABLE)
         return [item for page in pages for item in page["Items"]]
 
@@ -262,7 +262,7 @@ class WholeService:
         *,
         was_sent: bool = False,
     ) -> tuple[Reply, int]:
-        """Send a request until it is answered other than 503; tell how often it was sent."""
+        """Send a request until the response is not 503; return it with the number of sends."""
         number = next(self._numbers)
         names = [part[1:-1] for part in route.split("/") if part.startswith("{")]
         for sends in range(1, self.most_sends + 1):
@@ -387,7 +387,7 @@ class _Message:
 
 @contextmanager
 def whole_service() -> Iterator[WholeService]:
-    """The service over empty services of AWS, until the block ends."""
+    """Yield the service over empty services of AWS, until the block ends."""
     clock = Clock()
     with emulated_aws(clock) as aws, pytest.MonkeyPatch.context() as patch:
         for name, value in {**ENVIRONMENT, "TIMER_QUEUE_URL": aws.queue_url}.items():
@@ -431,7 +431,7 @@ def _verdicts(reply: Reply) -> Iterator[str]:
 
 
 def _patience(remaining_ms: Any) -> Backoff:
-    """The shipped patience, which waits on the invocation's own clock: tests do not sleep."""
+    """Return the shipped backoff on the invocation's own clock: tests do not sleep."""
     return Backoff(remaining_ms, remaining_ms.__self__.sleep)
 
 
@@ -467,7 +467,7 @@ def _filters() -> dict[str, list[Any]]:
 
 @cache
 def _rules() -> list[str]:
-    """The patterns of what the workflow advancer is told."""
+    """Return the event patterns of the rules that lead to the workflow advancer."""
     return [
         json.dumps(rule["EventPattern"])
         for rule in resources("AWS::Events::Rule").values()
@@ -477,7 +477,7 @@ def _rules() -> list[str]:
 
 @cache
 def _tries_of() -> dict[str, int]:
-    """How often a record or a message is tried before it is set aside."""
+    """Return the number of deliveries of a record or a message before it goes to the dead-letter queue."""
     queues = resources("AWS::SQS::Queue")
     return {
         function: mapping.get("MaximumRetryAttempts")

@@ -1,4 +1,4 @@
-"""The small worlds that are explored: who says what of which task, and what may go wrong on the way."""
+"""Small cases to explore: tasks, the requests of their clients, and the faults."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,50 +14,50 @@ Definition = Mapping[str, Any]
 
 
 def a_task(task_id: str = "a", *, attempts: int = 2, **fields: Any) -> Definition:
-    """A task whose next attempt follows at once: how late a timer fires is left to the order."""
+    """Return a task whose next attempt follows at once: the order of steps decides how late a timer fires."""
     policy = {"maxAttempts": attempts, "initialSeconds": 0, "jitter": 0}
     return {"taskId": task_id, "retryPolicy": policy, **fields}
 
 
 def says(status: str, task_id: str = "a", *, when: Callable[[View], bool] = at_once, **fields: Any) -> Request:
-    """A worker's report."""
+    """Return a worker's report."""
     path = {"executionId": EXECUTION, "taskId": task_id}
     return Request("report_status", f"POST {_TASK}/status", path, {"status": status, **fields}, when)
 
 
 def says_all(*reports: Mapping[str, Any], when: Callable[[View], bool] = at_once) -> Request:
-    """Reports in one batch."""
+    """Return reports in one batch."""
     path = {"executionId": EXECUTION}
     body = {"statuses": list(reports)}
     return Request("report_status", "POST /v1/executions/{executionId}/statuses", path, body, when)
 
 
 def beats(task_id: str = "a", **fields: Any) -> Request:
-    """A worker's heartbeat, of its first attempt unless it says otherwise."""
+    """Return a worker's heartbeat, by default of the first attempt."""
     path = {"executionId": EXECUTION, "taskId": task_id}
     return Request("report_status", f"POST {_TASK}/heartbeat", path, fields or {"attempt": 1})
 
 
 def updates(*statuses: str, task_name: str = "a") -> Request:
-    """A SuperAI worker's batch of status updates of one task."""
+    """Return a SuperAI worker's batch of status updates of one task."""
     route = "POST /api/flow-executions/{flow_execution_id}/task-status"
     body = {"statuses": [{"task_name": task_name, "status": status} for status in statuses]}
     return Request("superai_contract", route, {"flow_execution_id": EXECUTION}, body)
 
 
 def ends_invocation(status: str, task_id: str) -> Request:
-    """What a Forge taskRunner ends with; its id names no attempt."""
+    """Return the last report of a Forge taskRunner; its id names no attempt."""
     body = {"scanId": EXECUTION, "connectionId": "c", "status": status, "task": {"taskId": task_id}}
     return Request("forge_contract", "POST /forge/updateTaskStatus", {}, body)
 
 
 def handed_out(attempt: int, task_id: str = "a") -> Callable[[View], bool]:
-    """From when on a worker can know of an attempt."""
+    """Return a condition that holds once a worker can have received an attempt."""
     return lambda view: (task_id, attempt) in view.handed_out
 
 
 def over(view: View) -> bool:
-    """From when on a person can see that there is something to retry."""
+    """Return True once a person can see that there is something to retry."""
     return view.execution_status in (ExecutionStatus.FAILED, ExecutionStatus.TERMINATED)
 
 
@@ -76,18 +76,18 @@ RECONCILES_AT_LAST: Final = (Request("reconciler", wait_ms=OVERDUE_MS + 1, at_la
 
 
 def reconciled(case: Case) -> Case:
-    """The same, and the reconciler runs when nothing more happens by itself, as it does every few minutes."""
+    """Return the case with a reconciler, which runs when nothing more happens by itself."""
     clients = {**case.clients, "reconciler": RECONCILES_AT_LAST}
     return replace(case, name=f"{case.name}, and the reconciler", clients=clients)
 
 
 def lagging(case: Case) -> Case:
-    """The same, and the index may also answer as if it had heard of no task yet, or of no end."""
+    """Return the case with an index that may also respond as if it had no task yet, or had missed every end."""
     return replace(case, name=f"{case.name}, by an index that lags", index_lags=True)
 
 
 def with_faults(case: Case, **faults: int) -> Case:
-    """The same, with more that may go wrong."""
+    """Return the case with more faults."""
     initial = case.faults._replace(**faults)
     messages = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in faults.items())
     return replace(case, name=f"{case.name} ({messages})", faults=initial)
@@ -272,7 +272,7 @@ LOST_TIMER = Case(
 
 _UUID: Final = "00000000-0000-4000-8000-00000000000b"
 WAITING: Final = [a_task("a", attempts=1), a_task("b", dependsOn=["a"], input={"v": "${a.output.v}"})]
-"""A task, and one that waits for it and is tried again at once if it fails."""
+"""A task, and one that depends on it and is retried at once if it fails."""
 
 FREES: Final = says("COMPLETED", "a", attempt=1, output={"v": 1})
 WAITING_FAILED = Case(
@@ -464,7 +464,7 @@ IN_EVERY_RUN: Final = (
     with_faults(reconciled(CHAIN), lost_messages=1),
     with_faults(reconciled(CANCEL), lost_messages=1),
 )
-"""What is explored each time that the tests run: some seconds for each."""
+"""Cases that every test run explores: some seconds for each."""
 
 ONLY_TO_PROVE: Final = (
     DEADLINE,
@@ -486,4 +486,4 @@ ONLY_TO_PROVE: Final = (
     with_faults(CONTINUE, crashes=1),
     with_faults(GONE_ON, twice=1),
 )
-"""What is explored besides where the promises are proved: up to some minutes for each."""
+"""Cases that are explored besides where the promises are proved: up to some minutes for each."""

@@ -1,4 +1,4 @@
-"""The emulator that the explorer's table is held to, and that the stateful properties run on."""
+"""Emulator against which the explorer's table is compared, and on which the stateful property tests run."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DynamoDBClient"]:
-    """A client of an emulator that runs for the whole session, with the table `ledger` in it."""
+    """Yield a client of an emulator that runs for the whole session, with the table `ledger` in it."""
     with running_ministack(tmp_path_factory.mktemp("ministack")) as url:
         client = new_client(url)
         create_table(client, "ledger")

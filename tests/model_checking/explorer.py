@@ -1,14 +1,14 @@
-"""Every order in which a small case can go, one state after another.
+"""Explorer of every order in which a small case can proceed, one state after another.
 
-A state is all that outlives the functions, and where each function that runs stands. From a state a step leads on: one
-call to AWS by one run takes effect (of a batch, one part of it), and the run goes on to its next call; or a run dies
-and its call may still land; or an answer is lost; or a queue or the stream delivers again; or time passes. States that
-are the same are looked at once, so all orders are covered though they are far too many to be walked one by one.
+A state is everything that outlives the functions, and the position of each function that runs. From a state, a step
+leads on: one call to AWS by one run takes effect (of a batch, one part of it), and the run continues to its next call;
+or a run dies and its call may still land; or a response is lost; or a queue or the stream delivers again; or time
+passes. Equal states are explored once, so all orders are covered though they are far too many to be walked one by one.
 
-Two things keep that small, and neither leaves anything out. A run that dies is let die only with a write under way:
-to die before a read is the same as to have died after the write before it. And a call that touches only what no other
-run's calls read or write (an entry of a history, a publication, a message to a queue, an input) is made at once: in any
-other place in the order it would do the same.
+Two reductions keep the number of states small, and neither leaves anything out. A run dies only with a write under
+way: to die before a read is the same as to die after the write before it. And a call that touches only data which no
+other run's calls read or write (an entry of a history, a publication, a message to a queue, an input) is made at once:
+at any other point of the order it would do the same.
 """
 
 import json
@@ -44,12 +44,12 @@ _QUEUES: Final[Mapping[str, str]] = {TIMERS: "retry_dispatcher", ADVANCE: "workf
 _PRIVATE_SERVICES: Final = frozenset({"events", "sqs", "live"})
 _SERVER_ERROR: Final = 500
 _LEAVE_AT_REST: Final = frozenset({"lands", "delivers again"})
-"""Steps that may follow or not: a state that only these lead on from must be good as it is."""
+"""Steps that may follow or not: a state that has no other steps must fulfil the promises as it is."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What can be seen of a state from outside."""
+    """Part of a state that is visible from outside."""
 
     table: Table
     events: Sequence[Event]
@@ -66,7 +66,7 @@ class View:
 
     @cached_property
     def handed_out(self) -> frozenset[tuple[str, int]]:
-        """The attempts that have been announced to workers."""
+        """Return the attempts whose events have been published to workers."""
         return frozenset(
             (event.detail["taskId"], event.detail["attempt"])
             for event in self.events
@@ -80,16 +80,16 @@ def at_once(_view: View) -> bool:
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sends, again and again until it is answered.
+    """Request of a client, which is repeated until it is answered.
 
     Attributes
     ----------
     when
-        From when on it is sent.
+        Condition from which on it is sent.
     wait_ms
-        If given, nothing is sent: the client lets this much time pass.
+        If set, nothing is sent: the client lets this much time pass, in milliseconds.
     at_last
-        Whether it waits only when nothing more happens by itself; what is still under way then never lands.
+        True if it waits only when nothing more happens by itself; calls still under way then never land.
     """
 
     function: str
@@ -109,36 +109,36 @@ class Request:
 
 
 class Faults(NamedTuple):
-    """How often each thing may go wrong in one schedule."""
+    """Number of times that each fault may occur in one schedule."""
 
     crashes: int = 0
     """A function dies between two calls; the call under way may still take effect, at any later time, or never."""
     lost_answers: int = 0
-    """A call's answer does not come and it is made again; the first may still take effect at any later time."""
+    """A call's response is lost and the call is repeated; the first may still take effect at any later time."""
     twice: int = 0
     """A queue delivers a message twice, also to two runs at once."""
     redelivered: int = 0
     """The stream goes back to an earlier record of an item and delivers from there."""
     lost_messages: int = 0
-    """A message is set aside undelivered, before the reconciler runs."""
+    """A message goes undelivered to the dead-letter queue, before the reconciler runs."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A small world: tasks, who says what of them, and what may go wrong.
+    """Small case: tasks, the requests of their clients, and the faults.
 
     Attributes
     ----------
     tasks
-        As the API takes them.
+        Task bodies of the API.
     clients
-        By name, what each sends, one after the other.
+        Requests of each client, in sequence, by the client's name.
     index_lags
-        Whether the index may answer as if it had heard of nothing yet, or of no end.
+        True if the index may respond as if it had no entry yet, or had missed every end.
     one_attempt
-        Whether all reports are on one attempt, so that every order must end the same.
+        True if all reports are on one attempt, so that every order must end the same.
     watched
-        Whether somebody watches the execution over a live socket.
+        True if a WebSocket client watches the execution.
     """
 
     name: str
@@ -151,7 +151,7 @@ class Case:
 
 
 class Run(NamedTuple):
-    """A function at work: what it was started by, where it stands, and which parts of its call are done."""
+    """Function at work: its source, its position, and the parts of its call that are done."""
 
     source: tuple[Any, ...]
     node: int
@@ -159,7 +159,7 @@ class Run(NamedTuple):
 
 
 class State(NamedTuple):
-    """One state. Runs, messages and late calls are kept sorted, so that the same state is the same value."""
+    """One state. Runs, messages and late calls are sorted, so that equal states are equal values."""
 
     moment: int
     now: int
@@ -172,7 +172,7 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What led from one state to the next: for whom, what, on which call, with which outcome."""
+    """Step from one state to the next: source, action, call and outcome."""
 
     what: str
     who: tuple[Any, ...] = ()
@@ -181,7 +181,7 @@ class Step(NamedTuple):
 
 
 class BrokenPromiseError(AssertionError):
-    """A promise that does not hold, named by the predicate that says so."""
+    """Broken promise, named by its predicate."""
 
     def __init__(self, promise: str, result: str) -> None:
         super().__init__(f"{promise}: {result}")
@@ -190,7 +190,7 @@ class BrokenPromiseError(AssertionError):
 
 @dataclass(frozen=True)
 class Told:
-    """The answer that a client got."""
+    """Response that a client received."""
 
     request: Request
     request_id: str
@@ -199,38 +199,38 @@ class Told:
 
     @property
     def knew_of_it(self) -> bool:
-        """Whether the client was handed what it speaks about before it spoke."""
+        """Return True if the client waited for a condition before its request."""
         return self.request.when is not at_once
 
 
 class Promises:
-    """What is checked. Each is called with what it needs; it raises `BrokenPromiseError`."""
+    """Checks of an exploration. Each gets the data that it needs, and raises `BrokenPromiseError`."""
 
     def changed(self, key: Key, change: Change, table: Table) -> None:
-        """A task or an execution changed."""
+        """Check a change of a task or an execution."""
 
     def published(self, event: Event, before: Sequence[Event]) -> None:
-        """A change was announced."""
+        """Check a publication of a change."""
 
     def answered(self, response: "Told", view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
-        """A client was answered."""
+        """Check a response to a client."""
 
     def at_rest(self, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
-        """Nothing more happens by itself."""
+        """Check a state in which nothing more happens by itself."""
 
 
 @dataclass
 class Explored:
-    """What an exploration covered.
+    """Coverage of an exploration.
 
     Attributes
     ----------
     schedules
-        The different ways from the first state to one at rest.
+        Number of different ways from the first state to one at rest.
     ends
-        How the case can end: the task's statuses and attempts, the execution's status.
+        Possible ends of the case: the tasks' statuses and attempts, the execution's status.
     violation
-        The promise that was broken, and the schedule that led to it; None where none was.
+        Broken promise, and the schedule that led to it; None if there is none.
     """
 
     schedules: int = 0
@@ -250,12 +250,12 @@ class Explored:
 
 
 class Explorer:
-    """Goes through all states of a case.
+    """Search through all states of a case.
 
     Parameters
     ----------
     private_at_once
-        Whether private calls are made at once; without it the same is found in more states.
+        Whether private calls are made at once; without it, more states lead to the same results.
     """
 
     def __init__(self, case: Case, promises: Promises, *, private_at_once: bool = True) -> None:
@@ -268,23 +268,23 @@ class Explorer:
         self._programs: dict[tuple[Any, ...], int] = {}
         self._views: dict[int, View] = {}
         self._private: dict[int, bool] = {}
-        # What is the same in many states is looked at once: all that is checked is a function of these alone
+        # Every check depends on these values alone, so that each combination is checked once
         self._kept_to: set[tuple[Any, ...]] = set()
         self._ends: dict[int, str] = {}
         self._read_to: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
         self._lost = self._cloud.answers.number(LOST)
         self._doing: Step | None = None
-        # Without tasks that wait, nobody writes who waits for whom.
+        # Without dependencies, nobody writes the items of dependents.
         waits = any(task.get("dependsOn") for task in case.tasks)
         self._never_written = ("INPUT#",) if waits else ("INPUT#", "NEXT#", "WAITS#")
 
     def explore(self, most_states: int = 10_000_000) -> Explored:
-        """Look at every state.
+        """Explore every state.
 
         Raises
         ------
         RuntimeError
-            If there are more states than that, or a schedule could go on for ever: then nothing is shown.
+            If there are more states than that, or a schedule could continue for ever: then nothing is proved.
         """
         explored = Explored()
         began = time.perf_counter()
@@ -364,7 +364,7 @@ class Explorer:
         return self._settled(State(moment, NOW, cursors, tuple(sent), (), clients, (), self._case.faults))
 
     def _settled(self, state: State) -> State:
-        """The same, past records that no function's mapping lets through, and in order."""
+        """Return the state in normal form: sorted, and past records that no function's mapping delivers."""
         index = (state.moment, state.cursors)
         cursors = self._read_to.get(index)
         if cursors is None:
@@ -410,7 +410,7 @@ class Explorer:
             yield from self._wait_for_a_client(state._replace(late=()), at_last=True)
 
     def _can_begin(self, state: State) -> Iterator[tuple[State, Run]]:
-        """What could be started: each with the state that it leaves behind."""
+        """Yield the runs that could start, each with the state that it leaves behind."""
         busy = {run.source for run in state.runs}
         for index, position in enumerate(state.cursors):
             item, consumer = divmod(index, len(_CONSUMERS))
@@ -455,7 +455,7 @@ class Explorer:
         return f"{self._clients[client]}-{step + 1}-{attempt + 1}"
 
     def _is_private(self, run: Run) -> bool:
-        """Whether nobody else's calls read or write what the call under way touches."""
+        """Return True if no other run's calls read or write the data of the call under way."""
         node = self._runs.nodes[run.node]
         if node.pending is None:
             return True
@@ -481,7 +481,7 @@ class Explorer:
         return False
 
     def _go_on(self, state: State, run: Run) -> Iterator[tuple[Step, State]]:
-        """One more part of a run's call takes effect; or the run dies; or the answer is lost."""
+        """Yield the steps of a run: a further part of its call takes effect; or it dies; or its response is lost."""
         node = self._runs.nodes[run.node]
         if node.pending is None:
             yield Step("finds nothing to do", run.source), self._ended(state, run.source, run.node)
@@ -510,7 +510,7 @@ class Explorer:
             yield from self._fail(state, run, writes, private=private)
 
     def _fail(self, state: State, run: Run, writes: tuple[int, ...], *, private: bool) -> Iterator[tuple[Step, State]]:
-        """A run dies, or hears no answer, with writes under way."""
+        """Yield the steps in which a run dies, or loses a response, with writes under way."""
         if state.faults.crashes:
             left = state.faults._replace(crashes=state.faults.crashes - 1)
             dead = self._again(state._replace(faults=left), run.source)
@@ -519,7 +519,7 @@ class Explorer:
                 self._settled(dead if private else dead._replace(late=dead.late + writes)),
             )
             if private:
-                # A private call lands at once or never: when it does is seen by nobody.
+                # A private call lands at once or never: no one can see the time of it.
                 yield Step("dies after", run.source, writes[-1]), self._settled(self._landed(dead, writes))
         if state.faults.lost_answers:
             left = state.faults._replace(lost_answers=state.faults.lost_answers - 1)
@@ -536,7 +536,7 @@ class Explorer:
         return state
 
     def _answer(self, state: State, run: Run, answer: int) -> State:
-        """The state after a run was answered and went on to its next call, or to its end."""
+        """Return the state after a run got a response and continued to its next call, or to its end."""
         node = self._runs.go_on(run.node, answer, state.now)
         stands = self._runs.nodes[node]
         if stands.pending is None:
@@ -544,7 +544,7 @@ class Explorer:
         return state._replace(runs=(*state.runs, Run(run.source, node, ())))
 
     def _ended(self, state: State, source: tuple[Any, ...], node: int) -> State:
-        """What a function's result, which it has at a node, means to what started it."""
+        """Return the state after a function ended with the result at a node."""
         result, kind = self._runs.nodes[node].result, source[0]
         if kind != "client":
             if result["batchItemFailures"]:
@@ -571,7 +571,7 @@ class Explorer:
             self._kept_to.add((moment, source, node))
 
     def _again(self, state: State, source: tuple[Any, ...]) -> State:
-        """What started a run that did not end comes again: at least once is what AWS promises."""
+        """Deliver the source of an unfinished run again: AWS promises at least once."""
         if source[0] == "queue":
             return state._replace(queued=(*state.queued, source[1]))
         if source[0] == "client":
@@ -584,12 +584,12 @@ class Explorer:
         return state._replace(runs=tuple(other for other in state.runs if other is not run))
 
     def _around(self, state: State) -> Iterator[tuple[Step, State]]:
-        """What happens without any function."""
+        """Yield the steps that need no function."""
         for call in dict.fromkeys(state.late):
             self._doing = Step("lands", (), call)
             for outcome in self._cloud.serve(state.moment, call, state.now):
                 if outcome.moment == state.moment:
-                    # It would change nothing now: as good as not landing, which is among the orders anyway.
+                    # Without a change now it equals not landing, which is among the orders anyway.
                     continue
                 after = state._replace(
                     moment=outcome.moment, late=_less(state.late, call), queued=state.queued + outcome.sent
@@ -604,7 +604,7 @@ class Explorer:
         yield from self._wait(state)
 
     def _deliver_again(self, state: State) -> Iterator[tuple[Step, State]]:
-        """The stream goes back."""
+        """Yield the steps in which the stream goes back."""
         busy = {run.source for run in state.runs}
         if state.faults.redelivered:
             left = state.faults._replace(redelivered=state.faults.redelivered - 1)
@@ -616,7 +616,7 @@ class Explorer:
                         yield Step("delivers again", ("stream", index)), settled
 
     def _wait(self, state: State) -> Iterator[tuple[Step, State]]:
-        """Time passes: until the next message can be taken, or as long as a client waits."""
+        """Yield the steps in which time passes: until the next message is visible, or as long as a client waits."""
         moments = [message.visible_at for message in state.queued if message.visible_at > state.now]
         if moments:
             yield Step("time passes"), state._replace(now=min(moments))
@@ -669,7 +669,7 @@ class Explorer:
         }
 
     def _tell(self, broken: BrokenPromiseError, parents: Sequence[tuple[int, Step | None]], number: int) -> str:
-        """A schedule that leads to a broken promise, for a person to follow."""
+        """Return a readable schedule that leads to a broken promise."""
         steps: list[Step] = []
         while parents[number][1] is not None:
             number, step = parents[number]
@@ -693,7 +693,7 @@ class Explorer:
         return "\n".join([*lines, f"broken: {broken}"])
 
     def _line(self, step: Step) -> tuple[str, str]:
-        """Who does what."""
+        """Return one line of a schedule: source and action."""
         who = self._who(step.who)
         if step.part is None:
             return who, step.what
@@ -765,7 +765,7 @@ def _count_schedules(following: Sequence[tuple[int, ...]]) -> int:
     Raises
     ------
     RuntimeError
-        If there is a circle: then a schedule could go on for ever.
+        If there is a cycle: then a schedule could continue for ever.
     """
     counts: list[int | None] = [None] * len(following)
     under_way = bytearray(len(following))

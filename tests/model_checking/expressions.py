@@ -1,7 +1,7 @@
 """DynamoDB's expressions and PartiQL statements, as far as the service uses them, evaluated on an item.
 
-Only what the shipped code renders is understood; anything else is a `ValueError`, never a guess. A differential test
-holds this to an emulator's answers.
+Only the forms that the shipped code renders are supported; anything else is a `ValueError`, never a guess. A
+differential test compares the results with an emulator's.
 """
 
 import re
@@ -30,7 +30,7 @@ _CLAUSES: Final = frozenset({"SET", "REMOVE", "ADD"})
 
 @dataclass(frozen=True)
 class Bindings:
-    """What an expression's placeholders stand for."""
+    """Names and values of an expression's placeholders."""
 
     names: Names
     values: Values
@@ -56,7 +56,7 @@ def _comparable(value: Value) -> tuple[str, Any]:
 
 
 def compare(left: Value | None, sign: str, right: Value | None) -> bool:
-    """Compare two values as DynamoDB does: what is missing or of another type fits nothing, and differs from all."""
+    """Compare two values as DynamoDB does: a missing value or one of another type fits nothing and differs from all."""
     if left is None or right is None:
         return False
     (left_kind, left_value), (right_kind, right_value) = _comparable(left), _comparable(right)
@@ -222,14 +222,14 @@ def condition(text: str) -> Condition:
 
 @dataclass(frozen=True)
 class Update:
-    """What an update sets, removes and adds."""
+    """Update expression: the attributes that it sets, removes and adds to."""
 
     sets: tuple[tuple[str, Assignment], ...]
     removes: tuple[str, ...]
     adds: tuple[tuple[str, str], ...]
 
     def apply(self, item: Item, bound: Bindings) -> dict[str, Value]:
-        """The item after the update; every right side is read from the item before."""
+        """Return the item after the update; every right side is read from the item before."""
         after = dict(item)
         for name, assigned in self.sets:
             after[bound.attribute(name)] = assigned(item, bound)
@@ -270,7 +270,7 @@ _TERM: Final = re.compile(r'"(?P<name>[^"]+)" (?P<sign><=|>=|[=<>]) \?')
 
 @dataclass(frozen=True)
 class Statement:
-    """One PartiQL statement, said in the words of the item calls: an update with its condition, or a put."""
+    """PartiQL statement, converted to the item operations: an update with its condition, or a put."""
 
     key: Mapping[str, Value]
     put: Item | None
@@ -282,7 +282,7 @@ class Statement:
 
 
 class _Said:
-    """What a statement says, with placeholders in the order in which its parameters are given."""
+    """Names and values of a statement, with placeholders in the order of its parameters."""
 
     def __init__(self, initial: Iterator[Value]) -> None:
         self._given = initial
@@ -299,7 +299,7 @@ class _Said:
         return placeholder
 
     def clauses(self, text: str) -> tuple[list[str], list[str]]:
-        """What is set, and what is removed."""
+        """Return the set and the remove clauses."""
         sets: list[str] = []
         removes: list[str] = []
         for clause in _CLAUSE.finditer(text):
@@ -313,7 +313,7 @@ class _Said:
         return sets, removes
 
     def terms(self, text: str) -> tuple[dict[str, Value], list[str]]:
-        """The key, and what must hold."""
+        """Return the key and the conditions."""
         key: dict[str, Value] = {}
         terms: list[str] = []
         for part in text.split(" AND "):

@@ -1,8 +1,8 @@
-"""Runs of the shipped handlers, stopped before each call to AWS, and gone on with from any of them.
+"""Runs of the shipped handlers, stopped before each call to AWS and continued from any of these points.
 
-A handler is a function of its event, the time and the answers that it gets. So where it stands is what it was answered
-so far; to go on from there it is run again from its beginning, is given the same answers, and stops at its next call.
-What it does after the same answers is worked out once.
+A handler is a function of its event, the time and the responses that it gets, so the responses so far are its
+position. To continue from there, the handler runs again from its beginning with the same responses, and stops at its
+next call. The result of each sequence of responses is computed once.
 """
 
 import json
@@ -47,12 +47,12 @@ _TIME_LEFT_MS: Final = 60_000
 
 
 class _Paused(BaseException):
-    """Stops a handler at a call: nothing that it catches."""
+    """Stop of a handler at a call; a BaseException, so that the handler does not catch it."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A function and the event that it is run with."""
+    """Function and its event."""
 
     function: str
     event: str
@@ -60,7 +60,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Node:
-    """Where a run stands: stopped before a call, or at its end."""
+    """Position of a run: stopped before a call, or at its end."""
 
     program: int
     answered: tuple[tuple[int, int], ...]
@@ -70,7 +70,7 @@ class Node:
 
 
 class Invocations:
-    """The runs of one exploration, by number."""
+    """Runs of one exploration, by number."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -84,14 +84,14 @@ class Invocations:
 
     @contextmanager
     def deployed(self) -> Iterator[None]:
-        """Give the handlers these clients, this clock, and a patience that does not wait."""
+        """Give the handlers these clients, this clock, and a backoff that does not wait."""
         initial: dict[str, Any] = {
             name: lambda *_, service=service: _Client(service, self._called) for name, service in _CLIENTS.items()
         }
         initial["system_clock"] = self._now
         initial["Backoff"] = partial(Backoff, sleep=lambda _seconds: None)
         with ExitStack() as stack:
-            # What they log and count is not looked at, and there are thousands of runs.
+            # Logs and metrics are not checked, and there are thousands of runs.
             stack.enter_context(redirect_stdout(StringIO()))
             stack.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.CRITICAL)
@@ -105,7 +105,7 @@ class Invocations:
             yield
 
     def begin(self, function: str, event: Any, now: int) -> int:
-        """A run at its beginning."""
+        """Return a run at its beginning."""
         program = self.programs.number(Program(function, as_text(event)))
         return self.begin_program(program, now)
 
@@ -113,7 +113,7 @@ class Invocations:
         return self._node(program, now, ())
 
     def go_on(self, node: int, answer: int, now: int) -> int:
-        """A run after it was answered."""
+        """Return a run after a response."""
         existing = (node, answer, now)
         result = self._next.get(existing)
         if result is None:
@@ -123,7 +123,7 @@ class Invocations:
         return result
 
     def straight(self, function: str, event: Any, now: int, serve: Callable[[int], int]) -> Any:
-        """A run to its end, its calls served as they come."""
+        """Run a function to its end; its calls take effect at once."""
         self._clock = lambda: now
 
         def call(service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
@@ -176,7 +176,7 @@ class Invocations:
 
 
 class _Client:
-    """An AWS client: every call goes to whoever runs the handler."""
+    """AWS client that passes every call to the current run."""
 
     def __init__(self, service: str, called: Callable[[str, str, Mapping[str, Any]], Any]) -> None:
         self._service = service

@@ -1,6 +1,6 @@
-"""A DynamoDB table that is a value: every call is a function from a table to an answer and the table after it.
+"""DynamoDB table as a value: every call is a function from a table to a response and the next table.
 
-So a moment can be kept and gone back to at no cost, and two orders of the same calls can be compared.
+So a moment can be stored and restored at no cost, and two orders of the same calls can be compared.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ INDEX_KEYS: Final = (keys.PK, keys.SK, keys.LIST_KEY, keys.LIST_SORT)
 
 @dataclass(frozen=True)
 class Served:
-    """What became of a call: the table after it, and the answer; or the error's code and what came with it."""
+    """Result of a call: the next table, and the response; or the error's code and its item."""
 
     table: Table
     answer: Mapping[str, Any]
@@ -78,7 +78,7 @@ def _update_item(table: Table, request: Request) -> Served:
 
 
 def _execute_statement(table: Table, request: Request) -> Served:
-    """One statement of a batch."""
+    """Serve one statement of a batch."""
     parsed = statement(request["Statement"], request.get("Parameters", []))
     if parsed.put is not None:
         if key_of(parsed.put) in table:
@@ -107,7 +107,7 @@ def _transact_write_items(table: Table, request: Request) -> Served:
         ((kind, item),) = action.items()
         if kind != "Update":
             raise ValueError(f"not understood: {kind}")
-        # All conditions are looked at before anything is written; no item may be named twice.
+        # All conditions are checked before anything is written; no item may be named twice.
         served = _update_item(table, item)
         if served.error is not None:
             return Served(table, {}, "TransactionCanceledException")
@@ -174,7 +174,7 @@ READS: Final = frozenset({"get_item", "query", "scan"})
 
 
 def serve(table: Table, operation: str, request: Request) -> Served:
-    """Serve one call that happens in one moment: a batch is several of them (see `parts`)."""
+    """Serve one call that takes effect at one moment: a batch is several of them (see `parts`)."""
     return _CALLS[operation](table, request)
 
 
@@ -182,7 +182,7 @@ Part = tuple[str, Request]
 
 
 def parts(operation: str, request: Request) -> list[Part]:
-    """What of a call happens each in a moment of its own: a batch is not one moment, whatever it costs."""
+    """Split a call into the parts that take effect at separate moments: a batch is not atomic."""
     if operation == "batch_get_item":
         return [("get_item", {"Key": key}) for expected in request["RequestItems"].values() for key in expected["Keys"]]
     if operation == "batch_write_item":
@@ -197,7 +197,7 @@ def parts(operation: str, request: Request) -> list[Part]:
 
 
 def whole(operation: str, request: Request, served: list[tuple[Mapping[str, Any], str | None]]) -> dict[str, Any]:
-    """The answer to a batch, from the answers to its parts (each with its error's code, if it has one)."""
+    """Return the response to a batch, from the responses to its parts (each with its error's code, if it has one)."""
     if operation == "batch_get_item":
         (table,) = request["RequestItems"]
         result = [answer["Item"] for answer, _ in served if "Item" in answer]

@@ -1,4 +1,4 @@
-"""A client that makes every call on an emulator and on the table that is a value, and holds the two to one answer."""
+"""Client that makes every call on an emulator and on the table value, and asserts that both responses are equal."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -24,11 +24,11 @@ class Mirror:
     Attributes
     ----------
     table
-        The one that is a value, as it stands.
+        Current table value.
     compared
-        How many answers were the same.
+        Number of equal responses.
     changes
-        What the calls changed of tasks and executions, in order.
+        Changes that the calls made to tasks and executions, in order.
     """
 
     def __init__(self, client: "DynamoDBClient") -> None:
@@ -65,7 +65,7 @@ class Mirror:
         return whole(operation, arguments, served), None
 
     def _follow(self, table: "Table") -> None:
-        """Go on to the table after a call, and note what it changed, as the stream would."""
+        """Store the table after a call, and record its changes, as the stream would."""
         for key, item in table.items():
             before = self.table.get(key)
             if item is not before and (key[1].startswith(keys.TASK_PREFIX) or key[1] == keys.EXECUTION_SK):
@@ -74,7 +74,7 @@ class Mirror:
 
 
 def _said(operation: str, answer: Mapping[str, Any]) -> Any:
-    """What of an answer counts, in an order of its own."""
+    """Return the part of a response to compare, in normal order."""
     if operation == "batch_get_item":
         return sorted((item for items in answer["Responses"].values() for item in items), key=key_of)
     if operation == "batch_execute_statement":

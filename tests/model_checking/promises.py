@@ -1,6 +1,7 @@
-"""The promises as predicates. Each says in its name what must hold; together they are what this service is for.
+"""Promises of the service as predicates, each named after its rule.
 
-Some hold of every single change, some of every answer, some of every state in which nothing more happens by itself.
+Some hold for every single change, some for every response, some for every state at rest: nothing more happens
+by itself.
 """
 
 from collections import Counter
@@ -40,7 +41,7 @@ def tasks_in(table: Table) -> dict[str, Task]:
 
 
 def reopened_by_a_person(before: Task, after: Task) -> bool:
-    """Whether a change is a person's grant of one more attempt: the only one that may take something back.
+    """Return True if a change is a person's grant of one more attempt: the only change that may take something back.
 
     An attempt that was never opened is not spent, and is the one that is granted.
     """
@@ -52,17 +53,17 @@ def reopened_by_a_person(before: Task, after: Task) -> bool:
 
 
 def says_more(before: Task, after: Task) -> bool:
-    """Whether a change is what a worker adds: another output, message or label, and nothing else."""
+    """Return True if a change is a worker's addition: another output, message or label, and nothing else."""
     same = (before.status, before.attempt, before.precedence) == (after.status, after.attempt, after.precedence)
     body = [(task.output, task.checkpoint_fingerprint, task.message, task.platform_status) for task in (before, after)]
     return same and body[0] != body[1]
 
 
-# ------------------------------------------------------------------ of every change of a task
+# ------------------------------------------------------------------ every change of a task
 
 
 def a_success_is_final(before: Task, after: Task, _table: Table) -> bool:
-    """Promise 1: nothing turns a success into anything else, in no field that says so; its output can be filled."""
+    """Promise 1: nothing turns a success into anything else, in no field that shows it; its output can be filled."""
     return before.status is not TaskStatus.COMPLETED or (
         after.status is TaskStatus.COMPLETED
         and (after.attempt, after.decided_attempt, after.ended_at)
@@ -73,12 +74,12 @@ def a_success_is_final(before: Task, after: Task, _table: Table) -> bool:
 
 
 def a_seal_is_broken_by_a_person_alone(before: Task, after: Task, _table: Table) -> bool:
-    """Promise 6: a task that was cancelled, or let go, moves no more unless a person grants it an attempt."""
+    """Promise 6: a task that is sealed moves no more unless a person grants it an attempt."""
     return before.status not in SEALED or before.version == after.version or reopened_by_a_person(before, after)
 
 
 def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
-    """Promise 2: of what is said on one attempt the weightiest stays, so each change must weigh more."""
+    """Promise 2: of all reports on one attempt the weightiest stays, so each change must weigh more."""
     if before.version == after.version:
         return (before.status, before.attempt, before.precedence) == (after.status, after.attempt, after.precedence)
     return (
@@ -89,7 +90,7 @@ def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
 
 
 def an_attempt_is_opened_once_after_a_failure_that_is_retried(before: Task, after: Task, _table: Table) -> bool:
-    """Promise 6: attempt n+1 follows attempt n, once that has failed and is to be retried; else a person asked."""
+    """Promise 6: attempt n+1 follows attempt n, once that has failed and is to be retried, or by a person's request."""
     if after.attempt == before.attempt:
         return True
     decision = decide_retry(before)
@@ -104,18 +105,18 @@ def an_attempt_is_opened_once_after_a_failure_that_is_retried(before: Task, afte
 
 
 def nothing_is_timed_out_early(before: Task, after: Task, _table: Table) -> bool:
-    """Promise 8, its other side: an attempt that has time left is not given up."""
+    """Promise 8, its other side: an attempt that has time left is not timed out."""
     if after.status is not TaskStatus.TIMED_OUT or before.version == after.version:
         return True
     deadline = next_deadline(before)
     if deadline is not None and before.heartbeat_at is not None and before.heartbeat_at >= after.updated_at:
-        # A heartbeat that arrives in the very moment in which its attempt is timed out can lose.
+        # A heartbeat at the very moment of its attempt's time-out can lose.
         deadline = next_deadline(replace(before, heartbeat_at=None))
     return deadline is not None and after.updated_at >= deadline.due
 
 
 def a_task_is_scheduled_when_what_it_waits_for_is_done(before: Task, after: Task, table: Table) -> bool:
-    """Promise 3: no attempt at a task is handed out before what it waits for is done."""
+    """Promise 3: no attempt at a task is handed out before all its dependencies are done."""
     if after.status is not TaskStatus.SCHEDULED or before.version == after.version:
         return True
     item = table.get((_PK, keys.input_sk(after.task_id)), {})
@@ -125,13 +126,13 @@ def a_task_is_scheduled_when_what_it_waits_for_is_done(before: Task, after: Task
 
 
 def a_task_that_waits_is_alive_to_nobody(before: Task, after: Task, _table: Table) -> bool:
-    """Promise 3: no heartbeat is noted of an attempt that is not open."""
+    """Promise 3: no heartbeat is recorded for an attempt that is not open."""
     waits = before.status is after.status is TaskStatus.PENDING
     return not waits or (before.heartbeat_at, before.progress) == (after.heartbeat_at, after.progress)
 
 
 def an_output_is_there_before_the_success_that_names_it(_before: Task, after: Task, table: Table) -> bool:
-    """Promise 4: what a recorded success refers to is in the table."""
+    """Promise 4: the output of a recorded success is in the table."""
     if after.output is None:
         return True
     sort_key = keys.output_sk(after.task_id, *after.output)
@@ -139,7 +140,7 @@ def an_output_is_there_before_the_success_that_names_it(_before: Task, after: Ta
 
 
 def a_task_is_on_the_list_of_open_ones_until_it_is_closed(_before: Task, after: Task, table: Table) -> bool:
-    """Promise 8: what the reconciler goes through holds all that may still need it."""
+    """Promise 8: the index that the reconciler scans holds all tasks that may still need it."""
     listed = keys.LIST_KEY in table[_PK, keys.task_sk(after.task_id)]
     if after.status in FINAL_STATUSES:
         return not listed
@@ -158,11 +159,11 @@ OF_A_TASK: Final[Sequence[TaskPredicate]] = (
     a_task_is_on_the_list_of_open_ones_until_it_is_closed,
 )
 
-# ------------------------------------------------------------------ of every change of an execution
+# ------------------------------------------------------------------ every change of an execution
 
 
 def an_execution_is_completed_when_all_its_tasks_are(before: Execution, after: Execution, table: Table) -> bool:
-    """It is completed when nothing more is awaited of any of its tasks, none ended it and none was cancelled."""
+    """An execution is completed when all its tasks are terminal, none of them failed it and none was cancelled."""
     if before.version == after.version or after.status is not ExecutionStatus.COMPLETED:
         return True
     return all(
@@ -172,12 +173,12 @@ def an_execution_is_completed_when_all_its_tasks_are(before: Execution, after: E
 
 
 def a_completed_execution_stays_so(before: Execution, after: Execution, _table: Table) -> bool:
-    """Nothing takes back that an execution is completed."""
+    """A completed execution never changes."""
     return before.status is not ExecutionStatus.COMPLETED or after.status is ExecutionStatus.COMPLETED
 
 
 def an_end_is_taken_back_by_a_retry_alone(before: Execution, after: Execution, _table: Table) -> bool:
-    """What is over changes only by running again."""
+    """An execution that is over changes only by running again."""
     ended = before.status is not ExecutionStatus.RUNNING and before.version != after.version
     return not ended or after.status is ExecutionStatus.RUNNING
 
@@ -188,16 +189,16 @@ OF_AN_EXECUTION: Final[Sequence[ExecutionPredicate]] = (
     an_end_is_taken_back_by_a_retry_alone,
 )
 
-# ------------------------------------------------------------------ of every answer
+# ------------------------------------------------------------------ every response
 
 
 def what_was_said(request: Request) -> Mapping[str, Report]:
-    """The reports that a request is, by what their receipts end in; none where it is another."""
+    """Return the reports of a request, by the suffix of their request ids; empty for another request."""
     if request.route.endswith("/status"):
         try:
             return {"": ReportBody.model_validate(request.body).report(TENANT, EXECUTION, request.path["taskId"])}
         except AttemptNotOpenError:
-            # It names an attempt at another task, and so speaks about none.
+            # It names an attempt at another task, and so concerns none.
             return {}
     if request.route.endswith("/statuses"):
         bodies = [BatchedReportBody.model_validate(body) for body in request.body["statuses"]]
@@ -206,7 +207,7 @@ def what_was_said(request: Request) -> Mapping[str, Report]:
 
 
 def what_was_told(response: Told) -> Iterable[tuple[Told, Report]]:
-    """Each report that a request is, and what it was answered."""
+    """Yield each report of a request, with the response to it."""
     for suffix, report in what_was_said(response.request).items():
         if not suffix:
             yield response, report
@@ -226,7 +227,7 @@ def what_was_told(response: Told) -> Iterable[tuple[Told, Report]]:
 def a_report_is_refused_only_for_an_attempt_that_is_not_open(
     response: Told, report: Report, stream: Sequence[Task]
 ) -> bool:
-    """Promise 4: whatever is said of an attempt that was handed out is taken; promise 3: of any other nothing is."""
+    """Promise 4: a report on an attempt that was handed out is accepted; promise 3: on any other it is refused."""
     if response.status == _OK:
         return True
     names = report.attempt or 1
@@ -240,7 +241,7 @@ def a_report_is_refused_only_for_an_attempt_that_is_not_open(
 
 
 def nothing_is_left_of_what_is_refused(response: Told, report: Report, view: View) -> bool:
-    """Promise 3: of a report that is refused there is no entry and no output."""
+    """Promise 3: a report that is refused leaves no history entry and no output."""
     if response.status != _CONFLICT:
         return True
     history = keys.history_pk(TENANT, EXECUTION, report.task_id)
@@ -264,7 +265,7 @@ def what_is_acknowledged_is_in_the_table(response: Told, report: Report, view: V
 
 
 def a_verdict_is_true(response: Told, report: Report, view: View) -> bool:
-    """What a worker is told fits how the task stood, and a success is never told that it came to nothing."""
+    """A verdict fits the task's state; a report of a success is applied, a duplicate, or meets a seal."""
     if response.status != _OK:
         return True
     verdict, met = Verdict(response.body["verdict"]), response.body["task"]
@@ -281,11 +282,11 @@ def a_verdict_is_true(response: Told, report: Report, view: View) -> bool:
     return True
 
 
-# ------------------------------------------------------------------ of every state in which nothing more happens
+# ------------------------------------------------------------------ every state in which nothing more happens
 
 
 def every_change_is_in_the_history(view: View, task_id: str, stream: Sequence[Task]) -> bool:
-    """Promise 7: the history has an entry for each version, from the first on, that says what the change made."""
+    """Promise 7: the history has an entry for each version, from the first on, with the change's values."""
     pk = keys.history_pk(TENANT, EXECUTION, task_id)
     entries = [view.table.get((pk, keys.history_sk(task.version))) for task in stream]
     versions = [task.version for task in stream]
@@ -296,18 +297,18 @@ def every_change_is_in_the_history(view: View, task_id: str, stream: Sequence[Ta
 
 
 def every_change_is_announced(view: View, sort_key: str, versions: Iterable[int]) -> bool:
-    """Promise 7: of every version there is an event on the bus."""
+    """Promise 7: for every version there is an event on the bus."""
     announced = {event.detail["version"] for event in view.events if event.subject == (EXECUTION, sort_key)}
     return announced == set(versions)
 
 
 def every_change_is_told_to_who_watches(view: View, task_id: str, versions: Iterable[int]) -> bool:
-    """Promise 7: who watches over a live socket is told of every version."""
+    """Promise 7: a WebSocket client receives every version."""
     return {message["version"] for message in view.messages if message.get("taskId") == task_id} == set(versions)
 
 
 def nothing_is_left_hanging(view: View) -> bool:
-    """Promise 8: what is not settled waits for a worker that was told of it, or for a task that is not settled."""
+    """Promise 8: a task that is not terminal waits for a worker with its event, or for another such task."""
     tasks = view.tasks
     unsettled = [task for task in tasks.values() if not is_terminal(task)]
     if view.execution_status != ExecutionStatus.RUNNING:
@@ -328,7 +329,7 @@ def nothing_is_left_hanging(view: View) -> bool:
 
 
 def counters_fit_what_they_count(view: View) -> bool:
-    """However often it is announced that a task is settled, its dependents count it once."""
+    """Dependents count a terminal task once, however often its event is delivered."""
     waiting: Counter[str] = Counter()
     for key, item in view.table.items():
         if key[1].startswith("NEXT#") and "done" not in item:
@@ -338,25 +339,25 @@ def counters_fit_what_they_count(view: View) -> bool:
 
 
 def an_execution_fails_by_a_task_alone(executions: Sequence[Execution], streams: Iterable[Sequence[Task]]) -> bool:
-    """It is failed only if one of its tasks failed for good or was cancelled; a success may come too late."""
+    """An execution is failed only if one of its tasks failed for good or was cancelled; a success may come too late."""
     failed = any(execution.status is ExecutionStatus.FAILED for execution in executions)
     ending = any(fails_execution(task) or task.status is TaskStatus.CANCELED for stream in streams for task in stream)
     return not failed or ending
 
 
 def an_execution_runs_again_only_if_a_person_asked(executions: Sequence[Execution], *, requested: bool) -> bool:
-    """Of what is over nothing begins again by itself."""
+    """An execution that is over runs again only by a person's request."""
     again = any(execution.status is ExecutionStatus.RUNNING for execution in executions[1:])
     return requested or not again
 
 
 class EveryPromise(Promises):
-    """All of the promises that one execution's life can break.
+    """Promises that one execution's life can break, all together.
 
     Parameters
     ----------
     case
-        What is said, and by whom.
+        Case with its clients' requests.
     """
 
     def __init__(self, case: Case) -> None:
@@ -395,7 +396,7 @@ class EveryPromise(Promises):
                 raise BrokenPromiseError(of_task.__name__, f"{_as_it_stands(before)} became {_as_it_stands(after)}")
 
     def a_task_that_waits_is_moved_by_no_report(self, before: Task, after: Task) -> bool:
-        """Promise 3: what waits for others is freed by them alone; but a success of an attempt that was open counts."""
+        """Promise 3: no report moves a task that waits for others; but a success of an attempt that was open counts."""
         by_a_report = after.request_id is not None and after.version != before.version
         if before.status is not TaskStatus.PENDING or not by_a_report:
             return True
@@ -404,7 +405,7 @@ class EveryPromise(Promises):
         return after.status is TaskStatus.COMPLETED and late and before.opened_attempts > 0
 
     def an_attempt_is_only_spoken_for_while_it_is_the_current_one(self, before: Task, after: Task) -> bool:
-        """Promise 3: a report holds only for the attempt that it names; a success for any that was opened."""
+        """Promise 3: a report counts only for the attempt that it names; a success for any that was opened."""
         report = (
             self._report_of(after.request_id) if after.request_id and after.request_id != before.request_id else None
         )
@@ -415,7 +416,7 @@ class EveryPromise(Promises):
         return late_success or of_what_decided or report.attempt == before.attempt
 
     def an_output_is_of_the_attempt_that_decided(self, after: Task) -> bool:
-        """What one attempt said is never shown as another's output."""
+        """The output of one attempt is never shown as another's."""
         reports = (
             report for report in self._reports() if report.task_id == after.task_id and report.output is not None
         )
@@ -423,7 +424,7 @@ class EveryPromise(Promises):
         return not body or bool({None, after.deciding_attempt} & {*body})
 
     def an_identical_report_is_applied_once(self, stream: Sequence[Task]) -> bool:
-        """Promise 4: what is said again, by whomever, in whatever order, changes nothing more."""
+        """Promise 4: an identical report changes nothing more, whoever repeats it, in any order."""
         initial = [task.request_id for task in _new_request_ids(stream)]
         reports = [
             report for request_id in initial if request_id and (report := self._report_of(request_id)) is not None
@@ -432,7 +433,7 @@ class EveryPromise(Promises):
         return all(count == 1 for count in counted.values())
 
     def a_request_is_applied_once(self, stream: Sequence[Task]) -> bool:
-        """Promise 4: a request whose answer was lost recognises its own write, and does not make another."""
+        """Promise 4: a request whose response was lost recognises its own write, and does not make another."""
         initial = Counter(task.request_id for task in _new_request_ids(stream))
         return all(count == 1 for count in initial.values())
 
@@ -464,7 +465,7 @@ class EveryPromise(Promises):
                 )
 
     def published(self, event: Event, before: Sequence[Event]) -> None:
-        """Promise 7: announcements of one item come in order; what comes again is an old version."""
+        """Promise 7: events of one item come in order; a repeated event is an old version."""
         response = {item.detail["version"] for item in before if item.subject == event.subject}
         missing = set(range(1, event.detail["version"])) - response
         if missing:
@@ -511,14 +512,14 @@ class EveryPromise(Promises):
                 raise BrokenPromiseError(name, f"at rest: {tasks}; the execution is {view.execution_status}")
 
     def _the_weightiest_stands(self, task: Task) -> bool:
-        """Promise 2: whatever the order, of what was said on one attempt the weightiest stays."""
+        """Promise 2: in any order, of all reports on one attempt the weightiest stays."""
         body = [report for report in self._reports() if report.task_id == task.task_id]
         weights = {status_precedence(report.status, task.attempt): report.status for report in body}
         return task.attempt == 1 and task.status is weights[max(weights)] and self._its_output_stands(body, task)
 
     @staticmethod
     def _its_output_stands(body: Sequence[Report], task: Task) -> bool:
-        """Whether the output is the final report's that decided, or else the last checkpoint, by its sequence."""
+        """Return True if the output is the final report's that decided, or else the last checkpoint's, by sequence."""
         final = [item for item in body if item.output is not None and item.status is task.status]
         checkpoints = [
             element for element in body if element.output is not None and element.status is TaskStatus.IN_PROGRESS
@@ -533,7 +534,7 @@ class EveryPromise(Promises):
                 yield from what_was_said(request).values()
 
     def _report_of(self, request_id: str) -> Report | None:
-        """What a request said, by its receipt: client, step, try, and its place in a batch."""
+        """Return the report of a request id: client, step, try, and position in a batch."""
         client, _, step = request_id.rpartition("-")[0].rpartition("-")
         if client not in self._requests:
             return None
@@ -542,7 +543,7 @@ class EveryPromise(Promises):
 
 
 def _stream(changes: Mapping[Key, Sequence[Change]], task_id: str) -> list[Task]:
-    """What a task became, change by change."""
+    """Return the states of a task, change by change."""
     versions: dict[int, Task] = {}
     for change in changes[_PK, keys.task_sk(task_id)]:
         task = task_from_item(change.after)

@@ -1,7 +1,7 @@
-"""All that outlives a function in one value: the table, its stream, the bus, and what watchers were told.
+"""Everything that outlives a function in one value: the table, its stream, the bus, and the messages to watchers.
 
-A moment of it is a `Moment`, kept once and known by its number, so that two schedules that lead to the same moment are
-seen to. `Cloud.serve` is a function of a moment and one call; what it has once found out it does not work out again.
+A moment of it is a `Moment`, stored once and known by its number, so that two schedules that lead to the same moment
+are recognised. `Cloud.serve` is a function of a moment and one call; each of its results is computed once.
 """
 
 import json
@@ -26,7 +26,7 @@ LOST: Final = "LOST"
 
 
 class Interned(Generic[T]):
-    """Values that are kept once, each known by a number."""
+    """Values that are stored once, each known by a number."""
 
     def __init__(self, first: Sequence[T] = ()) -> None:
         self._values: list[T] = []
@@ -35,7 +35,7 @@ class Interned(Generic[T]):
             self.number(value)
 
     def number(self, value: T, known_by: Any = None) -> int:
-        """The number of a value; `known_by` tells it from others where it cannot be hashed itself."""
+        """Return the number of a value; `known_by` distinguishes it from others if it cannot be hashed itself."""
         name = value if known_by is None else known_by
         result = self._numbers.get(name)
         if result is None:
@@ -51,13 +51,13 @@ class Interned(Generic[T]):
 
 
 def as_text(value: Any) -> str:
-    """JSON that is the same for the same value."""
+    """Return JSON that is the same for the same value."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=lambda data: bytes(data).decode())
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call to AWS: to which service, which operation, with what."""
+    """One call to AWS: service, operation and arguments."""
 
     service: str
     operation: str
@@ -84,20 +84,20 @@ class Change:
 
 @dataclass(frozen=True)
 class Event:
-    """What was published on the bus."""
+    """Event that was published on the bus."""
 
     detail_type: str
     detail: Mapping[str, Any]
 
     @property
     def subject(self) -> tuple[str, str]:
-        """What it is about: the item's sort key, by execution."""
+        """Return the subject: the item's sort key, by execution."""
         task_id = self.detail.get("taskId")
         return self.detail["executionId"], keys.EXECUTION_SK if task_id is None else keys.task_sk(task_id)
 
 
 class Moment(NamedTuple):
-    """What there is, each part by its number."""
+    """State of all services, each part by its number."""
 
     table: int
     changes: tuple[tuple[int, ...], ...]
@@ -106,7 +106,7 @@ class Moment(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A message in a queue, by its text's number, and from when on it can be taken (milliseconds since the epoch)."""
+    """Message in a queue: its text's number, and the time from which it is visible, in milliseconds since the epoch."""
 
     queue: str
     text: int
@@ -115,7 +115,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a part of a call: the moment after, the answer (both by number), and what was sent to queues."""
+    """Result of a part of a call: the moment after, the response (both by number), and the messages sent to queues."""
 
     moment: int
     answer: int
@@ -129,14 +129,14 @@ def _template() -> Mapping[str, Any]:
 
 
 def _advance_rules() -> Iterable[Mapping[str, Any]]:
-    """The event patterns of the rules that lead to the advancer's queue, as the template declares them."""
+    """Return the event patterns of the rules that lead to the advancer's queue, as the template declares them."""
     for resource in _template().values():
         if resource["Type"] == "AWS::Events::Rule" and resource["Properties"]["Targets"][0]["Id"] == ADVANCE:
             yield resource["Properties"]["EventPattern"]
 
 
 def _stream_filters(function: str) -> Iterable[str]:
-    """The patterns of a function's stream mapping, as the template declares them."""
+    """Return the patterns of a function's stream mapping, as the template declares them."""
     for resource in _template().values():
         if resource["Type"] == "AWS::Serverless::Function" and str(resource["Properties"].get("CodeUri")).endswith(
             f"/{function}"
@@ -147,21 +147,21 @@ def _stream_filters(function: str) -> Iterable[str]:
 
 
 def _reads_tasks(call: Call) -> bool:
-    """Whether a call reads all tasks of an execution: one after the other, in no common moment."""
+    """Return True if a call reads all tasks of an execution: one after the other, at no common moment."""
     requested = call.arguments
     whole_partition = call.operation == "query" and not {"IndexName", "ProjectionExpression"} & set(requested)
     return whole_partition and requested["ExpressionAttributeValues"].get(":prefix") == {"S": keys.TASK_PREFIX}
 
 
 class Cloud:
-    """The services, over moments.
+    """Services, over moments.
 
     Parameters
     ----------
     check_change
         Called for each change of a task or an execution, with its key and the table after it.
     index_lags
-        Whether the index may also answer as if it had not heard of anything yet, or had never heard of an end.
+        Whether the index may also respond as if it had no entry yet, or had missed every end.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Cloud:
         return self.calls.number(call, call.text)
 
     def parts(self, call: int) -> tuple[int, ...]:
-        """What of a call happens each in a moment of its own."""
+        """Split a call into the parts that take effect at separate moments."""
         if call not in self._parts:
             whole_call = self.calls[call]
             if _reads_tasks(whole_call):
@@ -210,7 +210,7 @@ class Cloud:
         return self._parts[call]
 
     def whole(self, call: int, answers: Sequence[int]) -> int:
-        """The answer to a call from the answers to its parts."""
+        """Return the response to a call from the responses to its parts."""
         if self.parts(call) == (call,):
             return answers[0]
         existing = (call, *answers)
@@ -226,12 +226,12 @@ class Cloud:
         return self.tables[self.moments[moment].table]
 
     def applied_changes(self, moment: int, index: int) -> tuple[int, ...]:
-        """The stream of one item, in order: the records' numbers."""
+        """Return the stream of one item, in order: the records' numbers."""
         changes = self.moments[moment].changes
         return changes[index] if index < len(changes) else ()
 
     def wants(self, function: str, change: int) -> bool:
-        """Whether a function's stream mapping lets a record through."""
+        """Return True if a function's stream mapping delivers a record."""
         existing = (change, function)
         if existing not in self._wanted:
             record: Any = stream_record(self.changes[change], "1")
@@ -268,7 +268,7 @@ class Cloud:
         )
 
     def _item_number(self, item: Item) -> int:
-        """An item's number; of those that are kept, found without looking inside."""
+        """Return an item's number; for a stored item, without a look inside."""
         number = self._kept.get(id(item))
         if number is None:
             number = self.items.number(item, as_text(item))
@@ -340,7 +340,7 @@ class Cloud:
 
 
 def stream_record(change: Change, number: str) -> dict[str, Any]:
-    """A record as Lambda hands it over."""
+    """Return a record as Lambda passes it to a function."""
     images = {"NewImage": change.after, **({"OldImage": change.before} if change.before is not None else {})}
     pk, sk = key_of(change.after)
     return {

@@ -1,6 +1,6 @@
 """Every order of small cases keeps every promise: the shipped handlers, over a table that is a value.
 
-What is explored, what is not, and how to read a schedule that breaks a promise: docs/proof.md.
+The scope, its limits, and the format of a schedule that breaks a promise: docs/proof.md.
 """
 
 import os

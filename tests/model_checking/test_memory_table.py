@@ -1,4 +1,4 @@
-"""The table that the explorer runs on answers as an emulator does: to every call, with the same item or error."""
+"""The explorer's table responds as an emulator does: to every call, with the same item or error."""
 
 import os
 from contextlib import suppress
@@ -35,7 +35,7 @@ attempts: Final = st.integers(1, 3)
 
 @st.composite
 def latches(draw: st.DrawFn) -> ConditionalWrite:
-    """Any write that the service can make of a task."""
+    """Draw any write that the service can make on a task."""
     kind = draw(st.sampled_from(["report", "current", "service", "next", "reopen"]))
     task_id = draw(st.sampled_from((*TASKS, "nobody")))
     met = a_task(
@@ -102,7 +102,7 @@ def test_every_write_of_the_service_is_answered_alike(
 
 
 def _write(mirror: Mirror, write: ConditionalWrite, pk: str) -> None:
-    # A condition that failed is an answer too; that both gave it has been compared.
+    # A failed condition is a response too; the mirror has compared both.
     with suppress(ClientError):
         mirror.client.update_item(**write_expression.render_update_item(write, "ledger", pk, None))
 

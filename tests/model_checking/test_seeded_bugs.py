@@ -1,4 +1,4 @@
-"""The explorer finds what it is for: each bug here is put into the shipped code, and a schedule that shows it is found.
+"""The explorer detects bugs: each bug here is put into the shipped code, and a schedule that shows it is found.
 
 A bug is one small change to the code that runs, as a person might make it by mistake.
 """
@@ -69,7 +69,7 @@ def _without_condition(*dropped: str) -> Seed:
 
 
 def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
-    """The latch is its upper end alone, with the attempt compared, as if an attempt that waits were open."""
+    """Compare only the upper end and the attempt, as if an attempt that waits were open."""
 
     def from_waiting(*arguments: Any, **names: Any) -> ConditionalWrite:
         write = write_for_report(*arguments, **names)
@@ -80,12 +80,12 @@ def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
 
 
 def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
-    """Whoever waits is taken to be alive."""
+    """Accept heartbeats on a task that waits."""
     patch.setattr(ledger, "heartbeat_interval", lambda attempt: (attempt * 10, attempt * 10 + 3))
 
 
 def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> None:
-    """The last output that anyone gave is taken for the task's."""
+    """Show the last output of any attempt as the task's."""
 
     def last_given(self: Task, _attempt: int) -> OutputPlace | None:
         return OutputPlace(0, self.checkpoint_fingerprint) if self.checkpoint_fingerprint else None
@@ -94,7 +94,7 @@ def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> No
 
 
 def _what_comes_later_adds_nothing(patch: pytest.MonkeyPatch) -> None:
-    """A report that does not raise the latch is taken to say nothing new."""
+    """Drop the additions of a report that does not raise the latch."""
     patch.setattr(ledger, "amendment_write", lambda *_arguments, **_named: None)
 
 
@@ -128,7 +128,7 @@ def _a_timer_opens_an_attempt_each_time_it_fires(patch: pytest.MonkeyPatch) -> N
 
 
 def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
-    """A lost answer is taken for a yes."""
+    """Treat a lost response as a success."""
     call = Backoff.run
 
     def once(self: Backoff, request: Callable[[], Any]) -> Any:
@@ -150,7 +150,7 @@ def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
 
 
 def _a_report_without_attempt_forgets_what_it_did(patch: pytest.MonkeyPatch) -> None:
-    """Whenever the task has moved on, it is about the attempt that is current by then."""
+    """Apply a repeated report without attempt to the attempt that is current by then."""
     patch.setattr(ledger, "_read_is_stale", lambda write, result: write.version not in (None, result.version))
 
 
@@ -163,7 +163,7 @@ def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def _a_record_is_acknowledged_and_not_kept(patch: pytest.MonkeyPatch) -> None:
-    """Of what follows creation, nothing reaches the history; the stream is told that all is well."""
+    """Acknowledge stream records without a history entry from version 3 on."""
     put = History.put
 
     def late(self: History, entries: Any) -> None:
@@ -176,7 +176,7 @@ def _a_record_is_acknowledged_and_not_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def _failures_are_not_announced(patch: pytest.MonkeyPatch) -> None:
-    """A failure is taken to be of no interest: something follows it anyway."""
+    """Do not publish failures: something follows them anyway."""
     read = stream.read_changes
 
     def without_failures(records: Any) -> Any:
@@ -192,7 +192,7 @@ def _failures_are_not_announced(patch: pytest.MonkeyPatch) -> None:
 
 
 def _watchers_are_told_of_one_change(patch: pytest.MonkeyPatch) -> None:
-    """Who watches is taken to be gone once it was told of something."""
+    """Drop a watcher after its first message."""
     patch.setattr(WebSocketConnections, "_send", lambda _self, _connection_id, _messages: False)
 
 
@@ -212,7 +212,7 @@ def _the_output_is_put_after_the_report(patch: pytest.MonkeyPatch) -> None:
 
 
 def _a_timer_that_is_early_is_not_armed_again(patch: pytest.MonkeyPatch) -> None:
-    """Who was heard of since is forgotten."""
+    """Do not schedule a timer again whose deadline a heartbeat has moved."""
     fire = TimerHandler.handle
 
     def once(self: TimerHandler, timer: Timer) -> str:
@@ -224,12 +224,12 @@ def _a_timer_that_is_early_is_not_armed_again(patch: pytest.MonkeyPatch) -> None
 
 
 def _a_task_that_gave_up_is_not_let_go(patch: pytest.MonkeyPatch) -> None:
-    """Its execution was to go on all the same."""
+    """Do not seal a task whose execution was to continue after its last failure."""
     patch.setattr(RetryPlanner, "_close_failed", lambda _self, _task: None)
 
 
 def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
-    """A pair is counted down whether or not it was before."""
+    """Count a pair down again at each event."""
 
     def count(self: WorkflowEngine, pk: str, pairs: Any) -> bool:
         for pair in pairs:
@@ -253,7 +253,7 @@ def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
 
 
 def _the_index_is_believed(patch: pytest.MonkeyPatch) -> None:
-    """An execution is ended on the word of the index alone."""
+    """End an execution by the index alone."""
 
     def close(self: WorkflowEngine, tenant: str, execution_id: str) -> None:
         execution = self.read(tenant, execution_id)
@@ -264,7 +264,7 @@ def _the_index_is_believed(patch: pytest.MonkeyPatch) -> None:
 
 
 def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
-    """How an execution ended before its retried and cancelled task was taken note of."""
+    """Leave cancelled tasks out of an execution's outcome."""
     outcome = execution_outcome
     patch.setattr(
         engine,
@@ -279,7 +279,7 @@ def _the_reconciler_looks_at_nothing(patch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class SeededBug:
-    """A bug, the case that shows it, and the promise that it breaks."""
+    """Bug, the case that shows it, and the promise that it breaks."""
 
     name: str
     seed: Seed

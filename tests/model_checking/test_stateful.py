@@ -1,8 +1,8 @@
-"""The real adapters, on an emulator's DynamoDB, against a short model of what the promises say.
+"""The real adapters, on an emulator's DynamoDB, against a short model of the promises.
 
-Hypothesis draws what happens: reports, batches, timers, announcements, cancellations, retries, time; each also twice,
-late and out of order. After each step the tasks must stand as the model says, and at the end everything must be told.
-Every call to the emulator is made on the explorer's table too, and must be answered alike.
+Hypothesis draws the events: reports, batches, timers, publications, cancellations, retries, time; each also twice, late
+and out of order. After each step the tasks must match the model, and at the end every change must be published. Every
+call to the emulator is also made on the explorer's table, and both responses must be equal.
 """
 
 import json
@@ -50,7 +50,7 @@ ATTEMPTS: Final = 2
 
 @dataclass
 class ModelTask:
-    """What the promises say of one task: a status, an attempt, and what ends it."""
+    """Model of one task, as the promises describe it."""
 
     goes_on: bool = False
     waits_for: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class ModelTask:
 
     @property
     def opened(self) -> int:
-        """How many attempts a worker was handed."""
+        """Return the number of attempts that were handed to a worker."""
         return self.attempt - (not self.is_open)
 
     @property
@@ -88,7 +88,7 @@ class ModelTask:
         return self.status is TaskStatus.COMPLETED or self.status in SEALED or self.ends_execution
 
     def takes(self, report: Report) -> Verdict | None:
-        """The verdict on a report, and the task after it; None where its attempt was never opened."""
+        """Return the verdict on a report, and the task after it; None if its attempt was never opened."""
         attempt = report.attempt or (1 if report.status is TaskStatus.COMPLETED else self.attempt)
         if attempt > self.opened:
             return None
@@ -124,7 +124,7 @@ class ModelTask:
         return Verdict.APPLIED
 
     def _learns_from(self, report: Report, attempt: int) -> bool:
-        """Whether a report that moves nothing says something of the attempt that decided all the same."""
+        """Return True if a report that moves nothing still adds to the attempt that decided."""
         is_any_success = report.status is TaskStatus.COMPLETED and report.attempt is None
         decided = self.succeeded or self.attempt
         if attempt != decided and not is_any_success:
@@ -148,7 +148,7 @@ class ModelTask:
 
     @property
     def output(self) -> str | None:
-        """The fingerprint of the report that gave the output."""
+        """Return the fingerprint of the report with the output."""
         attempt, fingerprint = self.checkpoint or (0, None)
         return self.final or (fingerprint if attempt == (self.succeeded or self.attempt) else None)
 
@@ -173,7 +173,7 @@ reports: Final = st.builds(
 
 
 class Life(RuleBasedStateMachine):
-    """The life of one execution."""
+    """Life of one execution."""
 
     emulator: "DynamoDBClient"
     totals: "dict[str, int]"
@@ -191,7 +191,7 @@ class Life(RuleBasedStateMachine):
         self.followed = 0
         self.acknowledged: list[tuple[Report, ReportResult]] = []
 
-    # ------------------------------------------------------------ what happens
+    # ------------------------------------------------------------ events
 
     @initialize(goes_on=st.booleans(), timeout=st.none() | st.just(TIMEOUT_SECONDS))
     def an_execution_is_created(self, *, goes_on: bool, timeout: int | None) -> None:
@@ -257,7 +257,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 3))
     def the_stream_reaches_the_scheduler(self, back: int) -> None:
-        """What is new, and some of what was delivered before."""
+        """Deliver the new records, and some of those delivered before."""
         records = self.stream[max(self.followed - back, 0) :]
         self.followed = len(self.stream)
         self._let_go(change for _, change in records)
@@ -272,7 +272,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: bool(sent_timers(self.world.queue)))
     @rule(data=st.data())
     def a_timer_fires(self, data: st.DataObject) -> None:
-        """Any that was ever armed, however often it fired before."""
+        """Let any timer fire that was ever scheduled, however often it fired before."""
         timer, _ = data.draw(st.sampled_from(sent_timers(self.world.queue)))
         note(f"{timer} at {self.world.clock.now}")
         stands, due = self.model[timer.task_id], self._due(timer)
@@ -334,7 +334,7 @@ class Life(RuleBasedStateMachine):
             self._retry()
         self._compare()
 
-    # ------------------------------------------------------------ what the model says of it
+    # ------------------------------------------------------------ the model's view
 
     def _schedule_what_waits(self, *settled: str) -> None:
         for task in self.model.values():
@@ -384,7 +384,7 @@ class Life(RuleBasedStateMachine):
     def _due(self, timer: Timer) -> bool:
         return self.world.clock.now >= timer.due
 
-    # ------------------------------------------------------------ what must hold
+    # ------------------------------------------------------------ checks
 
     def _task(self, name: str) -> Any:
         return self.world.task(name)
@@ -395,7 +395,7 @@ class Life(RuleBasedStateMachine):
         self.totals["reports"] = self.totals.get("reports", 0) + 1
 
     def _compare(self) -> None:
-        """The tasks and the execution stand as the model says; what changed is in the stream."""
+        """Check that tasks and execution match the model, and that the stream has every change."""
         self._collect()
         tasks = self.world.tasks().items()
         stands = {
@@ -407,7 +407,7 @@ class Life(RuleBasedStateMachine):
             assert (task.status is TaskStatus.COMPLETED) == (task.precedence == COMPLETED_PRECEDENCE)
 
     def _collect(self) -> None:
-        """Take what changed since into the stream: from the table that every call was made on as well."""
+        """Add the changes since then to the stream: from the table value on which every call was made as well."""
         for change in self.mirror.changes[len(self.streamed) :]:
             number = str(len(self.streamed) + 1)
             record = simulated_cloud.stream_record(change, number)
@@ -429,7 +429,7 @@ class Life(RuleBasedStateMachine):
         publisher.publish([change for _, change in records])
 
     def teardown(self) -> None:
-        """Once all is delivered, the history has every change in order, and every report that was acknowledged."""
+        """Check that after all deliveries the history has every change in order, and every acknowledged report."""
         if not self.model:
             return
         self._announce(self.stream[self.told :])
@@ -443,7 +443,7 @@ class Life(RuleBasedStateMachine):
             stored = {(entry.version, entry.verdict, entry.status) for entry in entries}
             for report, recorded in self.acknowledged:
                 if report.task_id == name:
-                    # What adds to a task without moving it is a change of the task as it stands.
+                    # An addition that does not move a task is a change of its current status.
                     made_a_change = recorded.verdict is Verdict.APPLIED
                     status = recorded.task.status if made_a_change else report.status
                     assert (recorded.task.version, recorded.verdict, status) in stored
@@ -464,7 +464,7 @@ def _detail(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def live(ministack: "DynamoDBClient", totals: dict[str, int], **initial: Any) -> None:
-    """Let executions live. What is drawn is the same in each run, but where the promises are proved."""
+    """Run executions. The draws are the same in each run, but where the promises are proved."""
     run_state_machine_as_test(
         type("AnyLife", (Life,), {"emulator": ministack, "totals": totals}),
         settings=settings(

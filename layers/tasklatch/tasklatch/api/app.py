@@ -1,8 +1,8 @@
-"""Routes as data, and the few lines that serve them.
+"""Routes as data, and the app that dispatches requests to them.
 
-API Gateway has matched the request to a route already and says which (``routeKey``), with the path's parameters
-decoded. Both are taken as they are: matching again, on the decoded path, would misread an id that holds a
-reserved character. The API description is made from the same data (`local.openapi`).
+API Gateway has already matched the request to a route (``routeKey``) and decoded the path's parameters. The app uses
+both unchanged: a second match, on the decoded path, would misread an id that contains a reserved character. The API
+description is generated from the same data (`local.openapi`).
 """
 
 import json
@@ -33,7 +33,7 @@ from tasklatch.runtime.settings import get_settings
 
 JSON: Final = "application/json"
 _LONGEST_DETAIL: Final = 300
-"""In the log; a caller is told all of it."""
+"""Characters of an error's detail in the log line; the response has the whole detail."""
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -43,22 +43,22 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, as a route's function sees it.
+    """One request, as passed to a route's function.
 
     Attributes
     ----------
     tenant
-        Whose data it is; empty on a route that needs no token.
+        Tenant of the caller; empty on a route that needs no token.
     path
-        The path's parameters, decoded.
+        Parameters of the path, decoded.
     body
-        The parsed JSON, not yet checked; None where the route takes none.
+        Parsed JSON, not yet validated; None if the route has no request model.
+    correlation_id
+        The caller's ``X-Request-ID``, or `request_id` if it sent none that is valid.
     request_id
-        The caller's ``X-Request-ID``, or API Gateway's own id of the request.
-    request_id
-        API Gateway's own id of the request: no two requests share it.
+        API Gateway's id of the request: no two requests share it.
     remaining_ms
-        Gives the milliseconds that the function has left.
+        Returns the function's remaining time in milliseconds.
     """
 
     tenant: str
@@ -71,22 +71,22 @@ class Request:
     remaining_ms: Callable[[], int]
 
     def parse_body(self, model: type[M]) -> M:
-        """The body as a model.
+        """Return the body as a model.
 
         Raises
         ------
         InvalidRequestError
-            If it does not fit.
+            If the body does not match the model.
         """
         return validate(model, self.body)
 
     def parse_query(self, model: type[M]) -> M:
-        """The query string as a model.
+        """Return the query string as a model.
 
         Raises
         ------
         InvalidRequestError
-            If it does not fit.
+            If the query string does not match the model.
         """
         try:
             return model.model_validate_strings(dict(self.query))
@@ -97,7 +97,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What is sent back. `noted` goes to the log line of the request."""
+    """Response of a route; `log_fields` are added to the log line of the request."""
 
     body: Any
     status: HTTPStatus = HTTPStatus.OK
@@ -108,32 +108,32 @@ class Response:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One operation of the API, as a contract declares it.
+    """Declaration of one operation of the API.
 
     Attributes
     ----------
     name
-        Unique among all.
+        Unique among all operations.
     key
-        As API Gateway names the route: method and path.
+        API Gateway's key of the route: method and path.
     scope
-        What the caller's token must allow; None where no token is needed.
+        Scope that the caller's token needs; None if no token is needed.
+    responses
+        Types of the response bodies by status code; None if there is no body.
     request, query
-        The models of body and query string.
-    answers
-        Status codes and what their bodies are made of; None where there is no body.
+        Models of the body and the query string.
     problems
-        Further status codes of what can go wrong, besides those that scope and models bring with them.
+        Status codes of errors, besides those that follow from the scope and the models.
     headers
-        Request headers that mean something here.
-    wording
-        How the contract tells what went wrong.
+        Request headers that the operation uses.
+    error_format
+        Format of the contract's error responses.
     repeatable
-        Query parameters that may come more than once.
+        Query parameters that a request may repeat.
     body_route
-        The operation that does the same with the task's id in the body, for ids that cannot stand in a path.
+        Key of the operation that takes the task's id in the body, for ids that do not fit into a path.
     tenant_parameter
-        The path's parameter that names the tenant as well, for contracts whose paths do: it must be the token's.
+        Parameter of the path that names the tenant, for contracts that have one: it must equal the token's tenant.
     """
 
     name: str
@@ -155,14 +155,14 @@ RouteHandler = Callable[[Request], Response]
 
 
 class HttpApp:
-    """The routes of one function: which operations it serves, and with what."""
+    """Routes of one function: its operations and their handlers."""
 
     def __init__(self) -> None:
         self.operations: dict[str, Operation] = {}
         self._handlers: dict[str, RouteHandler] = {}
 
     def route(self, operation: Operation) -> Callable[[RouteHandler], RouteHandler]:
-        """Declare the function that serves an operation."""
+        """Return a decorator that registers the handler of an operation."""
 
         def declare(handler: RouteHandler) -> RouteHandler:
             self.operations[operation.key] = operation
@@ -172,12 +172,12 @@ class HttpApp:
         return declare
 
     def resolve(self, event: Event, context: Any) -> dict[str, Any]:
-        """Answer one API Gateway request (HTTP API, payload format 2.0).
+        """Return the response to one API Gateway request (HTTP API, payload format 2.0).
 
         Parameters
         ----------
         context
-            Lambda's context: tells the time that is left.
+            Lambda's context, used for the remaining time.
         """
         started = time.perf_counter()
         operation = self.operations[event["routeKey"]]
@@ -190,7 +190,7 @@ class HttpApp:
                 operation, event, headers, correlation_id, request_id, context.get_remaining_time_in_millis
             )
             body = _text(response.body)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and an alarm tells of it
+        except Exception as error:  # noqa: BLE001 - the caller gets a response to any error, and an alarm reports it
             if not isinstance(error, TasklatchError):
                 report_unhandled(route=event["routeKey"], request_id=correlation_id)
                 error = UnexpectedError()
@@ -246,12 +246,12 @@ class HttpApp:
 
 
 def _check_once(query: str, repeatable: frozenset[str]) -> None:
-    """Check that no query parameter comes twice: API Gateway makes one text of both, with a comma between them.
+    """Check that no query parameter is repeated: API Gateway joins repeated values with a comma.
 
     Raises
     ------
     InvalidRequestError
-        Naming the first that does.
+        If one is; the error names the first.
     """
     names = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in repeatable]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
@@ -265,7 +265,7 @@ def _check_once(query: str, repeatable: frozenset[str]) -> None:
 
 
 def page_response(items: Sequence[Any], cursor: str | None) -> Response:
-    """One page of a list, and where to go on if there is more."""
+    """Return one page of a list, with the cursor of the next page if there is one."""
     return Response({"items": items, "nextCursor": cursor} if cursor else {"items": items})
 
 

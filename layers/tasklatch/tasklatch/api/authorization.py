@@ -1,4 +1,4 @@
-"""Who calls, and what they may do: from the claims that API Gateway's JWT authorizer has verified."""
+"""Tenant and scope of a caller, from the claims that API Gateway's JWT authorizer has verified."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _TENANT: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
 
 
 class Scope(StrEnum):
-    """What a token can allow."""
+    """Scopes of an access token."""
 
     REPORT = "tasklatch/report"
     READ = "tasklatch/read"
@@ -20,21 +20,21 @@ class Scope(StrEnum):
 
 
 def get_tenant(event: Mapping[str, Any], scope: Scope, tenant_claim: str) -> str:
-    """Check that the token allows the route, and tell whose data it opens.
+    """Check that the token has the route's scope, and return its tenant.
 
     Parameters
     ----------
     scope
-        What the route needs.
+        Scope that the route needs.
     tenant_claim
-        The claim that names the tenant; empty where there is just one.
+        Claim that names the tenant; empty if the service has only one, `DEFAULT_TENANT`.
 
     Raises
     ------
     UnauthorizedError
-        If no verified token came with the request.
+        If the request has no verified token.
     ForbiddenError
-        If token lacks the required scope, or names no tenant where one is needed.
+        If the token lacks the scope, or its claim is not a valid tenant.
     """
     jwt = (event["requestContext"].get("authorizer") or {}).get("jwt")
     if not jwt:

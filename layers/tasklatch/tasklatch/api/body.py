@@ -1,4 +1,4 @@
-"""Request bodies: unpacked within a bound, parsed as strict JSON, checked against a model."""
+"""Request bodies: decoded up to a size limit, parsed as strict JSON, validated against a model."""
 
 import base64
 import re
@@ -17,12 +17,12 @@ from tasklatch.domain.errors import (
 )
 
 MAX_BODY_BYTES: Final = 5 * 1024 * 1024
-"""After unpacking. Lambda itself takes 6 MB a request, base64 included."""
+"""Limit after decoding. Lambda's own limit is 6 MB for a request, base64 included."""
 
 MAX_PAYLOAD_BYTES: Final = 100 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _LONGEST_STEP: Final = 255
-"""Of a fault's path: as long as the longest name that can be right."""
+"""Characters of one part of an error's `loc`: the length of the longest valid name."""
 
 _CHARSET: Final = re.compile(r"charset\s*=\s*\"?([^\s;,\"]+)", re.IGNORECASE)
 _UTF_8: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
@@ -32,16 +32,16 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def read_body(event: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
-    """Take the body out of an API Gateway event, unpacked.
+    """Return the decoded body of an API Gateway event.
 
     Raises
     ------
     InvalidRequestError
-        If it is not what its encoding says.
+        If the body is not valid in its encoding.
     PayloadTooLargeError
-        If it is, or unpacks to, more than `MAX_BODY_BYTES`.
+        If the decoded body is over `MAX_BODY_BYTES`.
     UnsupportedEncodingError
-        If it is encoded in another way than gzip, or is said to be in another charset than UTF-8.
+        If the content encoding is not gzip, or the charset is not UTF-8.
     """
     charset = _CHARSET.search(headers.get("content-type", ""))
     if charset and charset[1].lower() not in _UTF_8:
@@ -67,7 +67,7 @@ def parse_json(data: bytes) -> Any:
     Raises
     ------
     InvalidRequestError
-        If it is anything else, with the place of what is wrong.
+        If the data is not such JSON; the error has the location in the body.
     """
     try:
         return json_text.parse(data)
@@ -78,17 +78,17 @@ def parse_json(data: bytes) -> Any:
 
 
 def validate(model: type[M], value: Any, *where: str | int) -> M:
-    """Check a parsed body against a model.
+    """Validate a parsed body against a model.
 
     Parameters
     ----------
     where
-        The path to the value in the body, for the errors.
+        Path to the value in the body, for the errors.
 
     Raises
     ------
     InvalidRequestError
-        Naming each fault, without repeating what was sent.
+        If the value does not match; the errors do not repeat the input.
     """
     try:
         return model.model_validate(value)
@@ -97,7 +97,7 @@ def validate(model: type[M], value: Any, *where: str | int) -> M:
 
 
 def field_errors(error: ValidationError, *where: str | int) -> list[dict[str, object]]:
-    """What pydantic found, without the input, which may be large or secret; unknown fields are named, but cut."""
+    """Return pydantic's errors without the input, which may be large or secret; names of unknown fields are cut."""
     errors = error.errors(include_url=False, include_input=False, include_context=False)
     return [
         {"loc": [*where, *map(_cut, entry["loc"])], "msg": entry["msg"], "type": entry["type"]}
@@ -110,19 +110,19 @@ def _cut(step: str | int) -> str | int:
 
 
 def dump_json(value: Mapping[str, Any] | None, *where: str | int, limit: int = MAX_PAYLOAD_BYTES) -> str | None:
-    """Put an input, output or the like into the JSON text that is kept.
+    """Return a payload, such as an input or output, as JSON text to store.
 
     Parameters
     ----------
     where
-        Its place in the body, for the errors.
+        Path to the payload in the body, for the errors.
     limit
-        The most that is kept, in bytes.
+        Limit of the text in bytes.
 
     Raises
     ------
     PayloadTooLargeError
-        If the text is over the limit, or nested too deep.
+        If the text is over the limit, or the payload is nested too deep.
     """
     return None if value is None else json_text.dump_payload(value, ".".join(map(str, where)), limit)
 
@@ -138,7 +138,7 @@ def _gunzip(data: bytes) -> bytes:
     if not unpacker.eof:
         raise _invalid("body", "gzip ends too early", "gzip_invalid")
     if unpacker.unused_data:
-        # Be it rubbish or a second member: to leave it out would be to take half of what was sent.
+        # Garbage or a second gzip member: to ignore it would be to accept only part of the request.
         raise _invalid("body", "there is more behind the gzip's end", "gzip_invalid")
     return unpacked
 

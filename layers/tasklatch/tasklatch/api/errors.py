@@ -1,4 +1,4 @@
-"""The one place where what went wrong becomes HTTP: problem details as in RFC 9457, or a contract's own words."""
+"""The one place that maps domain errors to HTTP: as problem details (RFC 9457), or in a contract's own format."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     ServiceBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     UnexpectedError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-"""What each error is to an HTTP client."""
+"""HTTP status of each error; an `ErrorFormat` can replace it."""
 
 _NAME: Final[dict[type[TasklatchError], str]] = {
     UnauthorizedError: "unauthorized",
@@ -64,7 +64,7 @@ _NAME: Final[dict[type[TasklatchError], str]] = {
 
 
 class FieldError(TypedDict):
-    """One thing that is wrong in a request, and where."""
+    """One error in a request: its location, a message and a type."""
 
     loc: list[str | int]
     msg: str
@@ -72,7 +72,7 @@ class FieldError(TypedDict):
 
 
 class Problem(TypedDict):
-    """Problem details: ``type`` is a name to compare with, ``detail`` is for people."""
+    """Problem details (RFC 9457): ``type`` is for programs, ``detail`` is for people."""
 
     type: str
     title: str
@@ -83,12 +83,12 @@ class Problem(TypedDict):
 
 
 def to_problem_details(error: TasklatchError, correlation_id: str, status: HTTPStatus | None = None) -> Problem:
-    """Word an error as problem details.
+    """Return an error as problem details.
 
     Parameters
     ----------
     status
-        What it is to this client, where that is not what it is to others.
+        Status of the error in this contract; None for the usual one (`STATUS`).
     """
     status = status or STATUS[type(error)]
     problem: Problem = {
@@ -104,7 +104,7 @@ def to_problem_details(error: TasklatchError, correlation_id: str, status: HTTPS
 
 
 def summarize_error(error: TasklatchError, problem: Problem) -> str:
-    """Word an error in one line, for contracts whose errors have no more: each fault with its place, or what it is."""
+    """Return an error in one line, for contracts without a list of errors: each field with its error, or a message."""
     lines = (
         f"{'.'.join(map(str, entry['loc'][1:] or entry['loc']))}: {entry['msg']}" for entry in problem.get("errors", [])
     )
@@ -113,16 +113,16 @@ def summarize_error(error: TasklatchError, problem: Problem) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ErrorFormat:
-    """How one contract tells its clients what went wrong. What can go wrong is the same in all of them.
+    """Format of one contract's error responses; the errors are the same in all contracts.
 
     Attributes
     ----------
     media_type, body
-        Of an answer; the body's type is for the API description.
-    word
-        Makes the body of an error and its problem details.
-    instead
-        The statuses that this contract knows by another.
+        Media type of an error response, and type of its body; the type is for the API description.
+    render
+        Returns the body for an error and its problem details.
+    status_map
+        Statuses that this contract replaces.
     """
 
     media_type: str
@@ -131,9 +131,9 @@ class ErrorFormat:
     status_map: Mapping[HTTPStatus, HTTPStatus] = field(default_factory=dict)
 
     def status(self, usual: HTTPStatus) -> HTTPStatus:
-        """What a status is in this contract."""
+        """Return this contract's status for a usual one."""
         return self.status_map.get(usual, usual)
 
 
 PROBLEM_DETAILS: Final = ErrorFormat(MEDIA_TYPE, Problem, lambda _error, problem: problem)
-"""The native contract's own."""
+"""Error format of the native contract."""

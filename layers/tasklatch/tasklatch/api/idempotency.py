@@ -1,4 +1,4 @@
-"""Requests that can safely be sent again."""
+"""Idempotency keys of requests, and the execution ids that follow from them."""
 
 import re
 import uuid
@@ -14,14 +14,14 @@ _NAMESPACE: Final = uuid.UUID("5f0f7d50-5f3c-4f57-9d06-3d6f5a7a2c11")
 
 
 def keyed_request(operation: str, headers: Mapping[str, str], body: Any) -> KeyedRequest | None:
-    """Take the ``Idempotency-Key`` of a request; None if it has none.
+    """Return the ``Idempotency-Key`` of a request with the request's fingerprint; None if it has no key.
 
     Parameters
     ----------
     operation
-        What the request asks for: the same body to another operation is another request.
+        Name of the operation: the same body sent to another operation is another request.
     body
-        The parsed JSON: how it was written down, packed and ordered makes no difference, all else does.
+        Parsed JSON: format, compression and order of keys do not change the fingerprint, every other difference does.
 
     Raises
     ------
@@ -42,14 +42,14 @@ def keyed_request(operation: str, headers: Mapping[str, str], body: Any) -> Keye
 
 
 def execution_id_for(tenant: str, requested_id: str | None, keyed: KeyedRequest | None) -> str:
-    """The id of the execution that a request creates.
+    """Return the id of the execution that a request creates.
 
     Parameters
     ----------
-    given
-        The id that the caller chose: by it the request can be repeated as it is.
+    requested_id
+        Id that the caller chose: it makes the request safe to repeat without a key.
     keyed
-        The request, where it has a key: the same key makes the same id.
+        The request if it has a key: the same key gives the same id.
     """
     if requested_id is not None:
         return requested_id

@@ -1,4 +1,4 @@
-"""What names and numbers can look like in a request."""
+"""Ids and numbers in a request: their formats and checks."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tasklatch.domain.addressing import PATH_PATTERN, UNCONFUSED_PATTERN, fits_p
 from tasklatch.domain.errors import IdNotInPathError, InvalidRequestError
 
 MAX_ID_BYTES: Final = 900
-"""A DynamoDB sort key holds 1,024 bytes, and the id is not all of it."""
+"""A DynamoDB sort key holds 1,024 bytes, and the id is only a part of it."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 UUID_PATTERN: Final = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"
@@ -49,17 +49,17 @@ TaskId = Annotated[
     Field(min_length=1, max_length=_LONGEST_ID, json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}),
     AfterValidator(_check_id),
 ]
-"""The id of a task that may be there."""
+"""Id of a task that may exist."""
 
 NewTaskId = Annotated[TaskId, Field(json_schema_extra={"pattern": UNCONFUSED_PATTERN}), AfterValidator(_check_new)]
-"""The id of a task to create."""
+"""Id of a task to create."""
 
 PathParameter = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID, json_schema_extra={"pattern": PATH_PATTERN})]
-"""An id as it can stand in a path, for the API description; `check_path_ids` is what checks it."""
+"""Id that fits into a path, for the API description; `check_path_ids` does the check."""
 
 
 def _check_uuid(value: Any) -> Any:
-    # Python takes a UUID in braces, as a URN and without hyphens too
+    # Python also accepts a UUID in braces, as a URN and without hyphens.
     if isinstance(value, str) and not _WRITTEN_UUID.fullmatch(value):
         raise ValueError("must be a UUID: 8-4-4-4-12 hexadecimal digits")
     return value
@@ -77,35 +77,35 @@ _CREATABLE_EXECUTION_ID: Final = re.compile(_NEW_EXECUTION_ID)
 
 
 def is_valid_task_id(value: str) -> bool:
-    """Whether there can be a task of this name."""
+    """Return True if the value is a valid task id."""
     return _id_error(value) is None
 
 
 def can_be_new_execution_id(value: str) -> bool:
-    """Whether an execution of this id can be created."""
+    """Return True if an execution with this id can be created."""
     return _CREATABLE_EXECUTION_ID.fullmatch(value) is not None
 
 
 def round_to_millis(value: float | None) -> float | None:
-    """Round what a caller gives as seconds or as a share: DynamoDB cannot hold the smallest floats."""
-    # Adding zero takes the sign off a zero.
+    """Round seconds or a share to three decimals: DynamoDB cannot hold the smallest floats."""
+    # Adding zero turns -0.0 into 0.0.
     return None if value is None else round(value, 3) + 0.0
 
 
 def check_path_ids(ids: Mapping[str, str], body_route: str | None = None) -> None:
-    """Check the ids that stand in a path.
+    """Check the ids in a path.
 
     Parameters
     ----------
     body_route
-        Where the same is done with the id in the body.
+        Key of the operation that takes the id in the body, for the error.
 
     Raises
     ------
     InvalidRequestError
-        If one of them can be no id.
+        If one of them is not a valid id.
     IdNotInPathError
-        If one of them may be another by the time that it is read from a path.
+        If decoding of the path may turn one of them into another id.
     """
     for name, value in ids.items():
         if name == "executionId":

@@ -1,7 +1,7 @@
-"""Values of a query string, which are all text: numbers, booleans and times as the API description writes them.
+"""Values of a query string, which are all text: numbers, booleans and times in the formats of the API description.
 
-What pydantic makes of text is wider: a time from `6`, a number from `1_0`, true from `on`. Whoever sends that means
-something else, and another parser would read it in another way.
+Pydantic accepts more: `6` as a time, `1_0` as a number, `on` as true. A client that sends such a value means something
+else, and another parser would read it in another way.
 """
 
 import re
@@ -33,14 +33,14 @@ def _parse_boolean(value: Any) -> Any:
 
 
 DECIMAL: Final = _require(_INTEGER, "must be an integer in decimal digits")
-"""For an `int`, behind its bounds."""
+"""Validator of an `int`, to be placed after its bounds."""
 
 QueryBool = Annotated[
     bool,
     BeforeValidator(_parse_boolean),
     WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": list(_PYTHONS_BOOLEANS)}]}),
 ]
-"""Python's own spelling too: the platforms' clients that are built on `requests` send it."""
+"""Accepts Python's spelling too: clients of the platforms that use `requests` send it."""
 
 Timestamp = Annotated[
     AwareDatetime, _require(_TIMESTAMP, "must be a time as RFC 3339 writes it: 2026-01-31T12:00:00Z, with its offset")

@@ -1,15 +1,15 @@
-"""The page that shows the API description: Swagger UI, as Powertools ships it, all in one answer."""
+"""Page that shows the API description: Swagger UI, as shipped with Powertools, in one response."""
 
 
 def swagger_page(description: str) -> str:
-    """Make the page.
+    """Return the page as HTML.
 
     Parameters
     ----------
     description
-        The OpenAPI document, as JSON text.
+        OpenAPI document as JSON text.
     """
-    # Imported here: nobody but a reader of this page should wait for it.
+    # Imported here: only requests for this page should pay for the import.
     from importlib.resources import files  # noqa: PLC0415
 
     from aws_lambda_powertools.event_handler.openapi import swagger_ui  # noqa: PLC0415

@@ -1,7 +1,7 @@
-"""What a report adds to what is known of its attempt where the status stays: above all its output.
+"""Additions of a report to its attempt that leave the status unchanged: above all the output.
 
-An attempt's output is that of its final report, or else its last checkpoint: the output of an IN_PROGRESS. So a
-checkpoint replaces the one before, and what arrives after the attempt's end still fills an output that is empty.
+An attempt's output is that of its final report, or else its last checkpoint: the output of an IN_PROGRESS report. So
+a checkpoint replaces the previous one, and an output that arrives after the attempt's end still fills an empty one.
 """
 
 from tasklatch.domain.conditional_write import ConditionalWrite, Value, attempt_spoken_of, is_open_to, report_values
@@ -11,16 +11,24 @@ from tasklatch.domain.task import Task
 
 
 def amendment_write(report: Report, task: Task, *, now: int, request_id: str) -> ConditionalWrite | None:
-    """Derive the write by which a report adds to a task that was read; None where it adds nothing, or raises the latch.
-
-    It holds on what was read alone, and changes neither status nor precedence.
+    """Derive the write that adds a report's fields to a task without changing its status or precedence.
 
     Parameters
     ----------
+    report
+        The report.
+    task
+        The task as it was read. The write applies only to this version.
     now
         Milliseconds since the epoch.
     request_id
-        Names the request.
+        Id of the request.
+
+    Returns
+    -------
+    ConditionalWrite or None
+        None if the report adds nothing, raises the latch, is on a sealed task, is on an attempt that is not open or
+        is not the deciding one.
     """
     if report.is_informational or task.status in SEALED or not is_open_to(report, task):
         return None
@@ -32,7 +40,7 @@ def amendment_write(report: Report, task: Task, *, now: int, request_id: str) ->
         return None
     values: dict[str, Value] = {**added, "updated_at": now, "request_id": request_id}
     if task.status is TaskStatus.IN_PROGRESS:
-        # Whoever says how far it is, is alive.
+        # A progress report is also a sign of life.
         values["heartbeat_at"] = now
     return ConditionalWrite(
         task_id=task.task_id,
@@ -50,14 +58,14 @@ def amendment_write(report: Report, task: Task, *, now: int, request_id: str) ->
 
 
 def _attempt(report: Report, task: Task) -> int:
-    """The attempt that is spoken about; of a success that names none, the one that decided."""
+    """Return the attempt that a report is about; for a success without an attempt, the deciding attempt."""
     if report.attempt is None and report.status is TaskStatus.COMPLETED:
         return task.deciding_attempt
     return attempt_spoken_of(report, task)
 
 
 def _added(report: Report, task: Task, attempt: int) -> dict[str, Value]:
-    """The fields that the report sets anew."""
+    """Return the fields that the report adds or replaces."""
     if report.status is not TaskStatus.IN_PROGRESS:
         fills = report.output is not None and task.output_fingerprint is None and _decides_alike(report, task)
         return report_values(report, attempt, "output") if fills else {}
@@ -67,27 +75,27 @@ def _added(report: Report, task: Task, attempt: int) -> dict[str, Value]:
     if task.status is TaskStatus.IN_PROGRESS:
         return _replaced_fields(report, task, attempt)
     is_later = report.sequence is not None and known_sequence is not None
-    # A failure's own output hides its checkpoint, but a success can still come.
+    # A failure's own output hides its checkpoint, but a success can still arrive.
     is_of_use = task.output_fingerprint is None or task.status is not TaskStatus.COMPLETED
     fills = is_of_use and (task.checkpoint_attempt != attempt or is_later)
     if report.output is None or not fills:
         return {}
     fields = report_values(report, attempt, "output")
     if attempt != task.attempt:
-        # The sequence that is kept is the current attempt's.
+        # The stored sequence belongs to the current attempt.
         fields.pop("checkpoint_sequence", None)
     return fields
 
 
 def _decides_alike(report: Report, task: Task) -> bool:
-    """Whether a report says that the attempt ended as it did: a failure's output is never that of a success."""
+    """Return True if the report's outcome matches the task's: a failure's output never becomes that of a success."""
     if task.status is TaskStatus.COMPLETED:
         return report.status is TaskStatus.COMPLETED
     return task.status in FAILURES and report.status in FAILURES and task.status is not TaskStatus.TIMED_OUT
 
 
 def _replaced_fields(report: Report, task: Task, attempt: int) -> dict[str, Value]:
-    """What an IN_PROGRESS says that is not known from the ones before; what it does not speak of stays."""
+    """Return the fields of an IN_PROGRESS report that differ from the task's; fields that it omits stay unchanged."""
     is_same = task.checkpoint_attempt == attempt and task.checkpoint_fingerprint == report.fingerprint
     fields: dict[str, Value] = {}
     if report.output is not None and not is_same:

@@ -1,4 +1,4 @@
-"""What is told to the outside of each change: one announcement, and only one."""
+"""Changes and the event that each of them publishes: exactly one."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +11,7 @@ from tasklatch.domain.task import Task
 
 
 class DetailType(StrEnum):
-    """The kinds of announcement; on the event bus, the detail type."""
+    """Detail type of a published event on the event bus."""
 
     TASK_SCHEDULED = "Task Scheduled"
     TASK_STATUS_CHANGED = "Task Status Changed"
@@ -21,30 +21,30 @@ class DetailType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One applied transition of a task; `before` is None where the task was created."""
+    """One applied transition of a task; `before` is None if the task was created."""
 
     task: Task
     before: Task | None
 
     @property
     def is_a_sign_of_life(self) -> bool:
-        """Whether work goes on as before: the timer that is armed looks again by itself."""
+        """True if a running attempt only continues: its scheduled timer will check the task again by itself."""
         is_running = self.task.status is TaskStatus.IN_PROGRESS
         return is_running and self.before is not None and self.before.precedence == self.task.precedence
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionChange:
-    """One applied transition of an execution; `before` is None where it was created."""
+    """One applied transition of an execution; `before` is None if it was created."""
 
     execution: Execution
     before: Execution | None
 
 
 def attention_reason(task: Task) -> str | None:
-    """Why a person should look at a task; None where nobody need.
+    """Return the reason why a task needs a person's attention; None if it does not.
 
-    Failures that only an administrator can mend, and tasks whose retries are spent, ask for attention.
+    A failure that only an administrator can fix, and a task without retries left, need attention.
     """
     reason = task.failure_reason
     if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR and reason is not None:
@@ -55,7 +55,7 @@ def attention_reason(task: Task) -> str | None:
 
 
 def detail_type_for(task: Task) -> DetailType:
-    """The one announcement that a change of this task makes."""
+    """Return the detail type of the one event that a change of this task publishes."""
     if task.status is TaskStatus.SCHEDULED:
         return DetailType.TASK_SCHEDULED
     return DetailType.TASK_NEEDS_ATTENTION if attention_reason(task) else DetailType.TASK_STATUS_CHANGED

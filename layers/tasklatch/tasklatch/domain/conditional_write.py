@@ -1,7 +1,7 @@
-"""The latch: what a write needs to be true, what it sets, and what it means when it was not let through.
+"""The latch: the condition of a write, the values that it sets, and the verdict if the condition fails.
 
-`TRANSITIONS` is the rule; the DynamoDB condition is rendered from the `Latch` that this module makes of it
-(`tasklatch.dynamodb.write_expression`), and the tests derive what they expect from it too.
+`TRANSITIONS` is the rule. The DynamoDB condition is rendered from the `ConditionalWrite` that this module derives from
+it (`tasklatch.dynamodb.write_expression`), and the tests derive their expectations from it too.
 """
 
 from collections.abc import Mapping
@@ -27,17 +27,17 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What one status needs and does.
+    """Precondition and effects of one status.
 
     Attributes
     ----------
     since
-        The least that the attempt must have come to: the lower end of the latch. What a worker says needs an attempt
-        that is open, so one that was scheduled.
-    stamps
-        The times that are set to the moment of the write.
-    clears
-        What an earlier status left that is no longer true.
+        The lowest status that the attempt must have reached: the lower end of the latch. A worker's report needs an
+        open attempt, so one that was scheduled.
+    timestamp_fields
+        The fields that are set to the time of the write.
+    clear_fields
+        The fields of an earlier status that are no longer true.
     """
 
     since: TaskStatus
@@ -79,30 +79,30 @@ TRANSITIONS: Final[Mapping[TaskStatus, Transition]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionalWrite:
-    """One conditional write on a task, before it is put into the words of any store.
+    """Condition and values of one write on a task, independent of the store.
 
     Attributes
     ----------
     attempt
-        The attempt it speaks about.
-    lowest, below
-        The interval that the latch is: the write is let through only where ``lowest <= precedence < below``. The
-        interval carries the attempt too, so that attempts need not be compared.
+        The attempt that the write is about.
+    precedence_from, max_precedence
+        The interval of the latch: the write applies only if ``precedence_from <= precedence < max_precedence``. The
+        interval contains the attempt too, so that attempts need not be compared.
     precedence
-        What the task's precedence becomes.
+        The task's precedence after the write.
     version
-        Where given, the write is let through only on this version: for a report that names no attempt and so
-        speaks about the one that was current when it was read, or that adds to what was read.
+        If set, the write applies only to this version: for a report that names no attempt and so is about the attempt
+        that was current when the task was read, or for one that adds to the task that was read.
     values
-        The fields that are set besides precedence, version and status.
-    clears
-        The fields that are removed.
-    closes
-        Whether the task leaves the list of open ones.
-    reopens
-        Whether it comes back to it.
+        The fields to set besides precedence, version and status.
+    clear_fields
+        The fields to remove.
+    closes_task
+        True if the write removes the task from the list of open tasks.
     fingerprint
-        Of the report that asks for the write; None where the service itself does.
+        Fingerprint of the report behind the write; None for a write of the service itself.
+    reopens_task
+        True if the write returns the task to the list of open tasks.
     """
 
     task_id: str
@@ -120,30 +120,30 @@ class ConditionalWrite:
 
     @property
     def needs_open_attempt(self) -> bool:
-        """Whether it is refused while its attempt is not open."""
+        """True if the write is refused while its attempt is not open."""
         return self.precedence_from > status_precedence(TaskStatus.PENDING, self.attempt)
 
     def allows(self, task: Task) -> bool:
-        """Whether the condition holds on this task."""
+        """Return True if the condition holds for this task."""
         return self.precedence_from <= task.precedence < self.max_precedence and self.version in (None, task.version)
 
 
 def write_for_report(
     report: Report, *, now: int, request_id: str, attempt: int | None = None, version: int | None = None
 ) -> ConditionalWrite:
-    """Derive the write that a report asks for.
+    """Derive the write for a report.
 
     Parameters
     ----------
     report
-        What was said. Its attempt must be known, except for a success: a success of any attempt that was opened
-        stands, so one that names none is taken as the first's.
+        The report. Its attempt must be known, except for a success: a success of any opened attempt counts, so one
+        without an attempt is taken as that of the first.
     now
         Milliseconds since the epoch.
     request_id
-        Names this request, so that its own write is recognised if the answer to it was lost.
+        Id of the request, by which its own write is recognised if the response to that write was lost.
     attempt, version
-        The current ones, as they were read, where the report names no attempt.
+        The current attempt and version as they were read, if the report names no attempt.
     """
     transition = TRANSITIONS[report.status]
     attempt = attempt or report.attempt or 1
@@ -170,14 +170,14 @@ def write_for_report(
 
 
 def report_values(report: Report, attempt: int, *parts: str) -> dict[str, Value]:
-    """The fields of a task that hold what a report carries.
+    """Return the task fields that hold a report's content.
 
     Parameters
     ----------
     attempt
-        The attempt it speaks about.
+        The attempt that the report is about.
     parts
-        Which of them: ``output``, ``message`` or ``label``; all where none is named.
+        Names of the parts to return: ``failure``, ``message``, ``platform_status`` or ``output``; all by default.
     """
     is_checkpoint = report.status is TaskStatus.IN_PROGRESS
     index = report.output_place if report.output is not None else None
@@ -198,22 +198,26 @@ def report_values(report: Report, attempt: int, *parts: str) -> dict[str, Value]
 
 
 def _below(status: TaskStatus, attempt: int) -> int:
-    """What the precedence must be below: what it is raised to, but for a seal, which must never cover a success."""
+    """Return the precedence to stay below: the new one, or a success's for a seal, which never replaces a success."""
     return COMPLETED_PRECEDENCE if status in SEALED else status_precedence(status, attempt)
 
 
 def system_write(task: Task, status: TaskStatus, *, now: int, message: str | None = None) -> ConditionalWrite:
-    """Derive a write that the service itself makes: schedule, time out or seal a task that was read.
+    """Derive a write of the service itself, which schedules, times out or seals a task.
 
-    It holds only for the very version that was read, so that whatever happens to the task in between is looked at
-    first. The service may also seal a task that waits.
+    The service may also seal a task that waits.
 
     Parameters
     ----------
+    task
+        The task as it was read. The write applies only to this version, so that a change in between is evaluated
+        first.
+    status
+        The new status.
     now
         Milliseconds since the epoch.
     message
-        Why.
+        The reason, cut to `MAX_MESSAGE_CHARACTERS`.
     """
     transition = TRANSITIONS[status]
     values: dict[str, Value] = {"updated_at": now, **dict.fromkeys(transition.timestamp_fields, now)}
@@ -235,16 +239,16 @@ def system_write(task: Task, status: TaskStatus, *, now: int, message: str | Non
 
 
 def unopened_failure_write(task: Task, *, now: int, message: str) -> ConditionalWrite:
-    """Derive the write by which a task that waits fails for good, as its attempt cannot be opened.
+    """Derive the write that fails a waiting task for good because its attempt cannot be opened.
 
-    The precedence stays that of an attempt that waits: none was opened, so there is nothing to report on.
+    The precedence stays that of a waiting attempt: none was opened, so there is nothing to report on.
 
     Parameters
     ----------
     now
         Milliseconds since the epoch.
     message
-        Why.
+        The reason, cut to `MAX_MESSAGE_CHARACTERS`.
     """
     return replace(
         system_write(task, TaskStatus.FAILED_WITH_TERMINAL_ERROR, now=now, message=message),
@@ -255,12 +259,14 @@ def unopened_failure_write(task: Task, *, now: int, message: str) -> Conditional
 
 
 def next_attempt_write(task: Task, *, now: int) -> ConditionalWrite:
-    """Derive the write that opens the next attempt at a task that was read.
+    """Derive the write that opens the next attempt at a task.
 
-    It holds on that version alone, so only once, and only after a failure that can be retried.
+    It applies only after a failure that can be retried.
 
     Parameters
     ----------
+    task
+        The task as it was read. The write applies only to this version, so only once.
     now
         Milliseconds since the epoch.
     """
@@ -275,14 +281,16 @@ def next_attempt_write(task: Task, *, now: int) -> ConditionalWrite:
 
 
 def manual_retry_write(task: Task, *, now: int) -> ConditionalWrite:
-    """Derive the write by which a person gives a task one more attempt: on what was read alone, so only once.
+    """Derive the write that grants a task one more attempt at a person's request.
 
-    It is the one write that may lower the latch, from a cancellation; never from a success. An attempt that was never
-    opened is not spent: it is the one that is granted. So whatever attempt there was before the one that waits was
-    open once, and the interval alone tells that a late success of it counts.
+    This is the only write that may lower the latch: from a cancellation, never from a success. An attempt that was
+    never opened is not spent: it is the granted one. So every attempt before the waiting one was opened, and the
+    interval alone shows that its late success counts.
 
     Parameters
     ----------
+    task
+        The task as it was read. The write applies only to this version, so only once.
     now
         Milliseconds since the epoch.
 
@@ -305,17 +313,17 @@ def manual_retry_write(task: Task, *, now: int) -> ConditionalWrite:
 
 
 def heartbeat_interval(attempt: int) -> tuple[int, int]:
-    """The interval of precedence in which an attempt is under way: from where to below what."""
+    """Return the precedence interval of a scheduled or running attempt: the lower end, and the upper end (excluded)."""
     return status_precedence(_OPEN, attempt), status_precedence(TaskStatus.TIMED_OUT, attempt)
 
 
 def check_opened(task: Task, attempt: int) -> None:
-    """Check that an attempt at a task was opened, whatever became of it.
+    """Check that an attempt at a task was opened, regardless of its outcome.
 
     Raises
     ------
     AttemptNotOpenError
-        If it was not: the task waits, or there was no such attempt.
+        If it was not: the task waits, failed or was sealed before the attempt opened, or there is no such attempt.
     """
     if attempt > task.attempt:
         raise AttemptNotOpenError(f"attempt {attempt} is not open: the current attempt is {task.attempt}", task.task_id)
@@ -325,25 +333,32 @@ def check_opened(task: Task, attempt: int) -> None:
 
 
 def attempt_spoken_of(report: Report, current: Task) -> int:
-    """The attempt that a report speaks about; of a success that names none, any that was opened will do."""
+    """Return a report's attempt; for a success without one the first, as one opened attempt is enough for a success."""
     return report.attempt or (1 if report.status is TaskStatus.COMPLETED else current.attempt)
 
 
 def is_open_to(report: Report, current: Task) -> bool:
-    """Whether the attempt that a report speaks about was opened."""
+    """Return True if the attempt that a report is about was opened."""
     return attempt_spoken_of(report, current) <= current.opened_attempts
 
 
 def decide_verdict(write: ConditionalWrite, task: Task) -> Verdict:
-    """Say why a write was not let through, from the task that was found in its way.
+    """Return the verdict on a write whose condition failed.
+
+    Parameters
+    ----------
+    write
+        The write.
+    task
+        The task that it did not match.
 
     Raises
     ------
     AttemptNotOpenError
-        If the report speaks about an attempt that is not open.
+        If the write is about an attempt that is not open.
     """
     if task.request_id == write.values.get("request_id"):
-        # The write did take effect; only the answer to it was lost on the way and the request sent again.
+        # The write took effect: only its response was lost, and the request was sent again.
         return Verdict.APPLIED
     if write.needs_open_attempt:
         check_opened(task, write.attempt)
@@ -353,10 +368,10 @@ def decide_verdict(write: ConditionalWrite, task: Task) -> Verdict:
         return Verdict.DUPLICATE if write.status is TaskStatus.COMPLETED else Verdict.IGNORED_AFTER_SUCCESS
     if write.attempt < task.attempt and write.fingerprint != task.outcome:
         return Verdict.STALE_ATTEMPT
-    # The ledger knows as much about this attempt already, or more.
+    # The ledger already has this status of the attempt, or a later one.
     return Verdict.DUPLICATE
 
 
 def prevented_overwrite(report_status: TaskStatus, verdict: Verdict) -> bool:
-    """Whether a failure was kept from overwriting a success: the event this service exists to prevent."""
+    """Return True if a failure would have overwritten a success: the event that this service exists to prevent."""
     return verdict is Verdict.IGNORED_AFTER_SUCCESS and report_status in FAILURES

@@ -1,4 +1,4 @@
-"""When an attempt has been silent for too long."""
+"""Deadlines of attempts: the time at which a silent or slow attempt is given up."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,22 @@ from tasklatch.domain.task import Task
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment (milliseconds since the epoch) at which an attempt is given up, and why."""
+    """Time (milliseconds since the epoch) at which an attempt is given up, and the reason."""
 
     due: int
     reason: str
 
 
 def next_deadline(task: Task) -> Deadline | None:
-    """Tell when the current attempt is given up if nothing more is heard of it.
+    """Return the next deadline of the current attempt, if no further report or heartbeat arrives.
 
-    An attempt may wait `timeout_seconds` for a worker, and then take as long again to be done; once it is under way it
-    may be silent for `heartbeat_timeout_seconds`.
+    An attempt may wait `timeout_seconds` for a worker and may then run as long again; while it runs, it may be silent
+    for `heartbeat_timeout_seconds`.
 
     Returns
     -------
     Deadline or None
-        None for an attempt that may take for ever, or that is not under way.
+        None for an attempt without a time limit, or one that is neither scheduled nor in progress.
     """
     candidates: list[Deadline] = []
     if task.status is TaskStatus.SCHEDULED and task.timeout_seconds and task.scheduled_at is not None:

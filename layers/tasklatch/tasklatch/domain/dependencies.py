@@ -1,4 +1,4 @@
-"""How tasks hang together: when one is settled, and what that means for its execution."""
+"""Rules for tasks that depend on each other: the end of a task, and its effect on the execution."""
 
 from collections.abc import Iterable
 
@@ -8,15 +8,15 @@ from tasklatch.domain.task import OnFailure, Task
 
 
 def retries_exhausted(task: Task) -> bool:
-    """Whether a task's last attempt has failed and no other follows."""
+    """Return True if a task's last attempt failed and no other follows."""
     decision = decide_retry(task)
     return decision is not None and not decision.will_retry
 
 
 def is_terminal(task: Task) -> bool:
-    """Whether nothing more is awaited of a task: those that depend on it can go on, or never will.
+    """Return True if nothing more is expected of a task: its dependents can start now, or never will.
 
-    A task that gave up but lets its execution go on is settled once it is sealed as such.
+    A task with exhausted retries whose execution continues is terminal only once it is sealed.
     """
     if task.status is TaskStatus.COMPLETED or task.status in SEALED:
         return True
@@ -24,20 +24,20 @@ def is_terminal(task: Task) -> bool:
 
 
 def fails_execution(task: Task) -> bool:
-    """Whether a task's failure ends its execution."""
+    """Return True if a task's failure ends its execution."""
     return task.status in FAILURES and is_terminal(task)
 
 
 def can_be_retried(task: Task) -> bool:
-    """Whether a person may give a task one more attempt: it failed for good, or was cancelled."""
+    """Return True if a person may grant a task one more attempt: it failed for good, or was cancelled."""
     return task.status is TaskStatus.CANCELED or fails_execution(task)
 
 
 def execution_outcome(tasks: Iterable[Task]) -> ExecutionStatus | None:
-    """How an execution ends, or None while something is awaited.
+    """Return the final status of an execution; None while a task is not terminal.
 
-    A task that is cancelled in an execution that runs was reopened by a person, and cancelled all the same for the end
-    before: that is no completion, and failed it can be retried again.
+    A cancelled task in a running execution was reopened by a person, and then cancelled because of the execution's
+    previous end. The execution is then not completed but failed, so that it can be retried again.
     """
     ended = ExecutionStatus.COMPLETED
     for task in tasks:

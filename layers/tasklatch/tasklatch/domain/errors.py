@@ -1,23 +1,23 @@
-"""What can be wrong with a request. `tasklatch.api.errors` is the one place that turns these into HTTP."""
+"""Errors of a request. `tasklatch.api.errors` is the one place that maps them to HTTP."""
 
 from collections.abc import Sequence
 from typing import Final
 
 MAX_REPORTED_ERRORS: Final = 20
-"""So many are named: a request can have more than an answer can hold."""
+"""Limit on the errors in a response: a request can have more than a response can hold."""
 
 
 class TasklatchError(Exception):
-    """The root of all that this service raises on purpose."""
+    """Base class of the errors that this service raises on purpose."""
 
 
 class InvalidRequestError(TasklatchError):
-    """A request that cannot be understood.
+    """A request that is not valid.
 
     Parameters
     ----------
     errors
-        One entry for each fault: ``loc`` (path into the body), ``msg`` and ``type``, as pydantic words them.
+        One entry for each error: ``loc`` (path into the request), ``msg`` and ``type``, in pydantic's form.
     """
 
     def __init__(self, detail: str, errors: list[dict[str, object]] | None = None) -> None:
@@ -26,14 +26,16 @@ class InvalidRequestError(TasklatchError):
 
 
 class IdNotInPathError(TasklatchError):
-    """An id in a path that need not be the one that was meant: gateways decode paths in more than one way.
+    """An id in a path that may not be the intended one: gateways decode paths in more than one way.
 
     Parameters
     ----------
     parameter
-        The path's parameter.
+        Name of the path parameter.
+    value
+        The id.
     body_route
-        Where the same is done with the id in the body; None where nothing is.
+        The route that does the same with the id in the body; None if there is none.
     """
 
     def __init__(self, parameter: str, value: str, body_route: str | None = None) -> None:
@@ -42,22 +44,22 @@ class IdNotInPathError(TasklatchError):
 
 
 class PayloadTooLargeError(TasklatchError):
-    """A body or an output over its bound."""
+    """A body or an output over its size limit."""
 
 
 class UnsupportedEncodingError(TasklatchError):
-    """A body in a Content-Encoding or Content-Type that is not served."""
+    """A body in a Content-Encoding or Content-Type that is not supported."""
 
 
 class NotFoundError(TasklatchError):
-    """No such thing for this tenant.
+    """An entity that does not exist for this tenant.
 
     Parameters
     ----------
     kind
-        What it is that is not there: ``task``, ``execution``, ``workflow`` or ``workflow version``.
+        Kind of the entity: ``task``, ``execution``, ``workflow`` or ``workflow version``.
     names
-        The one that is not there, or all of them.
+        The missing one, or all of them.
     """
 
     def __init__(self, kind: str, *names: str) -> None:
@@ -67,12 +69,12 @@ class NotFoundError(TasklatchError):
 
 
 class UnknownTasksError(TasklatchError):
-    """A batch that is taken as a whole or not at all names tasks that are not there.
+    """An all-or-nothing batch that names tasks that do not exist.
 
     Parameters
     ----------
     names
-        Which.
+        The missing tasks.
     """
 
     def __init__(self, detail: str, names: Sequence[str] = ()) -> None:
@@ -86,7 +88,7 @@ class AttemptNotOpenError(TasklatchError):
     Parameters
     ----------
     names
-        The task, or all of those that are concerned.
+        The task, or all tasks concerned.
     """
 
     def __init__(self, detail: str, *names: str) -> None:
@@ -95,25 +97,25 @@ class AttemptNotOpenError(TasklatchError):
 
 
 class ConflictError(TasklatchError):
-    """The same name was used before, for something else."""
+    """A request that contradicts the current state: a name in use for another definition, or an ended execution."""
 
 
 class IdempotencyKeyReusedError(TasklatchError):
-    """The Idempotency-Key came with another request before."""
+    """An Idempotency-Key that was used for another request before."""
 
     def __init__(self) -> None:
         super().__init__("the Idempotency-Key was used for another request: use a new one")
 
 
 class DuplicateNameError(TasklatchError):
-    """What should be different in a request is the same.
+    """Names in a request that must differ, but do not.
 
     Parameters
     ----------
     kind
-        What it is that is named twice.
+        Kind of the repeated names.
     names
-        Which.
+        The repeated names.
     """
 
     def __init__(self, kind: str, names: Sequence[str]) -> None:
@@ -122,12 +124,12 @@ class DuplicateNameError(TasklatchError):
 
 
 class ServiceBusyError(TasklatchError):
-    """The table would not take the write in time: throttled, or contended. Nothing was acknowledged.
+    """A request that did not complete in time: throttled, or contended. Nothing was acknowledged.
 
     Parameters
     ----------
     retry_after_seconds
-        When the caller may come again.
+        Wait in seconds before the caller may retry.
     """
 
     def __init__(self, detail: str, retry_after_seconds: int = 1) -> None:
@@ -136,7 +138,7 @@ class ServiceBusyError(TasklatchError):
 
 
 class UnexpectedError(TasklatchError):
-    """An error that nothing here foresees: a bug, or a service that refuses what it should take."""
+    """An unexpected error: a bug, or a service that refuses a request that it should accept."""
 
     def __init__(
         self, detail: str = "an error that the service does not expect; its log has it by this request id"
@@ -145,7 +147,7 @@ class UnexpectedError(TasklatchError):
 
 
 class UnauthorizedError(TasklatchError):
-    """No token, where one is needed."""
+    """A request without the token that the route needs."""
 
 
 class ForbiddenError(TasklatchError):

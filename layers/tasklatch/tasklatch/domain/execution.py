@@ -1,4 +1,4 @@
-"""An execution, and what its tasks are made from."""
+"""An execution, and the definitions of its tasks."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,22 +23,22 @@ class Execution:
     Attributes
     ----------
     metadata
-        JSON text of an object; None when there is none.
+        JSON text of an object; None if there is none.
     additions
-        How often tasks were added: by it, a request to end the execution sees that there is more to wait for.
+        Number of times that tasks were added: an execution does not complete if tasks were added since it was read.
     reason
-        Why it ended as it did, where there is something to say.
+        The reason for its end, if there is one to state.
     definition
         Fingerprint of the request that created it.
     group, group_version
-        What it is a run of, where such runs are listed together; and which version of that.
+        The group in which runs of the same thing are listed, and the version of that thing.
     has_attempt_index
-        Whether its tasks can be found by the ids of their attempts alone.
-    stays_open
-        Whether it goes on whatever becomes of its tasks, until somebody ends it: no failure ends the others' work,
-        and tasks can always be added.
+        True if its tasks can be read by the id of an attempt alone.
+    keep_open
+        True if it stays open until a request ends it: no failed task ends the other tasks, and tasks can always be
+        added.
     deleted_at
-        When it was deleted, for those contracts in which that can be; it and its history stay.
+        Time of its deletion, in contracts that allow it; the execution and its history are kept.
     """
 
     tenant: str
@@ -62,16 +62,16 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionFilter:
-    """Which executions belong into a list.
+    """Filter on a list of executions.
 
     Attributes
     ----------
     statuses
-        In one of which they are; empty for any.
-    runs_of
-        What they are runs of, each with a version or None for any of its versions; empty for anything.
+        Statuses to include; empty for any.
+    group_versions
+        Groups to include, each with a version, or None for any version; empty for any group.
     group_prefix
-        What the name of their group begins with: tells the runs of one contract from all others.
+        Prefix of the group's name: it separates the runs of one contract from all others.
     """
 
     statuses: frozenset[ExecutionStatus] = frozenset()
@@ -80,17 +80,17 @@ class ExecutionFilter:
 
     @property
     def single_group(self) -> str | None:
-        """The group that all of them belong to, where they do."""
+        """The only group in the filter; None if there is not exactly one."""
         groups = {group for group, _ in self.group_versions}
         return groups.pop() if len(groups) == 1 else None
 
     @property
     def name(self) -> str:
-        """The same for the same filter."""
+        """Name of the filter: the same for equal filters."""
         return repr((sorted(self.statuses), sorted(self.group_versions, key=repr), self.group_prefix))
 
     def matches(self, execution: Execution) -> bool:
-        """Whether an execution belongs into the list."""
+        """Return True if an execution passes the filter."""
         if self.statuses and execution.status not in self.statuses:
             return False
         if self.group_versions and not any(
@@ -106,12 +106,12 @@ EVERY_EXECUTION: Final = ExecutionFilter()
 
 @dataclass(frozen=True, slots=True)
 class WorkflowRun:
-    """What an execution is a run of, as it was when it began; texts are JSON.
+    """Workflow version of an execution, as it was at the start; definition and input are JSON text.
 
     Attributes
     ----------
     input
-        What the tasks' inputs can refer to as ``${workflow.input}``.
+        The value that the tasks' inputs can refer to as ``${workflow.input}``.
     """
 
     version: str
@@ -120,29 +120,29 @@ class WorkflowRun:
 
     @property
     def canonical(self) -> "WorkflowRun":
-        """The same for the same run, in whatever order the keys of its texts came."""
+        """The run with the keys of its JSON texts in canonical order: equal for equal runs."""
         return WorkflowRun(self.version, canonical_json(json.loads(self.definition)), canonical_text(self.input))
 
 
 @dataclass(frozen=True)
 class TaskDefinition:
-    """What a task is created from.
+    """Definition from which a task is created.
 
     Attributes
     ----------
     input
-        JSON text of an object, at most 100 KB; None when there is none.
+        JSON text of an object, at most 100 KB; None if there is none.
     depends_on
         The tasks that must be done first.
     timeout_seconds
-        How long an attempt may take.
+        The longest time that an attempt may wait for a worker, and may then run, in seconds.
     heartbeat_timeout_seconds
-        How long an attempt may be silent.
-    names_attempt
-        Whether the input is handed out with the attempt's ``taskExecutionId`` in it, so that it is all that a worker
-        needs.
+        The longest time that a running attempt may be silent, in seconds.
+    includes_attempt_id
+        True if the input that a worker receives contains the attempt's ``taskExecutionId``, so that a worker needs
+        nothing else.
     kind
-        What kind of work its platform calls it.
+        Kind of work, in the platform's vocabulary.
     """
 
     task_id: str
@@ -157,7 +157,7 @@ class TaskDefinition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits: the same for the same definition."""
+        """Fingerprint of the definition: twelve hexadecimal digits, the same for the same definition."""
         content = (
             self.task_id,
             canonical_text(self.input),
@@ -173,7 +173,13 @@ class TaskDefinition:
 
 
 def new_task(definition: TaskDefinition, tenant: str, execution_id: str, now: int) -> Task:
-    """A task as it is first written: pending, its first attempt open."""
+    """Return a new task: pending, with attempt 1 not open yet.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+    """
     return Task(
         tenant=tenant,
         execution_id=execution_id,
@@ -201,7 +207,7 @@ def creation_fingerprint(
     keep_open: bool = False,
     run: WorkflowRun | None = None,
 ) -> str:
-    """Sixteen hexadecimal digits: the same for the same request."""
+    """Return a creation request's fingerprint: sixteen hexadecimal digits, the same for the same request."""
     optional = (group, keep_open) if group is not None or keep_open else ()
     runs = (run.canonical,) if run else ()
     content = (name, canonical_text(metadata), [definition.fingerprint for definition in definitions], *optional, *runs)
@@ -209,17 +215,17 @@ def creation_fingerprint(
 
 
 def check_definitions(definitions: Sequence[TaskDefinition], existing: Collection[str] = ()) -> None:
-    """Check that tasks can be told apart and can all be reached.
+    """Check that task ids are unique and that every task can start.
 
     Parameters
     ----------
     existing
-        Ids of tasks that the execution already has.
+        Ids of the tasks that the execution already has.
 
     Raises
     ------
     InvalidRequestError
-        If two have the same id, one depends on a task that is not there, or some wait for each other in a circle.
+        If two have the same id, one depends on a task that does not exist, or the dependencies form a cycle.
     """
     index_by_id: dict[str, int] = {}
     for index, definition in enumerate(definitions):
@@ -249,7 +255,7 @@ def _unknown_dependencies(
 
 
 def check_unchanged(definition: TaskDefinition, existing: Task) -> None:
-    """Check that a task that is already there was created from the same definition.
+    """Check that an existing task was created from the same definition.
 
     Raises
     ------

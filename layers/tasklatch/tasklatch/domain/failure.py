@@ -1,4 +1,4 @@
-"""Why an attempt failed, and what each reason means for a retry.
+"""Failure reasons of an attempt, and the effect of each on retries.
 
 The eight reasons and their meanings are those that Atlassian Forge documents for ``updateTaskStatus``.
 """
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class FailureReason(StrEnum):
-    """What a worker can give as the cause of a failure."""
+    """Reason that a worker reports for a failure."""
 
     ENTITY_NOT_FOUND = "ENTITY_NOT_FOUND"
     RETRY_LIMIT_EXCEEDED = "RETRY_LIMIT_EXCEEDED"
@@ -23,7 +23,7 @@ class FailureReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailurePolicy:
-    """What follows from a failure reason."""
+    """Effects of a failure reason: another attempt follows, or a person must act."""
 
     retryable: bool
     needs_attention: bool

@@ -1,4 +1,4 @@
-"""What is told of a task afterwards: each change, and each report that changed nothing."""
+"""History of a task: each change, and each report that changed nothing."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from tasklatch.domain.task import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One thing that happened to a task, or was said of it.
+    """One change of a task, or one ignored report on it.
 
     Attributes
     ----------
     version
-        The version that the change made, or that the ignored report met.
+        The version that the change created, or the current one when the report was ignored.
     status
-        What the task became, or what the report said.
+        The task's new status, or the status in the ignored report.
     attempt
-        The attempt it speaks about; None where an ignored report named none.
+        The attempt that the entry is about; None if an ignored report named none.
     at
         Milliseconds since the epoch.
     fingerprint
-        Of an ignored report: of those that met the same version, only one of the same fingerprint is kept.
+        Fingerprint or record name of an ignored report: one entry is kept for each version and fingerprint.
     """
 
     version: int
@@ -42,7 +42,7 @@ class HistoryEntry:
 
 
 def change_entry(task: Task, before: Task | None) -> HistoryEntry:
-    """The entry of an applied change."""
+    """Return the entry of an applied change."""
     return HistoryEntry(
         version=task.version,
         verdict=Verdict.APPLIED,
@@ -60,7 +60,13 @@ def change_entry(task: Task, before: Task | None) -> HistoryEntry:
 
 
 def ignored_entry(report: Report, verdict: Verdict, task: Task, *, now: int, request_id: str) -> HistoryEntry:
-    """The entry of a report that changed nothing."""
+    """Return the entry of a report that changed nothing.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+    """
     has_output = report.output is not None
     return HistoryEntry(
         version=task.version,

@@ -1,4 +1,4 @@
-"""What makes two requests the same one, sent again."""
+"""Fingerprints by which a repeated request is recognised."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class KeyedRequest:
     Attributes
     ----------
     fingerprint
-        Of the operation and all that its body says: the same for the same request, however it is written down.
+        Fingerprint of the operation and its body: the same for the same request, in any order of its JSON keys.
     """
 
     key: str
@@ -20,11 +20,11 @@ class KeyedRequest:
 
 
 def canonical_json(value: Any) -> str:
-    """Write JSON so that it is the same text in whatever order an object's keys came."""
-    # What JSON's own types cannot hold, a number of many digits, is told by how it is written.
+    """Return JSON text that does not depend on the order of the keys in objects."""
+    # A number with more digits than JSON's own types can hold is identified by its text.
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def canonical_text(text: str | None) -> str | None:
-    """Write a JSON text that is kept so that it is the same in whatever order an object's keys came."""
+    """Return a JSON text with the keys of its objects in canonical order; None for None."""
     return canonical_json(json.loads(text)) if text is not None else None

@@ -1,6 +1,6 @@
-"""JSON that every parser reads alike: what two of them could read differently is refused, with the place of it.
+"""Strict JSON: a text that two parsers could read differently is refused, with the path of the error.
 
-Numbers come back as they were sent: integers with all their digits, decimals where a double holds them.
+Numbers are returned as they were sent: integers with all their digits; a decimal that a double cannot hold is refused.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import Any, Final
 from tasklatch.domain.errors import PayloadTooLargeError
 
 MAX_NESTING: Final = 60
-"""Levels of objects and lists in a body, and in what is put together here. It leaves room for what is wrapped around a
-payload in answers and events: the strictest parsers in use stop at 64 levels."""
+"""Maximum nesting of objects and lists in a body or a stored payload. It leaves room for the levels that responses
+and events add around a payload: the strictest parsers in use stop at 64 levels."""
 
 _MAX_DECIMAL_CHARACTERS: Final = 1_100
-"""A double written with all its digits has 1,077 at most."""
+"""A double has at most 1,077 characters with all its digits."""
 
 _BYTE_ORDER_MARKS: Final = (b"\xef\xbb\xbf", b"\xfe\xff", b"\xff\xfe")
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -30,14 +30,14 @@ _NO_NUMBER: Final = "NaN and Infinity are not JSON"
 
 
 class InvalidJsonError(ValueError):
-    """A text that is not JSON, or that parsers would not all read alike.
+    """A text that is not JSON, or that two parsers could read differently.
 
     Parameters
     ----------
     kind
-        A name for what is wrong.
+        Name of the error.
     path
-        Where it is wrong, as far as that can be told.
+        Path of the error, as far as it is known.
     """
 
     def __init__(self, message: str, kind: str, path: tuple[str | int, ...] = ()) -> None:
@@ -47,17 +47,17 @@ class InvalidJsonError(ValueError):
 
 
 class _SuspectError(ValueError):
-    """Something that has to be looked at again, to say where it is."""
+    """A fault whose path is not known yet: a second pass must find it."""
 
 
 def parse(data: bytes) -> Any:
-    """Read a JSON text.
+    """Parse a JSON text.
 
     Raises
     ------
     InvalidJsonError
-        If it is not UTF-8, not JSON, holds a key twice, is nested too deep, or holds a number or text that would not
-        come back as it was sent.
+        If it is not UTF-8, not JSON, repeats a key, is nested too deep, or contains a number or text that could not
+        be returned as it was sent.
     """
     text = _decode(data)
     decoder = _WITH_NEGATIVE_ZERO if "-0" in text else _DECODER
@@ -80,14 +80,14 @@ def parse(data: bytes) -> Any:
 
 
 def dump_payload(value: Any, what: str, limit: int) -> str:
-    """Write a payload as the JSON text that is kept.
+    """Serialize a payload to the JSON text to store.
 
     Parameters
     ----------
     what
-        Names it in the error.
+        Name of the payload in the error.
     limit
-        The most that is kept, in bytes.
+        The maximum size in bytes.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def dump_payload(value: Any, what: str, limit: int) -> str:
 
 
 def is_too_deep(value: Any) -> bool:
-    """Whether a value is nested over the bound; goes down level by level, so that no depth is too much for it."""
+    """Return True if a value is nested deeper than `MAX_NESTING`; without recursion, so that any depth is safe."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_NESTING):
         if not level:
@@ -151,7 +151,7 @@ def _decimal(text: str) -> float:
 
 
 def _integer(text: str) -> int | float:
-    # The integer zero has no sign; the double has, and comes back with it.
+    # An integer zero has no sign; a double keeps it.
     return -0.0 if text == "-0" else int(text)
 
 
@@ -160,7 +160,7 @@ def _constant(_text: str) -> Any:
 
 
 def _is_held(text: str, value: float) -> bool:
-    """Whether a text is a way to write a double: in short, or rounded to any number of digits."""
+    """Return True if a text is a double's shortest form, or its value rounded to any number of digits."""
     if math.isinf(value) or len(text) > _MAX_DECIMAL_CHARACTERS:
         return False
     try:
@@ -178,11 +178,11 @@ _WITH_NEGATIVE_ZERO: Final = json.JSONDecoder(
 
 
 class _Pairs(list[Any]):
-    """An object with all its keys, the repeated ones too."""
+    """An object with all its keys, including repeated ones."""
 
 
 class _Refused(str):
-    """Why a value is refused, in its place."""
+    """Reason why a value is refused, in place of the value."""
 
     __slots__ = ()
 
@@ -200,7 +200,7 @@ _EXPLAINING: Final = json.JSONDecoder(
 
 
 def _first_fault(text: str) -> InvalidJsonError:
-    """Say what is wrong in a text of which it is known that something is, and where."""
+    """Return the first error of an invalid text, with its path."""
     try:
         value = _EXPLAINING.decode(text)
     except RecursionError:
@@ -227,7 +227,7 @@ def _repeated(names: Iterable[str]) -> str | None:
 
 
 def _walk(root: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Go through a value in its order, without recursion, and with no more in memory than the way to where it is."""
+    """Yield lists and refused values with their paths, in document order and with only the current path in memory."""
     yield (), root
     way: list[Iterator[tuple[str | int, Any]]] = [_children(root)]
     path: list[str | int] = []

@@ -1,4 +1,4 @@
-"""What should have happened by now."""
+"""Detection of timers that did not fire and of ended tasks that were not followed up."""
 
 from typing import Final
 
@@ -7,11 +7,11 @@ from tasklatch.domain.task import Task
 from tasklatch.domain.timer import timer_for
 
 OVERDUE_MS: Final = 120_000
-"""How late a thing may be before it counts as lost, in milliseconds: what is only slow must not be driven twice."""
+"""Delay in milliseconds after which an action counts as lost: one that is only slow must not run twice."""
 
 
 def is_overdue(task: Task, now: int) -> bool:
-    """Whether a task's timer should have fired, or its end been noted, some time ago.
+    """Return True if a task's timer, or the follow-up of its exhausted retries, is late by more than `OVERDUE_MS`.
 
     Parameters
     ----------

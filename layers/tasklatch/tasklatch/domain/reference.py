@@ -1,7 +1,7 @@
-"""References in inputs: ``${task.output.key}`` stands for what another task was given, or gave.
+"""References in inputs: ``${task.output.key}`` stands for a value from another task's input or output.
 
-Any task can be named, also one whose name holds dots or braces: a reference is read with the names in mind that it can
-be of. Those are the tasks that its own task waits for; what names none of them is text.
+A reference may name any task, even one with dots or braces in its name, because it is matched against the names in its
+scope: the tasks that its own task waits for. Text that matches none of them is not a reference.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 REFERENCE_PREFIX: Final = "${"
 WORKFLOW_NAME: Final = "workflow"
-"""In a reference, the execution's own input: ``${workflow.input}``."""
+"""Name of the execution's own input in a reference: ``${workflow.input}``."""
 
 _LONGEST_NAME: Final = 255
 _LONGEST_PATH: Final = 2_000
@@ -19,11 +19,11 @@ _PART: Final = re.compile(r"\.(?:input|output)(?=[.}])")
 _REST: Final = re.compile(r"\.(?P<part>input|output)(?P<path>(?:\.[^{}.]+)*)\}")
 
 _STEP: Final = re.compile(r"\A.+?(?=(?:\[\d{1,9}\])*\Z)|\[\d{1,9}\]", re.DOTALL)
-"""A key, then the places behind it."""
+"""A key, then the list indexes after it."""
 
 
 class Reference(NamedTuple):
-    """A place in an input where something of another task belongs."""
+    """Placeholder in an input for a value of another task."""
 
     name: str
     part: str
@@ -31,19 +31,19 @@ class Reference(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One way to read a reference, and where it then ends in its text."""
+    """One way to read a reference, and the index of its end in the text."""
 
     reference: Reference
     end: int
 
 
 def find_references(text: str, scope: Collection[str]) -> Iterator[tuple[int, list[Reading]]]:
-    """Find the references in a text: where each begins, and the ways to read it, the one with the longest name last.
+    """Yield each reference in a text: the index of its start, and its readings, the one with the longest name last.
 
     Parameters
     ----------
     scope
-        The names that a reference can be of.
+        The names that a reference may have.
     """
     start = text.find(REFERENCE_PREFIX)
     while start >= 0:
@@ -54,7 +54,7 @@ def find_references(text: str, scope: Collection[str]) -> Iterator[tuple[int, li
 
 
 def possible_references(text: str) -> Iterator[tuple[int, list[Reading]]]:
-    """Find whatever could be a reference to a task of some name, also where two of them overlap."""
+    """Yield the start and readings of every possible reference to a task of any name, overlapping ones included."""
     start = text.find(REFERENCE_PREFIX)
     while start >= 0:
         yield start, list(_readings(text, start, None))
@@ -62,7 +62,7 @@ def possible_references(text: str) -> Iterator[tuple[int, list[Reading]]]:
 
 
 def iterate_texts(value: Any) -> Iterator[str]:
-    """Give the texts in a value, but for the keys of objects."""
+    """Yield the texts in a value, except the keys of objects."""
     waiting: list[Any] = [value]
     while waiting:
         item = waiting.pop()
@@ -73,17 +73,17 @@ def iterate_texts(value: Any) -> Iterator[str]:
 
 
 def resolve_references(value: Any, scope: Collection[str], look_up: Callable[[Reference], Any]) -> Any:
-    """Put what an input refers to in its place.
+    """Return an input with its references replaced by their values.
 
-    A text that is one reference becomes what it refers to, whatever its type; a reference inside a longer text becomes
-    text, JSON where it is none.
+    A text that is exactly one reference becomes the value itself, of any type. A reference inside a longer text becomes
+    text; a value that is not text becomes JSON.
 
     Parameters
     ----------
     scope
-        The names that a reference can be of; where several fit, the longest is meant.
+        The names that a reference may have; if several match, the longest applies.
     look_up
-        Gives what a reference stands for; raises `LookupError` for one that stands for nothing, which is left as it is.
+        Returns the value of a reference; raises `LookupError` if there is none, and the reference stays as text.
     """
     if isinstance(value, dict):
         return {key: resolve_references(item, scope, look_up) for key, item in value.items()}
@@ -93,7 +93,7 @@ def resolve_references(value: Any, scope: Collection[str], look_up: Callable[[Re
 
 
 def get_path(value: Any, path: Iterable[str]) -> Any:
-    """Go down into a payload, by keys and places in lists (``items[0]``); what is not there is None, as in JSON."""
+    """Return the value at a path of keys and list indexes (``items[0]``); None if it does not exist, as in JSON."""
     for step in path:
         key, *indexes = _STEP.findall(step)
         value = value.get(key) if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""What the inputs of new tasks refer to: only tasks that they wait for, and each of them without doubt."""
+"""Check of the references in new tasks' inputs: each must name exactly one task, which its task waits for."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,24 +18,24 @@ from tasklatch.domain.reference import (
 )
 
 MAX_POSSIBLE_NAMES: Final = 500
-"""Of tasks that are looked for, for all the tasks of a request."""
+"""Limit on the task names that are looked up for all tasks of one request."""
 
 _MAX_NAMES_BYTES: Final = 100_000
-"""They are kept in one item with the input."""
+"""The names are stored in one item with the input."""
 
 
 def has_references(definition: TaskDefinition) -> bool:
-    """Whether a task's input may refer to something; one that is handed on as its platform wrote it does not."""
+    """Return True if a task's input may contain references; an input in its platform's own form has none."""
     return definition.input is not None and not definition.includes_attempt_id and REFERENCE_PREFIX in definition.input
 
 
 def possible_names(definitions: Sequence[TaskDefinition]) -> set[str]:
-    """The names that inputs could refer to, but for those of the tasks themselves and of what they wait for.
+    """Return the names that inputs could refer to, except those of the tasks themselves and of their dependencies.
 
     Raises
     ------
     InvalidRequestError
-        If there are more than can be looked for.
+        If there are more than `MAX_POSSIBLE_NAMES`.
     """
     task_names = {name for definition in definitions for name in (definition.task_id, *definition.depends_on)}
     names: set[str] = set()
@@ -56,26 +56,27 @@ def check_references(
     terminal: Collection[str] = (),
     started: Collection[str] = (),
 ) -> dict[str, tuple[str, ...]]:
-    """Check what new tasks refer to.
+    """Check the references of new tasks.
 
     Parameters
     ----------
     existing
-        Ids of tasks that the execution already has.
-    settled
-        Those of them that are done: they may be referred to without being waited for.
+        Ids of the tasks that the execution already has.
+    terminal
+        Ids of those that are terminal: they may be referenced without a dependency on them.
     started
-        Those that were checked when they were added, and have their input already.
+        Ids of those that have started: they were checked when they were added, and already have their input.
 
     Returns
     -------
     dict
-        By task, the names that it refers to beyond those that it waits for itself.
+        By task, the names that it refers to in addition to its own dependencies.
 
     Raises
     ------
     InvalidRequestError
-        If a reference names a task that is not waited for, or could be of more than one that is.
+        If a reference names a task that its task does not wait for, or matches more than one that it waits for, or if
+        a task refers to too many others.
     """
     known_ids = {definition.task_id for definition in definitions} | set(existing)
     graph = {definition.task_id: definition.depends_on for definition in definitions}
@@ -106,7 +107,7 @@ def _possible(definition: TaskDefinition) -> Iterator[tuple[int, list[Reading]]]
 
 
 def _ancestors(task_id: str, graph: Mapping[str, Sequence[str]]) -> set[str]:
-    """The tasks that a task waits for, and those that they wait for, as far as the request tells."""
+    """Return the tasks that a task waits for, directly or through others, as far as the request defines them."""
     visited: set[str] = set()
     waiting = list(graph[task_id])
     while waiting:

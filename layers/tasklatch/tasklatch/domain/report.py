@@ -1,4 +1,4 @@
-"""What a worker says about one attempt, and the answers it can get."""
+"""Reports of workers on one attempt, and the verdicts on them."""
 
 import json
 from dataclasses import dataclass, replace
@@ -14,11 +14,11 @@ from tasklatch.domain.task import OutputPlace
 
 MAX_MESSAGE_CHARACTERS: Final = 1024
 MAX_OUTPUT_BYTES: Final = 100 * 1024
-"""As Cognite Data Fusion bounds a task's output, in bytes of JSON."""
+"""Limit of Cognite Data Fusion on a task's output, in bytes of JSON."""
 
 
 class Verdict(StrEnum):
-    """What the ledger did with a report."""
+    """Result of a report in the ledger."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
@@ -29,25 +29,25 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Report:
-    """One report, as every contract hands it to the ledger. Build it with `make_report`.
+    """One report, in the form that the ledger accepts from every contract. Build it with `make_report`.
 
     Attributes
     ----------
     attempt
-        The attempt it speaks about; None for the current one.
+        The attempt that the report is about; None for the current one.
     output
-        JSON text of an object, at most `MAX_OUTPUT_BYTES`; None when there is none.
+        JSON text of an object, at most `MAX_OUTPUT_BYTES`; None if there is none.
     retry_after_seconds
-        How long the worker asks to wait before another attempt.
+        The wait before another attempt that the worker requests, in seconds.
     platform_status
-        A status in the words of the worker's own platform, kept beside ours.
+        The status in the vocabulary of the worker's own platform, stored beside ours.
     record
-        Names the record that the report makes, where each is to have one of its own in the history, also of those
-        that say the same; such names sort in the order in which they were given.
+        Name of the report's entry in the history, if every report needs its own, even one with the same content; such
+        names sort in the order of their creation.
     sequence
-        The worker's own count of its checkpoints, of an IN_PROGRESS alone: the greater wins, whenever it arrives.
+        The worker's own count of its checkpoints, only for IN_PROGRESS: the greater wins in any order of arrival.
     merges_output
-        Whether the output is put over what was said of the same attempt before, key by key, rather than in its place.
+        True if the output is merged into the attempt's earlier output, key by key, instead of replacing it.
     """
 
     task_id: str
@@ -65,12 +65,12 @@ class Report:
 
     @property
     def is_informational(self) -> bool:
-        """Whether it says no more than that there is such a task: it can change nothing, and is kept."""
+        """True if the report can change nothing: it is only recorded in the history."""
         return self.status is TaskStatus.PENDING
 
     @property
     def output_place(self) -> OutputPlace:
-        """Where its output is kept; a checkpoint's place names no attempt."""
+        """Place where the output is stored; that of a checkpoint has attempt 0."""
         attempt = 0 if self.status is TaskStatus.IN_PROGRESS else self.attempt or 0
         return OutputPlace(attempt, self.fingerprint)
 
@@ -91,12 +91,12 @@ class Report:
 
 
 def with_merged_output(report: Report, earlier: str | None) -> Report:
-    """The report with its output put over what was said of the same attempt before, key by key.
+    """Return the report with its output merged into the attempt's earlier output, key by key.
 
     Parameters
     ----------
     earlier
-        JSON text of an object; None where nothing was said.
+        JSON text of an object; None if there is no earlier output.
 
     Raises
     ------
@@ -120,12 +120,13 @@ def make_report(
     retry_after_seconds: float | None = None,
     platform_status: str | None = None,
 ) -> Report:
-    """Bring what a worker said into the one form that the ledger knows.
+    """Build a report in the normal form of the ledger.
 
-    - A reason means something only on a failure, and is `RETRYABLE_ERROR` when a failure has none.
-    - A failure for a reason that is not retried is a terminal error, whichever of the two the worker called it: so
-      that of two reports on one attempt the terminal one wins in either order.
-    - A message is cut to `MAX_MESSAGE_CHARACTERS`, and says so.
+    - A failure reason and a requested wait are kept only on a failure. A failure without a reason gets
+      `RETRYABLE_ERROR`, a terminal one `NON_RETRYABLE_ERROR`.
+    - A failure with a reason that is not retried becomes a terminal error, whichever status the worker sent: of two
+      reports on one attempt, the terminal one then wins in either order.
+    - A message is cut to `MAX_MESSAGE_CHARACTERS`; `message_truncated` is then True.
     """
     if status not in FAILURES:
         failure_reason = None

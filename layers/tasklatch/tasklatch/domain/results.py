@@ -1,4 +1,4 @@
-"""What became of what a worker said."""
+"""Results of reports and heartbeats."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from tasklatch.domain.task import Task
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """What became of a report: the verdict, and the task after it."""
+    """Result of a report: the verdict, and the task afterwards."""
 
     verdict: Verdict
     task: Task
@@ -16,7 +16,7 @@ class ReportResult:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatResult:
-    """What became of a heartbeat: whether the worker should go on, and the task; `reason` says why not."""
+    """Result of a heartbeat: continue or stop, the reason to stop, and the task."""
 
     should_continue: bool
     reason: str | None

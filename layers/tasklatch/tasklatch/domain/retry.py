@@ -1,4 +1,4 @@
-"""Whether a failed attempt is followed by another, when, and why."""
+"""Retry decision after a failed attempt: the next attempt, its time and the reason."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,20 +13,20 @@ _JITTER_STEPS: Final = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """What will happen after a failure, in words that a worker and an operator can both use.
+    """Decision about the next attempt after a failure, for workers and operators.
 
     Attributes
     ----------
     will_retry
-        Whether another attempt is opened.
+        True if another attempt follows.
     next_attempt
-        Its number; None when there is none.
+        The number of the next attempt; None if there is none.
     not_before
-        When it is opened at the earliest, in milliseconds since the epoch; None when there is none.
+        The earliest time of the next attempt, in milliseconds since the epoch; None if there is none.
     reason
-        Why, in a sentence.
+        The reason for the decision, as a sentence.
     attempts_left
-        How many more attempts the policy still allows after the one that failed.
+        The number of attempts that are still allowed after the failed one.
     """
 
     will_retry: bool
@@ -37,7 +37,7 @@ class RetryDecision:
 
 
 def decide_retry(task: Task) -> RetryDecision | None:
-    """Decide from the task as the ledger holds it: whoever asks, whenever, gets the same answer.
+    """Decide on a retry from the stored task alone: every caller gets the same decision at any time.
 
     Parameters
     ----------
@@ -74,10 +74,10 @@ def decide_retry(task: Task) -> RetryDecision | None:
 
 
 def _delay(task: Task) -> tuple[int, str]:
-    """How long to wait, in milliseconds, and the rule that set it."""
+    """Return the wait in milliseconds, and the rule that set it."""
     policy = task.retry_policy
     longest = policy.max_seconds
-    # The exponent is bounded so that a large attempt number cannot overflow a float.
+    # The exponent is limited so that a large attempt number cannot overflow a float.
     growth = min(policy.multiplier ** min(task.attempt - 1, 64), float(longest) / max(policy.initial_seconds, 0.001))
     backoff = min(policy.initial_seconds * max(growth, 1.0), longest)
     backoff *= 1 - policy.jitter * _jitter_fraction(task)
@@ -90,6 +90,6 @@ def _delay(task: Task) -> tuple[int, str]:
 
 
 def _jitter_fraction(task: Task) -> float:
-    """A number from 0 up to 1 that is always the same for the same attempt, and spread over all others."""
+    """Return a number from 0 to 1 (excluded): the same for the same attempt, evenly spread over attempts."""
     name = "\0".join((task.tenant, task.execution_id, task.task_id, str(task.attempt)))
     return int.from_bytes(sha256(name.encode()).digest()[:4]) / _JITTER_STEPS

@@ -1,4 +1,4 @@
-"""What a task and an execution can be, and how much each status weighs in the latch.
+"""Statuses of a task and an execution, and the precedence of each task status in the latch.
 
 The vocabulary is the one that Netflix Conductor and Cognite Data Fusion share, plus ``PENDING``.
 """
@@ -10,11 +10,11 @@ COMPLETED_PRECEDENCE: Final = 1_000_000_000
 SEALED_PRECEDENCE: Final = 2_000_000_000
 PRECEDENCE_PER_ATTEMPT: Final = 10
 MAX_ATTEMPT: Final = 0xFFFFFF
-"""The last attempt there can be: three bytes hold it in a task execution id, and it stays below a success."""
+"""Highest attempt: it fits three bytes in a task execution id, and its precedence stays below that of a success."""
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands."""
+    """Status of a task."""
 
     PENDING = "PENDING"
     SCHEDULED = "SCHEDULED"
@@ -29,7 +29,7 @@ class TaskStatus(StrEnum):
 
 
 class ExecutionStatus(StrEnum):
-    """Where an execution stands."""
+    """Status of an execution."""
 
     RUNNING = "RUNNING"
     COMPLETED = "COMPLETED"
@@ -46,10 +46,10 @@ STATUS_RANK: Final[dict[TaskStatus, int]] = {
     TaskStatus.FAILED: 4,
     TaskStatus.FAILED_WITH_TERMINAL_ERROR: 5,
 }
-"""The weight of a status that belongs to one attempt: within the attempt, the greatest wins."""
+"""Rank of a status within one attempt: the greatest wins."""
 
 SEALED: Final = frozenset({TaskStatus.CANCELED, TaskStatus.SKIPPED, TaskStatus.COMPLETED_WITH_ERRORS})
-"""What only the service itself may set, and only on a task that is still open."""
+"""Statuses that only the service itself may set, and only on a task that is still open."""
 
 REPORTABLE: Final = frozenset(
     {
@@ -59,29 +59,29 @@ REPORTABLE: Final = frozenset(
         TaskStatus.FAILED_WITH_TERMINAL_ERROR,
     },
 )
-"""What a worker may say."""
+"""Statuses that a worker may report."""
 
 FAILURES: Final = frozenset({TaskStatus.TIMED_OUT, TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR})
-"""How an attempt can go wrong."""
+"""Statuses of a failed attempt."""
 
 FINAL_STATUSES: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED_WITH_TERMINAL_ERROR}) | SEALED
-"""What ends a task in the very write that records it: no retry can follow."""
+"""Statuses that end a task in the write that sets them: no retry can follow."""
 
 
 def status_precedence(status: TaskStatus, attempt: int) -> int:
-    """The one number that the latch compares: a write is applied only if it raises it.
+    """Return the number that the latch compares: a report changes a task's status only if it raises this number.
 
     Parameters
     ----------
     status
-        The status that is to be recorded.
+        The status to write.
     attempt
-        The attempt it speaks about, from 1 to `MAX_ATTEMPT`; a success and a seal weigh the same whatever it is.
+        The attempt, from 1 to `MAX_ATTEMPT`. The precedence of a success or a seal does not depend on it.
 
     Raises
     ------
     ValueError
-        If there can be no such attempt.
+        If the attempt is out of range.
     """
     if not 1 <= attempt <= MAX_ATTEMPT:
         raise ValueError(f"attempt must be from 1 to {MAX_ATTEMPT}, not {attempt}")

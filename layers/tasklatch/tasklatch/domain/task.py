@@ -1,4 +1,4 @@
-"""A task as the ledger holds it."""
+"""A task as the ledger stores it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ from tasklatch.domain.status import TaskStatus
 
 
 class OnFailure(StrEnum):
-    """What a task's final failure means for its execution."""
+    """Effect of a task's final failure on its execution."""
 
     ABORT = "abort"
     CONTINUE = "continue"
@@ -18,22 +18,22 @@ class OnFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how patiently a task is tried.
+    """Number of attempts at a task, and the waits between them.
 
     Attributes
     ----------
     max_attempts
-        All attempts, the first included.
+        The number of attempts, including the first.
     initial_seconds
         The wait before the second attempt, in seconds.
     multiplier
-        How much longer each further wait is.
+        Factor between one wait and the next.
     max_seconds
-        No wait is longer than this, in seconds, whoever asks for it.
+        The longest wait, in seconds; it also limits a wait that a worker requests.
     jitter
-        The share of a wait, 0 to 1, that is drawn by chance so that many failures do not return at once.
+        The share of a wait, 0 to 1, that varies, so that many failed tasks do not retry at the same time.
     retry_timeouts
-        Whether an attempt that went silent is followed by another.
+        True if another attempt follows one that timed out.
     """
 
     max_attempts: int = 3
@@ -48,7 +48,7 @@ DEFAULT_RETRY_POLICY: Final = RetryPolicy()
 
 
 class OutputPlace(NamedTuple):
-    """Where an output is kept: the attempt that its final report named, 0 otherwise, and its report's fingerprint."""
+    """Place of a stored output: the attempt that its final report named, 0 otherwise, and the report's fingerprint."""
 
     attempt: int
     fingerprint: str
@@ -56,31 +56,31 @@ class OutputPlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One unit of work and where it stands. Times are milliseconds since the epoch.
+    """One unit of work and its current state. Times are milliseconds since the epoch.
 
     Attributes
     ----------
     precedence
-        The latch: see `tasklatch.domain.status.precedence_of`.
+        The number that the latch compares: see `tasklatch.domain.status.status_precedence`.
     version
-        Raised by one with every applied change, from 1.
+        Counts the applied changes, from 1.
     granted_attempts
-        How many attempts a person has granted, where that is more than the policy allows.
+        The number of attempts that a person has allowed; it raises the policy's limit.
     outcome
-        Fingerprint of the report that last decided an attempt: by it a repeat is recognised.
+        Fingerprint of the report that last decided an attempt: a repeat of that report is recognised by it.
     request_id
-        Which request wrote last: by it a request whose answer was lost recognises its own write.
+        The request that wrote last: a request whose response was lost recognises its own write by it.
     output_attempt, output_fingerprint
-        Where the output of the report that decided the status is kept: the attempt that it named, 0 if it named none;
-        both None without one.
+        The place of the output of the report that decided the status: the attempt that the report named, 0 if it named
+        none; both None without an output.
     checkpoint_attempt, checkpoint_fingerprint
-        The last attempt that gave an output while it was in progress, and where that is kept.
+        The last attempt that sent an output while it was in progress, and the fingerprint of that report.
     checkpoint_sequence
-        The greatest sequence that the current attempt's worker gave.
+        The greatest sequence that the current attempt's worker sent.
     decided_attempt
-        The attempt that succeeded, where its report named it.
+        The attempt that succeeded, if its report named it.
     definition
-        Fingerprint of what the task was created from.
+        Fingerprint of the definition that the task was created from.
     """
 
     tenant: str
@@ -119,27 +119,27 @@ class Task:
 
     @property
     def task_execution_id(self) -> str:
-        """The id of the current attempt."""
+        """Id of the current attempt."""
         return task_execution_id(self.tenant, self.execution_id, self.task_id, self.attempt)
 
     @property
     def opened_attempts(self) -> int:
-        """How many attempts were opened so far: all, or all but the current one where that still waits."""
+        """Number of attempts opened so far: all, or all but the current one if that still waits."""
         return self.attempt - (self.scheduled_at is None)
 
     @property
     def deciding_attempt(self) -> int:
-        """The attempt that decided how the task stands; a success that named none is of the last that was opened."""
+        """Attempt that decided the task's status; a success without an attempt counts for the last opened one."""
         last = self.opened_attempts if self.status is TaskStatus.COMPLETED else self.attempt
         return self.decided_attempt or last or self.attempt
 
     @property
     def output(self) -> "OutputPlace | None":
-        """Where the output is kept that the task has as it stands; None without one."""
+        """Place of the task's current output; None without one."""
         return self.output_of(self.deciding_attempt)
 
     def output_of(self, attempt: int) -> "OutputPlace | None":
-        """Where an attempt's output is kept: its final report's, or else its last checkpoint; None without one."""
+        """Return the place of an attempt's output, final or else its last checkpoint; None without one."""
         if attempt == self.deciding_attempt and self.output_fingerprint is not None:
             return OutputPlace(self.output_attempt or 0, self.output_fingerprint)
         if attempt == self.checkpoint_attempt and self.checkpoint_fingerprint is not None:
@@ -148,13 +148,13 @@ class Task:
 
     @property
     def max_attempts(self) -> int:
-        """How many attempts there may be, the first included."""
+        """Maximum number of attempts, including the first."""
         return max(self.retry_policy.max_attempts, self.granted_attempts or 0)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskDetail:
-    """A task with what is kept beside it: payloads as JSON text, and what kind of work its platform calls it."""
+    """A task with its dependencies, its payloads as JSON text, and its kind in its platform's vocabulary."""
 
     task: Task
     input: str | None

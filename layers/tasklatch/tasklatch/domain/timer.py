@@ -1,4 +1,4 @@
-"""What has to happen later, if nothing else happens before."""
+"""Timers: checks of an attempt at a later time."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from tasklatch.domain.task import Task
 
 
 class TimerKind(StrEnum):
-    """What a timer is for."""
+    """Purpose of a timer."""
 
     RETRY = "retry"
     DEADLINE = "deadline"
@@ -17,7 +17,7 @@ class TimerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A note to look at one attempt again. It is never called off: what it finds decides what it does.
+    """Scheduled check of one attempt. It is never cancelled: the task's state when it fires decides what it does.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Timer:
 
 
 def timer_for(task: Task) -> Timer | None:
-    """The timer that a task needs as it stands: for its next attempt, or against the silence of this one."""
+    """Return the timer that a task needs now, for its next attempt or for its deadline; None if it needs none."""
     decision = decide_retry(task)
     if decision is not None:
         return _timer(TimerKind.RETRY, task, decision.not_before) if decision.not_before is not None else None

@@ -1,4 +1,4 @@
-"""What executions are runs of: workflows, and the versions of what their tasks are."""
+"""Workflows and their versions, of which executions are runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from tasklatch.domain.errors import DuplicateNameError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """A name for what is run again and again. Times are milliseconds since the epoch."""
+    """A named workflow that can be run many times. Times are milliseconds since the epoch."""
 
     tenant: str
     external_id: str
@@ -20,12 +20,12 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowVersion:
-    """What the tasks of a workflow are; a version that is put again replaces itself.
+    """One version of a workflow's task definitions; writing it again replaces it.
 
     Attributes
     ----------
     definition
-        JSON text of an object, as its contract understands it.
+        JSON text of an object, in the form of its contract.
     """
 
     tenant: str
@@ -37,16 +37,16 @@ class WorkflowVersion:
 
 
 VersionKey = tuple[str, str]
-"""A workflow's external id and a version."""
+"""External id of a workflow, and a version."""
 
 
 def check_unique(kind: str, names: Sequence[str]) -> None:
-    """Check that no name is given twice.
+    """Check that no name occurs twice.
 
     Raises
     ------
     DuplicateNameError
-        Naming each that is.
+        If one does; the error names each that does.
     """
     twice = list(dict.fromkeys(name for name in names if names.count(name) > 1))
     if twice:

@@ -1,4 +1,4 @@
-"""Reading many items at once, as they stand now: what DynamoDB leaves unprocessed is asked for again."""
+"""Consistent reads of many items at once: keys that DynamoDB leaves unprocessed are requested again."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -15,17 +15,22 @@ _READS_A_CALL: Final = 100
 
 
 def batch_get(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], backoff: Backoff) -> list[Item]:
-    """Read items by key, up to 100 a call; they come in no order, and those that are not there do not come.
+    """Read items by key, up to 100 per call.
 
     Parameters
     ----------
-    wanted
+    item_keys
         Keys, all different.
+
+    Returns
+    -------
+    list
+        The items that exist, in no particular order.
 
     Raises
     ------
     ServiceBusyError
-        When the table would not answer in time.
+        If the table does not respond in time.
     """
     items: list[Item] = []
     for chunk in batched(item_keys, _READS_A_CALL):

@@ -1,4 +1,4 @@
-"""Inserting many items, each only if it is not there: creating is safe to repeat, and never resets anything."""
+"""Inserts of many items, each only if it does not exist: creation is safe to repeat and never resets an item."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 STATEMENTS_A_CALL: Final = 25
-"""BatchExecuteStatement takes no more."""
+"""Limit of BatchExecuteStatement."""
 
 
 def batch_insert(client: "DynamoDBClient", table: str, items: Sequence[Item], backoff: Backoff) -> set[str]:
-    """Insert items, 25 to a call and the calls side by side.
+    """Insert items, 25 per call, with concurrent calls.
 
     Parameters
     ----------
     items
-        Of one partition, all different.
+        Items of one partition, all different.
 
     Returns
     -------
     set
-        The sort keys of those that were there already and stay as they are.
+        The sort keys of the items that existed already and stay unchanged.
 
     Raises
     ------
     ServiceBusyError
-        When the table would not take them all in time.
+        If the table does not accept all of them in time.
     """
     waiting = {item[keys.SK]["S"]: _statement(table, item) for item in items}
     present: set[str] = set()
@@ -57,7 +57,7 @@ def _statement(table: str, item: Item) -> dict[str, Any]:
 def _send(
     client: "DynamoDBClient", statements: Mapping[str, Any], backoff: Backoff, names: Sequence[str]
 ) -> dict[str, bool]:
-    """Insert some; tell of those that are in the table now whether they were before."""
+    """Insert one batch; return the items that are now in the table, each with True if it existed before."""
     request = [statements[name] for name in names]
     try:
         result = backoff.run(lambda: client.batch_execute_statement(Statements=request))

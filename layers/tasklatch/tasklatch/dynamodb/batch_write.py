@@ -1,4 +1,4 @@
-"""Putting or deleting many items at once, none left out: what DynamoDB leaves unprocessed is sent again."""
+"""Puts and deletes of many items at once: items that DynamoDB leaves unprocessed are sent again."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -17,30 +17,30 @@ T = TypeVar("T")
 
 
 def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut into lists of at most this size."""
+    """Yield the values in lists of at most `size`."""
     rest = iter(values)
     while chunk := list(islice(rest, size)):
         yield chunk
 
 
 def batch_put(client: "DynamoDBClient", table: str, items: Sequence[Item], backoff: Backoff) -> None:
-    """Put items, each of a key of its own, 25 a call and the calls side by side.
+    """Put items with different keys, 25 per call, with concurrent calls.
 
     Raises
     ------
     ServiceBusyError
-        When the table would not take them all in time.
+        If the table does not accept all of them in time.
     """
     _batch_write(client, table, ({"PutRequest": {"Item": item}} for item in items), backoff)
 
 
 def batch_delete(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], backoff: Backoff) -> None:
-    """Delete items by key, 25 a call and the calls side by side; one that is not there is no error.
+    """Delete items by key, 25 per call, with concurrent calls; a missing item is no error.
 
     Raises
     ------
     ServiceBusyError
-        When the table would not take them all in time.
+        If the table does not accept all of them in time.
     """
     _batch_write(client, table, ({"DeleteRequest": {"Key": key}} for key in item_keys), backoff)
 

@@ -1,4 +1,4 @@
-"""Where a list goes on: opaque to the caller, and good only for the list it came from, filters included."""
+"""Pagination cursors: opaque to the caller, and valid only for the list that returned them, filters included."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ from typing import Final
 from tasklatch.domain.errors import InvalidRequestError
 
 _LONGEST_POSITION_BYTES: Final = 1023
-"""What DynamoDB's sort keys hold, less the one by which a list goes on right behind a position."""
+"""Size of DynamoDB's sort keys, less the one byte that is added to continue a list directly after a position."""
 
 _PARTS: Final = 2
 
@@ -18,17 +18,17 @@ def _scope_digest(scope: str) -> str:
 
 
 def encode_cursor(scope: str, position: str) -> str:
-    """Make a cursor for the list that `scope` names: the sort key of the last item that was given."""
+    """Return a cursor for the list that `scope` names; `position` is the sort key of the last returned item."""
     return base64.urlsafe_b64encode(json.dumps([_scope_digest(scope), position]).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, scope: str) -> str:
-    """Read a cursor's position back.
+    """Return the position in a cursor.
 
     Raises
     ------
     InvalidRequestError
-        If it was not made for this list.
+        If the cursor was not created for this list.
     """
     try:
         parts = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
@@ -45,11 +45,11 @@ def _can_be_key(position: str) -> bool:
     try:
         return 1 <= len(position.encode()) <= _LONGEST_POSITION_BYTES
     except UnicodeEncodeError:
-        # Half of a surrogate pair
+        # Half of a surrogate pair has no UTF-8 form.
         return False
 
 
 def invalid_cursor() -> InvalidRequestError:
-    """The error for a cursor that was not made for this list."""
+    """Return the error for a cursor that was not created for this list."""
     error: dict[str, object] = {"loc": ["query", "cursor"], "msg": "invalid cursor for this query", "type": "cursor"}
     return InvalidRequestError("invalid cursor for this query", [error])

@@ -1,4 +1,4 @@
-"""An execution as an item of the table, both ways."""
+"""Conversion of an execution to an item of the table and back."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def execution_key(tenant: str, execution_id: str) -> Item:
-    """The key of an execution's item."""
+    """Return the key of an execution's item."""
     return {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": keys.EXECUTION_SK}}
 
 
 def execution_to_item(execution: Execution) -> Item:
-    """The whole item of an execution, keys included."""
+    """Return the item of a new execution, keys included."""
     item: Item = {
         **execution_key(execution.tenant, execution.execution_id),
         keys.LIST_KEY: {"S": keys.execution_list(execution.tenant)},
@@ -47,7 +47,7 @@ def execution_to_item(execution: Execution) -> Item:
 
 
 def group_to_item(execution: Execution, group: str) -> Item:
-    """The item by which an execution is in the list of its group."""
+    """Return the item that lists an execution in its group."""
     return {
         keys.PK: {"S": keys.execution_pk(execution.tenant, execution.execution_id)},
         keys.SK: {"S": keys.GROUP_SK},
@@ -57,7 +57,7 @@ def group_to_item(execution: Execution, group: str) -> Item:
 
 
 def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Execution:
-    """Read an execution back from its item."""
+    """Return the execution in an item."""
     return Execution(
         tenant=item["tenant"]["S"],
         execution_id=item["executionId"]["S"],

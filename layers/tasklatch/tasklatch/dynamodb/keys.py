@@ -1,4 +1,4 @@
-"""The keys of the table. Parts are escaped, so that no two different names can ever make the same key."""
+"""Keys of the table. Their parts are escaped, so that different names never produce the same key."""
 
 from hashlib import sha256
 from typing import Final
@@ -18,7 +18,7 @@ LISTS_INDEX: Final = "lists"
 LIST_KEY: Final = "listKey"
 LIST_SORT: Final = "listSort"
 LONGEST_TIME: Final = 10**14 - 1
-"""The latest moment, in milliseconds since the epoch, that sorts as it should: in the year 5138."""
+"""Latest time, in milliseconds since the epoch, that sorts correctly: in the year 5138."""
 
 
 def _part(name: str) -> str:
@@ -26,97 +26,97 @@ def _part(name: str) -> str:
 
 
 def execution_pk(tenant: str, execution_id: str) -> str:
-    """The partition of an execution, its tasks and their payloads."""
+    """Return the partition key of an execution, its tasks and their payloads."""
     return f"EXEC#{_part(tenant)}#{_part(execution_id)}"
 
 
 def task_sk(task_id: str) -> str:
-    """The hot item of a task."""
+    """Return the sort key of a task's main item, which applied reports update."""
     return f"{TASK_PREFIX}{_part(task_id)}"
 
 
 def input_sk(task_id: str) -> str:
-    """What a task was created from: its input and what it depends on."""
+    """Return the sort key of a task's input and dependencies."""
     return f"INPUT#{_part(task_id)}"
 
 
 def output_sk(task_id: str, attempt: int, fingerprint: str) -> str:
-    """What one report said of its attempt's result."""
+    """Return the sort key of the output in one report."""
     return f"OUTPUT#{_part(task_id)}#{attempt}#{fingerprint}"
 
 
 def history_pk(tenant: str, execution_id: str, task_id: str) -> str:
-    """The partition of a task's history."""
+    """Return the partition key of a task's history."""
     return f"HIST#{_part(tenant)}#{_part(execution_id)}#{_part(task_id)}"
 
 
 def history_sk(version: int, fingerprint: str | None = None) -> str:
-    """A change by its version; a report that changed nothing by the version it met and its fingerprint."""
+    """Return the sort key of a change (its version) or of an ignored report (version at that time, fingerprint)."""
     return f"{version:010d}" if fingerprint is None else f"{version:010d}#{fingerprint}"
 
 
 def open_list(tenant: str, execution_id: str) -> str:
-    """The index partition of an execution's tasks that are still open."""
+    """Return the index partition key of an execution's open tasks."""
     return f"OPEN#{_part(tenant)}#{_part(execution_id)}"
 
 
 def open_list_for(pk: str) -> str:
-    """The same, of the execution whose partition is given."""
+    """Return the index partition key of the open tasks of the execution with this partition key."""
     return f"OPEN#{pk.removeprefix('EXEC#')}"
 
 
 def execution_list(tenant: str) -> str:
-    """The index partition of a tenant's executions, by time."""
+    """Return the index partition key of a tenant's executions, by time."""
     return f"EXECS#{_part(tenant)}"
 
 
 def group_list(tenant: str, group: str) -> str:
-    """The index partition of the executions of one group, by time."""
+    """Return the index partition key of the executions of one group, by time."""
     return f"GROUP#{_part(tenant)}#{_part(group)}"
 
 
 def execution_list_sort(created_at: int, execution_id: str) -> str:
-    """By time of creation (milliseconds), then by id."""
+    """Return the index sort key of an execution: creation time (milliseconds since the epoch), then id."""
     return f"{min(created_at, LONGEST_TIME):014d}#{execution_id}"
 
 
 def workflow_pk(tenant: str, external_id: str) -> str:
-    """The partition of a workflow and its versions."""
+    """Return the partition key of a workflow and its versions."""
     return f"WORKFLOW#{_part(tenant)}#{_part(external_id)}"
 
 
 def version_sk(version: str) -> str:
-    """One version of a workflow."""
+    """Return the sort key of one version of a workflow."""
     return f"{VERSION_PREFIX}{_part(version)}"
 
 
 def workflow_list(tenant: str) -> str:
-    """The index partition of a tenant's workflows, by external id."""
+    """Return the index partition key of a tenant's workflows, by external id."""
     return f"WORKFLOWS#{_part(tenant)}"
 
 
 def version_list(tenant: str) -> str:
-    """The index partition of the versions of a tenant's workflows."""
+    """Return the index partition key of the versions of a tenant's workflows."""
     return f"VERSIONS#{_part(tenant)}"
 
 
 def version_list_prefix(external_id: str) -> str:
-    """Where the versions of one workflow stand in the list: by digest, as two ids do not fit one sort key."""
+    """Return the index sort key prefix of a workflow's versions: a digest, as two ids do not fit one sort key."""
     return f"{_digest(external_id)}#"
 
 
 def version_list_sort(external_id: str, version: str) -> str:
-    """The place of one version in the list."""
+    """Return the index sort key of one version of a workflow."""
     return f"{version_list_prefix(external_id)}{_digest(version)}"
 
 
 def task_id_pk(tenant: str, shared: str) -> str:
-    """The pointer to a task from what the ids of all its attempts share."""
+    """Return the partition key of the pointer to a task; `shared` is the part that its attempts' ids share."""
     return f"TASKID#{_part(tenant)}#{shared}"
 
 
 def idempotency_pk(tenant: str, key: str) -> str:
-    """What an Idempotency-Key is bound to: by its digest, as a key may hold what should not be seen."""
+    """Return the partition key of an Idempotency-Key: a digest, as the key itself may contain confidential data."""
     return f"IDEMPOTENCY#{_part(tenant)}#{sha256(key.encode()).hexdigest()}"
 
 
@@ -125,30 +125,30 @@ def _digest(text: str) -> str:
 
 
 def dependent_sk(task_id: str, dependent: str) -> str:
-    """That one task waits for another."""
+    """Return the sort key of the item that records that `dependent` waits for a task."""
     return f"{dependent_prefix(task_id)}{_part(dependent)}"
 
 
 def dependent_prefix(task_id: str) -> str:
-    """All that wait for a task."""
+    """Return the sort key prefix of the tasks that wait for a task."""
     return f"NEXT#{_part(task_id)}#"
 
 
 def waits_sk(task_id: str) -> str:
-    """How many tasks a task still waits for."""
+    """Return the sort key of the number of tasks that a task still waits for."""
     return f"WAITS#{_part(task_id)}"
 
 
 def live_pk(tenant: str, execution_id: str) -> str:
-    """The connections that watch an execution."""
+    """Return the partition key of the WebSocket connections that watch an execution."""
     return f"LIVE#{_part(tenant)}#{_part(execution_id)}"
 
 
 def ticket_pk(ticket: str) -> str:
-    """A ticket that has not been used."""
+    """Return the partition key of an unused ticket."""
     return f"TICKET#{_part(ticket)}"
 
 
 def connection_pk(connection_id: str) -> str:
-    """What a connection watches."""
+    """Return the partition key of the pointer from a WebSocket connection to its execution."""
     return f"CONNECTION#{_part(connection_id)}"

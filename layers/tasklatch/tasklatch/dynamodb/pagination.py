@@ -1,4 +1,4 @@
-"""Reading a query to its end, page by page, as far as it is asked for."""
+"""Lazy reading of all pages of a query."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def paginate(client: "DynamoDBClient", query: Mapping[str, Any], backoff: Backoff) -> Iterator[Item]:
-    """Give the items of all pages of a query; the next page is read when the last item of one was taken.
+    """Yield the items of all pages of a query; a page is read only after all items of the previous one are consumed.
 
     Parameters
     ----------
     query
-        Query's arguments.
+        Arguments of DynamoDB's Query.
 
     Raises
     ------
     ServiceBusyError
-        When the table would not answer in time.
+        If the table does not respond in time.
     """
     request = dict(query)
     while True:

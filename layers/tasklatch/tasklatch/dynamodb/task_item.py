@@ -1,4 +1,4 @@
-"""A task as an item of the table, both ways. The item stays under 1 KB, so that a report costs one write unit."""
+"""Conversion of a task to an item of the table and back. An item stays under 1 KB, so a report costs one write unit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -16,7 +16,7 @@ Item = dict[str, "AttributeValueTypeDef"]
 
 
 class Column(NamedTuple):
-    """How a field is kept: its attribute's name, DynamoDB type, and what reads it back."""
+    """Storage of a field: its attribute's name, its DynamoDB type, and the function that converts it back."""
 
     attribute: str
     kind: str
@@ -66,13 +66,13 @@ _RETRY_POLICY: Final = "retryPolicy"
 
 
 def attribute_value(field: str, value: Any) -> "AttributeValueTypeDef":
-    """Put one field's value into DynamoDB's form."""
+    """Return one field's value in DynamoDB's form."""
     kind = COLUMNS[field].kind
     return {kind: value if kind == "BOOL" else str(value)}  # type: ignore[misc]
 
 
 def task_to_item(task: Task) -> Item:
-    """The whole item of a task, keys included."""
+    """Return the item of a task, with its primary key."""
     item: Item = {
         keys.PK: {"S": keys.execution_pk(task.tenant, task.execution_id)},
         keys.SK: {"S": keys.task_sk(task.task_id)},
@@ -86,7 +86,7 @@ def task_to_item(task: Task) -> Item:
 
 
 def task_from_item(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
-    """Read a task back from its item."""
+    """Return the task in an item."""
     fields: dict[str, Any] = {}
     for field, (attribute, kind, parse) in COLUMNS.items():
         value = item.get(attribute)
@@ -105,5 +105,5 @@ def _policy_to_item(policy: RetryPolicy) -> Item:
     numbers = asdict(policy)
     retries_timeouts = numbers.pop("retry_timeouts")
     item: Item = {name: {"N": str(value)} for name, value in numbers.items()}
-    # Most policies do, and every byte of the hot item counts.
+    # Most policies retry time-outs, and every byte of this item counts: it is written for every applied report.
     return item if retries_timeouts else {**item, "retry_timeouts": {"BOOL": False}}

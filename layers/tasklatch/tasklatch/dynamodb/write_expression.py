@@ -1,6 +1,7 @@
 """The latch in DynamoDB's two languages: an UpdateItem expression for one report, a PartiQL statement in a batch.
 
-Both are rendered from the same `tasklatch.domain.conditional_write.Latch`; tests hold the two to the same outcomes.
+Both are rendered from the same `tasklatch.domain.conditional_write.ConditionalWrite`; tests check that they have the
+same outcomes.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +21,7 @@ _EXPIRES_AT: Final = "expiresAt"
 def _parts(
     write: ConditionalWrite, pk: str, expires_at: int | None
 ) -> tuple[Values, list[str], list[tuple[str, str, "AttributeValueTypeDef"]]]:
-    """What is set, what is removed, and what must hold: (attribute, comparison, value)."""
+    """Return the attributes to set, those to remove, and the conditions: (attribute, comparison, value)."""
     assigned: Values = {
         "status": {"S": write.status},
         "precedence": {"N": str(write.precedence)},
@@ -45,7 +46,13 @@ def _parts(
 
 
 def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at: int | None) -> dict[str, Any]:
-    """Render the arguments of UpdateItem."""
+    """Return the arguments of UpdateItem.
+
+    Parameters
+    ----------
+    expires_at
+        Seconds since the epoch (DynamoDB's TTL unit); None to keep the item for ever.
+    """
     assigned, removed, conditions = _parts(write, pk, expires_at)
     names = {"#version": "version", "#pk": keys.PK}
     values: Values = {":one": {"N": "1"}}
@@ -78,7 +85,7 @@ def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at:
 def render_statement(
     write: ConditionalWrite, table: str, pk: str, expires_at: int | None
 ) -> "BatchStatementRequestTypeDef":
-    """Render one PartiQL statement; on an item that does not exist it fails its condition."""
+    """Return one PartiQL statement; on an item that does not exist, its condition fails."""
     assigned, removed, conditions = _parts(write, pk, expires_at)
     text = [f'UPDATE "{table}" SET "version" = "version" + 1']  # noqa: S608 - names are ours, values are parameters
     text += [f'SET "{attribute}" = ?' for attribute in assigned]

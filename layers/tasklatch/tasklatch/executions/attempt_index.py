@@ -1,7 +1,7 @@
-"""From the id of an attempt alone to its task, for contracts that name nothing else.
+"""Index from an attempt's id to its task, for contracts whose requests carry only that id.
 
-All attempts at a task share most of their ids, so one pointer serves them all: it is put when the task is created, and
-opening an attempt costs nothing more.
+The ids of all attempts at a task share a suffix, so one pointer per task is enough. It is stored when the task is
+created; opening an attempt writes nothing here.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class AttemptRef(NamedTuple):
-    """What an attempt's id says: whose it is, and which."""
+    """Execution, task and number of an attempt."""
 
     execution_id: str
     task_id: str
@@ -29,12 +29,12 @@ class AttemptRef(NamedTuple):
 
 
 class AttemptIndex:
-    """Where the pointers are kept.
+    """Store of the pointers from attempt ids to tasks.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy table.
+    backoff
+        Retry policy for a busy table.
     """
 
     def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
@@ -43,7 +43,7 @@ class AttemptIndex:
         self._patience = backoff
 
     def put(self, tasks: Iterable[Task], now: int) -> None:
-        """Make tasks known by their attempts' ids; again is harmless.
+        """Store the pointers of tasks; safe to repeat.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class AttemptIndex:
         Raises
         ------
         ServiceBusyError
-            When the table would not take them all in time.
+            If the table stays busy until the deadline; some pointers may be stored.
         """
         expires_at = self._settings.expires_at(now)
         items: list[Item] = []
@@ -70,14 +70,14 @@ class AttemptIndex:
         batch_put(self._client, self._settings.table_name, items, self._patience)
 
     def find(self, tenant: str, task_execution_id: str) -> AttemptRef:
-        """Read whose attempt an id names; whether that attempt was opened is not told.
+        """Find the attempt of an id; the attempt may not have been opened.
 
         Raises
         ------
         NotFoundError
-            If it is no id of an attempt, or of no task that is known by it.
+            If it is not an attempt id, or no task has a pointer for it.
         ServiceBusyError
-            If the table would not answer in time.
+            If the table stays busy until the deadline.
         """
         attempt, shared = parse_attempt_id(task_execution_id) or (0, "")
         if attempt == 0:

@@ -1,4 +1,4 @@
-"""Executions and their tasks: creating them so that it can safely be repeated, and reading them."""
+"""Executions and their tasks: creation that is safe to repeat, and reads."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,16 +49,16 @@ if TYPE_CHECKING:
 _PAGES_A_REQUEST: Final = 10
 _GROUP_PAGE: Final = 100
 _LONGEST_LISTED: Final = len(keys.execution_list_sort(0, "")) + 128
-"""What names an execution in a list: a time and an id, in characters."""
+"""Maximum length of an execution's sort key in a list, a time and an id, in characters."""
 
 
 class Executions:
-    """The executions of the table.
+    """Store of executions and their tasks.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy table.
+    backoff
+        Retry policy for a busy table.
     """
 
     def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
@@ -73,16 +73,16 @@ class Executions:
         self._workflow = WorkflowEngine(client, settings, clock, backoff)
 
     def claim_key(self, tenant: str, request: KeyedRequest | None, definitions: Sequence[TaskDefinition]) -> None:
-        """Bind the key of a request, where it has one, before anything is created; wrong tasks bind none.
+        """Bind the idempotency key of a request, if it has one, before anything is created.
 
         Raises
         ------
         InvalidRequestError
-            If invalid task definitions.
+            If the task definitions are invalid; the key is then not bound.
         IdempotencyKeyReusedError
-            If the key came with another request before.
+            If the key is bound to another request.
         ServiceBusyError
-            If the table would not take it in time.
+            If the table stays busy until the deadline.
         """
         if request is not None:
             check_definitions(definitions)
@@ -102,27 +102,27 @@ class Executions:
     ) -> tuple[Execution, bool]:
         """Create an execution with its tasks.
 
+        The order is: tasks, their inputs, the item that commits the execution; then tasks without dependencies are
+        scheduled. A repeat of the request completes the unfinished steps and never resets a task.
+
         Parameters
         ----------
         run
-            What it is a run of, where that is kept with it; its tasks can then be found by their attempts' ids.
-
-        The tasks are put first, then their inputs, then the item that commits them; then those that wait for nothing
-        are scheduled. The same request again finishes what an earlier one left undone, and never resets a task.
+            The workflow run to store with the execution; its tasks can then be found by attempt id.
 
         Returns
         -------
         Execution, bool
-            The execution, and whether this request is the one that made it.
+            The execution, and True if this request created it.
 
         Raises
         ------
         InvalidRequestError
-            If invalid task definitions.
+            If the task definitions are invalid.
         ConflictError
-            If the id was used for something else.
+            If the id is in use by another execution.
         ServiceBusyError
-            If the table would not take it all in time; send it again.
+            If the table stays busy until the deadline; retry the request.
         """
         check_definitions(definitions)
         beyond = check_references(definitions)
@@ -163,18 +163,18 @@ class Executions:
         return existing or execution, existing is None
 
     def add_tasks(self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition]) -> list[Task]:
-        """Add tasks to a running execution; a task that is there already, from the same definition, stays as it is.
+        """Add tasks to a running execution; a task that exists with the same definition stays as it is.
 
         Raises
         ------
         NotFoundError
-            If there is no such execution.
+            If the execution does not exist.
         InvalidRequestError
-            If invalid task definitions, or to those that are there.
+            If the task definitions are invalid, alone or together with the existing tasks.
         ConflictError
-            If the execution is over, or has one of the tasks with another definition.
+            If the execution has ended, or a task exists with another definition.
         ServiceBusyError
-            If the table would not take it all in time; send it again.
+            If the table stays busy until the deadline; retry the request.
         """
         execution = self.get(tenant, execution_id)
         if execution.status is not ExecutionStatus.RUNNING:
@@ -189,7 +189,7 @@ class Executions:
         task_ids = [definition.task_id for definition in definitions]
         now = self._clock()
         tasks = self._insert(tenant, execution_id, definitions, now)
-        # What was started has its input, with references in it resolved.
+        # A started task has its input already, with references resolved: a put would lose them
         missing = [definition for definition in definitions if definition.task_id not in started]
         self._put_inputs(tenant, execution_id, missing, beyond, now)
         if execution.has_attempt_index:
@@ -207,21 +207,21 @@ class Executions:
         Raises
         ------
         NotFoundError
-            If there is none.
+            If it does not exist.
         """
         return self._workflow.read(tenant, execution_id)
 
     def get_with_tasks(
         self, tenant: str, execution_id: str, task_ids: Iterable[str]
     ) -> tuple[Execution, dict[str, Task]]:
-        """Read one execution and some of its tasks together; those that are not there do not come.
+        """Read one execution and some of its tasks in one batch; tasks that do not exist are left out.
 
         Raises
         ------
         NotFoundError
-            If there is no such execution.
+            If the execution does not exist.
         ServiceBusyError
-            If the table would not answer in time.
+            If the table stays busy until the deadline.
         """
         key = execution_key(tenant, execution_id)
         items = self._read_items([key, *_task_keys(tenant, execution_id, task_ids)])
@@ -232,7 +232,7 @@ class Executions:
         return execution, {task.task_id: task for task in tasks}
 
     def counts(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
-        """Count an execution's tasks by status, as they stand now."""
+        """Count an execution's tasks by status, with consistent reads."""
         return dict(Counter(map(TaskStatus, self._iterate_attribute(tenant, execution_id, "status"))))
 
     def list_executions(
@@ -245,15 +245,20 @@ class Executions:
         created_after: int | None = None,
         created_before: int | None = None,
     ) -> tuple[Sequence[Execution], str | None]:
-        """List a tenant's executions, newest first, and say where to go on.
+        """List a tenant's executions, newest first.
 
-        Times are milliseconds since the epoch. The index behind it follows writes within about a second. A page can
-        hold fewer than `limit`, even none, and still go on: where many do not match, the search stops for breath.
+        Times are milliseconds since the epoch. The index follows writes within about a second. A page can hold fewer
+        items than `limit`, even none, although more follow: one request reads a bounded number of index pages.
+
+        Returns
+        -------
+        Sequence[Execution], str or None
+            One page, and the cursor of the next page; None after the last page.
 
         Raises
         ------
         InvalidRequestError
-            If invalid cursor for this query.
+            If the cursor is invalid for this query.
         """
         group = criteria.single_group
         list_key = keys.execution_list(tenant) if group is None else keys.group_list(tenant, group)
@@ -305,7 +310,7 @@ class Executions:
     def list_group(
         self, tenant: str, group: str, *, created_after: int | None = None, created_before: int | None = None
     ) -> Iterator[Execution]:
-        """All executions of a group, newest first, read as they are asked for.
+        """Yield all executions of a group, newest first; pages are read on demand.
 
         Times are milliseconds since the epoch.
         """
@@ -332,14 +337,19 @@ class Executions:
         cursor: str | None = None,
         status: TaskStatus | None = None,
     ) -> tuple[Sequence[Task], str | None]:
-        """List an execution's tasks by id, as they stand now, and say where to go on. A page can hold fewer.
+        """List an execution's tasks by id, with consistent reads. A page can hold fewer items than `limit`.
+
+        Returns
+        -------
+        Sequence[Task], str or None
+            One page, and the cursor of the next page; None after the last page.
 
         Raises
         ------
         NotFoundError
-            If there is no such execution.
+            If the execution does not exist.
         InvalidRequestError
-            If invalid cursor for this query.
+            If the cursor is invalid for this query.
         """
         query = self._tasks_query(tenant, execution_id)
         pk = keys.execution_pk(tenant, execution_id)
@@ -373,13 +383,13 @@ class Executions:
         Raises
         ------
         NotFoundError
-            If there is none.
+            If it does not exist.
         """
         task = self._ledger.read(tenant, execution_id, task_id)
         return self._payloads.get_details(tenant, execution_id, [task])[0]
 
     def _increment_additions(self, tenant: str, execution_id: str) -> bool:
-        """Tell whoever is about to end the execution that there is more to wait for; False where it has ended."""
+        """Count an addition, so that a concurrent completion fails its condition; False if the execution has ended."""
         request: dict[str, Any] = {
             "TableName": self._table,
             "Key": execution_key(tenant, execution_id),
@@ -397,7 +407,7 @@ class Executions:
         return True
 
     def _cancel_added(self, tasks: Iterable[Task]) -> None:
-        """Cancel tasks that came too late to be worked on."""
+        """Cancel pending tasks that were added after the execution ended."""
         now = self._clock()
         for task in tasks:
             if task.status is TaskStatus.PENDING:
@@ -407,10 +417,10 @@ class Executions:
     def _insert(
         self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition], now: int
     ) -> Sequence[Task]:
-        """Put what is not there yet: who waits for whom, and the tasks.
+        """Insert the missing counters, dependency items and tasks, in this order.
 
-        A task can be reported on as soon as it is there, so who waits for it must be known before; and what is counted
-        down must be there before anyone can find that it is to be.
+        A task can get a report as soon as it exists, so its dependency items must exist before it; and each dependency
+        item needs its counter.
         """
         pk = keys.execution_pk(tenant, execution_id)
         self._batch_insert(self._counter_items(pk, definitions, now))
@@ -429,12 +439,12 @@ class Executions:
         beyond: Mapping[str, Sequence[str]],
         now: int,
     ) -> None:
-        """Put what tasks are given: nobody works on a task before it is scheduled, so it can come after them.
+        """Store the inputs of tasks; workers need none before its task is scheduled, so they can follow the tasks.
 
         Parameters
         ----------
         beyond
-            By task, the names that its input refers to beyond those that it waits for.
+            By task, the names that its input refers to besides its own dependencies.
         """
         pk = keys.execution_pk(tenant, execution_id)
         batch_put(self._client, self._table, self._input_items(pk, definitions, beyond, now), self._patience)
@@ -450,7 +460,7 @@ class Executions:
         return item
 
     def _counter_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
-        """For each task that waits, an item that counts what it waits for."""
+        """Return one counter item for each task with dependencies: the number of dependencies that remain."""
         items: list[Item] = [
             {
                 keys.PK: {"S": pk},
@@ -466,7 +476,7 @@ class Executions:
         return items
 
     def _dependency_items(self, pk: str, definitions: Sequence[TaskDefinition], now: int) -> list[Item]:
-        """An item for each pair of tasks of which one waits for the other."""
+        """Return one item for each pair of a dependency and its dependent."""
         items: list[Item] = [
             {
                 keys.PK: {"S": pk},
@@ -513,7 +523,7 @@ class Executions:
         self._workflow.schedule(tenant, execution_id, [task.task_id for task in ready if task.task_id in referring])
 
     def _commit(self, execution: Execution) -> Execution | None:
-        """Put the execution's item; if another request was first, return what that one put."""
+        """Put the execution's item; if another request was first, return that request's execution."""
         if execution.group is not None:
             listed = group_to_item(execution, execution.group)
             self._set_expiry(listed, execution.created_at)
@@ -543,7 +553,7 @@ class Executions:
             return None
 
     def _read_tasks(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
-        """Read some of an execution's tasks; those that are not there do not come."""
+        """Read some of an execution's tasks by id; tasks that do not exist are left out."""
         items = self._read_items(_task_keys(tenant, execution_id, task_ids))
         return {task.task_id: task for task in map(task_from_item, items)}
 
@@ -554,7 +564,7 @@ class Executions:
         return set(self._iterate_attribute(tenant, execution_id, "taskId"))
 
     def _iterate_attribute(self, tenant: str, execution_id: str, attribute: str) -> Iterator[str]:
-        """One attribute of each task of an execution, as they stand now."""
+        """Return one attribute of each task of an execution, with consistent reads."""
         query = self._tasks_query(tenant, execution_id)
         query["ProjectionExpression"] = "#wanted"
         query["ExpressionAttributeNames"]["#wanted"] = attribute

@@ -1,4 +1,4 @@
-"""Which request an Idempotency-Key belongs to: the first that came with it."""
+"""Idempotency keys, each bound to the first request that carries it."""
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -19,12 +19,12 @@ _FINGERPRINT: Final = "fingerprint"
 
 
 class IdempotencyKeys:
-    """The keys of the table.
+    """Store of the idempotency keys.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy table.
+    backoff
+        Retry policy for a busy table.
     """
 
     def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
@@ -34,14 +34,14 @@ class IdempotencyKeys:
         self._patience = backoff
 
     def claim(self, tenant: str, request: KeyedRequest) -> None:
-        """Bind a key to its request, in one write; again and again for the same request.
+        """Bind a key to its request in one write; safe to repeat for the same request.
 
         Raises
         ------
         IdempotencyKeyReusedError
-            If the key is bound to another.
+            If the key is bound to another request.
         ServiceBusyError
-            If the table would not take it in time.
+            If the table stays busy until the deadline.
         """
         expires_at = self._settings.expires_at(self._clock())
         item: Item = {

@@ -1,7 +1,8 @@
-"""A task's history: every change, and every report that changed nothing, with its verdict.
+"""History of a task: each change, and each report that changed nothing, with its verdict.
 
-Changes come from the table's stream, keyed by version; ignored reports are put before they are answered, keyed by the
-version they met and their fingerprint. So a repeat of either writes the same item again.
+Changes come from the table's stream and are keyed by version. Ignored reports are written before their response is
+sent, and are keyed by the task's version at that time and the report's fingerprint. So a repeat of either writes the
+same item again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class History:
-    """Where the entries are kept.
+    """Store of the history entries.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy table.
+    backoff
+        Retry policy for a busy table.
     """
 
     def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
@@ -39,12 +40,12 @@ class History:
         self._patience = backoff
 
     def put(self, entries: Iterable[tuple[Task, HistoryEntry]]) -> None:
-        """Keep entries, each with the task it is of; the same entry twice is kept once.
+        """Store entries, each paired with its task; the same entry twice is stored once.
 
         Raises
         ------
         ServiceBusyError
-            When the table would not take them all in time.
+            If the table stays busy until the deadline; some entries may be stored.
         """
         items = {}
         for task, entry in entries:
@@ -55,12 +56,17 @@ class History:
     def list_entries(
         self, tenant: str, execution_id: str, task_id: str, *, limit: int, cursor: str | None
     ) -> tuple[Sequence[HistoryEntry], str | None]:
-        """List the entries from the first on, and where to go on.
+        """List a task's entries, oldest first.
+
+        Returns
+        -------
+        Sequence[HistoryEntry], str or None
+            One page, and the cursor of the next page; None after the last page.
 
         Raises
         ------
         InvalidRequestError
-            If invalid cursor for this query.
+            If the cursor is invalid for this query.
         """
         pk = keys.history_pk(tenant, execution_id, task_id)
         query: dict[str, Any] = {
@@ -80,12 +86,12 @@ class History:
         return [_entry_from_item(item) for item in response["Items"]], following
 
     def last_change(self, tenant: str, execution_id: str, task_id: str, attempt: int) -> HistoryEntry | None:
-        """The last change that was made to one attempt; None where the history does not tell of it yet.
+        """Return the last change of one attempt; None while the history has no change of it yet.
 
         Raises
         ------
         ServiceBusyError
-            When the table would not answer in time.
+            If the table stays busy until the deadline.
         """
         request: dict[str, Any] = {
             "TableName": self._settings.table_name,

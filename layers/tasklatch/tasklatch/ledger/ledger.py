@@ -1,4 +1,4 @@
-"""The one write path: whatever reports on a task, through whichever contract, comes through here."""
+"""The only write path for reports on tasks, shared by all contracts."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,12 +41,12 @@ _UNDER_WAY: Final = (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
 
 
 class Ledger:
-    """The table, and the conditional write that guards it.
+    """The table of tasks, changed only by conditional writes.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy table.
+    backoff
+        Retry policy for a busy table.
     """
 
     def __init__(
@@ -64,23 +64,23 @@ class Ledger:
         self._payloads = Payloads(client, settings, backoff)
 
     def record(self, tenant: str, execution_id: str, report: Report, request_id: str) -> ReportResult:
-        """Take one report: one conditional write, after its output if it has one.
+        """Record a report by one conditional write; its output, if any, is stored first.
 
         Parameters
         ----------
         request_id
-            Names the request that brought it.
+            Id of the request that carries the report.
 
         Raises
         ------
         NotFoundError
-            If there is no such task.
+            If the task does not exist.
         AttemptNotOpenError
-            If the report speaks about an attempt that is not open; nothing was written.
+            If the report's attempt is not open; nothing was written.
         PayloadTooLargeError
-            If its output is too large with the earlier one that it is put over.
+            If its output is too large once merged over the earlier output.
         ServiceBusyError
-            If the table would not take it in time; nothing was acknowledged.
+            If the table stays busy until the deadline; nothing was acknowledged.
         """
         now = self._clock()
         adds = report.merges_output and report.output is not None
@@ -104,7 +104,10 @@ class Ledger:
         raise AssertionError("tries end by raising")
 
     def _merge_output(self, report: Report, current: Task) -> Report:
-        """Put a report's output over what was said of its attempt before; on the version that was read alone."""
+        """Return the report with its output merged over the attempt's earlier output.
+
+        The result holds only for the version of the task that was read.
+        """
         index = current.output_of(report.attempt or current.attempt)
         if index is None:
             return report
@@ -119,17 +122,17 @@ class Ledger:
         request_id: str,
         read_tasks: Mapping[str, Task] | None = None,
     ) -> list[ReportResult | TasklatchError]:
-        """Take up to 100 reports, 25 to a call; those on one task in the order given.
+        """Record up to 100 reports, 25 in a call; reports on one task keep their order.
 
         Parameters
         ----------
-        known
-            Tasks, by their ids, that the caller has read for these reports: they are not read again.
+        read_tasks
+            Tasks by id that the caller has read already; they are not read again.
 
         Returns
         -------
         list
-            For each report, in order, what became of it, or the error that concerns it alone.
+            The result of each report, in order, or the error of that report alone.
         """
         results: list[ReportResult | TasklatchError | None] = [None] * len(reports)
         current_tasks = dict(read_tasks or {})
@@ -143,23 +146,23 @@ class Ledger:
     def heartbeat(
         self, tenant: str, execution_id: str, task_id: str, attempt: int | None, progress: float | None
     ) -> HeartbeatResult:
-        """Note that an attempt is alive, and tell its worker whether to go on. It changes no status and no version.
+        """Record a heartbeat and decide whether the worker should continue. Status and version stay the same.
 
         Parameters
         ----------
         attempt
-            The attempt that is alive; None for the current one.
+            The attempt that is alive; None for the current attempt.
         progress
-            How much is done, 0 to 1.
+            Completed share of the work, 0 to 1.
 
         Raises
         ------
         NotFoundError
-            If there is no such task.
+            If the task does not exist.
         AttemptNotOpenError
             If the attempt is not open; nothing was written.
         ServiceBusyError
-            If the table would not take it in time.
+            If the table stays busy until the deadline.
         """
         request = self._heartbeat_request(tenant, execution_id, task_id, attempt, progress)
         try:
@@ -182,7 +185,7 @@ class Ledger:
             values |= {":lowest": {"N": str(lowest)}, ":below": {"N": str(below)}}
             condition = "#precedence >= :lowest AND #precedence < :below"
         else:
-            # Of whichever attempt is the current one: no interval says that it is under way.
+            # The current attempt's number is not known, so the precedence interval cannot be computed
             names["#status"] = "status"
             values |= {f":{status}": {"S": status} for status in _UNDER_WAY}
             condition = f"#status IN ({', '.join(f':{status}' for status in _UNDER_WAY)})"
@@ -211,7 +214,7 @@ class Ledger:
         return task_from_item(self._patience.run(lambda: self._client.update_item(**request))["Attributes"])
 
     def _record_ignored(self, report: Report, write: ConditionalWrite, task: Task, now: int) -> ReportResult:
-        """Judge a report that was not let through, and keep it before it is answered."""
+        """Decide the verdict on a rejected write, and store the report in the history before the response is sent."""
         verdict = decide_verdict(write, task)
         if verdict is not Verdict.APPLIED:
             entry = ignored_entry(report, verdict, task, now=now, request_id=str(write.values["request_id"]))
@@ -219,14 +222,14 @@ class Ledger:
         return ReportResult(verdict, task)
 
     def write(self, tenant: str, execution_id: str, write: ConditionalWrite) -> Task | None:
-        """Make a write of the service's own; None where the task has moved on and it was not let through.
+        """Make one write of the service itself; return None if the task has changed and the condition failed.
 
         Raises
         ------
         NotFoundError
-            If there is no such task.
+            If the task does not exist.
         ServiceBusyError
-            If the table would not take it in time.
+            If the table stays busy until the deadline.
         """
         try:
             return self._write(tenant, execution_id, write, self._clock())
@@ -235,12 +238,12 @@ class Ledger:
             return None
 
     def write_all(self, tenant: str, execution_id: str, writes: Sequence[ConditionalWrite]) -> None:
-        """Make writes of the service's own on tasks that differ; one that has moved on stays as it is.
+        """Make writes of the service itself, each on another task; a task that has changed stays as it is.
 
         Raises
         ------
         ServiceBusyError
-            If the table would not take them all in time; those that it took are made.
+            If the table stays busy until the deadline; some writes may be made.
         """
         now = self._clock()
         waiting = dict(enumerate(writes))
@@ -251,12 +254,14 @@ class Ledger:
                 break
 
     def close(self, task: Task) -> None:
-        """Take a task that gave up off the list of open ones, unless it has moved on; no status and no version changes.
+        """Remove a task whose retries are exhausted from the list of open tasks, unless its version has changed.
+
+        Status and version stay the same.
 
         Raises
         ------
         ServiceBusyError
-            If the table would not take it in time.
+            If the table stays busy until the deadline.
         """
         request: dict[str, Any] = {
             "TableName": self._settings.table_name,
@@ -273,14 +278,14 @@ class Ledger:
                 raise
 
     def read(self, tenant: str, execution_id: str, task_id: str) -> Task:
-        """Read a task as it stands now.
+        """Read a task with a consistent read.
 
         Raises
         ------
         NotFoundError
-            If there is none.
+            If the task does not exist.
         ServiceBusyError
-            If the table would not answer in time.
+            If the table stays busy until the deadline.
         """
         key = _task_key(tenant, execution_id, task_id)
         response = self._patience.run(
@@ -296,7 +301,7 @@ class Ledger:
         request_id: str,
         current_tasks: Mapping[str, Task],
     ) -> Iterator[tuple[int, ReportResult | TasklatchError]]:
-        """Take reports on tasks that differ; yield each one's place and what became of it."""
+        """Record reports that are each on another task; yield the index and the result of each."""
         now = self._clock()
         current, failed = self._prepare(tenant, execution_id, dict(part), current_tasks, now)
         waiting = {index: report for index, report in part if index not in failed}
@@ -317,7 +322,7 @@ class Ledger:
                         current[index] = task
                         continue
                     elif writes[index].allows(task):
-                        # It was created, or moved on, since the write was refused: the next try will tell.
+                        # The task was created or changed after the condition failed, so the next attempt can succeed
                         continue
                     else:
                         refused[index] = (writes[index], task)
@@ -332,12 +337,12 @@ class Ledger:
     def _prepare(
         self, tenant: str, execution_id: str, reports: dict[int, Report], current_tasks: Mapping[str, Task], now: int
     ) -> tuple[dict[int, Task], dict[int, TasklatchError]]:
-        """Read what must be read first, and put the outputs of what can be reported; tell what cannot go on, and why.
+        """Read the tasks that must be read before they are written, and store the outputs.
 
         Returns
         -------
         dict, dict
-            The tasks as they were read; and the errors.
+            By index: the tasks that were read, and the errors of the reports that cannot be recorded.
         """
         needed = {index: report for index, report in reports.items() if _is_read_first(report)}
         current = {
@@ -366,7 +371,7 @@ class Ledger:
     def _record_all_ignored(
         self, reports: dict[int, Report], refused: dict[int, tuple[ConditionalWrite, Task]], now: int
     ) -> Iterator[tuple[int, ReportResult | TasklatchError]]:
-        """Judge reports that were not let through, and keep them before they are answered."""
+        """Decide the verdicts on rejected writes, and store the reports before the response is sent."""
         judged: dict[int, ReportResult] = {}
         entries = []
         for index, (write, task) in refused.items():
@@ -391,7 +396,7 @@ class Ledger:
     def _execute(
         self, tenant: str, execution_id: str, writes: dict[int, ConditionalWrite], now: int
     ) -> dict[int, "_StatementResult"]:
-        """Send the writes, 25 to a call and the calls side by side; what a busy table did not take is left out."""
+        """Send the writes, 25 in a call and the calls concurrently; leave out those that a busy table did not take."""
         pk = keys.execution_pk(tenant, execution_id)
         table, expires_at = self._settings.table_name, self._settings.expires_at(now)
 
@@ -420,9 +425,9 @@ class Ledger:
     def _complete(
         self, tenant: str, execution_id: str, reports: dict[int, Report], results: dict[int, "_StatementResult"]
     ) -> Iterator[tuple[int, bool, Task | None]]:
-        """Tell for each answer whether the write was let through, and the task; None where there is no such task.
+        """Yield for each statement its index, its success and the task; None if the task does not exist.
 
-        An answer that came without the item is read: so is told whether there is a task at all.
+        A result without the item says nothing about whether the task exists, so that task is read.
         """
         without = {index: reports[index] for index, response in results.items() if not response.item}
         read = dict(self._read_all(tenant, execution_id, without))
@@ -432,7 +437,7 @@ class Ledger:
     def _read_all(
         self, tenant: str, execution_id: str, reports: dict[int, Report]
     ) -> Iterator[tuple[int, Task | None]]:
-        """Read the tasks of reports."""
+        """Read the tasks of reports; yield None for a task that does not exist."""
         item_keys = [_task_key(tenant, execution_id, report.task_id) for report in reports.values()]
         read = batch_get(self._client, self._settings.table_name, item_keys, self._patience)
         tasks = {task.task_id: task for task in map(task_from_item, read)}
@@ -442,24 +447,24 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class _StatementResult:
-    """What DynamoDB said to one statement; it may come without the item."""
+    """DynamoDB's response to one statement; it may come without the item."""
 
     succeeded: bool
     item: Item | None
 
 
 def _has_attempt(report: Report) -> bool:
-    """Whether it can be written without a read: a success stands whichever opened attempt it is of."""
+    """Return True if the write needs no read to find its attempt: a success counts for any opened attempt."""
     return report.attempt is not None or report.status is TaskStatus.COMPLETED
 
 
 def _is_read_first(report: Report) -> bool:
-    """Whether its task is read before it is written: nothing is put for an attempt that is not open."""
+    """Return True if the task is read before it is written: no output is stored for an attempt that is not open."""
     return report.output is not None or not _has_attempt(report)
 
 
 def _unopened(reports: Mapping[int, Report], current: Mapping[int, Task]) -> Iterator[tuple[int, AttemptNotOpenError]]:
-    """The reports with an output whose attempt is not open, and what they are answered."""
+    """Yield the index and the error of each report that has an output and whose attempt is not open."""
     for index, task in current.items():
         if reports[index].output is None:
             continue
@@ -470,7 +475,7 @@ def _unopened(reports: Mapping[int, Report], current: Mapping[int, Task]) -> Ite
 
 
 def _write_of(report: Report, current: Task | None, now: int, request_id: str) -> ConditionalWrite:
-    """The write that a report asks for, from what is known of its task."""
+    """Derive the write of a report, from its task where that was read."""
     amendment = amendment_write(report, current, now=now, request_id=request_id) if current is not None else None
     if amendment is not None:
         return amendment
@@ -481,16 +486,16 @@ def _write_of(report: Report, current: Task | None, now: int, request_id: str) -
 
 
 def _is_worth_another_try(report: Report, write: ConditionalWrite, task: Task, now: int) -> bool:
-    """Whether a write that was not let through can be made from the task that was in its way."""
+    """Return True if a rejected write can succeed when it is derived again from the conflicting task."""
     request_id = str(write.values["request_id"])
     return _read_is_stale(write, task) or amendment_write(report, task, now=now, request_id=request_id) is not None
 
 
 def _read_is_stale(write: ConditionalWrite, task: Task) -> bool:
-    """Whether the task moved on between the read and the write of a report that rests on what was read.
+    """Return True if the task changed between the read and the write of a report that depends on that read.
 
-    Not so where such a report has decided the attempt that was read, and led to another: it may be this very one, its
-    answer lost and sent again, and must not be taken for a word on the other.
+    False if an equal report has decided the attempt that was read, and a next attempt followed: this may be that same
+    report, sent again after its response was lost, and it must not count for the next attempt.
     """
     already_counted = write.attempt < task.attempt and write.fingerprint == task.outcome
     return write.version is not None and write.version != task.version and not already_counted
@@ -503,7 +508,7 @@ def _stop_reason(task: Task, attempt: int | None) -> str:
 
 
 def _conflicting_task(task_id: str, error: ClientError) -> Task:
-    """The task that a failed condition met; any other refusal is passed on."""
+    """Return the task that made the condition fail; raise any other error again."""
     if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
         raise error
     return _task_or_not_found(task_id, cast("Item | None", error.response.get("Item")))
@@ -520,7 +525,7 @@ def _task_key(tenant: str, execution_id: str, task_id: str) -> Item:
 
 
 def _split_by_task(reports: Iterable[Report]) -> Iterator[list[tuple[int, Report]]]:
-    """Cut a batch so that no two reports on one task are under way at once, and their order is kept."""
+    """Split a batch so that no part has two reports on one task, and reports on one task keep their order."""
     parts: dict[int, list[tuple[int, Report]]] = defaultdict(list)
     counts: dict[str, int] = defaultdict(int)
     for index, report in enumerate(reports):

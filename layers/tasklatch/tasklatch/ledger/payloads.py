@@ -1,4 +1,4 @@
-"""Inputs and outputs: kept beside the task, off the hot item, as the JSON text that was sent."""
+"""Inputs and outputs, stored in items beside the hot task item as the JSON text that was sent."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ KIND: Final = "kind"
 
 
 def input_text(item: Item, task: Task | None = None) -> str | None:
-    """What an input's item holds: the input with its references resolved, or as it was given.
+    """Return the input that an item holds, with its references resolved if they have been; None without an input.
 
     Parameters
     ----------
     task
-        Whose input it is, where it is handed to a worker: one that names the attempt then does.
+        The task of the input. If its input is to include the attempt's id, the id is added; None adds no id.
     """
     text = next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
     if text is None or task is None or INCLUDES_ATTEMPT_ID not in item:
@@ -40,12 +40,12 @@ def input_text(item: Item, task: Task | None = None) -> str | None:
 
 
 class Payloads:
-    """Where payloads are kept.
+    """Store of inputs, outputs and workflow definitions.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy table.
+    backoff
+        Retry policy for a busy table.
     """
 
     def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
@@ -54,23 +54,23 @@ class Payloads:
         self._patience = backoff
 
     def put_outputs(self, tenant: str, execution_id: str, reports: Sequence[Report], now: int) -> None:
-        """Keep the outputs of reports, before the writes that refer to them.
+        """Store the outputs of reports, before the writes that refer to them.
 
         Raises
         ------
         ServiceBusyError
-            When the table would not take them all in time.
+            If the table stays busy until the deadline; some outputs may be stored.
         """
         texts = {keys.output_sk(report.task_id, *report.output_place): report.output or "{}" for report in reports}
         self._put(texts, keys.execution_pk(tenant, execution_id), now)
 
     def put_run(self, tenant: str, execution_id: str, run: WorkflowRun, now: int) -> None:
-        """Keep what an execution is a run of, and its input, before it begins.
+        """Store the workflow definition and the input of an execution, before it starts.
 
         Raises
         ------
         ServiceBusyError
-            When the table would not take it in time.
+            If the table stays busy until the deadline.
         """
         texts = {keys.DEFINITION_SK: run.definition, keys.EXECUTION_INPUT_SK: run.input}
         pk = keys.execution_pk(tenant, execution_id)
@@ -87,7 +87,7 @@ class Payloads:
         batch_put(self._client, self._settings.table_name, items, self._patience)
 
     def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
-        """Read what tasks are given, as JSON text by the id of their attempt, with references in it resolved."""
+        """Read the inputs of tasks as JSON text by attempt id, with references resolved."""
         sort_keys = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
         item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in dict.fromkeys(sort_keys)]
         stored = batch_get(self._client, self._settings.table_name, item_keys, self._patience)
@@ -100,17 +100,17 @@ class Payloads:
         return {name: text for name, text in texts.items() if text is not None}
 
     def get_output(self, task: Task) -> str | None:
-        """Read the output that a task has as it stands, as JSON text; None without one."""
+        """Read the current output of a task as JSON text; None without an output."""
         sk = _output_sk(task)
         return self.get_text(task.tenant, task.execution_id, sk) if sk is not None else None
 
     def get_text(self, tenant: str, execution_id: str, sk: str) -> str | None:
-        """Read one payload of an execution, as JSON text; None where there is none.
+        """Read one payload of an execution as JSON text; None if it does not exist.
 
         Parameters
         ----------
         sk
-            Its sort key.
+            Sort key of the payload's item.
         """
         key: Item = {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": sk}}
         response = self._patience.run(
@@ -120,12 +120,12 @@ class Payloads:
         return item[PAYLOAD]["S"] if item else None
 
     def get_details(self, tenant: str, execution_id: str, tasks: Sequence[Task]) -> list[TaskDetail]:
-        """Read what is kept beside tasks of one execution, all at once.
+        """Read the inputs, outputs and dependencies of tasks of one execution in one batch.
 
         Raises
         ------
         ServiceBusyError
-            When the table would not answer in time.
+            If the table stays busy until the deadline.
         """
         pk = keys.execution_pk(tenant, execution_id)
         payload_keys = [(keys.input_sk(task.task_id), _output_sk(task)) for task in tasks]

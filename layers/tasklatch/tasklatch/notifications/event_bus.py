@@ -1,4 +1,4 @@
-"""The event bus: ten announcements a call, and none of them lost on the way."""
+"""Event bus: publishes ten events per call, and sends rejected entries again."""
 
 import json
 from collections.abc import Sequence
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "tasklatch"
 MAX_INPUT_BYTES: Final = 16 * 1024
-"""A call takes 256 KB for ten entries: a larger input is not sent along but read."""
+"""EventBridge limits a call to 256 KB for ten entries: a larger input is left out, and the worker reads it."""
 
 _ENTRIES_A_CALL: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class BusEvent:
-    """One announcement, in the bus's words."""
+    """One event, with its EventBridge detail type and detail."""
 
     detail_type: DetailType
     detail: dict[str, Any]
 
 
 class EventBus:
-    """Where announcements are published.
+    """Client of the event bus.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy service.
+    backoff
+        Retry policy for a busy service.
     """
 
     def __init__(self, client: "EventBridgeClient", settings: Settings, backoff: Backoff) -> None:
@@ -43,12 +43,12 @@ class EventBus:
         self._patience = backoff
 
     def publish(self, events: Sequence[BusEvent]) -> None:
-        """Publish announcements, those about one thing in order; those that the bus did not take are sent again.
+        """Publish events, in order for each task and each execution; entries that the bus rejects are sent again.
 
         Raises
         ------
         ServiceBusyError
-            When the bus would not take them all in time.
+            If the bus stays busy until the deadline; some events may be published.
         """
         for chunk in _calls(events):
             entries: list[Any] = [
@@ -70,9 +70,10 @@ class EventBus:
 
 
 def _calls(events: Sequence[BusEvent]) -> list[list[BusEvent]]:
-    """Cut into calls that each speak once about one thing: of two words, the bus might refuse the first alone.
+    """Split events into calls that each hold at most one event of a task or of the execution itself.
 
-    Between tasks there is no order to keep; what is said of an execution does not overtake what was said before.
+    With two of them in one call, the bus could reject only the first, and the order would be lost. Events of different
+    tasks have no order; an execution's event never goes into an earlier call than the events before it.
     """
     calls: list[list[BusEvent]] = []
     latest: dict[tuple[str, str | None], int] = {}

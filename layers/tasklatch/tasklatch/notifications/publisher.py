@@ -1,4 +1,4 @@
-"""What a change brings about: one entry in the history, one event on the bus, and word to those who watch."""
+"""Publication of a change: one history entry, one event on the bus, and one message to each watcher."""
 
 import json
 from collections import defaultdict
@@ -22,7 +22,7 @@ from tasklatch.runtime.clock import format_timestamp
 
 
 class ChangePublisher:
-    """Announces changes; the same change again is the same entry, and the same event with the same version."""
+    """Publisher of changes. A repeated change writes the same entry and publishes the same event and version."""
 
     def __init__(self, history: History, bus: EventBus, live: WebSocketConnections, payloads: Payloads) -> None:
         self._history = history
@@ -31,12 +31,12 @@ class ChangePublisher:
         self._payloads = payloads
 
     def publish(self, changes: Sequence[AnyChange]) -> None:
-        """Announce changes, in order.
+        """Publish changes, in order.
 
         Raises
         ------
         ServiceBusyError
-            When not all of it could be done in time; do it all again.
+            If a service stays busy until the deadline; retry all the changes.
         """
         of_tasks = [change for change in changes if isinstance(change, Change)]
         self._history.put((change.task, change_entry(change.task, change.before)) for change in of_tasks)
@@ -73,7 +73,7 @@ def _task_detail(change: Change, task_input: str | None) -> dict[str, Any]:
 
 
 def _where_input_is(task: Task) -> dict[str, Any]:
-    """Name the request that shows the input: a GET of a path, or a POST where the id cannot stand in one."""
+    """Return the request that reads the input: a GET of a path, or a POST if the id does not fit into a path."""
     tasks = f"/v1/executions/{task.execution_id}/tasks"
     if fits_path(task.task_id):
         return {"inputPath": f"{tasks}/{quote(task.task_id, safe='')}"}
@@ -117,7 +117,7 @@ def _execution_message(change: ExecutionChange) -> dict[str, Any]:
 
 
 def _by_execution(changes: Iterable[AnyChange]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """What watchers are told, execution by execution, in order."""
+    """Return the messages to watchers, in order, by tenant and execution."""
     messages: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for change in changes:
         if isinstance(change, Change):

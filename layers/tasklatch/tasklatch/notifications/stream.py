@@ -1,4 +1,4 @@
-"""The table's stream, as typed records of what happened to tasks and executions."""
+"""The table's stream, parsed into typed changes of tasks and executions."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,17 +13,17 @@ AnyChange = Change | ExecutionChange
 
 
 def parse_change(record: Mapping[str, Any]) -> AnyChange | None:
-    """Read a record of the stream.
+    """Parse a record of the stream.
 
     Parameters
     ----------
     record
-        As Lambda hands it over, with old and new image.
+        A DynamoDB stream record as Lambda delivers it, with old and new image.
 
     Returns
     -------
     Change, ExecutionChange or None
-        None for what is no applied change: other items, heartbeats, what TTL removed.
+        None if the record is not an applied change: other items, heartbeats, items that TTL removed.
     """
     images = record["dynamodb"]
     if "NewImage" not in images:
@@ -40,13 +40,13 @@ def parse_change(record: Mapping[str, Any]) -> AnyChange | None:
 
 
 def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, AnyChange], list[str]]:
-    """Read a batch of the stream.
+    """Parse a batch of the stream.
 
     Returns
     -------
     dict, list
-        The changes by sequence number, in order; and the sequence numbers of records that are not what this version
-        of the service writes: they are logged, and nobody else's fault.
+        The changes by sequence number, in order; and the sequence numbers of records that this version of the service
+        cannot parse. Those are logged, and do not stop the other records.
     """
     changes: dict[str, AnyChange] = {}
     unreadable: list[str] = []

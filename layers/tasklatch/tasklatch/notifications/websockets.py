@@ -1,4 +1,4 @@
-"""Live sockets: who watches which execution, and how they are told."""
+"""WebSocket connections: tickets, the execution that each connection watches, and messages to watchers."""
 
 import json
 import secrets
@@ -30,20 +30,20 @@ _CONNECTION_SECONDS: Final = 2 * 3600
 """A WebSocket API closes every connection after two hours."""
 
 _LONGEST_TICKET: Final = 64
-"""What is longer was never issued, and might not even fit into a key."""
+"""In characters. A longer ticket was never issued, and could be too long for a key."""
 
 _GONE: Final = frozenset({"GoneException", "ForbiddenException"})
 
 
 class WebSocketConnections:
-    """The tickets and connections of watchers.
+    """Store of watchers' tickets and connections.
 
     Parameters
     ----------
     callback
-        Gives the client that reaches connections; asked for only when there is somebody to tell.
-    patience
-        How long to wait for a busy service.
+        Returns the API Gateway management client; called only when there is a message to send.
+    backoff
+        Retry policy for a busy service.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class WebSocketConnections:
         self._patience = backoff
 
     def issue_ticket(self, tenant: str, execution_id: str) -> tuple[str, int]:
-        """Make a ticket that lets one connection watch one execution.
+        """Issue a ticket with which one connection can watch one execution.
 
         Returns
         -------
         str, int
-            The ticket, and until when it can be used, in milliseconds since the epoch.
+            The ticket, and the end of its validity in milliseconds since the epoch.
         """
         ticket = secrets.token_urlsafe(32)
         valid_until = self._clock() + TICKET_SECONDS * 1000
@@ -81,12 +81,12 @@ class WebSocketConnections:
         return ticket, valid_until
 
     def connect(self, ticket: str, connection_id: str) -> None:
-        """Let a connection watch what its ticket says, and use the ticket up.
+        """Register a connection as a watcher of its ticket's execution, and delete the ticket.
 
         Raises
         ------
         ForbiddenError
-            If the ticket was never issued, was used before, or is stale.
+            If the ticket was never issued, was used before, or has expired.
         """
         if len(ticket) > _LONGEST_TICKET:
             raise ForbiddenError("invalid ticket")
@@ -112,7 +112,7 @@ class WebSocketConnections:
             keys.SK: {"S": connection_id},
             "expiresAt": expires_at,
         }
-        # API Gateway tells a disconnection by the connection's id alone: from it, what was watched is found.
+        # API Gateway reports a disconnection by the connection's id alone: the pointer leads to the watched execution
         pointer: Item = {
             **_connection_key(connection_id),
             "watched": watched[keys.PK],
@@ -122,7 +122,7 @@ class WebSocketConnections:
             self._patience.run(partial(self._client.put_item, TableName=self._table, Item=item))
 
     def disconnect(self, connection_id: str) -> None:
-        """Forget a connection."""
+        """Delete a connection."""
         removed_fields = self._patience.run(
             lambda: self._client.delete_item(
                 TableName=self._table, Key=_connection_key(connection_id), ReturnValues="ALL_OLD"
@@ -132,14 +132,14 @@ class WebSocketConnections:
             self._delete_connection(removed_fields["watched"]["S"], connection_id)
 
     def broadcast(self, messages_by_execution: Mapping[tuple[str, str], Sequence[dict[str, Any]]]) -> None:
-        """Tell everyone who watches executions, in order; a connection that is dead is dropped.
+        """Send messages to the watchers of executions, in order; delete connections that cannot be reached.
 
-        A watcher who could not be reached is not waited for: it lists the tasks when it comes back.
+        A watcher that cannot be reached does not delay the others: it lists the tasks after it connects again.
 
         Parameters
         ----------
-        told
-            The messages by tenant and execution. Most have no watchers: who has is asked side by side.
+        messages_by_execution
+            The messages by tenant and execution. Most executions have no watchers, so they are queried concurrently.
         """
         pks = [keys.live_pk(tenant, execution_id) for tenant, execution_id in messages_by_execution]
         watchers = map_concurrently(lambda pk: list(self._watchers(pk)), pks)
@@ -147,7 +147,7 @@ class WebSocketConnections:
             for connection_id in connection_ids:
                 if not self._send(connection_id, messages):
                     self.disconnect(connection_id)
-                    # Also where its beginning was cut short, and nothing tells what it watches.
+                    # disconnect() finds no pointer if connect() failed between its two writes
                     self._delete_connection(pk, connection_id)
 
     def _watchers(self, pk: str) -> Iterable[str]:
@@ -172,7 +172,7 @@ class WebSocketConnections:
                     raise
                 return False
             except ServiceBusyError:
-                # Better no word than a gap: it is cut off, comes back and lists what it missed.
+                # A disconnected watcher connects again and lists what it missed; a gap would go unnoticed
                 with suppress(ClientError, ServiceBusyError):
                     self._patience.run(partial(client.delete_connection, ConnectionId=connection_id))
                 return False

@@ -1,4 +1,4 @@
-"""What has to follow from how a task stands: a timer for its next attempt, or its end."""
+"""Retry planner: schedules the timers that tasks need, and closes tasks whose retries are exhausted."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from tasklatch.runtime.clock import Clock
 
 
 class RetryPlanner:
-    """Does what follows; doing it twice does no harm."""
+    """Planner of the next step of a task; every plan is safe to repeat."""
 
     def __init__(self, ledger: Ledger, timers: TimerScheduler, clock: Clock) -> None:
         self._ledger = ledger
@@ -21,15 +21,15 @@ class RetryPlanner:
         self._clock = clock
 
     def plan(self, tasks: Iterable[Task]) -> None:
-        """Settle the tasks that gave up, and arm the timers that the others need.
+        """Close the tasks whose retries are exhausted, and schedule the timers of the others.
 
-        A task that gave up is sealed if its execution is to go on all the same; if not, it leaves the list of open
-        ones.
+        A task whose retries are exhausted is sealed if its failure lets the execution continue; otherwise it is
+        removed from the list of open tasks.
 
         Raises
         ------
         ServiceBusyError
-            When not all of it could be done in time; do it all again.
+            If a service stays busy until the deadline; retry the call.
         """
         timers = []
         for task in tasks:

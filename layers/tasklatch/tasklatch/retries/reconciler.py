@@ -1,8 +1,8 @@
-"""Finding what a lost timer or a lost announcement left behind, and driving it on.
+"""Reconciler: repairs tasks and executions that a lost timer or a lost event left behind.
 
-The index lists the tasks that are open and all executions. It is read a page at a time, from where the last run
-stopped, for as long as the function has time: so a run costs the same however much there is, and a large table is gone
-through in several runs.
+The index lists open tasks and all executions. A run scans it page by page, from the position where the last run
+stopped, while the function has time. So the cost of a run does not grow with the table, and a large table takes several
+runs.
 """
 
 from collections import defaultdict
@@ -37,16 +37,16 @@ _POSITION: Final[Item] = {keys.PK: {"S": "RECONCILER"}, keys.SK: {"S": "RECONCIL
 
 @dataclass(slots=True)
 class ReconcileSummary:
-    """What a run came across.
+    """Counts of one run.
 
     Attributes
     ----------
     looked_at
         Open tasks and executions that were read.
     overdue_tasks
-        Tasks whose timer should have fired, or whose end should have been noted, and that were driven on.
+        Tasks that the run repaired: their timer was overdue, their end was not handled, or they were not scheduled.
     stuck_executions
-        Executions that nothing would have moved any more, and that were driven on.
+        Executions that the run repaired: they had ended with open tasks, or had no open task and had not ended.
     """
 
     looked_at: int = 0
@@ -55,7 +55,7 @@ class ReconcileSummary:
 
 
 class Reconciler:
-    """Goes through what is open."""
+    """Repair of overdue tasks and stuck executions."""
 
     def __init__(
         self,
@@ -74,17 +74,17 @@ class Reconciler:
         self._patience = backoff
 
     def run(self, has_time: Iterable[bool]) -> ReconcileSummary:
-        """Go on from where the last run stopped, to the end of the index at most.
+        """Continue from the position of the last run, at most to the end of the index.
 
         Parameters
         ----------
         has_time
-            Gives something as long as there is time for another page.
+            Yields one value for each page that there is still time for.
 
         Raises
         ------
         ServiceBusyError
-            When the table is too busy; the next run starts at the same place.
+            If the table stays busy until the deadline; the next run starts at the same position.
         """
         summary = ReconcileSummary()
         position = self._read_position()
@@ -123,14 +123,14 @@ class Reconciler:
         self._retry_planner.plan(overdue)
         summary.overdue_tasks += len(overdue)
         for terminal in (task for task in tasks if is_terminal(task) and now - task.updated_at > OVERDUE_MS):
-            # Of an execution that was never committed, nothing follows.
+            # A task of an execution that was never committed has nothing to advance
             with suppress(NotFoundError):
                 self._workflow.advance(terminal.tenant, terminal.execution_id, terminal.task_id)
         self._schedule_waiting(tasks, now, summary)
         self._close_executions(executions, now, summary)
 
     def _schedule_waiting(self, tasks: Sequence[Task], now: int, summary: ReconcileSummary) -> None:
-        """Schedule tasks that nothing holds up any more, though nobody scheduled them."""
+        """Schedule tasks that stayed pending although their dependencies have ended."""
         waiting: Mapping[tuple[str, str], list[str]] = defaultdict(list)
         for task in tasks:
             if task.status is TaskStatus.PENDING and now - task.updated_at > OVERDUE_MS:
@@ -141,7 +141,7 @@ class Reconciler:
             summary.overdue_tasks += self._workflow.schedule_unblocked(tenant, execution_id, task_ids)
 
     def _close_executions(self, executions: Iterable[Execution], now: int, summary: ReconcileSummary) -> None:
-        """End what is done, and cancel what is still open in what is over."""
+        """Complete executions without open tasks, and cancel the open tasks of executions that have ended."""
         for execution in executions:
             if execution.status is ExecutionStatus.COMPLETED or now - execution.updated_at <= OVERDUE_MS:
                 continue
@@ -152,7 +152,7 @@ class Reconciler:
                     self._workflow.cancel_open_tasks(tenant, execution_id)
                     summary.stuck_executions += 1
             elif not has_open_tasks and not execution.keep_open:
-                # Nothing of it is open and it is not over: what gave up was not sealed, or nobody counted.
+                # Running without open tasks: an exhausted task was not sealed, or its completion was missed
                 tasks = self._workflow.tasks(tenant, execution_id)
                 self._retry_planner.plan(task for task in tasks if retries_exhausted(task) and not is_terminal(task))
                 self._workflow.complete_if_finished(tenant, execution_id)

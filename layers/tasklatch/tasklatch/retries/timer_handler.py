@@ -1,4 +1,4 @@
-"""What a timer does when it fires: it looks at the task, and what it finds decides."""
+"""Handler of fired timers; the current state of the task decides what a timer does."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ _MAX_READS: Final = 5
 
 
 class TimerHandler:
-    """Opens next attempts, and times silent ones out. A late, double or obsolete timer changes nothing."""
+    """Handler that opens next attempts and times out silent ones. A duplicate or obsolete timer changes nothing."""
 
     def __init__(self, ledger: Ledger, workflow: WorkflowEngine, timers: TimerScheduler, clock: Clock) -> None:
         self._ledger = ledger
@@ -26,17 +26,17 @@ class TimerHandler:
         self._clock = clock
 
     def handle(self, timer: Timer) -> str:
-        """Do what a timer is for, if it is still due.
+        """Handle a timer if the task still needs it.
 
         Returns
         -------
         str
-            What was done, in a word, for the log: opened, timed out, re-armed or obsolete.
+            Result for the log: opened, timed out, re-armed (not due yet, scheduled again) or obsolete.
 
         Raises
         ------
         ServiceBusyError
-            If the table would not take it in time; fire again.
+            If a service stays busy until the deadline, or the task keeps changing; deliver the timer again.
         """
         for _ in range(_MAX_READS):
             task = self._find(timer)

@@ -1,8 +1,8 @@
-"""Timers: what has to be looked at later comes back through one queue.
+"""Timers: messages that come back through one queue when they are due.
 
-A queue can hold a message back for fifteen minutes at most, to the second; EventBridge Scheduler waits as long as it
-must, but is exact only to the minute. So a longer timer is scheduled to reach the queue well before it is due, and the
-queue holds it back for the rest. No timer is ever called off.
+SQS delays a message by at most 15 minutes, exact to the second; EventBridge Scheduler has no such limit, but is exact
+only to the minute. So a longer timer is scheduled to reach the queue well before it is due, and the queue delays it for
+the rest. No timer is ever cancelled.
 """
 
 import json
@@ -31,7 +31,7 @@ _MESSAGES_A_CALL: Final = 10
 
 
 def timer_to_message(timer: Timer) -> str:
-    """The message that a timer is."""
+    """Return a timer as the JSON text of its message."""
     return json.dumps(
         {
             "kind": timer.kind,
@@ -46,12 +46,12 @@ def timer_to_message(timer: Timer) -> str:
 
 
 def timer_from_message(text: str) -> Timer:
-    """Read a timer's message.
+    """Parse a timer's message.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If it is none.
+        If the text is not a timer's message.
     """
     read: Mapping[str, Any] = json.loads(text)
     return Timer(
@@ -65,12 +65,12 @@ def timer_from_message(text: str) -> Timer:
 
 
 class TimerScheduler:
-    """Where timers are armed.
+    """Scheduler of timers, by SQS and EventBridge Scheduler.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy service.
+    backoff
+        Retry policy for a busy service.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class TimerScheduler:
         self._patience = backoff
 
     def schedule(self, timers: Sequence[Timer]) -> None:
-        """Arm timers; the same one twice does no harm.
+        """Schedule timers; the same timer twice does no harm.
 
         Raises
         ------
         ServiceBusyError
-            When the services would not take them all in time.
+            If a service stays busy until the deadline; some timers may be scheduled.
         """
         now = self._clock()
         near = [timer for timer in timers if timer.due - now <= LONGEST_DELAY_MS]
@@ -122,7 +122,7 @@ class TimerScheduler:
 
     def _schedule(self, timer: Timer) -> None:
         text = timer_to_message(timer)
-        # Named after what it is for: the same timer again is the same schedule.
+        # The name is derived from the timer, so a repeat meets the same schedule
         name = f"{timer.kind}-{sha256(text.encode()).hexdigest()[:48]}"
         at = datetime.fromtimestamp((timer.due - _EARLY_MS) / 1000, UTC)
         create = partial(

@@ -1,4 +1,4 @@
-"""Waiting out a busy table: full jitter, within the time that the function has left."""
+"""Retries of requests to a busy AWS service: full jitter, within the time that the function has left."""
 
 import random
 import time
@@ -28,8 +28,8 @@ BUSY_CODES: Final = frozenset(
         "TransactionConflictException",
     },
 )
-"""What AWS calls a request that may go through a moment later: DynamoDB as an exception and as a statement's error, the
-bus, the queue, the scheduler and live connections in words of their own."""
+"""Error codes of AWS requests that may succeed a moment later: those of DynamoDB's exceptions and statement errors, of
+the event bus, the queue, the scheduler and the WebSocket connections."""
 
 _FIRST_WAIT: Final = 0.025
 _LONGEST_WAIT: Final = 1.0
@@ -37,15 +37,15 @@ _RESERVE_MS: Final = 4_500
 
 
 class Backoff:
-    """How long a caller can wait.
+    """Backoff between attempts, limited by the time that the function has left.
 
     Parameters
     ----------
     remaining_ms
-        Gives the milliseconds that are left. No try is begun that could not end, by the client's time-outs, and
-        still leave time to answer.
+        Returns the remaining time in milliseconds. An attempt starts only if it can end, within the client's time-outs,
+        and still leave time to respond.
     sleep
-        Waits for some seconds.
+        Waits for a number of seconds.
     """
 
     def __init__(self, remaining_ms: Callable[[], int], sleep: Callable[[float], None] = time.sleep) -> None:
@@ -53,15 +53,15 @@ class Backoff:
         self._sleep = sleep
 
     def attempts(self) -> Iterator[int]:
-        """Yield a number for each try, and wait between them.
+        """Yield a number for each attempt, from 0, and wait between them.
 
-        Where there is no time even for a first, none is made: many calls one after the other, each of them quick, must
-        not run into the end of the function's time either.
+        Without time for a first attempt there is none: a long series of quick requests must not run into the function's
+        time-out either.
 
         Raises
         ------
         ServiceBusyError
-            When there is no time for another.
+            If there is no time for another attempt.
         """
         number, wait = 0, 0.0
         while True:
@@ -75,14 +75,19 @@ class Backoff:
             number += 1
 
     def run(self, request: Callable[[], T]) -> T:
-        """Make a call, again while the table is busy or the connection breaks.
+        """Send a request, again while the service is busy or the connection breaks.
+
+        Parameters
+        ----------
+        request
+            Sends the request once; must be safe to repeat.
 
         Raises
         ------
         ServiceBusyError
-            When there is no time for another try.
+            If there is no time for another attempt.
         ClientError
-            When the table refused it for another cause: a failed condition above all.
+            If the service refuses the request for another reason: most often a failed condition.
         """
         for _ in self.attempts():
             try:
@@ -91,7 +96,7 @@ class Backoff:
                 if not _is_busy(error):
                     raise
             except (HTTPClientError, AwsConnectionError):
-                # The call may have taken effect all the same; every write of ours can be sent twice.
+                # The request may have taken effect; it is repeated because every write of ours is safe to repeat.
                 continue
         raise AssertionError("tries end by raising")
 

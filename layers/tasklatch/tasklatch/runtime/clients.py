@@ -1,7 +1,7 @@
-"""The AWS clients, made when first needed and then kept. Endpoints come from the SDK's own configuration.
+"""AWS clients, created on first use and then cached. Endpoints come from the SDK's own configuration.
 
-All of them can be shared between threads. They are botocore's, which boto3 hands out too: boto3 itself would add its
-resources and S3's transfers, of which nothing is used here, to every cold start.
+All of them are safe to share between threads. They are botocore's, which boto3 returns too: boto3 itself would add its
+resources and S3 transfers, which are not used here, to every cold start.
 """
 
 from functools import cache
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
 
-# Trying again is up to `tasklatch.runtime.backoff`, which knows the time that is left; and requests are checked by
-# AWS, so that botocore need not do it first, for each parameter of each statement of a batch.
+# `tasklatch.runtime.backoff` retries, because it knows the remaining time. AWS validates requests, so botocore need not
+# validate each parameter of each statement of a batch first.
 _CONFIG = Config(
     connect_timeout=1,
     read_timeout=3,
@@ -30,36 +30,36 @@ _CONFIG = Config(
 
 @cache
 def dynamodb() -> "DynamoDBClient":
-    """The table's client."""
+    """Return the client of the table."""
     return cast("DynamoDBClient", _client("dynamodb"))
 
 
 @cache
 def sqs() -> "SQSClient":
-    """The client of the timer queue and of dead-letter queues."""
+    """Return the client of the timer queue and of dead-letter queues."""
     return cast("SQSClient", _client("sqs"))
 
 
 @cache
 def scheduler() -> "EventBridgeSchedulerClient":
-    """The client for timers that wait longer than a queue can."""
+    """Return the client for timers that wait longer than a queue can."""
     return cast("EventBridgeSchedulerClient", _client("scheduler"))
 
 
 @cache
 def events() -> "EventBridgeClient":
-    """The event bus's client."""
+    """Return the client of the event bus."""
     return cast("EventBridgeClient", _client("events"))
 
 
 @cache
 def live_callback(url: str) -> "ApiGatewayManagementApiClient":
-    """The client by which watchers' connections are reached.
+    """Return the client that sends to watchers' WebSocket connections.
 
     Parameters
     ----------
     url
-        The address of the WebSocket API's stage.
+        The callback address of the WebSocket API's stage.
     """
     return cast("ApiGatewayManagementApiClient", _client("apigatewaymanagementapi", endpoint_url=url))
 
@@ -70,5 +70,5 @@ def _client(service: str, endpoint_url: str | None = None) -> object:
 
 @cache
 def _session() -> Session:
-    """What clients are made from: credentials are looked up, and endpoints read, once for all of them."""
+    """Return the session of all clients, so that credentials and endpoints are read only once."""
     return get_session()

@@ -1,4 +1,4 @@
-"""Calls that go side by side: a few threads, made when they are first needed and then kept."""
+"""Concurrent calls in a few threads, which are created on first use and then reused."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -9,21 +9,26 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _AT_ONCE: Final = 4
-"""A batch of 100 statements is four calls; more threads than that only wait for the interpreter."""
+"""A batch of 100 statements is four calls; more threads would only wait for the interpreter."""
 
 
 def map_concurrently(function: Callable[[T], R], values: Iterable[T]) -> list[R]:
-    """Make a call for each value, four at a time, and wait for all of them. It must not itself make calls side by side.
+    """Call a function for each value, four at a time, and wait for all calls.
+
+    Parameters
+    ----------
+    function
+        The function; it must not call `map_concurrently` itself.
 
     Returns
     -------
     list
-        What they returned, in the order of the values.
+        The results, in the order of the values.
 
     Raises
     ------
     Exception
-        What the first of the calls that failed raised, once all have ended.
+        The error of the first call that failed, in the order of the values, after all calls have ended.
     """
     items = list(values)
     if len(items) <= 1:

@@ -1,4 +1,4 @@
-"""The logger and the metrics: one line for each answer, one count for each verdict. No payload, no token."""
+"""Logger and metrics: one log line for each response, one count for each verdict. No payload, no token."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -24,18 +24,18 @@ UNHANDLED_METRIC = "UnhandledErrors"
 
 @cache
 def logger() -> Logger:
-    """The function's logger; its service name and level come from Powertools' environment variables."""
+    """Return the function's logger; its service name and level come from Powertools' environment variables."""
     return Logger(utc=True)
 
 
 @cache
 def metrics() -> Metrics:
-    """The function's metrics; namespace and service come from Powertools' environment variables."""
+    """Return the function's metrics; namespace and service come from Powertools' environment variables."""
     return Metrics()
 
 
 def count_verdicts(results: Iterable[tuple[Report, ReportResult]]) -> dict[str, object]:
-    """Count what became of reports in the metrics, and say it for the log line of the request."""
+    """Count the verdicts on reports in the metrics, and return the counts as fields of the request's log line."""
     verdicts: Counter[Verdict] = Counter()
     prevented = 0
     for report, result in results:
@@ -49,8 +49,8 @@ def count_verdicts(results: Iterable[tuple[Report, ReportResult]]) -> dict[str, 
 
 
 def report_unhandled(**fields: object) -> None:
-    """Log the error that is being handled, with its traceback, and count it: all functions' together, for one alarm."""
+    """Log the current error with its traceback, and count it in one metric for all functions, for one alarm."""
     logger().exception("unhandled error", extra=fields)
-    # The function itself ends well, with an answer, so Lambda's own count of errors does not know of it.
+    # The function itself succeeds and responds, so Lambda's own error metric does not count this error.
     with single_metric(name=UNHANDLED_METRIC, unit=MetricUnit.Count, value=1, default_dimensions={"service": "api"}):
         pass

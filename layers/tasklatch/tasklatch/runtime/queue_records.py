@@ -1,4 +1,4 @@
-"""A queue's messages, each on its own: one that fails comes again, or is set aside, without its neighbours."""
+"""Processing of queue messages one by one: a message that fails is retried or moved to the dead-letter queue alone."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 REASON: Final = "reason"
-"""The attribute of a message in a dead-letter queue that says why it is there."""
+"""Attribute of a dead-lettered message that holds the reason."""
 
 _LONGEST_REASON: Final = 500
 _COMES_AGAIN: Final = (BotoCoreError, ClientError, TasklatchError)
-"""What another try may find better: a service that is busy or refuses, or something that is not there yet."""
+"""Errors that another attempt may not meet: a service that is busy or refuses, or an item that does not exist yet."""
 
 
 class DeadLetters:
-    """Where messages are set aside that no try can serve.
+    """Dead-letter queue for messages that no further attempt can process.
 
     Parameters
     ----------
     client
-        Gives the queue's client: it is seldom needed.
+        Returns the queue's client, which is seldom needed.
     url
-        The queue's address: of the one that the messages would end in after too many tries.
-    patience
-        How long to wait for a busy queue.
+        The address of the queue that also receives messages after too many attempts.
+    backoff
+        Backoff while the queue is busy.
     """
 
     def __init__(self, client: Callable[[], "SQSClient"], url: str, backoff: Backoff) -> None:
@@ -40,12 +40,12 @@ class DeadLetters:
         self._patience = backoff
 
     def put(self, body: str, reason: str) -> None:
-        """Set a message aside.
+        """Move a message to the dead-letter queue.
 
         Raises
         ------
         ServiceBusyError
-            If the queue would not take it in time.
+            If the queue does not accept it in time.
         """
         request: dict[str, Any] = {
             "QueueUrl": self._url,
@@ -58,15 +58,15 @@ class DeadLetters:
 def process_records(
     records: Iterable[Mapping[str, Any]], take: Callable[[str], None], dead_letters: DeadLetters
 ) -> PartialItemFailureResponse:
-    """Take the messages that Lambda hands over, and report those that are to come again.
+    """Process the messages of one invocation, and return those that must be delivered again.
 
-    A message that fails for what another try may find better comes again, and is set aside by the queue after some
-    tries. One that fails for any other error is set aside at once, with the reason.
+    A message that fails with a botocore or Tasklatch error is delivered again; after several attempts the queue moves
+    it to the dead-letter queue. A message that fails with any other error goes there at once, with the reason.
 
     Parameters
     ----------
     take
-        Serves one message's text.
+        Processes the body of one message.
     """
     failed: list[str] = []
     for record in records:
@@ -90,5 +90,5 @@ def _take(body: str, name: str, take: Callable[[str], None], dead_letters: DeadL
 
 
 def _printable(text: str) -> str:
-    """What an attribute of a message can hold of any text."""
+    """Return a text with the characters that a message attribute cannot hold replaced by ``?``."""
     return "".join(character if " " <= character <= "~" else "?" for character in text)

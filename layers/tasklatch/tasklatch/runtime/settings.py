@@ -1,4 +1,4 @@
-"""What the deployment sets, read from the environment when it is first needed and then kept."""
+"""Settings of the deployment, read from the environment on first use and then cached."""
 
 import os
 from dataclasses import dataclass
@@ -7,28 +7,28 @@ from functools import cache
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The parameters of a deployment. A function is given those that it needs; the others are empty.
+    """Settings of one function. Those that it does not need are empty.
 
     Attributes
     ----------
     table_name
         The ledger's DynamoDB table.
     tenant_claim
-        The token's claim that names the tenant; empty where there is just one.
+        The token's claim that names the tenant; empty if there is only one tenant.
     retention_days
-        How long an item is kept after it was last written, in days; 0 keeps it for ever.
+        Retention of an item after its last write, in days; 0 keeps it for ever.
     event_bus_name
-        Where changes are announced.
+        The event bus to which changes are published.
     timer_queue_url, timer_queue_arn
-        The queue that timers end in.
+        The queue that receives due timers.
     dead_letter_queue_url
-        Where a function that serves a queue sets messages aside.
+        The dead-letter queue of a function that processes a queue.
     schedule_group, schedule_role_arn
-        Where timers of more than fifteen minutes wait, and the role by which they reach the queue.
+        The schedule group for timers of more than fifteen minutes, and the role with which they reach the queue.
     live_url
         The WebSocket address that watchers connect to.
     live_callback_url
-        The address at which their connections are reached.
+        The address for sending to watchers' connections.
     """
 
     table_name: str
@@ -44,24 +44,29 @@ class Settings:
     live_callback_url: str = ""
 
     def expires_at(self, now: int) -> int | None:
-        """When an item that is written now is no longer needed, in seconds since the epoch (DynamoDB's TTL unit).
+        """Return the expiry of an item that is written now.
 
         Parameters
         ----------
         now
             Milliseconds since the epoch.
+
+        Returns
+        -------
+        int or None
+            Seconds since the epoch (DynamoDB's TTL unit); None if items are kept for ever.
         """
         return now // 1000 + self.retention_days * 86_400 if self.retention_days else None
 
 
 @cache
 def get_settings() -> Settings:
-    """Read the environment once.
+    """Return the settings; the environment is read once.
 
     Raises
     ------
     KeyError
-        If the table's name is missing: the deployment is wrong.
+        If TABLE_NAME is missing: the deployment is wrong.
     """
     return Settings(
         table_name=os.environ["TABLE_NAME"],

@@ -1,6 +1,7 @@
-"""Workflows and their versions: kept until they are deleted, listed by the index.
+"""Workflows and their versions: stored until they are deleted, listed by the index.
 
-An execution keeps its own copy of what it is a run of, so whatever becomes of a version, its runs go on.
+An execution stores its own copy of its workflow definition, so runs continue after their version is replaced or
+deleted.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,12 +31,12 @@ T = TypeVar("T")
 
 
 class WorkflowDefinitions:
-    """The workflows of the table, and their versions.
+    """Store of workflows and their versions.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy table.
+    backoff
+        Retry policy for a busy table.
     """
 
     def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
@@ -47,12 +48,12 @@ class WorkflowDefinitions:
     def put_workflow(
         self, tenant: str, external_id: str, *, description: str | None, data_set_id: int | None
     ) -> Workflow:
-        """Create a workflow, or replace what is said of it.
+        """Create a workflow, or replace its description and data set.
 
         Raises
         ------
         ServiceBusyError
-            If the table would not take it in time.
+            If the table stays busy until the deadline.
         """
         values: dict[str, AttributeValueTypeDef] = {
             "tenant": {"S": tenant},
@@ -73,7 +74,7 @@ class WorkflowDefinitions:
         Raises
         ------
         NotFoundError
-            If there is none.
+            If it does not exist.
         """
         item = self._read(_workflow_key(tenant, external_id))
         if item is None:
@@ -81,12 +82,17 @@ class WorkflowDefinitions:
         return _workflow_from_item(item)
 
     def list_workflows(self, tenant: str, *, limit: int, cursor: str | None) -> tuple[list[Workflow], str | None]:
-        """List a tenant's workflows by external id, and say where to go on. The index follows within about a second.
+        """List a tenant's workflows by external id. The index follows writes within about a second.
+
+        Returns
+        -------
+        list[Workflow], str or None
+            One page, and the cursor of the next page; None after the last page.
 
         Raises
         ------
         InvalidRequestError
-            If invalid cursor for this query.
+            If the cursor is invalid for this query.
         """
         scope = keys.workflow_list(tenant)
         after = "" if cursor is None else decode_cursor(cursor, scope)
@@ -94,14 +100,14 @@ class WorkflowDefinitions:
         return workflows, encode_cursor(scope, last) if last is not None else None
 
     def delete_workflows(self, tenant: str, external_ids: Sequence[str], *, ignore_unknown: bool) -> None:
-        """Delete workflows with all their versions; their runs go on.
+        """Delete workflows with all their versions; their runs continue.
 
         Raises
         ------
         NotFoundError
-            If one is not there and that matters: then nothing is deleted.
+            If one does not exist and `ignore_unknown` is False; nothing is deleted then.
         ServiceBusyError
-            If the table would not take it all in time; send it again.
+            If the table stays busy until the deadline; retry the request.
         """
         items = {external_id: list(self._partition(tenant, external_id)) for external_id in external_ids}
         unknown = [external_id for external_id, item_keys in items.items() if not item_keys]
@@ -115,9 +121,9 @@ class WorkflowDefinitions:
         Raises
         ------
         NotFoundError
-            If there is no such workflow.
+            If the workflow does not exist.
         ServiceBusyError
-            If the table would not take it in time.
+            If the table stays busy until the deadline.
         """
         self.workflow(tenant, external_id)
         values: dict[str, AttributeValueTypeDef] = {
@@ -136,7 +142,7 @@ class WorkflowDefinitions:
         Raises
         ------
         NotFoundError
-            If there is none.
+            If it does not exist.
         """
         item = self._read(_version_key(tenant, external_id, version))
         if item is None:
@@ -146,17 +152,22 @@ class WorkflowDefinitions:
     def list_versions(
         self, tenant: str, workflow_versions: Sequence[tuple[str, str | None]], *, limit: int, cursor: str | None
     ) -> tuple[list[WorkflowVersion], str | None]:
-        """List versions of workflows, those of one together, and say where to go on.
+        """List versions of workflows, grouped by workflow.
 
         Parameters
         ----------
-        wanted
-            Workflows, each with one version or None for all of them; empty for all of all workflows.
+        workflow_versions
+            Workflows, each with one version or None for all its versions; empty for all versions of all workflows.
+
+        Returns
+        -------
+        list[WorkflowVersion], str or None
+            One page, and the cursor of the next page; None after the last page.
 
         Raises
         ------
         InvalidRequestError
-            If invalid cursor for this query.
+            If the cursor is invalid for this query.
         """
         scope = f"{keys.version_list(tenant)} {sorted(workflow_versions, key=repr)}"
         after = "" if cursor is None else decode_cursor(cursor, scope)
@@ -164,14 +175,14 @@ class WorkflowDefinitions:
         return versions, encode_cursor(scope, last) if last is not None else None
 
     def delete_versions(self, tenant: str, names: Sequence[VersionKey], *, ignore_unknown: bool) -> None:
-        """Delete versions of workflows; their runs go on.
+        """Delete versions of workflows; their runs continue.
 
         Raises
         ------
         NotFoundError
-            If one is not there and that matters: then nothing is deleted.
+            If one does not exist and `ignore_unknown` is False; nothing is deleted then.
         ServiceBusyError
-            If the table would not take it all in time; send it again.
+            If the table stays busy until the deadline; retry the request.
         """
         item_keys = {name: _version_key(tenant, *name) for name in names}
         read = batch_get(self._client, self._table, item_keys.values(), self._patience)
@@ -184,7 +195,7 @@ class WorkflowDefinitions:
     def _put(
         self, key: Item, values: "Mapping[str, AttributeValueTypeDef]", removed_fields: Iterable[str]
     ) -> "Mapping[str, AttributeValueTypeDef]":
-        """Write an item that remembers when it was first written; give all of it."""
+        """Write an item and return all its attributes; a second write keeps `createdAt`."""
         now: AttributeValueTypeDef = {"N": str(self._clock())}
         assigned = {**values, "updatedAt": now}
         sets = [f"#{name} = :{name}" for name in assigned]
@@ -209,7 +220,7 @@ class WorkflowDefinitions:
         return response.get("Item")
 
     def _partition(self, tenant: str, external_id: str) -> Iterator[Item]:
-        """The keys of a workflow and its versions."""
+        """Return the keys of a workflow and its versions."""
         query = {
             "TableName": self._table,
             "KeyConditionExpression": "#pk = :pk",
@@ -233,14 +244,14 @@ class WorkflowDefinitions:
         }
         covered = ""
         for prefix in sorted(prefixes):
-            # A whole workflow comes before each of its versions, which are then not listed a second time.
+            # A workflow's prefix sorts before those of its versions: this skips versions that it covers already
             if not (covered and prefix.startswith(covered)):
                 covered = prefix
                 yield from self._query_list(list_key, max(after, prefix), prefix + _LAST, inclusive=prefix > after)
 
     def _query_list(self, list_key: str, first: str, last: str, *, inclusive: bool = False) -> Iterator[Item]:
-        """What the index lists between two places."""
-        # What comes right behind a text is that text and one more of the least there is.
+        """Return the index entries between two sort keys; `first` is excluded unless `inclusive`."""
+        # BETWEEN includes its bounds; the next sort key is the text with the lowest character, U+0001, appended
         begin = first if inclusive else first + "\x01"
         query = {
             "TableName": self._table,
@@ -259,7 +270,7 @@ class WorkflowDefinitions:
     def _page(
         self, listed: Iterator[Item], limit: int, read: "Callable[[Mapping[str, AttributeValueTypeDef]], T]"
     ) -> tuple[list[T], str | None]:
-        """Read the next items of a list in its order, and tell the place of the last if there are more."""
+        """Read the next items of a list in its order; return the sort key of the last item if more items follow."""
         entries = list(islice(listed, limit + 1))
         page = entries[:limit]
         item_keys = [{keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]} for entry in page]

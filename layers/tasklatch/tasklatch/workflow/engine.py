@@ -1,8 +1,8 @@
-"""What follows when a task is settled: its dependents go on, or its execution ends.
+"""Workflow engine: schedules the dependents of a terminal task, and ends its execution after the last one.
 
-Every step can be repeated. Who waits for whom is kept one item a pair, and how many a task still waits for is one
-counter; both change in one transaction. So the cost of a task depends on how many wait for it, never on how many tasks
-there are.
+Every step is safe to repeat. Each pair of a dependency and its dependent is one item, and each dependent has one
+counter of the dependencies that remain; both change in one transaction. So the cost of a terminal task depends on the
+number of its dependents, never on the number of tasks in the execution.
 """
 
 import json
@@ -48,22 +48,22 @@ _OPEN_TASKS_A_PAGE: Final = 5
 _MAX_CANCEL_PASSES: Final = 5
 
 MAX_REFERRED_BYTES: Final = 200_000
-"""What an input refers to, as JSON, all taken together."""
+"""Maximum size of all values that one input refers to, as JSON, in bytes."""
 
 _MAX_INPUT_ITEM_BYTES: Final = 390_000
-"""An item takes 400 KB: the input as it was given, what it waits for, and the input as it is handed out."""
+"""DynamoDB limits an item to 400 KB: it holds the original input, the dependencies and the resolved input."""
 
 _NO_TASK: Final = object()
 _WHOLE_INPUT: Final = "its input, with all that it refers to,"
 
 
 class WorkflowEngine:
-    """The executions of the table, as they move on.
+    """State changes of executions, and the scheduling of their tasks.
 
     Parameters
     ----------
-    patience
-        How long to wait for a busy table.
+    backoff
+        Retry policy for a busy table.
     """
 
     def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
@@ -77,32 +77,32 @@ class WorkflowEngine:
         self._execution_cache: dict[tuple[str, str], Execution] = {}
 
     def advance(self, tenant: str, execution_id: str, task_id: str) -> None:
-        """Do what follows from a task, if it is settled, and end its execution if it was the last.
+        """Schedule the dependents of a task if it is terminal, and end its execution if it was the last task.
 
         Raises
         ------
         NotFoundError
-            If there is no such task, or its execution is not committed yet.
+            If the task does not exist, or its execution is not committed yet.
         ServiceBusyError
-            If the table would not take it all in time; do it again.
+            If the table stays busy until the deadline; retry the call.
         """
         if self.schedule_dependents(tenant, execution_id, task_id):
             self.complete_if_finished(tenant, execution_id)
 
     def schedule_dependents(self, tenant: str, execution_id: str, task_id: str) -> bool:
-        """Do what follows from a task, if it is settled, all but ending its execution.
+        """Schedule the dependents of a task if it is terminal; if it fails its execution, fail the execution instead.
 
         Returns
         -------
         bool
-            Whether the execution may be done now: ask once for many tasks.
+            True if the execution may be complete now; one call of `complete_if_finished` can follow many tasks.
 
         Raises
         ------
         NotFoundError
-            If there is no such task, or its execution is not committed yet.
+            If the task does not exist, or its execution is not committed yet.
         ServiceBusyError
-            If the table would not take it all in time; do it again.
+            If the table stays busy until the deadline; retry the call.
         """
         task = self._ledger.read(tenant, execution_id, task_id)
         if not is_terminal(task):
@@ -117,21 +117,24 @@ class WorkflowEngine:
         return True
 
     def has_open_tasks(self, execution: Execution) -> bool:
-        """Whether something is still awaited of one of the tasks that the index calls open."""
+        """Return True if one of the tasks in the index of open tasks is not terminal."""
         return any(not is_terminal(task) for task in self._open_tasks(execution.tenant, execution.execution_id))
 
     def schedule_unblocked(self, tenant: str, execution_id: str, task_ids: Sequence[str]) -> int:
-        """Schedule pending tasks of a running execution that nothing holds up, though nobody has noticed.
+        """Schedule pending tasks of a running execution after counting down their terminal dependencies.
+
+        This repairs dependencies that ended without being counted. If one of them fails the execution, the execution
+        fails instead.
 
         Returns
         -------
         int
-            How many tasks were scheduled.
+            Number of tasks that were ready.
 
         Raises
         ------
         ServiceBusyError
-            If the table would not take it all in time.
+            If the table stays busy until the deadline.
         """
         try:
             execution = self.read(tenant, execution_id)
@@ -148,26 +151,26 @@ class WorkflowEngine:
         return self.schedule(tenant, execution_id, task_ids)
 
     def dependencies_of(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[Task]:
-        """Read the tasks that these were created to wait for."""
+        """Read the dependencies of tasks, as their definitions name them."""
         pk = keys.execution_pk(tenant, execution_id)
         inputs = self._batch_get(pk, map(keys.input_sk, task_ids)).values()
         names = {name["S"] for item in inputs if DEPENDS_ON in item for name in item[DEPENDS_ON]["L"]}
         return [task_from_item(item) for item in self._batch_get(pk, map(keys.task_sk, names)).values()]
 
     def schedule(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> int:
-        """Let those of these tasks be worked on that are pending and wait for nothing.
+        """Schedule those of these tasks that are pending and have no dependency left.
 
-        One whose input would grow too large or too deep by what it refers to fails instead, for good.
+        A task whose input becomes too large or too deep once its references are resolved fails for good instead.
 
         Returns
         -------
         int
-            How many there were.
+            Number of tasks that were ready, those that failed included.
 
         Raises
         ------
         ServiceBusyError
-            If the table would not take it all in time.
+            If the table stays busy until the deadline.
         """
         unique_ids = list(dict.fromkeys(task_ids))
         pk = keys.execution_pk(tenant, execution_id)
@@ -188,15 +191,17 @@ class WorkflowEngine:
         return len(writes)
 
     def complete_if_finished(self, tenant: str, execution_id: str) -> None:
-        """End an execution when nothing more is awaited of its tasks.
+        """End an execution when all its tasks are terminal.
 
-        The index of open tasks is asked first: it costs the same however many tasks there are. It may lag, so those
-        that it names are read as they stand now; and only when it names none that is open are all tasks read, once.
+        The index of open tasks is queried first: its cost does not grow with the number of tasks. The index can lag,
+        so its tasks are read consistently; all tasks of the execution are read only if none of them is open.
 
         Raises
         ------
+        NotFoundError
+            If the execution does not exist.
         ServiceBusyError
-            If the table would not answer in time.
+            If the table stays busy until the deadline.
         """
         execution = self.read(tenant, execution_id)
         if execution.status is not ExecutionStatus.RUNNING or execution.keep_open or self.has_open_tasks(execution):
@@ -206,14 +211,16 @@ class WorkflowEngine:
             self._change(execution, outcome, None, unless_tasks_added=True)
 
     def cancel(self, tenant: str, execution_id: str, reason: str | None) -> Execution:
-        """Terminate a running execution; its open tasks are cancelled when that is announced.
+        """Terminate a running execution; its open tasks are cancelled when that change arrives on the stream.
+
+        An execution that is terminated already stays as it is.
 
         Raises
         ------
         NotFoundError
-            If there is none.
+            If it does not exist.
         ConflictError
-            If it is over already; cancelled again for the same reason, it stays as it is.
+            If it has completed or failed.
         """
         execution = self.read(tenant, execution_id)
         if execution.status is ExecutionStatus.RUNNING:
@@ -224,12 +231,12 @@ class WorkflowEngine:
         return execution
 
     def delete(self, tenant: str, execution_id: str) -> None:
-        """Cancel an execution if it is running, and note that it is deleted; it stays, and so does its history.
+        """Terminate an execution if it is running, and mark it as deleted; its item and its history stay.
 
         Raises
         ------
         NotFoundError
-            If there is none, or it is deleted already.
+            If it does not exist, or is deleted already.
         """
         execution = self.read(tenant, execution_id)
         if execution.deleted_at is not None:
@@ -247,16 +254,18 @@ class WorkflowEngine:
         self._patience.run(lambda: self._client.update_item(**request))
 
     def cancel_open_tasks(self, tenant: str, execution_id: str) -> None:
-        """Cancel what is still open in an execution that is over.
+        """Cancel the open tasks of an execution that has failed or was terminated.
 
         Raises
         ------
+        NotFoundError
+            If the execution does not exist.
         ServiceBusyError
-            If the table would not take it all in time, or tasks kept moving; do it again.
+            If the table stays busy until the deadline, or tasks keep changing; retry the call.
         """
         for _ in range(_MAX_CANCEL_PASSES):
             still_open = [task for task in self.tasks(tenant, execution_id) if not is_terminal(task)]
-            # Read after its tasks: if it is retried from here on, they have moved and are not cancelled.
+            # Read after its tasks: if it is retried from here on, their versions differ and they are not cancelled
             execution = self.read(tenant, execution_id)
             if not still_open or execution.status in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
                 return
@@ -267,16 +276,16 @@ class WorkflowEngine:
         raise ServiceBusyError(f"tasks of execution {execution_id!r} kept changing while they were being cancelled")
 
     def retry(self, tenant: str, execution_id: str) -> Execution:
-        """Give what failed or was cancelled one more attempt each, and let the execution go on.
+        """Grant one more attempt to each failed or cancelled task, and set the execution to running again.
 
         Raises
         ------
         NotFoundError
-            If there is no such execution.
+            If the execution does not exist.
         ConflictError
-            If it is completed, or is running and ends by itself.
+            If it is completed, or is running and not kept open.
         ServiceBusyError
-            If the table would not take it all in time; send it again.
+            If the table stays busy until the deadline; retry the request.
         """
         execution = self.read(tenant, execution_id)
         runs = execution.status is ExecutionStatus.RUNNING
@@ -291,18 +300,18 @@ class WorkflowEngine:
         if not runs:
             self._change(execution, ExecutionStatus.RUNNING, None)
         pending = [task.task_id for task in self.tasks(tenant, execution_id) if task.status is TaskStatus.PENDING]
-        # What completed late, while the execution was over, has been counted by nobody.
+        # A success that arrived after the execution's end has not been counted down yet
         self.schedule_unblocked(tenant, execution_id, pending)
         self.complete_if_finished(tenant, execution_id)
         return self.read(tenant, execution_id)
 
     def read(self, tenant: str, execution_id: str) -> Execution:
-        """Read an execution as it stands now.
+        """Read an execution with a consistent read.
 
         Raises
         ------
         NotFoundError
-            If there is none.
+            If it does not exist.
         """
         key = execution_key(tenant, execution_id)
         response = self._patience.run(
@@ -313,16 +322,17 @@ class WorkflowEngine:
         return execution_from_item(response["Item"])
 
     def _fail_execution(self, execution: Execution, tasks: Iterable[Task]) -> bool:
-        """Fail an execution if one of its tasks is to end it; tell whether."""
+        """Fail an execution if one of its tasks fails it and it is not kept open; return True in that case."""
         cause = None if execution.keep_open else next(filter(fails_execution, tasks), None)
         if cause is not None:
             self._change(execution, ExecutionStatus.FAILED, f"task {cause.task_id!r} ended {cause.status}")
         return cause is not None
 
     def _cached_execution(self, tenant: str, execution_id: str) -> Execution:
-        """Read an execution, once for all tasks that are looked at together.
+        """Read an execution once and cache it for the life of this engine.
 
-        One that has ended since does no harm: its open tasks are sealed, and nothing schedules a sealed task.
+        An execution that ends after the read does no harm: its open tasks are sealed, and no write schedules a sealed
+        task.
         """
         name = (tenant, execution_id)
         if name not in self._execution_cache:
@@ -330,7 +340,7 @@ class WorkflowEngine:
         return self._execution_cache[name]
 
     def _count_down(self, task: Task) -> list[str]:
-        """Note that those that wait for a task wait for one less; name them all, also those that knew already."""
+        """Decrement the counters of a task's dependents; return the ids of all, also of those counted before."""
         pk = keys.execution_pk(task.tenant, task.execution_id)
         for _ in self._patience.attempts():
             pairs = list(self._query(pk, keys.dependent_prefix(task.task_id)))
@@ -341,7 +351,7 @@ class WorkflowEngine:
         raise AssertionError("tries end by raising")
 
     def _count_down_pairs(self, pk: str, pairs: Sequence[Item]) -> bool:
-        """Count some, all or none; False where another was quicker or under way: then look at them again."""
+        """Count pairs down in one transaction; False if it was cancelled by a concurrent one: read the pairs again."""
         actions: list[Any] = []
         for pair in pairs:
             actions += [
@@ -375,7 +385,7 @@ class WorkflowEngine:
         return True
 
     def _resolve(self, tenant: str, execution_id: str, item: Item) -> str | None:
-        """Put what an input refers to into it, once, before its task is worked on; tell why, if it cannot be."""
+        """Resolve the references of an input once, before its task is scheduled; return the error, if any, as text."""
         text = item[PAYLOAD]["S"] if PAYLOAD in item else ""
         if REFERENCE_PREFIX not in text or RESOLVED in item or INCLUDES_ATTEMPT_ID in item:
             return None
@@ -389,7 +399,7 @@ class WorkflowEngine:
         except PayloadTooLargeError as error:
             return str(error)
         except RecursionError:
-            # What was kept before depth was bounded.
+            # An input that was stored before the depth was limited
             return f"{_WHOLE_INPUT} is nested too deep"
         request: dict[str, Any] = {
             "TableName": self._table,
@@ -402,12 +412,12 @@ class WorkflowEngine:
         return None
 
     def _reference_resolver(self, tenant: str, execution_id: str, names: Sequence[str]) -> Callable[[Reference], Any]:
-        """Give what looks references up: each payload is read once, and all that is found together is bounded.
+        """Return a function that looks references up; it reads each payload once and limits their total size.
 
         Parameters
         ----------
         names
-            Of the tasks that can be referred to.
+            Names of the tasks that the input may refer to.
         """
         left = MAX_REFERRED_BYTES
 
@@ -441,14 +451,14 @@ class WorkflowEngine:
         return self._payloads.get_text(tenant, execution_id, keys.EXECUTION_INPUT_SK)
 
     def _read_payload(self, task: Task, part: str) -> str | None:
-        """The JSON text of a task's input or output."""
+        """Return a task's input or output as JSON text; None without one."""
         if part == "output":
             return self._payloads.get_output(task)
         sk = keys.input_sk(task.task_id)
         return input_text(self._batch_get(keys.execution_pk(task.tenant, task.execution_id), [sk]).get(sk, {}))
 
     def _open_tasks(self, tenant: str, execution_id: str) -> Iterator[Task]:
-        """The tasks that the index calls open, as they stand now, a few at a time."""
+        """Yield the tasks in the index of open tasks, each read from the table, a few at a time."""
         query: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": keys.LISTS_INDEX,
@@ -460,7 +470,7 @@ class WorkflowEngine:
         while True:
             response = self._patience.run(partial(self._client.query, **query))
             item_keys = [{keys.PK: item[keys.PK], keys.SK: item[keys.SK]} for item in response["Items"]]
-            # Mostly the index is right, and the first one is open: then the others need not be read.
+            # Callers stop at the first open task, which is mostly the first entry: read the others only on demand
             for some in (item_keys[:1], item_keys[1:]):
                 yield from map(task_from_item, batch_get(self._client, self._table, some, self._patience))
             if "LastEvaluatedKey" not in response:
@@ -468,7 +478,7 @@ class WorkflowEngine:
             query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
     def tasks(self, tenant: str, execution_id: str) -> Iterator[Task]:
-        """All tasks of an execution, as they stand now."""
+        """Yield all tasks of an execution, with consistent reads."""
         pk = keys.execution_pk(tenant, execution_id)
         return map(task_from_item, self._query(pk, keys.TASK_PREFIX))
 
@@ -489,12 +499,12 @@ class WorkflowEngine:
     def _change(
         self, execution: Execution, status: ExecutionStatus, reason: str | None, *, unless_tasks_added: bool = False
     ) -> None:
-        """Move an execution on from the version that was read; where it has moved already, leave it.
+        """Change an execution's status, unless its version has changed since it was read.
 
         Parameters
         ----------
         unless_tasks_added
-            Leave it also where tasks were added since.
+            Make no change either if tasks were added after the read.
         """
         over = status is not ExecutionStatus.RUNNING
         sets = {"status": {"S": status}, "updatedAt": {"N": str(self._clock())}}

@@ -1,4 +1,4 @@
-"""What anyone may ask without a token: whether the service answers, and what its API is."""
+"""Operations that need no token: the health check and the API description."""
 
 from http import HTTPStatus
 from typing import Any, Final

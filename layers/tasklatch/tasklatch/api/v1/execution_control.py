@@ -1,4 +1,4 @@
-"""What can be done to an execution as a whole, in the native contract."""
+"""Operations on a whole execution in the native contract: cancel, retry, watch."""
 
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -12,7 +12,7 @@ from tasklatch.api.v1.executions import ExecutionView
 
 
 class CancelBody(BaseModel):
-    """Why an execution is cancelled."""
+    """Reason for cancelling an execution."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 

@@ -1,4 +1,4 @@
-"""Executions in the native contract: what is sent, what is answered."""
+"""Executions in the native contract: request models, response models and operations."""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -30,10 +30,10 @@ from tasklatch.runtime.clock import format_timestamp
 
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_DEPENDENCIES_BYTES: Final = 200_000
-"""They are kept in one item with the input, and a DynamoDB item holds 400 KB."""
+"""Dependencies and input share one item, and a DynamoDB item holds 400 KB."""
 
 MAX_METADATA_BYTES: Final = 16 * 1024
-"""A page of 100 executions must fit into Lambda's 6 MB."""
+"""A page of 100 executions must fit into a Lambda response of 6 MB."""
 
 _LONGEST_SECONDS: Final = 31_536_000
 
@@ -42,7 +42,7 @@ _QUERY: Final = ConfigDict(extra="forbid", frozen=True)
 
 
 class RetryPolicyBody(BaseModel):
-    """How often and how patiently a task is tried; times in seconds."""
+    """Number of attempts at a task and the delays between them; times in seconds."""
 
     model_config = _STRICT
 
@@ -54,7 +54,7 @@ class RetryPolicyBody(BaseModel):
     retryTimeouts: bool = DEFAULT_RETRY_POLICY.retry_timeouts
 
     def policy(self) -> RetryPolicy:
-        """The policy that the domain knows."""
+        """Return the domain's retry policy, with numbers rounded to three decimals."""
         return RetryPolicy(
             max_attempts=self.maxAttempts,
             initial_seconds=round(self.initialSeconds, 3),
@@ -86,12 +86,12 @@ class TaskBody(BaseModel):
         return value
 
     def definition(self, index: int) -> TaskDefinition:
-        """The definition that the domain knows; `index` is its place in the request.
+        """Return the domain's definition of the task; `index` is its position in the request.
 
         Raises
         ------
         InvalidRequestError, PayloadTooLargeError
-            If its input cannot be kept.
+            If its input cannot be stored.
         """
         return TaskDefinition(
             task_id=self.taskId,
@@ -112,12 +112,12 @@ class TasksBody(BaseModel):
     tasks: Annotated[list[TaskBody], Field(min_length=1, max_length=MAX_TASKS_A_REQUEST)]
 
     def definitions(self) -> list[TaskDefinition]:
-        """The definitions that the domain knows, in order."""
+        """Return the domain's definitions of the tasks, in order."""
         return [task.definition(index) for index, task in enumerate(self.tasks)]
 
 
 class ExecutionBody(TasksBody):
-    """An execution to create, with up to 500 tasks; more can be added."""
+    """An execution to create, with up to 500 tasks; more can be added later."""
 
     executionId: NewExecutionId | None = None
     name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
@@ -125,7 +125,7 @@ class ExecutionBody(TasksBody):
 
 
 class ExecutionsQuery(BaseModel):
-    """Which executions to list; times are RFC 3339."""
+    """Filter and page of a list of executions; times are RFC 3339."""
 
     model_config = _QUERY
 
@@ -142,12 +142,12 @@ class ExecutionsQuery(BaseModel):
         return self
 
     def to_filter(self) -> ExecutionFilter:
-        """What belongs into the list."""
+        """Return the filter of the list."""
         return ExecutionFilter(frozenset() if self.status is None else frozenset({self.status}))
 
 
 class TasksQuery(BaseModel):
-    """Which tasks to list."""
+    """Filter and page of a list of tasks."""
 
     model_config = _QUERY
 
@@ -157,7 +157,7 @@ class TasksQuery(BaseModel):
 
 
 class HistoryQuery(BaseModel):
-    """How much of a history to list."""
+    """Page of a task's history."""
 
     model_config = _QUERY
 
@@ -174,7 +174,7 @@ class NamedTaskBody(BaseModel):
 
 
 class NamedHistoryBody(NamedTaskBody):
-    """The task whose history to list, and how much of it."""
+    """The task whose history to list, and the page."""
 
     limit: Annotated[int, Field(ge=1, le=400)] = 100
     cursor: Annotated[str, Field(max_length=4096)] | None = None
@@ -197,7 +197,7 @@ class ExecutionView(TypedDict):
 
 
 class ExecutionDetailView(ExecutionView):
-    """An execution with how many of its tasks stand where."""
+    """An execution with the number of its tasks in each status."""
 
     taskCount: int
     counts: dict[TaskStatus, int]
@@ -218,7 +218,7 @@ class TaskList(TypedDict):
 
 
 class HistoryView(TypedDict):
-    """One change of a task, or one report that changed nothing; `version` is the one it made, or met."""
+    """One change of a task, or one report that changed nothing; `version` is the task's version after it."""
 
     version: int
     verdict: Verdict
@@ -241,12 +241,12 @@ class HistoryList(TypedDict):
 
 
 def milliseconds(value: datetime | None) -> int | None:
-    """A moment as the table keeps it; before 1970 there was nothing."""
+    """Return a time in milliseconds since the epoch, as the table stores it; a time before 1970 becomes 0."""
     return max(round(value.timestamp() * 1000), 0) if value is not None else None
 
 
 def execution_view(execution: Execution) -> ExecutionView:
-    """Show an execution."""
+    """Return the view of an execution."""
     view: ExecutionView = {
         "executionId": execution.execution_id,
         "status": execution.status,
@@ -271,12 +271,12 @@ def execution_view(execution: Execution) -> ExecutionView:
 
 
 def execution_detail_view(execution: Execution, counts: dict[TaskStatus, int]) -> ExecutionDetailView:
-    """Show an execution with its counts."""
+    """Return the view of an execution with its number of tasks by status."""
     return {**execution_view(execution), "taskCount": sum(counts.values()), "counts": counts}
 
 
 def task_detail_view(detail: TaskDetail) -> TaskDetailView:
-    """Show a task with all that belongs to it."""
+    """Return the view of a task with its payloads, its dependencies and the decision on its retry."""
     view = cast("TaskDetailView", task_view(detail.task))
     view["dependsOn"] = list(detail.depends_on)
     view["input"] = payload_view(detail.input)
@@ -288,7 +288,7 @@ def task_detail_view(detail: TaskDetail) -> TaskDetailView:
 
 
 def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: str) -> HistoryView:
-    """Show one entry of a history."""
+    """Return the view of one history entry."""
     view: HistoryView = {
         "version": entry.version,
         "verdict": entry.verdict,

@@ -1,4 +1,4 @@
-"""Reports and heartbeats in the native contract: what is sent, what is answered."""
+"""Reports and heartbeats in the native contract: request models, response models and operations."""
 
 from dataclasses import replace
 from http import HTTPStatus
@@ -23,7 +23,7 @@ from tasklatch.domain.status import MAX_ATTEMPT, TaskStatus
 
 MAX_REPORTS: Final = 100
 MAX_SEQUENCE: Final = 2**53 - 1
-"""Up to here every JSON parser reads the same integer."""
+"""Largest integer that every JSON parser reads exactly."""
 
 _LONGEST_MESSAGE: Final = 100_000
 
@@ -35,7 +35,7 @@ class _Attempt(BaseModel):
     taskExecutionId: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
     def resolve_attempt(self, tenant: str, execution_id: str, task_id: str) -> int | None:
-        """The attempt that is spoken about; None for the current one.
+        """Return the attempt that the body names; None for the current one.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class _Attempt(BaseModel):
 
 
 class ReportBody(_Attempt):
-    """How one attempt at a task went. With neither attempt nor taskExecutionId it speaks about the current attempt."""
+    """A report on one attempt at a task: the current attempt if it has neither attempt nor taskExecutionId."""
 
     status: Literal["IN_PROGRESS", "COMPLETED", "FAILED", "FAILED_WITH_TERMINAL_ERROR"]
     failureReason: Annotated[FailureReason, Field(strict=False)] | None = None
@@ -73,12 +73,12 @@ class ReportBody(_Attempt):
     sequence: Annotated[int, Field(ge=0, le=MAX_SEQUENCE)] | None = None
 
     def report(self, tenant: str, execution_id: str, task_id: str) -> Report:
-        """The report that the ledger takes.
+        """Return the report to record in the ledger.
 
         Raises
         ------
         AttemptNotOpenError, InvalidRequestError, PayloadTooLargeError
-            If it names no attempt of this task, or its output cannot be kept.
+            If it does not name an attempt of this task, or its output cannot be stored.
         """
         report = make_report(
             task_id,
@@ -90,22 +90,22 @@ class ReportBody(_Attempt):
             retry_after_seconds=round_to_millis(self.retryAfterSeconds),
             platform_status=self.label,
         )
-        # It means something only while work is in progress.
+        # A sequence number orders IN_PROGRESS reports only.
         return replace(report, sequence=self.sequence) if report.status is TaskStatus.IN_PROGRESS else report
 
 
 class BatchedReportBody(ReportBody):
-    """A report that says which task it is of."""
+    """A report on an attempt at the named task."""
 
     taskId: TaskId
 
 
 class BatchBody(BaseModel):
-    """Up to 100 reports, taken in order."""
+    """Up to 100 reports, recorded in order."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    # Each is checked on its own, so that a bad one does not spoil the rest.
+    # `Any`: each report is validated on its own, so that an invalid one does not fail the others.
     statuses: Annotated[
         list[Any],
         Field(
@@ -117,13 +117,13 @@ class BatchBody(BaseModel):
 
 
 class HeartbeatBody(_Attempt):
-    """A sign that an attempt is alive."""
+    """A heartbeat of an attempt."""
 
     progress: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
 
 
 class NamedHeartbeatBody(HeartbeatBody):
-    """A sign that an attempt at the named task is alive."""
+    """A heartbeat of an attempt at the named task."""
 
     taskId: TaskId
 
@@ -137,7 +137,7 @@ class ReportResponse(TypedDict):
 
 
 class BatchedReportResponse(TypedDict):
-    """What became of one report of a batch: a verdict and the task, or a problem."""
+    """Result of one report of a batch: a verdict and the task, or a problem."""
 
     index: int
     status: int
@@ -149,7 +149,7 @@ class BatchedReportResponse(TypedDict):
 
 
 class BatchResponse(TypedDict):
-    """What became of each report of a batch, in order."""
+    """Results of all reports of a batch, in order."""
 
     results: list[BatchedReportResponse]
 
@@ -162,7 +162,7 @@ HeartbeatResponse.__doc__ = "Whether the worker should go on; if not, why not."
 
 
 def report_response(result: ReportResult) -> ReportResponse:
-    """Word what the ledger did."""
+    """Return the response to one report."""
     response: ReportResponse = {"verdict": result.verdict, "task": task_view(result.task)}
     decision = decide_retry(result.task)
     if decision is not None:
@@ -171,7 +171,7 @@ def report_response(result: ReportResult) -> ReportResponse:
 
 
 def heartbeat_response(result: HeartbeatResult) -> HeartbeatResponse:
-    """Word what became of a heartbeat."""
+    """Return the response to a heartbeat."""
     response: HeartbeatResponse = {"continue": result.should_continue, "task": task_view(result.task)}
     if result.reason is not None:
         response["reason"] = result.reason
@@ -179,7 +179,7 @@ def heartbeat_response(result: HeartbeatResult) -> HeartbeatResponse:
 
 
 def batched_report(value: Any, index: int, tenant: str, execution_id: str) -> Report | TasklatchError:
-    """Read one report of a batch; what is wrong with it concerns it alone."""
+    """Return one report of a batch, or its error, which does not fail the others."""
     try:
         body = validate(BatchedReportBody, value, "statuses", index)
         return body.report(tenant, execution_id, body.taskId)
@@ -190,7 +190,7 @@ def batched_report(value: Any, index: int, tenant: str, execution_id: str) -> Re
 def batched_response(
     index: int, task_id: str | None, result: ReportResult | TasklatchError, correlation_id: str
 ) -> BatchedReportResponse:
-    """Word what became of one report of a batch."""
+    """Return the response to one report of a batch."""
     response: BatchedReportResponse = {"index": index, "status": 200}
     if task_id is not None:
         response["taskId"] = task_id

@@ -1,4 +1,4 @@
-"""What the native contract shows of the ledger: the shapes of its answers, and how they are filled."""
+"""Views of tasks in the responses of the native contract."""
 
 import json
 from typing import Any, NotRequired, cast
@@ -12,7 +12,7 @@ from tasklatch.runtime.clock import format_timestamp
 
 
 class RetryPolicyView(TypedDict):
-    """How often and how patiently a task is tried; times in seconds."""
+    """Number of attempts at a task and the delays between them; times in seconds."""
 
     maxAttempts: int
     initialSeconds: float
@@ -23,7 +23,7 @@ class RetryPolicyView(TypedDict):
 
 
 class RetryView(TypedDict):
-    """What will happen after a failure, and why."""
+    """Decision on the retry after a failure, with its reason."""
 
     willRetry: bool
     nextAttempt: int | None
@@ -33,7 +33,7 @@ class RetryView(TypedDict):
 
 
 class TaskView(TypedDict):
-    """A task and where it stands; times are RFC 3339 in UTC."""
+    """A task and its state; times are RFC 3339 in UTC."""
 
     executionId: str
     taskId: str
@@ -68,7 +68,7 @@ class TaskDetailView(TaskView):
 
 
 def policy_view(policy: RetryPolicy) -> RetryPolicyView:
-    """Show a retry policy."""
+    """Return the view of a retry policy."""
     return {
         "maxAttempts": policy.max_attempts,
         "initialSeconds": policy.initial_seconds,
@@ -80,7 +80,7 @@ def policy_view(policy: RetryPolicy) -> RetryPolicyView:
 
 
 def retry_view(decision: RetryDecision) -> RetryView:
-    """Show a decision."""
+    """Return the view of a retry decision."""
     return {
         "willRetry": decision.will_retry,
         "nextAttempt": decision.next_attempt,
@@ -91,7 +91,7 @@ def retry_view(decision: RetryDecision) -> RetryView:
 
 
 def task_view(task: Task) -> TaskView:
-    """Show a task."""
+    """Return the view of a task."""
     view: TaskView = {
         "executionId": task.execution_id,
         "taskId": task.task_id,
@@ -125,5 +125,5 @@ def task_view(task: Task) -> TaskView:
 
 
 def payload_view(text: str | None) -> dict[str, Any] | None:
-    """Show a payload that is kept as JSON text."""
+    """Return a payload that is stored as JSON text."""
     return json.loads(text) if text is not None else None

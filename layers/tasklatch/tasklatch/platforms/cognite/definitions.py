@@ -1,6 +1,6 @@
-"""Cognite Data Fusion's workflows and their versions: what the tasks of a run are.
+"""Cognite Data Fusion's workflows and their versions, which define the tasks of a run.
 
-A definition is kept as the platform shows it, with what was left out filled in; the tasks of a run are made from it.
+A definition is stored as the platform shows it, with all defaults filled in; the tasks of a run are created from it.
 """
 
 import json
@@ -36,7 +36,7 @@ MAX_DEFINITION_BYTES: Final = 300 * 1024
 """A DynamoDB item holds 400 KB."""
 
 MAX_VERSIONS_A_PAGE: Final = 10
-"""An answer of Lambda's holds 6 MB."""
+"""A Lambda response holds 6 MB."""
 
 TaskType = Literal["function", "transformation", "cdf", "simulation"]
 
@@ -46,11 +46,11 @@ REQUIRED_PARAMETERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "cdf": ("cdfRequest", ("resourcePath", "method")),
     "simulation": ("simulation", ("routineExternalId",)),
 }
-"""What a task's parameters hold, by its type: the platform's client cannot read an answer without."""
+"""Required parameters of a task by its type: the platform's client cannot read a response without them."""
 
 
 class Dependency(BaseModel):
-    """A task that must be done first."""
+    """A task that must finish first."""
 
     model_config = LENIENT
 
@@ -82,12 +82,12 @@ class WorkflowTaskBody(BaseModel):
         return self
 
     def definition(self, index: int) -> TaskDefinition:
-        """The definition that the domain knows; `index` is its place in the request.
+        """Return the domain's definition of the task; `index` is its position in the request.
 
         Raises
         ------
         InvalidRequestError, PayloadTooLargeError
-            If its parameters cannot be kept.
+            If its parameters cannot be stored.
         """
         fails_execution = self.onFailure == "abortWorkflow"
         return TaskDefinition(
@@ -112,14 +112,14 @@ class DefinitionBody(BaseModel):
     tasks: Annotated[list[WorkflowTaskBody], Field(min_length=1, max_length=MAX_TASKS)]
 
     def definitions(self) -> list[TaskDefinition]:
-        """The definitions that the domain knows, in order.
+        """Return the domain's definitions of the tasks, in order.
 
         Raises
         ------
         DuplicateNameError
             If two tasks have the same id.
         InvalidRequestError, PayloadTooLargeError
-            If they do not fit together, or cannot be kept.
+            If the tasks do not fit together, or cannot be stored.
         """
         check_unique("task", [task.externalId for task in self.tasks])
         definitions = [task.definition(index) for index, task in enumerate(self.tasks)]
@@ -138,12 +138,12 @@ class VersionBody(BaseModel):
     workflowDefinition: DefinitionBody
 
     def definition_text(self) -> str:
-        """The definition as it is kept, once it is checked.
+        """Check the definition, and return it as JSON text to store.
 
         Raises
         ------
         DuplicateNameError, InvalidRequestError, PayloadTooLargeError
-            If it cannot be run.
+            If the definition cannot be run.
         """
         self.workflowDefinition.definitions()
         definition = self.workflowDefinition.model_dump(exclude_none=True)
@@ -151,19 +151,19 @@ class VersionBody(BaseModel):
 
 
 class VersionsBody(BaseModel):
-    """Versions to create, or to replace."""
+    """Versions of workflows to create, or to replace."""
 
     model_config = LENIENT
 
     items: Annotated[list[VersionBody], Field(min_length=1, max_length=MAX_VERSIONS_A_PAGE)]
 
     def unique_items(self) -> list[VersionBody]:
-        """The versions, none of them twice.
+        """Return the versions after a check that none is repeated.
 
         Raises
         ------
         DuplicateNameError
-            If one is.
+            If one is repeated.
         """
         check_unique("workflow version", [f"{item.workflowExternalId}:{item.version}" for item in self.items])
         return self.items
@@ -190,19 +190,19 @@ class WorkflowsBody(BaseModel):
     items: Annotated[list[WorkflowBody], Field(min_length=1, max_length=MAX_PAGE)]
 
     def unique_items(self) -> list[WorkflowBody]:
-        """The workflows, none of them twice.
+        """Return the workflows after a check that none is repeated.
 
         Raises
         ------
         DuplicateNameError
-            If one is.
+            If one is repeated.
         """
         check_unique("workflow", [item.externalId for item in self.items])
         return self.items
 
 
 class WorkflowRef(BaseModel):
-    """A workflow by its name."""
+    """Name of a workflow."""
 
     model_config = LENIENT
 
@@ -210,19 +210,19 @@ class WorkflowRef(BaseModel):
 
 
 class WorkflowRefs(BaseModel):
-    """Workflows by their names."""
+    """Names of workflows."""
 
     model_config = LENIENT
 
     items: Annotated[list[WorkflowRef], Field(min_length=1, max_length=MAX_PAGE)]
 
     def names(self) -> list[str]:
-        """The names, each once."""
+        """Return the names without repeats."""
         return list(dict.fromkeys(item.externalId for item in self.items))
 
 
 class VersionRef(BaseModel):
-    """A version by its name."""
+    """Name of a workflow's version."""
 
     model_config = LENIENT
 
@@ -231,14 +231,14 @@ class VersionRef(BaseModel):
 
 
 class VersionRefs(BaseModel):
-    """Versions by their names."""
+    """Names of workflows' versions."""
 
     model_config = LENIENT
 
     items: Annotated[list[VersionRef], Field(min_length=1, max_length=MAX_PAGE)]
 
     def names(self) -> list[VersionKey]:
-        """The names, each once."""
+        """Return the names without repeats."""
         return list(dict.fromkeys((item.workflowExternalId, item.version) for item in self.items))
 
 
@@ -252,7 +252,7 @@ class WorkflowFilter(BaseModel):
 
 
 class VersionsFilter(BaseModel):
-    """Of which workflows to list versions; empty for all."""
+    """Filter of a list of versions; without workflows, it has the versions of all."""
 
     model_config = LENIENT
 
@@ -260,7 +260,7 @@ class VersionsFilter(BaseModel):
 
 
 class VersionsListBody(BaseModel):
-    """Which versions to list; a page can hold fewer than the limit."""
+    """Filter and page of a list of versions; a page can hold fewer than the limit."""
 
     model_config = LENIENT
 
@@ -270,18 +270,18 @@ class VersionsListBody(BaseModel):
 
     @property
     def page(self) -> int:
-        """How many versions one answer holds at most."""
+        """Maximum number of versions in one response."""
         return min(self.limit, MAX_VERSIONS_A_PAGE)
 
     def workflow_versions(self) -> list[tuple[str, str | None]]:
-        """The workflows that are asked for, each with one version or all."""
+        """Return the requested workflows, each with one version, or None for all."""
         return [
             (workflow_filter.externalId, workflow_filter.version) for workflow_filter in self.filter.workflowFilters
         ]
 
 
 class WorkflowsQuery(BaseModel):
-    """How many workflows to list, and from where; a page can hold fewer than the limit."""
+    """Page of a list of workflows; it can hold fewer than the limit."""
 
     model_config = {"extra": "forbid", "frozen": True}
 
@@ -290,12 +290,12 @@ class WorkflowsQuery(BaseModel):
 
     @property
     def page(self) -> int:
-        """How many workflows one answer holds at most."""
+        """Maximum number of workflows in one response."""
         return min(self.limit, MAX_PAGE)
 
 
 class DeleteQuery(BaseModel):
-    """Whether what is not there is no error."""
+    """Option of a deletion: unknown names are ignored instead of an error."""
 
     model_config = {"extra": "forbid", "frozen": True}
 
@@ -313,14 +313,14 @@ class WorkflowView(TypedDict):
 
 
 class WorkflowListView(TypedDict):
-    """Workflows, and where to go on."""
+    """A page of workflows."""
 
     items: list[WorkflowView]
     nextCursor: NotRequired[str]
 
 
 class DependencyView(TypedDict):
-    """A task that must be done first."""
+    """A task that must finish first."""
 
     externalId: str
 
@@ -340,7 +340,7 @@ class WorkflowTaskView(TypedDict):
 
 
 class DefinitionView(TypedDict):
-    """The tasks of a workflow's version; the hash is the same for the same definition."""
+    """The tasks of a workflow's version; the same definition has the same hash."""
 
     hash: str
     description: NotRequired[str]
@@ -358,7 +358,7 @@ class VersionView(TypedDict):
 
 
 class VersionListView(TypedDict):
-    """Versions of workflows, and where to go on."""
+    """A page of versions of workflows."""
 
     items: list[VersionView]
     nextCursor: NotRequired[str]
@@ -369,12 +369,12 @@ class EmptyObject(TypedDict):
 
 
 def definitions_from_version(version: WorkflowVersion) -> list[TaskDefinition]:
-    """What the tasks of a run are made from."""
+    """Return the definitions of a run's tasks."""
     return DefinitionBody.model_validate(json.loads(version.definition)).definitions()
 
 
 def workflow_view(workflow: Workflow) -> WorkflowView:
-    """Show a workflow."""
+    """Return the view of a workflow."""
     view: WorkflowView = {
         "externalId": workflow.external_id,
         "createdTime": workflow.created_at,
@@ -388,13 +388,13 @@ def workflow_view(workflow: Workflow) -> WorkflowView:
 
 
 def definition_view(text: str) -> DefinitionView:
-    """Show a definition that is kept as JSON text."""
+    """Return the view of a definition that is stored as JSON text."""
     definition: DefinitionView = json.loads(text)
     return {**definition, "hash": sha256(text.encode()).hexdigest()[:32]}
 
 
 def version_view(version: WorkflowVersion) -> VersionView:
-    """Show a version."""
+    """Return the view of a version."""
     return {
         "workflowExternalId": version.external_id,
         "version": version.version,

@@ -1,4 +1,4 @@
-"""What all routes of the Cognite contract share: their base, what names can look like, and how errors are told."""
+"""Parts that all routes of the Cognite contract share: base path, formats of names, error responses."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -41,14 +41,14 @@ def _check_not_reserved(value: str) -> str:
 
 ExternalId = Annotated[TaskId, AfterValidator(_check_whitespace)]
 PathId = Annotated[ExternalId, AfterValidator(_check_path_safe)]
-"""The name of a workflow or a version, which stand in paths."""
+"""Name of a workflow or a version: both are used in paths."""
 
 TaskExternalId = Annotated[NewTaskId, AfterValidator(_check_whitespace), AfterValidator(_check_not_reserved)]
 Cursor = Annotated[str, Field(max_length=2048)]
 
 
 class ErrorBody(TypedDict):
-    """What went wrong; `missing` and `duplicated` name what is not there, or is there twice."""
+    """An error; `missing` and `duplicated` list names that do not exist, or that the request repeats."""
 
     code: int
     message: str
@@ -57,7 +57,7 @@ class ErrorBody(TypedDict):
 
 
 class ErrorEnvelope(TypedDict):
-    """The platform's answer to what it has not taken."""
+    """Error response of the platform."""
 
     error: ErrorBody
 
@@ -84,7 +84,7 @@ _ERROR_FORMAT: Final = ErrorFormat(JSON, ErrorEnvelope, _to_error_envelope, _INS
 UNKNOWN_IS_BAD_REQUEST: Final = ErrorFormat(
     JSON, ErrorEnvelope, _to_error_envelope, {**_INSTEAD, HTTPStatus.NOT_FOUND: HTTPStatus.BAD_REQUEST}
 )
-"""The platform's client takes a 400 as its word that there is no such execution."""
+"""The platform's client expects a 400 for an execution that does not exist."""
 
 project_operation: Final = partial(Operation, error_format=_ERROR_FORMAT, tenant_parameter=_PROJECT_PARAMETER)
-"""An operation of a project, which is its tenant."""
+"""Constructor of a project's operation; the project is the tenant."""

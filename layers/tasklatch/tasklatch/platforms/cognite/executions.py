@@ -1,7 +1,8 @@
 """Cognite Data Fusion's workflow executions, and the status updates of their tasks.
 
-An execution is a run of a workflow's version; a task's id is the id of its attempt. All that the platform's own client
-sends is taken and all that it reads is answered; unknown fields are let pass, as newer clients may send more.
+An execution is a run of a workflow's version; a task's id is the id of its attempt. Requests accept all fields that the
+platform's own client sends, and responses have all that it reads; unknown fields are ignored, as newer clients may send
+more.
 """
 
 import json
@@ -36,16 +37,16 @@ from tasklatch.platforms.cognite.errors import (
 
 MAX_INPUT_BYTES: Final = 100 * 1024
 MAX_DETAIL_BYTES: Final = 4 * 1024 * 1024
-"""Of inputs and outputs in one answer: Lambda's holds 6 MB, and the definition needs room too."""
+"""Limit of inputs and outputs in one response: Lambda's holds 6 MB, and the definition needs room too."""
 
 _GROUP: Final = "workflow:"
 _NAMESPACE: Final = UUID("2f1c9a77-54a5-4f1b-9d58-6b1d0d1f0a63")
 _OTHER_KIND: Final = "native"
-"""What kind of task one is that another contract added: the platform's client takes any word."""
+"""Type of a task that another contract added: the platform's client accepts any text."""
 
 
 class Authentication(BaseModel):
-    """What a session gave."""
+    """The nonce of a session."""
 
     model_config = LENIENT
 
@@ -53,7 +54,7 @@ class Authentication(BaseModel):
 
 
 class RunBody(BaseModel):
-    """A run of a workflow's version. The nonce names the request: sent again with it, it starts nothing new."""
+    """A run of a workflow's version. A request that is sent again with the same nonce starts no second run."""
 
     model_config = LENIENT
 
@@ -65,18 +66,18 @@ class RunBody(BaseModel):
     ] = None
 
     def input_text(self) -> str | None:
-        """The input as it is kept.
+        """Return the input as JSON text to store.
 
         Raises
         ------
         InvalidRequestError, PayloadTooLargeError
-            If it cannot be.
+            If the input cannot be stored.
         """
         return dump_json(self.input, "input", limit=MAX_INPUT_BYTES)
 
 
 class WorkflowRetryBody(BaseModel):
-    """A retry of an execution; whoever may call it need not prove it again."""
+    """A retry of an execution; `authentication` is accepted and not used, as the access token is enough."""
 
     model_config = LENIENT
 
@@ -84,7 +85,7 @@ class WorkflowRetryBody(BaseModel):
 
 
 class WorkflowCancelBody(BaseModel):
-    """Why an execution is cancelled."""
+    """Reason for cancelling an execution."""
 
     model_config = LENIENT
 
@@ -92,7 +93,7 @@ class WorkflowCancelBody(BaseModel):
 
 
 class TaskUpdateBody(BaseModel):
-    """How one attempt at a task ended."""
+    """Result of one attempt at a task."""
 
     model_config = LENIENT
 
@@ -100,12 +101,12 @@ class TaskUpdateBody(BaseModel):
     output: dict[str, Any] | None = None
 
     def report(self, task_id: str, attempt: int) -> Report:
-        """The report that the ledger takes: its output is put over what was said of the attempt before.
+        """Return the report to record in the ledger: its output is merged over the attempt's earlier output.
 
         Raises
         ------
         InvalidRequestError, PayloadTooLargeError
-            If its output cannot be kept.
+            If its output cannot be stored.
         """
         output = dump_json(self.output, "output", limit=MAX_OUTPUT_BYTES)
         return replace(
@@ -114,7 +115,7 @@ class TaskUpdateBody(BaseModel):
 
 
 class SessionBody(BaseModel):
-    """What a session is to be made from. Nothing runs on the caller's behalf here, so no secret is kept."""
+    """A session to create. The service runs nothing on the caller's behalf, so it stores no secret."""
 
     model_config = LENIENT
 
@@ -125,14 +126,14 @@ class SessionBody(BaseModel):
 
     @property
     def kind(self) -> str:
-        """What the platform calls such a session."""
+        """The platform's name for such a session."""
         if self.clientId is not None:
             return "CLIENT_CREDENTIALS"
         return "ONESHOT_TOKEN_EXCHANGE" if self.oneshotTokenExchange else "TOKEN_EXCHANGE"
 
 
 class SessionsBody(BaseModel):
-    """Sessions to make."""
+    """Sessions to create."""
 
     model_config = LENIENT
 
@@ -140,7 +141,7 @@ class SessionsBody(BaseModel):
 
 
 class WorkflowExecutionsFilter(BaseModel):
-    """Which executions to list; times are milliseconds since the epoch."""
+    """Filter of a list of executions; times are milliseconds since the epoch."""
 
     model_config = LENIENT
 
@@ -161,7 +162,7 @@ class WorkflowExecutionsFilter(BaseModel):
 
 
 class WorkflowExecutionsListBody(BaseModel):
-    """Which executions to list, newest first."""
+    """Filter and page of a list of executions, newest first."""
 
     model_config = LENIENT
 
@@ -171,11 +172,11 @@ class WorkflowExecutionsListBody(BaseModel):
 
     @property
     def page(self) -> int:
-        """How many executions one answer holds at most."""
+        """Maximum number of executions in one response."""
         return min(self.limit, MAX_PAGE)
 
     def to_filter(self) -> ExecutionFilter:
-        """What belongs into the list: runs of workflows alone."""
+        """Return the filter of the list, which has only runs of workflows."""
         return ExecutionFilter(
             statuses=frozenset(self.filter.status),
             group_versions=tuple(
@@ -201,7 +202,7 @@ class WorkflowExecutionView(TypedDict):
 
 
 class WorkflowExecutionListView(TypedDict):
-    """Executions, newest first, and where to go on."""
+    """A page of executions, newest first."""
 
     items: list[WorkflowExecutionView]
     nextCursor: NotRequired[str]
@@ -224,8 +225,8 @@ class TaskExecutionView(TypedDict):
 class WorkflowExecutionDetailView(WorkflowExecutionView):
     """A workflow execution with its definition and the tasks that were scheduled, in the definition's order.
 
-    `omittedPayloads` names tasks whose input is shown as the definition has it and whose output is left out: all of
-    them together would be too large to answer.
+    `omittedPayloads` lists tasks that have their input from the definition and no output, as all payloads together
+    would be too large for one response.
     """
 
     workflowDefinition: DefinitionView
@@ -235,7 +236,7 @@ class WorkflowExecutionDetailView(WorkflowExecutionView):
 
 
 class SessionView(TypedDict):
-    """A session: its nonce goes along with the next run."""
+    """A session; its nonce is for the next run."""
 
     id: int
     status: Literal["READY"]
@@ -245,14 +246,14 @@ class SessionView(TypedDict):
 
 
 class SessionListView(TypedDict):
-    """The sessions that were made, in order."""
+    """The created sessions, in order."""
 
     items: list[SessionView]
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptState:
-    """How one attempt at a task stands, or ended."""
+    """State or result of one attempt at a task; times are milliseconds since the epoch."""
 
     attempt: int
     status: TaskStatus
@@ -263,22 +264,22 @@ class AttemptState:
 
 
 def workflow_group(workflow_external_id: str) -> str:
-    """The group that a workflow's executions are listed in."""
+    """Return the group of a workflow's executions."""
     return f"{_GROUP}{workflow_external_id}"
 
 
 def run_id(tenant: str, workflow_external_id: str, version: str, nonce: str) -> str:
-    """The id of the execution that a run starts: the same for the same nonce."""
+    """Return the id of the execution that a run starts: the same for the same nonce."""
     return str(uuid5(_NAMESPACE, f"{tenant}\0{workflow_external_id}\0{version}\0{nonce}"))
 
 
 def check_is_run(execution: Execution) -> Execution:
-    """Give back an execution that is a run of a workflow.
+    """Check that an execution is a run of a workflow, and return it.
 
     Raises
     ------
     NotFoundError
-        If it is none: this contract has no words for it.
+        If it is not: this contract cannot show it.
     """
     if execution.group_version is None or not (execution.group or "").startswith(_GROUP):
         raise NotFoundError("execution", execution.execution_id)
@@ -286,7 +287,7 @@ def check_is_run(execution: Execution) -> Execution:
 
 
 def workflow_execution_view(execution: Execution) -> WorkflowExecutionView:
-    """Show an execution."""
+    """Return the view of an execution."""
     view: WorkflowExecutionView = {
         "id": execution.execution_id,
         "workflowExternalId": (execution.group or "").removeprefix(_GROUP),
@@ -306,12 +307,12 @@ def workflow_execution_view(execution: Execution) -> WorkflowExecutionView:
 def workflow_execution_detail_view(
     execution: Execution, definition: str | None, execution_input: str | None, details: Iterable[TaskDetail]
 ) -> WorkflowExecutionDetailView:
-    """Show an execution with all that belongs to it.
+    """Return the view of an execution with its definition, its input and its tasks.
 
     Parameters
     ----------
-    definition, given
-        JSON texts: what it is a run of, and its input.
+    definition, execution_input
+        Definition and input of the run as JSON texts.
     """
     shown = definition_view(definition or '{"tasks":[]}')
     parameters = {task["externalId"]: task["parameters"] for task in shown["tasks"]}
@@ -344,12 +345,12 @@ def workflow_execution_detail_view(
 
 
 def is_earlier_attempt(task: Task, attempt: int) -> bool:
-    """Whether only the history tells how an attempt ended. A success stands for every attempt."""
+    """Return True if only the history has the result of an attempt; a success stands for every attempt."""
     return attempt != task.attempt and task.status is not TaskStatus.COMPLETED
 
 
 def current_attempt_state(detail: TaskDetail, attempt: int | None = None) -> AttemptState:
-    """How a task stands, for its current attempt or another that it stands for as well."""
+    """Return the state of a task as that of `attempt`, by default the current one."""
     task = detail.task
     began_at = task.started_at or task.scheduled_at
     return AttemptState(
@@ -360,14 +361,14 @@ def current_attempt_state(detail: TaskDetail, attempt: int | None = None) -> Att
 def earlier_attempt_state(
     attempt: int, entry: HistoryEntry | None, output: str | None, reported_status: str
 ) -> AttemptState:
-    """How an earlier attempt ended.
+    """Return the result of an earlier attempt.
 
     Parameters
     ----------
     entry
-        The last that the history tells of it; None where it does not yet.
-    said
-        What the worker says of it, for that case.
+        The attempt's last change in the history; None if it is not written yet.
+    reported_status
+        Status that the worker reports, used if there is no entry.
     """
     if entry is None:
         status = TaskStatus(reported_status) if reported_status in FAILURES else TaskStatus.FAILED
@@ -376,7 +377,7 @@ def earlier_attempt_state(
 
 
 def workflow_task_view(detail: TaskDetail, state: AttemptState) -> TaskExecutionView:
-    """Show one attempt at a task."""
+    """Return the view of one attempt at a task."""
     task = detail.task
     view: TaskExecutionView = {
         "id": task_execution_id(task.tenant, task.execution_id, task.task_id, state.attempt),
@@ -396,7 +397,7 @@ def workflow_task_view(detail: TaskDetail, state: AttemptState) -> TaskExecution
 
 
 def session_view(body: SessionBody, session_id: int, nonce: str) -> SessionView:
-    """Show a session."""
+    """Return the view of a session."""
     view: SessionView = {"id": session_id, "status": "READY", "nonce": nonce, "type": body.kind}
     if body.clientId is not None:
         view["clientId"] = body.clientId
@@ -404,7 +405,7 @@ def session_view(body: SessionBody, session_id: int, nonce: str) -> SessionView:
 
 
 def _incompletion_reason(task: Task) -> str | None:
-    """Why a task did not complete, where that is final or somebody said so."""
+    """Return the task's message or, after a final failure, the reason of the retry decision; None otherwise."""
     decision = decide_retry(task)
     return task.message or (decision.reason if decision is not None and not decision.will_retry else None)
 

@@ -1,7 +1,7 @@
-"""Atlassian Forge's ``updateTaskStatus``, and what registers scans and their tasks with it.
+"""Atlassian Forge's ``updateTaskStatus``, and the registration of scans and their tasks.
 
-A scan is an execution. What Forge's own client checks before it sends is checked here too, in the same order and with
-the same messages. Fields that are not known are let pass: the platform's client may send more.
+A scan is an execution. A report is checked as Forge's own client checks it before it sends, in the same order and with
+the same messages. Unknown fields are ignored: the platform's client may send more.
 """
 
 import base64
@@ -41,7 +41,7 @@ Status = Literal["success", "failure"]
 
 
 class ReportedTask(BaseModel):
-    """The task that a report is of; its UUID can be of any version."""
+    """The reported task; its UUID can have any version."""
 
     model_config = _LENIENT
 
@@ -49,10 +49,10 @@ class ReportedTask(BaseModel):
 
 
 class StatusUpdate(BaseModel):
-    """How one invocation of a taskRunner ended.
+    """Result of one invocation of a taskRunner.
 
-    `scanId` and `taskExecutionId` are not checked. A `taskExecutionId` that this service did not issue for the task, as
-    a duplicate delivery brings one, speaks about the current attempt.
+    `scanId` and `taskExecutionId` are not validated. With a `taskExecutionId` that this service did not issue for the
+    task, as in a duplicate delivery, the report is for the current attempt.
     """
 
     model_config = _LENIENT
@@ -65,7 +65,7 @@ class StatusUpdate(BaseModel):
     failureReason: Annotated[FailureReason, Field(strict=False)] | None = None
 
     def report(self, tenant: str, execution_id: str) -> Report:
-        """The report that the ledger takes."""
+        """Return the report to record in the ledger."""
         return make_report(
             self.task.taskId,
             TaskStatus.COMPLETED if self.status == "success" else TaskStatus.FAILED,
@@ -79,12 +79,12 @@ class StatusUpdate(BaseModel):
         try:
             return decode_attempt(self.taskExecutionId, tenant, execution_id, self.task.taskId)
         except AttemptNotOpenError:
-            # It looks like one of ours and is of another task: to Forge all that is not this task's own is unknown.
+            # A well-formed id of another task: to Forge, every id that is not of this task is an unknown one.
             return None
 
 
 class ScanTask(BaseModel):
-    """One unit of work; with `taskMetadata` its runner is called."""
+    """A task of a scan; its taskRunner is called with `taskMetadata`."""
 
     model_config = _LENIENT
 
@@ -93,14 +93,14 @@ class ScanTask(BaseModel):
     taskMetadata: dict[str, Any] | None = None
 
     def definition(self, index: int, connection_id: str, scan_id: str) -> TaskDefinition:
-        """The definition that the domain knows; `index` is its place in the request.
+        """Return the domain's definition of the task; `index` is its position in the request.
 
-        Its input is what a taskRunner is called with.
+        Its input is the payload of the taskRunner.
 
         Raises
         ------
         InvalidRequestError, PayloadTooLargeError
-            If its metadata cannot be kept.
+            If its metadata cannot be stored.
         """
         payload = {
             "connectionId": connection_id,
@@ -124,7 +124,7 @@ class _ScanTasks(BaseModel):
     tasks: Annotated[list[ScanTask], Field(min_length=1, max_length=MAX_TASKS_A_REQUEST)]
 
     def definitions(self, scan_id: str) -> list[TaskDefinition]:
-        """The definitions that the domain knows, in order."""
+        """Return the domain's definitions of the tasks, in order."""
         return [task.definition(index, self.connectionId, scan_id) for index, task in enumerate(self.tasks)]
 
 
@@ -135,27 +135,27 @@ class ScanBody(_ScanTasks):
 
 
 class ChildrenBody(_ScanTasks):
-    """Tasks that a task of a scan has found to be done."""
+    """Child tasks that a task of a scan adds to the scan."""
 
     scanId: Annotated[str, Field(min_length=1, max_length=MAX_SCAN_ID_CHARACTERS)]
 
 
 class StatusUpdateResponse(TypedDict):
-    """The platform's answer to what it has taken."""
+    """Response of the platform to an accepted request."""
 
     status: Literal["ACCEPTED"]
     message: str
 
 
 class ScanResponse(StatusUpdateResponse):
-    """The scan, and the execution that it is in all other contracts."""
+    """A scan, and its execution id in all other contracts."""
 
     scanId: str
     executionId: str
 
 
 class Refusal(TypedDict):
-    """The platform's answer to what it has not taken: ``error`` is to be branched on."""
+    """Response of the platform to a rejected request: ``error`` is for programs to branch on."""
 
     status: Literal["REJECTED"]
     message: str
@@ -185,16 +185,16 @@ _CHECKS: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]]] = (
         f"failureReason must be one of: {', '.join(FailureReason)}",
     ),
 )
-"""What Forge documents that its client checks, in that order; the first message that applies is the answer."""
+"""Checks that Forge documents for its client, in that order; the first that fails gives the response's message."""
 
 
 def parse_status_update(body: Any) -> StatusUpdate:
-    """Check a report as Forge does.
+    """Check a report as Forge does, and return it.
 
     Raises
     ------
     InvalidRequestError
-        With the documented message.
+        If a check fails; the error has the documented message.
     """
     fields = body if isinstance(body, dict) else {}
     for holds, message in _CHECKS:
@@ -204,15 +204,15 @@ def parse_status_update(body: Any) -> StatusUpdate:
 
 
 def execution_id_for_scan(scan_id: Any) -> str:
-    """The id of the execution that a scan is: the same for the same scan, and never for two.
+    """Return the execution id of a scan: always the same for one scan, and never shared by two.
 
-    What can be an execution id is one as it is. Any other is put into base64url behind ``scan:``, or, where that would
-    be too long, into the hexadecimal SHA-256 behind ``scan~``; so is one that begins like that itself.
+    A scan id that is a valid execution id is used unchanged. Any other, and one that begins with ``scan:`` or
+    ``scan~``, becomes ``scan:`` and its base64url form or, if that is too long, ``scan~`` and its hexadecimal SHA-256.
 
     Raises
     ------
     NotFoundError
-        If it is no text: no scan can have it.
+        If the scan id is not text, or empty: no scan can have it.
     """
     if not _is_text(scan_id):
         raise NotFoundError("execution", "that is no text")
@@ -232,7 +232,7 @@ _IGNORED: Final[Mapping[Verdict, str]] = {
 
 
 def status_update_response(result: ReportResult) -> StatusUpdateResponse:
-    """Word what the ledger did; after a failure, whether it is retried and why."""
+    """Return the response to a report; after a failure, its message gives the retry decision and the reason."""
     message = _IGNORED.get(result.verdict)
     if message is None:
         decision = decide_retry(result.task)
@@ -241,7 +241,7 @@ def status_update_response(result: ReportResult) -> StatusUpdateResponse:
 
 
 def scan_response(scan_id: str, execution: Execution, tasks: int) -> ScanResponse:
-    """Word what is registered."""
+    """Return the response to a registration."""
     noun = "task is" if tasks == 1 else "tasks are"
     return {
         "status": "ACCEPTED",

@@ -1,7 +1,7 @@
 """SuperAI's flow executions and the status updates of their tasks.
 
-A flow execution is an execution that stays open: its status does not follow from its tasks. Each update makes a record
-in the history of its task, whatever it says; some drive the latch, and all others are remarks.
+A flow execution is an execution that stays open: its status does not follow from its tasks. Each update adds a record
+to the history of its task; some statuses drive the latch, all others are informational.
 """
 
 import json
@@ -30,7 +30,7 @@ from tasklatch.runtime.clock import format_timestamp
 MAX_STATUSES: Final = 100
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_TASKS_LISTED: Final = 1000
-"""The list has no pages, and an answer of Lambda's holds 6 MB."""
+"""The list has no pages, and a Lambda response holds 6 MB."""
 
 _LENIENT: Final = ConfigDict(extra="ignore", strict=True, frozen=True)
 _QUERY: Final = ConfigDict(extra="forbid", frozen=True)
@@ -49,7 +49,7 @@ STATUS_MAP: Final[Mapping[str, TaskStatus]] = {
     "skipped": TaskStatus.SKIPPED,
     "cancelled": TaskStatus.CANCELED,
 }
-"""What drives the latch. All other words, `queued` among them, change nothing and are kept in the history."""
+"""Statuses that drive the latch. All others, `queued` among them, change nothing and are only stored in the history."""
 
 EXECUTION_STATUS: Final[Mapping[ExecutionStatus, str]] = {
     ExecutionStatus.RUNNING: "running",
@@ -70,11 +70,11 @@ PROCESSING_STATUS: Final[Mapping[TaskStatus, str]] = {
     TaskStatus.SKIPPED: "cancelled",
     TaskStatus.CANCELED: "cancelled",
 }
-"""In the platform's own words, which know no skipped task: one that was is one that will not be worked on."""
+"""Statuses of the platform. It has none for a skipped task, which is cancelled: nobody will work on it."""
 
 
 class FlowExecutionCreate(BaseModel):
-    """A flow execution to create. There are no flow definitions here: `task_names` says which tasks there are."""
+    """A flow execution to create. The service has no flow definitions: `task_names` lists the tasks."""
 
     model_config = _LENIENT
 
@@ -84,12 +84,12 @@ class FlowExecutionCreate(BaseModel):
     task_names: Annotated[list[NewTaskId], Field(max_length=MAX_TASKS_A_REQUEST)] = []
 
     def definitions(self) -> list[TaskDefinition]:
-        """The definitions that the domain knows. The platform's workers themselves decide on another try."""
+        """Return the domain's definitions of the tasks, with one attempt each: the platform's workers retry."""
         return [TaskDefinition(name, retry_policy=_TRIED_ONCE) for name in dict.fromkeys(self.task_names)]
 
 
 class TaskStatusItem(BaseModel):
-    """One update: any word is taken."""
+    """One status update; any text is accepted as `status`."""
 
     model_config = _LENIENT
 
@@ -97,33 +97,33 @@ class TaskStatusItem(BaseModel):
     status: Annotated[str, Field(max_length=50)] | None = None
 
     def report(self, record: str) -> Report:
-        """The report that the ledger takes, which makes a record of this name."""
+        """Return the report to record in the ledger; `record` is the name of its history record."""
         meaning = STATUS_MAP.get(self.status or "", TaskStatus.PENDING)
         return replace(make_report(self.task_name, meaning, platform_status=self.status or None), record=record)
 
 
 class TaskStatuses(BaseModel):
-    """Up to 100 updates, taken in order, all of them or none."""
+    """Up to 100 status updates, recorded in order; all are accepted, or none."""
 
     model_config = _LENIENT
 
     statuses: Annotated[list[TaskStatusItem], Field(min_length=1, max_length=MAX_STATUSES)]
 
     def reports(self, now: int, request_id: str) -> list[Report]:
-        """The reports that the ledger takes, in order.
+        """Return the reports to record in the ledger, in order.
 
         Parameters
         ----------
         now
             Milliseconds since the epoch.
         request_id
-            Names the request.
+            Unique id of the request; a part of the names of the history records.
         """
         return [item.report(f"{now:014d}-{request_id}-{index:03d}") for index, item in enumerate(self.statuses)]
 
 
 class FlowExecutionsQuery(BaseModel):
-    """Which flow executions to list, newest first."""
+    """Filter and page of a list of flow executions, newest first."""
 
     model_config = _QUERY
 
@@ -152,13 +152,13 @@ class FlowExecutionsQuery(BaseModel):
         return self
 
     def matches(self, execution: Execution) -> bool:
-        """Whether a flow execution belongs into the list."""
+        """Return True if a flow execution belongs in the list: deleted ones do not."""
         statuses = self.status.split(",") if self.status is not None else EXECUTION_STATUS.values()
         return execution.deleted_at is None and EXECUTION_STATUS[execution.status] in statuses
 
 
 class FlowExecutionQuery(BaseModel):
-    """What to show of a flow execution besides: neither is known here."""
+    """Options of a flow execution's view; the service has neither run numbers nor credits, and ignores them."""
 
     model_config = _QUERY
 
@@ -167,7 +167,7 @@ class FlowExecutionQuery(BaseModel):
 
 
 class TaskExecutionsQuery(BaseModel):
-    """Which task executions to list: those of one flow execution, as they stand."""
+    """Filter of the list of one flow execution's task executions."""
 
     model_config = _QUERY
 
@@ -192,7 +192,7 @@ class FlowExecutionView(TypedDict):
 
 
 class TaskStatusView(TypedDict):
-    """The record that one update made."""
+    """The history record of one status update."""
 
     id: str
     flow_execution_id: str
@@ -203,7 +203,7 @@ class TaskStatusView(TypedDict):
 
 
 class FlowTaskExecutionView(TypedDict):
-    """A task's current attempt; `input` and `output` come where one task is asked for by its name."""
+    """The current attempt at a task; `input` and `output` are null unless the request has a `task_name`."""
 
     id: str
     flow_execution_id: str
@@ -231,7 +231,7 @@ class TaskExecutionList(TypedDict):
 
 
 class ErrorDetail(TypedDict):
-    """What went wrong; `code` is to be compared with."""
+    """An error: `code` is for programs, `message` is for people."""
 
     message: str
     code: str
@@ -239,7 +239,7 @@ class ErrorDetail(TypedDict):
 
 
 class FlowErrorEnvelope(TypedDict):
-    """The platform's answer to what it has not taken; `detail` comes with what does not fit the description."""
+    """Error response of the platform; with status 422, `detail` lists the errors in the request."""
 
     error: ErrorDetail
     request_id: str
@@ -247,28 +247,28 @@ class FlowErrorEnvelope(TypedDict):
 
 
 def organization_id_for(tenant: str) -> str:
-    """The UUID by which the platform's clients know a tenant."""
+    """Return the UUID that stands for a tenant in the platform's responses."""
     return str(uuid5(_NAMESPACE, tenant))
 
 
 def flow_group(flow_id: UUID) -> str:
-    """The group that a flow's executions are listed in."""
+    """Return the group of a flow's executions."""
     return f"{_FLOW_GROUP}{flow_id}"
 
 
 def get_flow_id(execution: Execution) -> str | None:
-    """The flow that an execution is of; None where another contract created it."""
+    """Return the id of an execution's flow; None if another contract created the execution."""
     group = execution.group or ""
     return group.removeprefix(_FLOW_GROUP) if group.startswith(_FLOW_GROUP) else None
 
 
 def check_names(statuses: TaskStatuses, known_names: Iterable[str]) -> None:
-    """Check that all tasks are there.
+    """Check that all tasks of the updates exist.
 
     Raises
     ------
     UnknownTasksError
-        Naming each that is not, once.
+        If some do not; the error names each of them once.
     """
     unknown = list(dict.fromkeys(item.task_name for item in statuses.statuses if item.task_name not in known_names))
     if unknown:
@@ -276,12 +276,12 @@ def check_names(statuses: TaskStatuses, known_names: Iterable[str]) -> None:
 
 
 def check_open(reports: Iterable[Report], tasks: Mapping[str, Task]) -> None:
-    """Check that all tasks whose updates drive the latch are open: answered 200, such a word would be taken to count.
+    """Check that all tasks with updates that drive the latch are open: after a 200, a caller expects them to count.
 
     Raises
     ------
     AttemptNotOpenError
-        Naming each that is not, once.
+        If some are not; the error names each of them once.
     """
     driving = (report for report in reports if not report.is_informational)
     closed = [report.task_id for report in driving if not is_open_to(report, tasks[report.task_id])]
@@ -290,7 +290,7 @@ def check_open(reports: Iterable[Report], tasks: Mapping[str, Task]) -> None:
 
 
 def flow_execution_view(execution: Execution) -> FlowExecutionView:
-    """Show a flow execution; one that another contract created has no flow, and its metadata for input."""
+    """Return the view of a flow execution; one of another contract has no flow, and its metadata as input."""
     flow = get_flow_id(execution)
     metadata: dict[str, Any] = json.loads(execution.metadata) if execution.metadata else {}
     return {
@@ -307,7 +307,7 @@ def flow_execution_view(execution: Execution) -> FlowExecutionView:
 
 
 def task_status_view(report: Report, update: TaskStatusItem, task: Task, now: int) -> TaskStatusView:
-    """Show the record that an update made; one that cleared the status shows how the task stands."""
+    """Return the view of an update's history record; an update without a status has the task's status."""
     record = f"{task.tenant}\0{task.execution_id}\0{report.record}"
     return {
         "id": str(uuid5(_NAMESPACE, record)),
@@ -320,7 +320,7 @@ def task_status_view(report: Report, update: TaskStatusItem, task: Task, now: in
 
 
 def task_execution_view(task: Task, detail: TaskDetail | None = None) -> FlowTaskExecutionView:
-    """Show a task's current attempt, with its payloads where they were read."""
+    """Return the view of a task's current attempt, with its payloads if `detail` is passed."""
     processing = PROCESSING_STATUS[task.status]
     error = {"reason": task.failure_reason, "message": task.message} if processing == "failed" else None
     return {
@@ -345,7 +345,7 @@ def task_execution_view(task: Task, detail: TaskDetail | None = None) -> FlowTas
 
 
 def newest_first(tasks: Iterable[Task], query: TaskExecutionsQuery) -> Sequence[Task]:
-    """Those of the tasks that are asked for, the newest attempt first."""
+    """Return the tasks that match the query, newest attempt first."""
     matching = [task for task in tasks if query.task_execution_idx in (None, task.attempt - 1)]
     return sorted(matching, key=lambda task: (task.scheduled_at or task.created_at, task.task_id), reverse=True)
 
