@@ -247,7 +247,7 @@ def test_what_could_not_be_announced_is_announced_once_it_can_be(stack: Stack, s
         with _without_time("notifier", stack):
             body = {"executionId": execution_id, "tasks": [{"taskId": "fetch"}]}
             api.request("operator", "POST", "executions", body=body)
-            assert until(lambda: b"announced late" in state_dir.log.read_bytes()[logged:])
+            assert until(lambda: b"change publishing deferred" in state_dir.log.read_bytes()[logged:])
             assert not list(queue.take())
         handed_out = until(lambda: list(queue.take()))
         history = until(lambda: list(api.paginate("reader", "executions", execution_id, "tasks", "fetch", "history")))

@@ -55,7 +55,8 @@ def sample_of(function: str) -> Any:
         **{function: name for name, function in ON_SCHEDULE.items()},
         "live_connection": next(iter(CONNECTIONS)),
     }
-    return json.loads((EVENTS / f"{by_function[function]}.json").read_text(encoding="utf-8"))
+    [sample] = EVENTS.rglob(f"{by_function[function]}.json")
+    return json.loads(sample.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
