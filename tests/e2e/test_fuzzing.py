@@ -4,6 +4,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from tests.fuzzing import (
     Target,
     cases,
     check_case,
+    leads_elsewhere,
     check_reply,
     fuzz_settings,
     hostile_requests,
@@ -78,7 +80,10 @@ def test_whatever_the_description_leads_to_is_answered_as_described(
         case, aimed = drawn
         response = case.call(base_url=stack.api_url, session=session)
         answers[response.status_code] += 1
-        check_case(case, response, aimed=aimed)
+        if leads_elsewhere(case):
+            assert response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+        else:
+            check_case(case, response, aimed=aimed)
 
     answered()
     record_property("answers", str(dict(sorted(answers.items()))))

@@ -78,7 +78,7 @@ def test_executions_are_found_by_status_and_time(table: Table, limit: int) -> No
         executions_of(table).list_executions,
         table.tenant,
         limit=limit,
-        wanted=ARE_DONE,
+        criteria=ARE_DONE,
         created_after=NOW + 2 * HOUR,
         created_before=NOW + 4 * HOUR,
     )
@@ -93,7 +93,7 @@ def test_search_that_finds_little_stops_for_breath_and_can_be_gone_on_with(table
 
     # when
     page, cursor = executions_of(table).list_executions(table.tenant, limit=2, criteria=ARE_DONE)
-    rest = all_pages(executions_of(table).list_executions, table.tenant, limit=2, wanted=ARE_DONE)
+    rest = all_pages(executions_of(table).list_executions, table.tenant, limit=2, criteria=ARE_DONE)
 
     # then
     assert page == []
