@@ -25,11 +25,11 @@ from tests.fuzzing import (
     Target,
     cases,
     check_case,
-    leads_elsewhere,
     check_reply,
     fuzz_settings,
     hostile_requests,
     keys_of_description,
+    leads_elsewhere,
     made_targets,
 )
 
