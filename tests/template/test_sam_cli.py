@@ -24,7 +24,7 @@ def stacks() -> Any:
 
 
 def test_every_function_can_be_invoked(stacks: Any) -> None:
-    functions = {function.name: function for function in SamFunctionProvider(stacks).batch_get()}
+    functions = {function.name: function for function in SamFunctionProvider(stacks).get_all()}
 
     assert set(functions) == set(resources("AWS::Lambda::Function"))
     for name, function in functions.items():
