@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Final
@@ -147,13 +148,20 @@ class WorkQueue:
 
     def hide(self, assignment: Assignment) -> None:
         """Hide an assignment from other workers for another 30 s, while the work continues."""
-        self._sqs.change_message_visibility(
-            QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle, VisibilityTimeout=_HIDDEN_SECONDS
-        )
+        with self._delivered_again():
+            self._sqs.change_message_visibility(
+                QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle, VisibilityTimeout=_HIDDEN_SECONDS
+            )
 
     def delete(self, assignment: Assignment) -> None:
         """Delete the message of an assignment."""
-        self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle)
+        with self._delivered_again():
+            self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle)
+
+    def _delivered_again(self) -> AbstractContextManager[None]:
+        """Ignore that a receipt handle is out of date: the message is delivered again, and a repeat does no harm."""
+        errors = self._sqs.exceptions
+        return suppress(errors.ReceiptHandleIsInvalid, errors.MessageNotInflight)
 
     def _read(self, detail: Mapping[str, Any], receipt_handle: str) -> Assignment:
         execution_id, task_id = detail["executionId"], detail["taskId"]

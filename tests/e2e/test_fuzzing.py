@@ -4,7 +4,6 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -29,7 +28,6 @@ from tests.fuzzing import (
     fuzz_settings,
     hostile_requests,
     keys_of_description,
-    leads_elsewhere,
     made_targets,
 )
 
@@ -80,10 +78,7 @@ def test_whatever_the_description_leads_to_is_answered_as_described(
         case, aimed = drawn
         response = case.call(base_url=stack.api_url, session=session)
         answers[response.status_code] += 1
-        if leads_elsewhere(case):
-            assert response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
-        else:
-            check_case(case, response, aimed=aimed)
+        check_case(case, response, aimed=aimed)
 
     answered()
     record_property("answers", str(dict(sorted(answers.items()))))

@@ -16,6 +16,7 @@ from local.api_client import ApiClient
 from local.cloud.stack import Stack, StateDir
 from local.watch import run_watch
 from local.worker import Worker, WorkQueue, sample_work
+from tests.e2e.test_api import until
 
 DEADLINE_SECONDS = 60.0
 
@@ -34,7 +35,13 @@ def _create(api: ApiClient, prefix: str = "demo") -> str:
     return name
 
 
+def _is_open(api: ApiClient, execution: str, task: str) -> bool:
+    shown = api.request("reader", "GET", "executions", execution, "tasks", task).body
+    return bool(shown["status"] != "PENDING")
+
+
 def _report(api: ApiClient, execution: str, task: str, **body: Any) -> None:
+    assert until(lambda: _is_open(api, execution, task))
     api.request("worker", "POST", "executions", execution, "tasks", task, "status", body=body)
 
 

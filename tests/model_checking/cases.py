@@ -310,15 +310,6 @@ WAITING_HEARTBEAT = Case(
         "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
     },
 )
-WAITING_CANCELED = Case(
-    "a task that waits, cancelled and retried by a person, and reports on it",
-    [a_task("a", attempts=1), a_task("b", attempts=1, dependsOn=["a"])],
-    {
-        "first": [says("FAILED", "a", attempt=1)],
-        "operator": [retries()],
-        "early": [says("COMPLETED", "b", attempt=1)],
-    },
-)
 WAITING_AGAIN = Case(
     "a task that a person gave another attempt, and a report on that before it is open",
     [a_task(attempts=1)],
@@ -470,7 +461,6 @@ ONLY_TO_PROVE: Final = (
     DEADLINE,
     CANCEL_AND_RETRY,
     RESCUE_AND_RETRY,
-    WAITING_CANCELED,
     with_faults(CHAIN, redelivered=1),
     lagging(JOIN),
     with_faults(reconciled(RETRY_ALONE), lost_answers=1),

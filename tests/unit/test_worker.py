@@ -4,16 +4,21 @@ import json
 from threading import Event
 from typing import Any, cast
 
+import boto3
 import pytest
 
 from local.api_client import ApiClient, ApiError, Reply, call_task
 from local.worker import Assignment, Done, Failed, Worker, WorkQueue, sample_work
 
 ID = "00000101-0000-8000-8000-000000000000"
+SQS: Any = boto3.client("sqs", region_name="us-east-1")
 
 
 class Queue:
     """An SQS client with one queue."""
+
+    exceptions = SQS.exceptions
+    refusal: Exception | None = None
 
     def __init__(self, *details: dict[str, Any]) -> None:
         self.waiting = [
@@ -30,9 +35,13 @@ class Queue:
         return {"Messages": initial} if initial else {}
 
     def change_message_visibility(self, **_: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         self.hidden += 1
 
     def delete_message(self, **requested: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         self.deleted.append(requested["ReceiptHandle"])
 
 
@@ -270,3 +279,19 @@ def test_the_sample_work_ends_as_its_input_says(
     assignment = Assignment("night", "expose", attempt, ID, {"seconds": 0, **requested}, "")
 
     assert sample_work(assignment, Event()) == outcome
+
+
+@pytest.mark.parametrize("name", ["ReceiptHandleIsInvalid", "MessageNotInflight"])
+def test_message_that_is_delivered_again_is_neither_deleted_nor_hidden_by_its_old_handle(name: str) -> None:
+    # given
+    queue = Queue()
+    queue.refusal = getattr(SQS.exceptions, name)({"Error": {"Code": name}}, "DeleteMessage")
+    work_queue = WorkQueue(cast("Any", queue), "url", cast("ApiClient", None))
+    assignment = Assignment("night", "fetch", 1, ID, {}, "old handle")
+
+    # when
+    work_queue.hide(assignment)
+    work_queue.delete(assignment)
+
+    # then
+    assert (queue.hidden, queue.deleted) == (0, [])
