@@ -238,16 +238,24 @@ def _without_time(function: str, stack: Stack) -> Iterator[None]:
         functions.update_function_configuration(FunctionName=name, Timeout=seconds)
 
 
-def test_what_could_not_be_announced_is_announced_once_it_can_be(stack: Stack, state_dir: StateDir) -> None:
+def _is_logged(stack: Stack, text: str, since: int) -> bool:
+    """Return True if a function has logged a text since a time in milliseconds since the epoch."""
+    logs = stack.aws("logs")
+    [group] = logs.describe_log_groups(logGroupNamePrefix="/tasklatch/")["logGroups"]
+    events = logs.filter_log_events(logGroupName=group["logGroupName"], startTime=since)["events"]
+    return any(text in event["message"] for event in events)
+
+
+def test_what_could_not_be_announced_is_announced_once_it_can_be(stack: Stack) -> None:
     # given
     execution_id = f"late-{uuid4()}"
-    logged = state_dir.log.stat().st_size
+    since = int(time.time() * 1000)
     with ApiClient(stack) as api, attached_queue(stack, api, execution_id) as queue:
         # when
         with _without_time("notifier", stack):
             body = {"executionId": execution_id, "tasks": [{"taskId": "fetch"}]}
             api.request("operator", "POST", "executions", body=body)
-            assert until(lambda: b"change publishing deferred" in state_dir.log.read_bytes()[logged:])
+            assert until(lambda: _is_logged(stack, "change publishing deferred", since))
             assert not list(queue.take())
         handed_out = until(lambda: list(queue.take()))
         history = until(lambda: list(api.paginate("reader", "executions", execution_id, "tasks", "fetch", "history")))
