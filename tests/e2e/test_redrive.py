@@ -16,6 +16,15 @@ DEADLINE_SECONDS = 60.0
 Entry = dict[str, Any]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def empty_queues(stack: Stack) -> None:
+    """Purge the dead-letter queues: other tests send messages that no attempt can process."""
+    sqs = stack.aws("sqs")
+    for name, url in stack.queues.items():
+        if name.endswith("Failures"):
+            sqs.purge_queue(QueueUrl=url)
+
+
 @pytest.fixture
 def api(stack: Stack) -> Iterator[ApiClient]:
     with ApiClient(stack) as api:
