@@ -59,6 +59,8 @@ FUNCTIONS: Final = (
 )
 _STREAM_BATCH: Final = 100
 _QUEUE_BATCH: Final = 10
+# The stream's mappings retry until the record is too old; a record that fails this often is never handled
+_STREAM_ATTEMPTS: Final = 200
 
 
 T = TypeVar("T")
@@ -477,10 +479,10 @@ def _rules() -> list[str]:
 
 @cache
 def _tries_of() -> dict[str, int]:
-    """Return the number of deliveries of a record or a message before it goes to the dead-letter queue."""
+    """Return the number of deliveries of a record or a message after which it counts as never handled."""
     queues = resources("AWS::SQS::Queue")
+    sources = {function: target(mapping["EventSourceArn"]) for function, mapping in _mappings().items()}
     return {
-        function: mapping.get("MaximumRetryAttempts")
-        or queues[target(mapping["EventSourceArn"])]["RedrivePolicy"]["maxReceiveCount"]
-        for function, mapping in _mappings().items()
+        function: queues[source]["RedrivePolicy"]["maxReceiveCount"] if source in queues else _STREAM_ATTEMPTS
+        for function, source in sources.items()
     }
