@@ -1,8 +1,4 @@
-"""Emulator patch: deploy alarms on metric math.
-
-ministack 1.5 rejects a stack with an alarm on metric math. With this patch it stores such an alarm, and the alarm's
-state stays INSUFFICIENT_DATA: the local cloud shows the alarm, and only AWS evaluates it.
-"""
+"""Emulator patch: deploy alarms on metric math."""
 
 from typing import Any
 
@@ -10,10 +6,18 @@ from ministack.services.cloudformation import provisioners
 
 
 class MetricMathAlarms:
-    """Records of the emulator's alarms, including alarms on metric math."""
+    """Alarms on metric math.
+
+    Fault of ministack 1.5: it rejects a stack with an alarm on metric math. With this patch it stores such an alarm,
+    and the alarm's state stays INSUFFICIENT_DATA: the local cloud shows the alarm, and only AWS evaluates it.
+    """
 
     def __init__(self) -> None:
         self._make_record = provisioners._cw_metric_alarm_record  # noqa: SLF001 - it has no other place for this
+
+    def install(self) -> None:
+        """Patch the emulator."""
+        provisioners._cw_metric_alarm_record = self.make_record  # noqa: SLF001
 
     def make_record(self, name: str, properties: dict[str, Any]) -> dict[str, Any]:
         """Return the record that the emulator stores for an alarm."""
@@ -23,8 +27,3 @@ class MetricMathAlarms:
         # The emulator requires one metric here, and evaluates no alarm without a metric name
         placeholder = {**properties, "Metrics": None, "Namespace": "none", "MetricName": "none"}
         return {**self._make_record(name, placeholder), "Namespace": None, "MetricName": None, "Metrics": metrics}
-
-
-def store_metric_math_alarms() -> None:
-    """Patch the emulator to store alarms on metric math."""
-    provisioners._cw_metric_alarm_record = MetricMathAlarms().make_record  # noqa: SLF001

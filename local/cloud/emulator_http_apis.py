@@ -1,8 +1,7 @@
 """Emulator patch: import an HTTP API from its OpenAPI definition, as API Gateway does.
 
-SAM writes the routes of an HTTP API into the `Body` of its resource. ministack 1.5 ignores the body: its API has
-neither routes nor an authorizer, and returns 404 to every request. This patch imports the body. It supports the parts
-of OpenAPI that SAM generates from this project's template; any other part is an error.
+SAM writes the routes of an HTTP API into the `Body` of its resource. The import supports the parts of OpenAPI that SAM
+generates from this project's template; any other part is an error.
 """
 
 from collections.abc import Callable, Mapping
@@ -88,20 +87,29 @@ class HttpApiImport:
         return create(name, {"ApiId": self._api_id, **properties}, "")[0]
 
 
-def import_http_apis() -> None:
-    """Patch the emulator to import the body of each HTTP API that a stack creates or updates."""
-    handlers = provisioners._RESOURCE_HANDLERS[API_TYPE]  # noqa: SLF001 - it has no other place for this
-    create, update = handlers["create"], handlers["update"]
+class HttpApiBodies:
+    """Bodies of the HTTP APIs that a stack creates or updates.
 
-    def create_and_import(logical_id: str, properties: dict[str, Any], stack_name: str) -> Created:
-        return _imported(create(logical_id, properties, stack_name), properties)
+    Fault of ministack 1.5: it ignores the body. Its API has neither routes nor an authorizer, and returns 404 to every
+    request.
+    """
 
-    def update_and_import(
-        physical_id: str, old: dict[str, Any], new: dict[str, Any], *more: Any, **kwargs: Any
-    ) -> Created:
-        return _imported(update(physical_id, old, new, *more, **kwargs), new)
+    def __init__(self) -> None:
+        self._handlers = provisioners._RESOURCE_HANDLERS[API_TYPE]  # noqa: SLF001 - it has no other place for this
+        self._create = self._handlers["create"]
+        self._update = self._handlers["update"]
 
-    handlers |= {"create": create_and_import, "update": update_and_import}
+    def install(self) -> None:
+        """Patch the emulator."""
+        self._handlers |= {"create": self.create, "update": self.update}
+
+    def create(self, logical_id: str, properties: dict[str, Any], stack_name: str) -> Created:
+        """Create an API and import its body."""
+        return _imported(self._create(logical_id, properties, stack_name), properties)
+
+    def update(self, physical_id: str, old: dict[str, Any], new: dict[str, Any], *more: Any, **kwargs: Any) -> Created:
+        """Update an API and import its new body."""
+        return _imported(self._update(physical_id, old, new, *more, **kwargs), new)
 
 
 def _imported(created: Created, properties: Mapping[str, Any]) -> Created:

@@ -1,9 +1,4 @@
-"""Emulator patch: unpack a layer once instead of once for every process of every function.
-
-ministack 1.5 unpacks all layers again for each process that it starts. It does so in its own process, which answers no
-request meanwhile. A burst that needs ten processes waits for ten copies of the same thousand files; AWS has no such
-delay. With this patch all processes share one copy, which is removed when the local cloud stops.
-"""
+"""Emulator patch: unpack a layer once instead of once for every process of every function."""
 
 import hashlib
 import io
@@ -24,19 +19,34 @@ _LAYER_FOLDERS: Final = "_LAMBDA_LAYERS_DIRS"
 _lock: Final = Lock()
 
 
-def share_unpacked_layers() -> None:
-    """Patch the emulator so that all functions' processes read one copy of each layer."""
-    spawn = Worker._spawn  # noqa: SLF001 - it has no other place for this
+class SharedLayers:
+    """One unpacked copy of each layer for all functions' processes.
 
-    def spawn_with_shared_layers(worker: Any) -> None:
+    Fault of ministack 1.5: it unpacks all layers again for each process that it starts, in its own process, which
+    responds to no request meanwhile. A burst that needs ten processes waits for ten copies of the same thousand files;
+    AWS has no such delay. The shared copy is removed when the local cloud stops.
+    """
+
+    def __init__(self) -> None:
+        self._spawn = Worker._spawn  # noqa: SLF001 - it has no other place for this
+
+    def install(self) -> None:
+        """Patch the emulator."""
+
+        # A function, not the bound method: the emulator's worker must be passed as the first argument
+        def spawn(worker: Any) -> None:
+            self.spawn(worker)
+
+        Worker._spawn = spawn  # noqa: SLF001
+
+    def spawn(self, worker: Any) -> None:
+        """Start a function's process with layer folders instead of layers."""
         config = worker.config
         worker.config = _with_folders(config)
         try:
-            spawn(worker)
+            self._spawn(worker)
         finally:
             worker.config = config
-
-    Worker._spawn = spawn_with_shared_layers  # noqa: SLF001
 
 
 def unpack_once(packed: bytes) -> Path:

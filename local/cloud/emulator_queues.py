@@ -1,9 +1,4 @@
-"""Emulator patch: keep queues when the port changes.
-
-ministack 1.5 stores queues by their whole address, port included, and looks them up by the current address. Started on
-another port, it feeds no function from any earlier queue, and creates a second queue of the same name beside the first.
-With this patch a queue is stored by the path of its address alone: its account and its name.
-"""
+"""Emulator patch: keep queues when the port changes."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,6 +50,14 @@ def current_address(address: str) -> str:
     return sqs._queue_url_for_account(account_id, name) if account_id else address  # noqa: SLF001 - it offers no other
 
 
-def keep_queues_on_any_port() -> None:
-    """Patch the emulator to store its queues by path."""
-    sqs._queues = QueuesByPath()  # noqa: SLF001 - it has no other place for this
+class PortIndependentQueues:
+    """Queues that are stored by the path of their address alone: account and name.
+
+    Fault of ministack 1.5: it stores queues by their whole address, port included, and looks them up by the current
+    address. Started on another port, it feeds no function from any earlier queue, and creates a second queue of the
+    same name beside the first.
+    """
+
+    def install(self) -> None:
+        """Patch the emulator."""
+        sqs._queues = QueuesByPath()  # noqa: SLF001 - it has no other place for this

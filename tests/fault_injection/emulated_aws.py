@@ -18,7 +18,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from ministack.services import dynamodb, eventbridge, scheduler, sqs
 
-from local.cloud import ministack_emulator
+from local.cloud.emulator_partiql import PartiqlStreamRecords
 from tasklatch.runtime import clients
 from tests.integration.emulators import create_table
 
@@ -204,7 +204,7 @@ def emulated_aws(clock: Callable[[], int]) -> Iterator[EmulatedAws]:
         for name in _PATCHED:
             # Restored afterwards: the next user patches the emulator once more
             patch.setattr(dynamodb, name, getattr(dynamodb, name))
-        ministack_emulator.announce_partiql_writes()
+        PartiqlStreamRecords().install()
         for client in used:
             client.meta.events.register_last("before-send", aws.on_send)
         try:

@@ -6,15 +6,15 @@ import pytest
 from ministack.services import cloudwatch
 from ministack.services.cloudformation import provisioners
 
-from local.cloud.emulator_alarms import store_metric_math_alarms
+from local.cloud.emulator_alarms import MetricMathAlarms
 
 COMMON = {"ComparisonOperator": "GreaterThanThreshold", "Threshold": 0, "EvaluationPeriods": 1}
 
 
 @pytest.fixture(autouse=True)
-def mended(monkeypatch: pytest.MonkeyPatch) -> None:
+def patched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provisioners, "_cw_metric_alarm_record", provisioners._cw_metric_alarm_record)
-    store_metric_math_alarms()
+    MetricMathAlarms().install()
 
 
 def create(name: str, **properties: Any) -> dict[str, Any]:

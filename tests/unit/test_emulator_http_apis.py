@@ -10,7 +10,7 @@ import pytest
 from ministack.services import apigateway
 from ministack.services.cloudformation import provisioners
 
-from local.cloud.emulator_http_apis import API_TYPE, import_http_apis
+from local.cloud.emulator_http_apis import API_TYPE, HttpApiBodies
 from tests.template.template import http_api_definition, http_routes
 
 
@@ -32,7 +32,7 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the emulator calls for an API of a stack, mended."""
     patched = dict(provisioners._RESOURCE_HANDLERS[API_TYPE])
     monkeypatch.setitem(provisioners._RESOURCE_HANDLERS, API_TYPE, patched)
-    import_http_apis()
+    HttpApiBodies().install()
     yield patched
     apigateway.reset()
 

@@ -10,7 +10,7 @@ import pytest
 from ministack.core import lambda_runtime
 from ministack.services import lambda_svc
 
-from local.cloud.emulator_layers import share_unpacked_layers, unpack_once
+from local.cloud.emulator_layers import SharedLayers, unpack_once
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def test_process_is_started_with_folders_in_place_of_layers(monkeypatch: pytest.
     started: list[dict[str, Any]] = []
     monkeypatch.setattr(lambda_runtime.Worker, "_spawn", lambda worker: started.append(worker.config))
     monkeypatch.setattr(lambda_svc, "_resolve_layer_zip", packed)
-    share_unpacked_layers()
+    SharedLayers().install()
     config = {"Layers": ["one", "two"], "Environment": {"Variables": {"KEPT": "yes"}}, "Timeout": 15}
     worker = lambda_runtime.Worker("function", config, b"")
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ministack.services import lambda_svc
 
-from local.cloud.emulator_processes import bound_queue_processes
+from local.cloud.emulator_processes import QueueProcessLimit
 from local.cloud.stack import QUEUE_PROCESSES
 
 
@@ -22,6 +22,6 @@ def test_queue_is_served_by_no_more_processes_than_are_warm(
     mapping: dict[str, Any], queue: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lambda_svc, "_sqs_esm_concurrency", lambda_svc._sqs_esm_concurrency)
-    bound_queue_processes()
+    QueueProcessLimit().install()
 
     assert lambda_svc._sqs_esm_concurrency(mapping, {}, {}, queue) == expected

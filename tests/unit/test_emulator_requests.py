@@ -1,19 +1,19 @@
-"""The emulator's gateway, mended: a path is read as live captures of API Gateway show it."""
+"""The local cloud's emulator decodes paths as live captures of API Gateway show it."""
 
 import pytest
 from ministack.services import apigateway
 
-from local.cloud.ministack_emulator import read_paths_as_api_gateway_does
+from local.cloud.emulator_requests import DecodedPaths
 
 ROUTE = "/v1/executions/{executionId}/tasks/{taskId}/status"
 
 
 @pytest.fixture(autouse=True)
-def mended(monkeypatch: pytest.MonkeyPatch) -> None:
+def patched(monkeypatch: pytest.MonkeyPatch) -> None:
     """The emulator's functions are put back afterwards."""
     for name in ("decode_http_api_path", "_extract_path_params"):
         monkeypatch.setattr(apigateway, name, getattr(apigateway, name))
-    read_paths_as_api_gateway_does()
+    DecodedPaths().install()
 
 
 def task_named_by(encoded: str) -> str | None:
