@@ -20,8 +20,9 @@ from rich.table import Column, Table
 from local.api_client import ApiClient, ApiError
 from local.cloud.stack import LocalCloudError, Stack, StateDir
 from local.replay.check import is_consistent
-from local.replay.plan import ReplayPlan, expected_output, make_plan
+from local.replay.plan import make_plan
 from local.replay.runner import SAMPLE_TRACE, attached_queue, create_planned_execution, read_ledger, replay
+from local.replay.scripts import ReplayPlan, expected_output
 from local.replay.tables import (
     failures_table,
     history_table,
@@ -308,10 +309,10 @@ def _replay(demo: _Demo, stack: Stack, plan: ReplayPlan) -> None:
     execution_id = f"replay-{uuid4()}"
     with attached_queue(stack, demo.api, execution_id) as queue:
         outcome = replay(demo.api, plan, queue, execution_id)
-    demo.console.print(verdicts_table(outcome.answers))
+    demo.console.print(verdicts_table(outcome.results))
     demo.console.print(failures_table(outcome.ledger))
     demo.console.print(waits_table(outcome.waits))
-    demo.print_text(rates_line(outcome.answers, outcome.waits, outcome.seconds))
+    demo.print_text(rates_line(outcome.results, outcome.waits, outcome.seconds))
     demo.failures.extend(outcome.differences)
     if not outcome.differences:
         demo.print_text(

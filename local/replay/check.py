@@ -1,6 +1,6 @@
 """Comparison of a replay with its plan: requests, responses and the state that the service shows afterwards.
 
-The checks rest on the service's promises and its API only. Each difference is one sentence that names its subject.
+The checks rest on the service's promises and its API only. Each difference is one sentence.
 """
 
 from collections import Counter, defaultdict
@@ -10,12 +10,12 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 
-from local.replay.plan import ExpectedOutcome, ReplayPlan, ScriptedRequest, TaskPlan, expected_output
+from local.replay.scripts import ExpectedOutcome, ReplayPlan, ScriptedRequest, TaskPlan, expected_output
 
-_BY_THE_SERVICE: Final = frozenset({"PENDING", "SCHEDULED", "TIMED_OUT", "CANCELED", "COMPLETED_WITH_ERRORS"})
+_SERVICE_STATUSES: Final = frozenset({"PENDING", "SCHEDULED", "TIMED_OUT", "CANCELED", "COMPLETED_WITH_ERRORS"})
 _SETTLED: Final = frozenset({"COMPLETED", "COMPLETED_WITH_ERRORS"})
-_RAISED: Final = {"FAILED": ("FAILED", "FAILED_WITH_TERMINAL_ERROR")}
-"""Statuses of a failure: the service stores a failure whose reason is never retried as a terminal error."""
+_STORED_STATUSES: Final = {"FAILED": ("FAILED", "FAILED_WITH_TERMINAL_ERROR")}
+"""Statuses as which a report may be stored: a failure whose reason is never retried becomes a terminal error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class RequestResult:
         Retry decision in the response.
     """
 
-    delivery: ScriptedRequest
+    request: ScriptedRequest
     outcome: ExpectedOutcome
     version: int | None
     detail: str = ""
@@ -49,7 +49,7 @@ class RequestResult:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedAttempt:
-    """Attempt that came out of the queue.
+    """Attempt that the queue delivered.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class LedgerSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class _TaskRecord:
     """Plan, state, history and results of one task.
 
     Attributes
@@ -90,7 +90,7 @@ class _Record:
     shown: Mapping[str, Any]
     changes: Sequence[Mapping[str, Any]]
     history: Sequence[Mapping[str, Any]]
-    answers: Sequence[RequestResult]
+    results: Sequence[RequestResult]
     was_cut_short: bool
     was_slow: bool
 
@@ -101,7 +101,7 @@ def differences(
     """Return all differences from the plan; empty if there are none."""
     by_task: dict[str, list[RequestResult]] = defaultdict(list)
     for result in results:
-        by_task[result.delivery.task_id].append(result)
+        by_task[result.request.task_id].append(result)
     messages = list(_in_execution(plan, ledger))
     for task_plan in plan.tasks:
         name = task_plan.task.task_id
@@ -110,7 +110,7 @@ def differences(
             continue
         record = _record(plan, task_plan, shown, ledger.histories.get(name, ()), by_task[name])
         faults = (
-            *_in_deliveries(record),
+            *_in_responses(record),
             *_in_task(record),
             *_in_versions(record),
             *_in_finality(record),
@@ -140,7 +140,7 @@ def retry_delays(results: Iterable[RequestResult], ledger: LedgerSnapshot) -> li
     """Return the delay of each retry after its `notBefore`, in seconds, if a worker received its decision."""
     delays = []
     for result in results:
-        opened = _opened_after(result, applied_changes(ledger.histories.get(result.delivery.task_id, ())))
+        opened = _opened_after(result, applied_changes(ledger.histories.get(result.request.task_id, ())))
         if opened is not None and result.retry is not None:
             delays.append(_seconds(opened["at"]) - _seconds(result.retry["notBefore"]))
     return delays
@@ -152,15 +152,15 @@ def _record(
     shown: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
     results: Sequence[RequestResult],
-) -> _Record:
+) -> _TaskRecord:
     changes = applied_changes(history)
     timed_out = {change["attempt"] for change in changes if change["status"] == "TIMED_OUT"}
-    return _Record(
+    return _TaskRecord(
         plan=task_plan,
         shown=shown,
         changes=changes,
         history=history,
-        answers=results,
+        results=results,
         was_cut_short=plan.fatal is not None and shown["status"] == "CANCELED",
         was_slow=task_plan.may_be_timed_out and bool(timed_out - task_plan.timed_out),
     )
@@ -169,7 +169,7 @@ def _record(
 def _in_execution(plan: ReplayPlan, ledger: LedgerSnapshot) -> Iterator[str]:
     expected = {task.task_id for task in plan.trace.tasks}
     yield from (f"task {name} is missing" for name in sorted(expected - set(ledger.tasks)))
-    yield from (f"task {name} is in no trace" for name in sorted(set(ledger.tasks) - expected))
+    yield from (f"task {name} is not in the trace" for name in sorted(set(ledger.tasks) - expected))
     status = ledger.execution["status"]
     if status != plan.ends:
         yield f"the execution is {status}, not {plan.ends}"
@@ -177,31 +177,31 @@ def _in_execution(plan: ReplayPlan, ledger: LedgerSnapshot) -> Iterator[str]:
     if ledger.execution["taskCount"] != len(expected) or sum(counts.values()) != len(expected):
         yield f"the execution counts {ledger.execution['taskCount']} tasks as {counts}, of {len(expected)}"
     if counts != Counter(shown["status"] for shown in ledger.tasks.values()):
-        yield f"the execution counts its tasks as {counts}, and its tasks say otherwise"
+        yield f"the execution counts its tasks as {counts}, which differs from the tasks' statuses"
 
 
-def _in_deliveries(record: _Record) -> Iterator[str]:
+def _in_responses(record: _TaskRecord) -> Iterator[str]:
     planned = Counter(id(request) for request in record.plan.scripted_requests)
-    planned.subtract(id(result.delivery) for result in record.answers)
+    planned.subtract(id(result.request) for result in record.results)
     missing = sum(count for count in planned.values() if count > 0)
     if missing and not record.was_cut_short and not record.was_slow:
-        yield f"{missing} of its deliveries were never answered"
-    for request_result in record.answers:
-        scripted = request_result.delivery
+        yield f"{missing} of its requests got no response"
+    for result in record.results:
+        scripted = result.request
         suffix = f" ({scripted.delivery_fault})" if scripted.delivery_fault else ""
-        if request_result.outcome is not scripted.expected and not _is_excused(request_result, record):
-            why = f": {request_result.detail}" if request_result.detail else ""
-            yield f"{_name(scripted)}{suffix} ended in {request_result.outcome}, not in {scripted.expected}{why}"
-        will_retry = request_result.retry["willRetry"] if request_result.retry is not None else None
+        if result.outcome is not scripted.expected and not _is_excused(result, record):
+            why = f": {result.detail}" if result.detail else ""
+            yield f"{_name(scripted)}{suffix} got {result.outcome}, expected {scripted.expected}{why}"
+        will_retry = result.retry["willRetry"] if result.retry is not None else None
         if (
             scripted.will_retry is not None
-            and request_result.outcome is ExpectedOutcome.APPLIED
+            and result.outcome is ExpectedOutcome.APPLIED
             and will_retry is not scripted.will_retry
         ):
-            yield f"{_name(scripted)}{suffix} was told willRetry {will_retry}, not {scripted.will_retry}"
+            yield f"{_name(scripted)}{suffix} got willRetry {will_retry}, expected {scripted.will_retry}"
 
 
-def _is_excused(result: RequestResult, record: _Record) -> bool:
+def _is_excused(result: RequestResult, record: _TaskRecord) -> bool:
     """Return True if a slow machine, a lost response or the end of the execution explains the difference."""
     return (
         record.was_slow
@@ -210,7 +210,7 @@ def _is_excused(result: RequestResult, record: _Record) -> bool:
     )
 
 
-def _in_task(record: _Record) -> Iterator[str]:
+def _in_task(record: _TaskRecord) -> Iterator[str]:
     shown, ends = record.shown, record.plan.ends
     if record.was_cut_short:
         return
@@ -226,19 +226,19 @@ def _in_task(record: _Record) -> Iterator[str]:
             yield f"has succeeded and still shows the {name} {shown[name]!r}"
 
 
-def _in_versions(record: _Record) -> Iterator[str]:
+def _in_versions(record: _TaskRecord) -> Iterator[str]:
     versions = [change["version"] for change in record.changes]
     if versions != list(range(1, record.shown["version"] + 1)):
-        yield f"is at version {record.shown['version']}, and its history has the changes {versions}"
+        yield f"is at version {record.shown['version']}, but its history has the versions {versions}"
 
 
-def _in_finality(record: _Record) -> Iterator[str]:
+def _in_finality(record: _TaskRecord) -> Iterator[str]:
     for before, after in pairwise(record.changes):
         if before["status"] in {*_SETTLED, "CANCELED"}:
             yield f"was {before['status']} at version {before['version']}, then became {after['status']}"
 
 
-def _in_attempts(record: _Record) -> Iterator[str]:
+def _in_attempts(record: _TaskRecord) -> Iterator[str]:
     """Check that attempts are opened once, in sequence, and no more of them than the failures require."""
     opened = [change["attempt"] for change in record.changes if change["status"] == "SCHEDULED"]
     planned = list(range(1, len(record.plan.attempts) + 1))
@@ -251,15 +251,15 @@ def _in_attempts(record: _Record) -> Iterator[str]:
         yield f"its attempts {timed_out} were timed out, not {sorted(record.plan.timed_out)}"
 
 
-def _in_retries(record: _Record) -> Iterator[str]:
+def _in_retries(record: _TaskRecord) -> Iterator[str]:
     """Check that no retry is earlier than its `notBefore` and the requested delay."""
-    for result in record.answers:
+    for result in record.results:
         opened = _opened_after(result, record.changes)
         if opened is None or result.retry is None:
             continue
         if _seconds(opened["at"]) < _seconds(result.retry["notBefore"]):
             yield f"attempt {opened['attempt']} was opened at {opened['at']}, before {result.retry['notBefore']}"
-        requested = result.delivery.body.get("retryAfterSeconds", 0)
+        requested = result.request.body.get("retryAfterSeconds", 0)
         failed = next(change for change in record.changes if change["version"] == result.version)
         if round(_seconds(opened["at"]) - _seconds(failed["at"]), 3) < requested:
             yield f"attempt {opened['attempt']} was opened at {opened['at']}, less than {requested} s after its failure"
@@ -275,17 +275,17 @@ def _opened_after(result: RequestResult, changes: Iterable[Mapping[str, Any]]) -
 
 
 def _in_dependency_order(
-    record: _Record,
+    record: _TaskRecord,
     by_task: Mapping[str, Sequence[RequestResult]],
     received: Sequence[ReceivedAttempt],
     ledger: LedgerSnapshot,
 ) -> Iterator[str]:
-    """Check that a task is scheduled and handed out only after all its dependencies are done."""
+    """Check that a task is scheduled and sent to a worker only after all its dependencies are done."""
     scheduled = next((change for change in record.changes if change["status"] == "SCHEDULED"), None)
     if scheduled is None:
         return
     name = record.plan.task.task_id
-    handed_out = min((attempt.received_at for attempt in received if attempt.task_id == name), default=None)
+    sent_at = min((attempt.received_at for attempt in received if attempt.task_id == name), default=None)
     for parent in record.plan.task.parents:
         settled = next(
             (change for change in applied_changes(ledger.histories.get(parent, ())) if change["status"] in _SETTLED),
@@ -294,39 +294,39 @@ def _in_dependency_order(
         if settled is None or _seconds(settled["at"]) > _seconds(scheduled["at"]):
             yield f"was scheduled at {scheduled['at']}, before {parent} was done"
         applied = [result.sent_at for result in by_task[parent] if result.outcome is ExpectedOutcome.APPLIED]
-        if handed_out is not None and (not applied or handed_out < max(applied)):
-            yield f"was handed out before the last word on {parent} was said"
+        if sent_at is not None and (not applied or sent_at < max(applied)):
+            yield f"was sent to a worker before the last report on {parent}"
 
 
-def _in_history(record: _Record) -> Iterator[str]:
+def _in_history(record: _TaskRecord) -> Iterator[str]:
     """Check that every request is in the history, and that every entry has a request."""
     claimed: Counter[int] = Counter()
     explained: set[int] = set()
-    for result in record.answers:
-        if result.outcome is ExpectedOutcome.REFUSED or result.delivery.is_heartbeat:
+    for result in record.results:
+        if result.outcome is ExpectedOutcome.REFUSED or result.request.is_heartbeat:
             continue
         entries = [index for index, entry in enumerate(record.history) if _matches_entry(result, entry)]
         explained.update(entries)
         if not entries:
-            description = f"{_name(result.delivery)}, answered {result.outcome} at version {result.version}"
+            description = f"{_name(result.request)}, with the response {result.outcome} at version {result.version}"
             yield f"{description}, is not in its history"
         if result.outcome is ExpectedOutcome.APPLIED and result.version is not None:
             claimed[result.version] += 1
     yield from (
-        f"version {version} was answered to {count} reports as their doing"
+        f"version {version} was returned to {count} reports as their own change"
         for version, count in claimed.items()
         if count > 1
     )
-    lost_answers = any(request_result.may_be_processed_twice for request_result in record.answers)
+    has_lost_responses = any(result.may_be_processed_twice for result in record.results)
     for position, entry in enumerate(record.history):
-        if position not in explained and not _is_by_the_service(entry, record) and not lost_answers:
+        if position not in explained and not _is_service_change(entry, record) and not has_lost_responses:
             suffix = f"{entry['status']} ({entry['verdict']}, version {entry['version']})"
-            yield f"its history has {suffix}, which nobody sent"
+            yield f"its history has {suffix}, which no worker sent"
 
 
-def _is_by_the_service(entry: Mapping[str, Any], record: _Record) -> bool:
-    """Return True if the service makes such an entry by itself for a task with this plan."""
-    if entry["verdict"] != ExpectedOutcome.APPLIED or entry["status"] not in _BY_THE_SERVICE:
+def _is_service_change(entry: Mapping[str, Any], record: _TaskRecord) -> bool:
+    """Return True if the service itself makes such a change of a task with this plan."""
+    if entry["verdict"] != ExpectedOutcome.APPLIED or entry["status"] not in _SERVICE_STATUSES:
         return False
     if entry["status"] == "CANCELED":
         return record.was_cut_short
@@ -334,7 +334,7 @@ def _is_by_the_service(entry: Mapping[str, Any], record: _Record) -> bool:
 
 
 def _matches_entry(result: RequestResult, entry: Mapping[str, Any]) -> bool:
-    request = result.delivery
+    request = result.request
     fields: dict[str, Any] = {name: request.body[name] for name in ("failureReason", "message") if name in request.body}
     # A success of any attempt is stored under the attempt that the task was at
     is_success = result.outcome is ExpectedOutcome.APPLIED and request.body["status"] == "COMPLETED"
@@ -343,7 +343,7 @@ def _matches_entry(result: RequestResult, entry: Mapping[str, Any]) -> bool:
     return (
         entry["verdict"] == result.outcome
         and entry["version"] == result.version
-        and entry["status"] in _RAISED.get(request.body["status"], (request.body["status"],))
+        and entry["status"] in _STORED_STATUSES.get(request.body["status"], (request.body["status"],))
         and all(entry.get(name) == value for name, value in fields.items())
     )
 

@@ -12,22 +12,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from local.replay.check import LedgerSnapshot, RequestResult, applied_changes, retry_delays
-from local.replay.plan import ExpectedOutcome, ReplayPlan, count_kinds
+from local.replay.plan import count_faults
+from local.replay.scripts import ExpectedOutcome, ReplayPlan
 
 _WIDEST: Final = 100
 _LONGEST_NAME: Final = 44
 _FAILURES: Final = frozenset({"FAILED", "FAILED_WITH_TERMINAL_ERROR", "TIMED_OUT"})
-_NO_REASON: Final = "no reason given"
+_NO_REASON: Final = "without a reason"
 
 VERDICT_MEANINGS: Final[Mapping[ExpectedOutcome, str]] = {
-    ExpectedOutcome.APPLIED: "it changed the task",
-    ExpectedOutcome.DUPLICATE: "the ledger knew as much already",
-    ExpectedOutcome.IGNORED_AFTER_SUCCESS: "it came after a success, which stands",
-    ExpectedOutcome.STALE_ATTEMPT: "it spoke of an attempt that another has followed",
-    ExpectedOutcome.SEALED: "the service had given the task up or cancelled it",
-    ExpectedOutcome.REFUSED: "it spoke of an attempt the task never had",
-    ExpectedOutcome.GO_ON: "a heartbeat in time: the worker goes on",
-    ExpectedOutcome.STOP: "a heartbeat too late: the worker stops",
+    ExpectedOutcome.APPLIED: "changed the task",
+    ExpectedOutcome.DUPLICATE: "the ledger had this information already",
+    ExpectedOutcome.IGNORED_AFTER_SUCCESS: "arrived after a success, which stands",
+    ExpectedOutcome.STALE_ATTEMPT: "about an attempt that a newer one replaced",
+    ExpectedOutcome.SEALED: "the task was already cancelled or closed",
+    ExpectedOutcome.REFUSED: "about an attempt that was never opened",
+    ExpectedOutcome.CONTINUE: "heartbeat: the worker should continue",
+    ExpectedOutcome.STOP: "heartbeat: the worker should stop",
 }
 
 
@@ -49,16 +50,16 @@ def verdicts_table(results: Iterable[RequestResult]) -> Table:
     """Return a table of the number of requests per outcome."""
     counts = Counter(result.outcome for result in results)
     table = _table("Verdict", "Count", "Meaning", right=("Count",))
-    for end, meaning in VERDICT_MEANINGS.items():
-        if counts[end]:
-            table.add_row(end, f"{counts[end]:,}", meaning)
+    for outcome, meaning in VERDICT_MEANINGS.items():
+        if counts[outcome]:
+            table.add_row(outcome, f"{counts[outcome]:,}", meaning)
     return table
 
 
 def faults_table(plan: ReplayPlan) -> Table:
     """Return a table of the planned faults: the number of tasks or of requests with each."""
-    table = _table("What went wrong", "Count", right=("Count",))
-    for kind, count in count_kinds(plan).items():
+    table = _table("Injected fault", "Count", right=("Count",))
+    for kind, count in count_faults(plan).items():
         table.add_row(kind, f"{count:,}")
     return table
 
@@ -75,14 +76,14 @@ def failures_table(ledger: LedgerSnapshot) -> Table:
             reason = change["status"] if change["status"] == "TIMED_OUT" else change.get("failureReason", _NO_REASON)
             failed[reason] += 1
             retried[reason] += any(later["status"] == "SCHEDULED" for later in changes[index + 1 : index + 2])
-    table = _table("Failures", "Count", "Retried", right=("Count", "Retried"))
+    table = _table("Failure reason", "Count", "Retried", right=("Count", "Retried"))
     for reason, count in sorted(failed.items()):
         table.add_row(reason, f"{count:,}", f"{retried[reason]:,}")
     return table
 
 
-def reactions_table(results: Sequence[RequestResult], ledger: LedgerSnapshot) -> Table:
-    """Return a table of the service's own actions."""
+def service_actions_table(results: Sequence[RequestResult], ledger: LedgerSnapshot) -> Table:
+    """Return a table of what the service did without a request."""
     counts = Counter(change["status"] for history in ledger.histories.values() for change in applied_changes(history))
     retries = sum(
         change["status"] == "SCHEDULED" and change["attempt"] > 1
@@ -90,24 +91,26 @@ def reactions_table(results: Sequence[RequestResult], ledger: LedgerSnapshot) ->
         for change in applied_changes(history)
     )
     delays = retry_delays(results, ledger)
-    table = _table("What the service did", "Count", "", right=("Count",))
+    table = _table("Service action", "Count", "Note", right=("Count",))
     table.add_row("attempts opened", f"{counts['SCHEDULED']:,}", "")
-    punctual = f"{median(delays):.1f} s after notBefore in the middle, {max(delays):.1f} s at most" if delays else ""
-    table.add_row("of them retries", f"{retries:,}", punctual)
-    table.add_row("attempts timed out", f"{counts['TIMED_OUT']:,}", "their workers were silent")
-    table.add_row("tasks given up", f"{counts['COMPLETED_WITH_ERRORS']:,}", "the execution went on")
-    table.add_row("tasks cancelled", f"{counts['CANCELED']:,}", "the execution was over")
+    note = f"opened {median(delays):.1f} s after notBefore (median), {max(delays):.1f} s at most" if delays else ""
+    table.add_row("of these, retries", f"{retries:,}", note)
+    table.add_row("attempts timed out", f"{counts['TIMED_OUT']:,}", "no report or heartbeat in time")
+    table.add_row("tasks closed with errors", f"{counts['COMPLETED_WITH_ERRORS']:,}", "the execution continued")
+    table.add_row("tasks cancelled", f"{counts['CANCELED']:,}", "the execution had ended")
     return table
 
 
 def waits_table(waits: Iterable[Wait]) -> Table:
-    """Return a table of the time that senders waited for a response; those that sent again are counted separately."""
-    table = _table("Answers", "Count", "Median", "95 %", "Slowest", right=("Count", "Median", "95 %", "Slowest"))
-    at_once: list[float] = []
-    again: list[float] = []
+    """Return a table of response times; requests that were sent more than once have a row of their own."""
+    table = _table(
+        "Response times", "Requests", "Median", "95 %", "Slowest", right=("Requests", "Median", "95 %", "Slowest")
+    )
+    sent_once: list[float] = []
+    sent_again: list[float] = []
     for wait in waits:
-        (again if wait.was_sent_again else at_once).append(wait.seconds)
-    for name, seconds in (("to the first try", at_once), ("after a repeat", again)):
+        (sent_again if wait.was_sent_again else sent_once).append(wait.seconds)
+    for name, seconds in (("sent once", sent_once), ("sent more than once", sent_again)):
         if seconds:
             figures = (percentile(seconds, share) for share in (50, 95, 100))
             table.add_row(name, f"{len(seconds):,}", *(f"{figure * 1000:,.0f} ms" for figure in figures))
@@ -122,7 +125,7 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 def rates_line(results: Sequence[RequestResult], waits: Sequence[Wait], seconds: float) -> str:
     """Return a line with the number of requests, their rate and the total time."""
-    return f"{len(results):,} deliveries in {len(waits):,} requests in {seconds:.1f} s"
+    return f"{len(results):,} reports and heartbeats in {len(waits):,} requests in {seconds:.1f} s"
 
 
 def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> Table:
@@ -136,7 +139,7 @@ def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> Table:
 
 def history_table(history: Iterable[Mapping[str, Any]]) -> Table:
     """Return a table of the history of one task."""
-    table = _table("Version", "At", "Status", "Verdict", "Said", right=("Version",))
+    table = _table("Version", "At", "Status", "Verdict", "Details", right=("Version",))
     for entry in history:
         details = ": ".join(entry[name] for name in ("failureReason", "message") if name in entry)
         version_and_time = (str(entry["version"]), time_of_day(entry["at"]))

@@ -140,7 +140,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def _parse_trace(document: Any) -> Trace:
-    # The version goes first: in an instance of another version, the other errors mean nothing.
+    # Check the version first: in an instance of another version, the other errors mean nothing.
     _validate(_Version, document)
     instance = _validate(_Instance, document)
     specified = {task.id: task for task in instance.workflow.specification.tasks}
@@ -176,9 +176,9 @@ def _check_ids(instance: _Instance) -> None:
     executed = [task.id for task in instance.workflow.execution.tasks]
     faults = [f"{_short(task_id)}: {problem}" for task_id in specified if (problem := _id_error(task_id))]
     for section, ids in (("specification", specified), ("execution", executed)):
-        faults += [f"{section}: {_short(name)} is there twice" for name, count in Counter(ids).items() if count > 1]
-    faults += [f"{_short(name)} was never executed" for name in sorted(set(specified) - set(executed))]
-    faults += [f"{_short(name)} was executed, but is not specified" for name in sorted(set(executed) - set(specified))]
+        faults += [f"{section}: {_short(name)} is repeated" for name, count in Counter(ids).items() if count > 1]
+    faults += [f"{_short(name)} has no execution record" for name in sorted(set(specified) - set(executed))]
+    faults += [f"{_short(name)} has no specification" for name in sorted(set(executed) - set(specified))]
     if faults:
         raise TraceError(_some(faults))
 
@@ -197,7 +197,7 @@ def _id_error(task_id: str) -> str | None:
 def _parents(specified: dict[str, _SpecifiedTask]) -> dict[str, set[str]]:
     """Return the parents of each task, whichever of the two tasks names the other."""
     unknown = [
-        f"{_short(task.id)} names a task that is not there: {_short(name)}"
+        f"{_short(task.id)} names an unknown task: {_short(name)}"
         for task in specified.values()
         for name in (*task.parents, *task.children)
         if name not in specified
@@ -217,8 +217,8 @@ def _sort_by_dependencies(parents: dict[str, set[str]]) -> list[str]:
     try:
         return list(sorter.static_order())
     except CycleError as error:
-        circle = " -> ".join(map(_short, error.args[1]))
-        raise TraceError(f"tasks wait for each other in a circle: {circle}") from error
+        cycle = " -> ".join(map(_short, error.args[1]))
+        raise TraceError(f"tasks depend on each other in a cycle: {cycle}") from error
 
 
 def _task_input(task: _SpecifiedTask, command: _Command) -> dict[str, Any]:

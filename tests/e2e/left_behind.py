@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from local.cloud.stack import Stack
-from local.replay.runner import ReplayResult
+from local.replay.summary import ReplayResult
 
 _DEPTHS: Final = (
     "ApproximateNumberOfMessages",

@@ -181,7 +181,7 @@ def test_replay_ends_right_though_functions_are_killed(
     record_property(
         "invocations that broke off", messages.count(b"Worker process died") + messages.count(b"exited immediately")
     )
-    record_property("deliveries", f"{len(outcome.answers)} in {outcome.seconds:.0f} s")
+    record_property("deliveries", f"{len(outcome.results)} in {outcome.seconds:.0f} s")
 
 
 def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
@@ -223,7 +223,7 @@ def test_replay_ends_right_though_the_emulator_is_stopped_under_it(
     assert left_behind is None, str(left_behind)
     assert outcome.differences == []
     record_property("found by the safety net", driving.result())
-    record_property("deliveries", f"{len(outcome.answers)} in {outcome.seconds:.0f} s")
+    record_property("deliveries", f"{len(outcome.results)} in {outcome.seconds:.0f} s")
 
 
 @contextmanager

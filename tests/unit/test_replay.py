@@ -14,18 +14,11 @@ import pytest
 
 from local.api_client import ApiClient, ApiError, Reply
 from local.replay.check import LedgerSnapshot, ReceivedAttempt, RequestResult, differences
-from local.replay.plan import (
-    FAULTY_STARTS,
-    FAULTY_SUCCESSES,
-    TERMINAL_REASONS,
-    DeliveryFault,
-    ExpectedOutcome,
-    ReplayPlan,
-    TaskFault,
-    count_kinds,
-    make_plan,
-)
-from local.replay.runner import SAMPLE_TRACE, ReplayResult, replay, run_replay
+from local.replay.delivery_faults import FAULTY_STARTS, FAULTY_SUCCESSES
+from local.replay.plan import count_faults, make_plan
+from local.replay.runner import SAMPLE_TRACE, replay, run_replay
+from local.replay.scripts import TERMINAL_REASONS, DeliveryFault, ExpectedOutcome, ReplayPlan, TaskFault
+from local.replay.summary import ReplayResult
 from local.replay.trace import Trace, read_trace
 from local.worker import Assignment, WorkQueue
 from tasklatch.api.v1.executions import history_view
@@ -301,6 +294,7 @@ class Service:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local.replay.runner._POLL_SECONDS", 0.005)
+    monkeypatch.setattr("local.replay.sending._POLL_SECONDS", 0.005)
     monkeypatch.setattr("local.replay.runner._HISTORY_SECONDS", 0.0)
     monkeypatch.setattr("local.replay.runner._STALL_SECONDS", 2.0)
 
@@ -365,7 +359,7 @@ def test_the_end_can_be_asked_for(ends: str, chaos: float) -> None:
 
 def test_everything_that_can_go_wrong_does(tmp_path: Path) -> None:
     trace = _wide_trace(tmp_path, width=120)
-    kinds = count_kinds(make_plan(trace, chaos=0.7, seed=1, ends="FAILED"))
+    kinds = count_faults(make_plan(trace, chaos=0.7, seed=1, ends="FAILED"))
 
     # A start that is left out, or comes without a word on its attempt, makes no second one
     assert set(kinds) == {*TaskFault, *DeliveryFault}
@@ -437,7 +431,7 @@ def test_an_honest_worker_that_was_given_up_for_slow_is_no_difference(tmp_path: 
                 super().hand_out(task)
 
     plan = make_plan(_wide_trace(tmp_path), chaos=1, seed=1, ends="COMPLETED")
-    assert any(item.task_fault is TaskFault.IS_KILLED_BEFORE_ITS_START for item in plan.tasks)
+    assert any(item.task_fault is TaskFault.IS_KILLED_BEFORE_START for item in plan.tasks)
 
     outcome = _replayed(Impatient(), plan)
 
@@ -586,21 +580,21 @@ class FailsInTheEnd(Service):
         (OverwritesSuccess, "was COMPLETED at version"),
         (LosesIgnoredReports, "is not in its history"),
         (LosesStaleReports, "is not in its history"),
-        (SkipsAVersion, "and its history has the changes"),
-        (InventsAChange, "which nobody sent"),
-        (AppliesARepeat, "ended in applied, not in duplicate"),
+        (SkipsAVersion, "but its history has the versions"),
+        (InventsAChange, "which no worker sent"),
+        (AppliesARepeat, "got applied, expected duplicate"),
         (ForgetsOutputs, "has the output None"),
-        (TakesUnknownAttempts, "not in refused"),
-        (NeverStopsAWorker, "a heartbeat (a heartbeat after the success) ended in go_on, not in stop"),
+        (TakesUnknownAttempts, "expected refused"),
+        (NeverStopsAWorker, "a heartbeat (a heartbeat after the success) got continue, expected stop"),
         (LosesATask, "task join is missing"),
         (MiscountsTasks, "the execution counts 1 tasks"),
         (KeepsAFailuresReason, "still shows the failureReason"),
         (IgnoresDependencies, "task join: was scheduled at"),
-        (IgnoresDependencies, "task join: was handed out before the last word on"),
+        (IgnoresDependencies, "task join: was sent to a worker before the last report on"),
         (OpensARetryTwice, "its attempts were opened as [1, 2, 2"),
         (OpensARetryTooEarly, "was opened at"),
         (RetriesWhatSucceeded, "then became SCHEDULED"),
-        (SaysThatNothingFollows, "was told willRetry False, not True"),
+        (SaysThatNothingFollows, "got willRetry False, expected True"),
         (NeverRetries, "the execution is RUNNING, not COMPLETED"),
         (MissesTheDead, "the execution is RUNNING, not COMPLETED"),
         (FailsInTheEnd, "the execution is FAILED, not COMPLETED"),
@@ -654,16 +648,16 @@ def test_the_checker_finds_a_delivery_that_was_never_answered(tmp_path: Path) ->
     plan = make_plan(_wide_trace(tmp_path), chaos=0.5, seed=1, ends="COMPLETED")
     outcome = _replayed(Service(), plan)
 
-    result = differences(plan, outcome.answers[1:], outcome.received, outcome.ledger)
+    result = differences(plan, outcome.results[1:], outcome.received, outcome.ledger)
 
-    assert any("1 of its deliveries were never answered" in difference for difference in result)
+    assert any("1 of its requests got no response" in difference for difference in result)
 
 
 def test_a_report_that_may_have_been_taken_twice_may_be_called_a_duplicate(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path))
     outcome = _replayed(Service(), plan)
-    first, *others = outcome.answers
-    name = first.delivery.task_id
+    first, *others = outcome.results
+    name = first.request.task_id
     repeated = replace(first, outcome=ExpectedOutcome.DUPLICATE, may_be_processed_twice=True)
     entry = {"version": first.version, "verdict": "duplicate", "status": "IN_PROGRESS", "attempt": 1}
     histories = dict(outcome.ledger.histories)
@@ -680,9 +674,9 @@ def test_a_task_that_was_handed_out_too_early_is_found_on_the_queue(tmp_path: Pa
     outcome = _replayed(Service(), plan)
     taken = [ReceivedAttempt("join", 1, 0.0), *outcome.received]
 
-    result = differences(plan, outcome.answers, taken, outcome.ledger)
+    result = differences(plan, outcome.results, taken, outcome.ledger)
 
-    assert any("task join: was handed out before the last word on" in difference for difference in result)
+    assert any("task join: was sent to a worker before the last report on" in difference for difference in result)
 
 
 def test_what_the_service_was_too_busy_for_is_sent_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The figures that replay and demonstration show are those that the sender of a request waits for."""
+"""The response times that replay and demonstration show are those that the sender of a request waits for."""
 
 from io import StringIO
 
@@ -12,30 +12,30 @@ def rows(*waits: Wait) -> list[list[str]]:
     console = Console(file=StringIO(), width=80)
     console.print(waits_table(waits))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined] # it is the StringIO
-    return [line.split("  ") for line in lines if line.strip().startswith(("to the first try", "after a repeat"))]
+    return [line.split("  ") for line in lines if line.strip().startswith(("sent once", "sent more than once"))]
 
 
 def cells(row: list[str]) -> list[str]:
     return [cell.strip() for cell in row if cell.strip()]
 
 
-def test_answers_to_the_first_try_are_counted_without_those_that_came_after_a_repeat() -> None:
+def test_requests_that_were_sent_again_have_a_row_of_their_own() -> None:
     waits = [
         *(Wait(0.025, was_sent_again=False),) * 19,
         Wait(0.4, was_sent_again=False),
         Wait(15.2, was_sent_again=True),
     ]
 
-    at_once, again = (cells(row) for row in rows(*waits))
+    sent_once, sent_again = (cells(row) for row in rows(*waits))
 
-    assert at_once == ["to the first try", "20", "25 ms", "25 ms", "400 ms"]
-    assert again == ["after a repeat", "1", "15,200 ms", "15,200 ms", "15,200 ms"]
+    assert sent_once == ["sent once", "20", "25 ms", "25 ms", "400 ms"]
+    assert sent_again == ["sent more than once", "1", "15,200 ms", "15,200 ms", "15,200 ms"]
 
 
-def test_a_row_without_answers_is_left_out() -> None:
+def test_empty_row_is_left_out() -> None:
     (row,) = rows(Wait(0.025, was_sent_again=False))
 
-    assert cells(row)[0] == "to the first try"
+    assert cells(row)[0] == "sent once"
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 10.0), (95, 19.0), (100, 20.0), (0, 1.0)])

@@ -92,7 +92,7 @@ def _with_an_unknown_parent(document: Document) -> None:
     document["workflow"]["specification"]["tasks"][1]["parents"] = ["nobody"]
 
 
-def _in_a_circle(document: Document) -> None:
+def _in_a_cycle(document: Document) -> None:
     document["workflow"]["specification"]["tasks"][0]["parents"] = ["b"]
 
 
@@ -114,11 +114,11 @@ def _renamed(name: str) -> Callable[[Document], None]:
         (_of_another_version, "schemaVersion"),
         (_without_tasks, "workflow.specification.tasks: List should have at least 1 item"),
         (_with_a_negative_runtime, "workflow.execution.tasks.1.runtimeInSeconds"),
-        (_never_executed, "'b' was never executed"),
-        (_executed_without_being_specified, "'stray' was executed, but is not specified"),
-        (_with_an_unknown_parent, "'b' names a task that is not there: 'nobody'"),
-        (_in_a_circle, "in a circle: "),
-        (_with_the_same_task_twice, "specification: 'b' is there twice"),
+        (_never_executed, "'b' has no execution record"),
+        (_executed_without_being_specified, "'stray' has no specification"),
+        (_with_an_unknown_parent, "'b' names an unknown task: 'nobody'"),
+        (_in_a_cycle, "in a cycle: "),
+        (_with_the_same_task_twice, "specification: 'b' is repeated"),
         (_renamed("x" * 256), "1 to 255 characters, not 256"),
         (_renamed(""), "1 to 255 characters, not 0"),
         (_renamed("a\nb"), "control characters"),
