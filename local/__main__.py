@@ -44,12 +44,7 @@ def start(state_dir: StateDir) -> Stack:
         running = EmulatorProcess.running(state_dir)
         emulator = running
         try:
-            if emulator is None:
-                if EmulatorProcess.was_cut_short(state_dir):
-                    console.print("The emulator was not stopped by `make down`: what changed since it started is lost.")
-                    state_dir.deployed.unlink(missing_ok=True)
-                with step("Starting the AWS emulator"):
-                    emulator = EmulatorProcess.start(state_dir)
+            emulator = emulator or _start_emulator(state_dir)
             return deploy(state_dir, emulator)
         except BaseException as error:
             if isinstance(error, LocalCloudError):
@@ -57,6 +52,14 @@ def start(state_dir: StateDir) -> Stack:
             if running is None and emulator is not None:
                 emulator.stop(state_dir)
             raise
+
+
+def _start_emulator(state_dir: StateDir) -> EmulatorProcess:
+    if EmulatorProcess.ended_unexpectedly(state_dir):
+        console.print("The emulator was not stopped by `make down`: changes since it started are lost.")
+        state_dir.deployed.unlink(missing_ok=True)
+    with step("Starting the AWS emulator"):
+        return EmulatorProcess.start(state_dir)
 
 
 def stop(state_dir: StateDir) -> bool:
@@ -71,16 +74,17 @@ def stop(state_dir: StateDir) -> bool:
 
 
 def _up(_arguments: argparse.Namespace, state_dir: StateDir) -> int:
-    already = EmulatorProcess.running(state_dir) is not None
+    was_running = EmulatorProcess.running(state_dir) is not None
     stack = start(state_dir)
-    console.print(f"The local cloud {'was already' if already else 'is'} up: {stack.api_url}", markup=False)
-    console.print(f"Addresses and clients: {state_dir.stack_file}", markup=False)
+    console.print(f"The local cloud {'was already running' if was_running else 'is running'}.")
+    console.print(f"API: {stack.api_url}", markup=False)
+    console.print(f"All addresses and the clients' credentials: {state_dir.stack_file}", markup=False)
     return 0
 
 
 def _down(_arguments: argparse.Namespace, state_dir: StateDir) -> int:
     if stop(state_dir):
-        console.print("Stopped; `make up` finds the same data again, `make clean` forgets it.")
+        console.print("Stopped. `make up` starts it again with the same data, `make clean` deletes the data.")
     else:
         console.print("The local cloud is not running.")
     return 0
@@ -96,14 +100,14 @@ def _run(arguments: argparse.Namespace, state_dir: StateDir) -> int:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    ours = EmulatorProcess.running(state_dir) is None
+    was_running = EmulatorProcess.running(state_dir) is not None
     try:
         _take_terminal()
         stack = start(state_dir)
         status = run_demo(state_dir.stack_file)
         if arguments.once:
             return status
-        console.print(f"\nServing at {stack.api_url}. Ctrl-C stops.", markup=False)
+        console.print(f"\nThe local cloud is running at {stack.api_url}. Press Ctrl-C to stop it.", markup=False)
         while EmulatorProcess.running(state_dir):
             time.sleep(1)
     except KeyboardInterrupt:
@@ -111,10 +115,10 @@ def _run(arguments: argparse.Namespace, state_dir: StateDir) -> int:
         return 0
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # stopping is under way
-        if ours:
+        if not was_running:
             stop(state_dir)
     show_tail(state_dir.log)
-    raise LocalCloudError("The emulator ended by itself.")
+    raise LocalCloudError("The emulator ended unexpectedly.")
 
 
 def _invoke(arguments: argparse.Namespace, state_dir: StateDir) -> int:
@@ -181,22 +185,22 @@ def _parse() -> argparse.Namespace:
     invoke.add_argument("function")
     invoke.add_argument("event", nargs="?", type=Path)
     replay = commands.add_parser("replay", help="replay a recorded run")
-    replay.add_argument("--trace", type=Path, help="an instance in WfFormat 1.5 (default: a small one of our own)")
-    replay.add_argument("--speed", type=float, help="seconds of the trace in one second (default: work takes no time)")
+    replay.add_argument("--trace", type=Path, help="an instance in WfFormat 1.5 (default: the sample of this project)")
+    replay.add_argument("--speed", type=float, help="seconds of the trace per second (default: work takes no time)")
     replay.add_argument(
-        "--chaos", type=float, default=0.0, help="share of tasks, starts and successes that go wrong, 0 to 1"
+        "--chaos", type=float, default=0.0, help="share of tasks, starts and successes with a fault, 0 to 1"
     )
-    replay.add_argument("--seed", type=int, default=0, help="decides what goes wrong, and how")
+    replay.add_argument("--seed", type=int, default=0, help="seed that chooses the faults")
     replay.add_argument(
         "--expect",
         type=str.upper,
         choices=("COMPLETED", "FAILED"),
-        help="how the execution is to end (default: the seed decides; where there is chaos, one in five ends FAILED)",
+        help="final status of the execution (default: the seed decides; with chaos, one in five ends FAILED)",
     )
     worker = commands.add_parser("worker", help="run the sample worker")
     worker.add_argument("--threads", type=int, default=3)
-    commands.add_parser("watch", help="show an execution's tasks as they move").add_argument("execution")
-    redrive = commands.add_parser("redrive", help="send on what was set aside in the dead-letter queues")
+    commands.add_parser("watch", help="show the status changes of an execution's tasks").add_argument("execution")
+    redrive = commands.add_parser("redrive", help="redrive the messages of the dead-letter queues")
     redrive.add_argument("--stack", help="a stack in your AWS account (default: the local cloud)")
     return parser.parse_args()
 

@@ -15,8 +15,8 @@ import httpx
 from local.backoff import DEADLINE_SECONDS, DeadlineBackoff, TransientError
 from local.cloud.stack import Client, LocalCloudError, Stack
 
-_LOST_IN_PATHS: Final = re.compile("[%/\\\\?;\ufffd]")
-"""The task ids that no path can carry (docs/api.md, limits). A client has the API alone, not the service's code."""
+_UNFIT_FOR_PATHS: Final = re.compile("[%/\\\\?;\ufffd]")
+"""Characters of task ids that do not fit into a path (docs/api.md, limits); a client does not import the service."""
 
 _BUSY: Final = frozenset(
     {
@@ -133,7 +133,6 @@ class ApiClient:
             If the connection still fails at the deadline.
         """
         url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
-        request_line = f"{method} /{'/'.join(('v1', *path))}"
         started = self._clock()
 
         def attempt(sends: int) -> Reply:
@@ -142,11 +141,11 @@ class ApiClient:
                 headers = {"authorization": f"Bearer {token}"}
                 response = self._http.request(method, url, json=body, params=query, headers=headers)
             except httpx.TransportError as error:
-                raise TransientError(LocalCloudError(f"{self._api_url} does not answer: {error}")) from error
+                raise TransientError(LocalCloudError(f"{self._api_url} does not respond: {error}")) from error
             if not response.is_success:
-                raise _error_response(request_line, response, sends)
-            took = self._clock() - started
-            return Reply(response.status_code, _parse_body(response), response.headers, sends, took)
+                raise _error_response(f"{method} /{'/'.join(('v1', *path))}", response, sends)
+            seconds = self._clock() - started
+            return Reply(response.status_code, _parse_body(response), response.headers, sends, seconds)
 
         return self._backoff.run(attempt)
 
@@ -168,13 +167,13 @@ class ApiClient:
 
 
 def call_task(
-    api: ApiClient, client: str, execution_id: str, task_id: str, what: str = "", body: Mapping[str, Any] | None = None
+    api: ApiClient, client: str, execution_id: str, task_id: str, route: str = "", body: Mapping[str, Any] | None = None
 ) -> Reply:
     """Send a request about a task: to its path or, if its id does not fit into a path, with the id in the body.
 
     Parameters
     ----------
-    what
+    route
         ``status``, ``heartbeat``, or empty to read the task.
 
     Raises
@@ -185,16 +184,18 @@ def call_task(
     execution = ("executions", execution_id)
     if fits_path(task_id):
         at_task = (*execution, "tasks", task_id)
-        return api.request(client, "POST", *at_task, what, body=body) if what else api.request(client, "GET", *at_task)
-    kwargs = {"taskId": task_id, **(body or {})}
-    if what == "status":
-        return _only_result(api.request(client, "POST", *execution, "statuses", body={"statuses": [kwargs]}))
-    return api.request(client, "POST", *execution, *(("heartbeats",) if what else ("tasks", "read")), body=kwargs)
+        return (
+            api.request(client, "POST", *at_task, route, body=body) if route else api.request(client, "GET", *at_task)
+        )
+    body = {"taskId": task_id, **(body or {})}
+    if route == "status":
+        return _only_result(api.request(client, "POST", *execution, "statuses", body={"statuses": [body]}))
+    return api.request(client, "POST", *execution, *(("heartbeats",) if route else ("tasks", "read")), body=body)
 
 
 def fits_path(task_id: str) -> bool:
-    """Tell whether a path can name a task; the routes that take the id in their body can name any."""
-    return task_id not in (".", "..") and not _LOST_IN_PATHS.search(task_id)
+    """Return True if a task's id fits into a path; the routes that take the id in their body accept any."""
+    return task_id not in (".", "..") and not _UNFIT_FOR_PATHS.search(task_id)
 
 
 def _only_result(reply: Reply) -> Reply:

@@ -1,6 +1,6 @@
-"""Demonstration of the service for newcomers: a night at a small observatory.
+"""Demonstration of the service for newcomers: one workflow of a small observatory, step by step.
 
-Every step is checked. Each failed check is printed, and the demonstration then ends with a failure.
+Every step is checked. Failed checks are printed at the end, and the exit status is then 1.
 """
 
 import sys
@@ -41,13 +41,13 @@ from local.worker import Assignment, WorkQueue
 _CHAOS: Final = 0.6
 _SEED: Final = 2026
 _RETRY_AFTER_SECONDS: Final = 3
-_PUNCTUAL_SECONDS: Final = 10
+_MAX_RETRY_DELAY_SECONDS: Final = 10
 """Maximum delay of a retry after `notBefore`, for slow machines; the output shows the actual delay."""
 
-_PATIENCE_SECONDS: Final = 30.0
+_QUEUE_SECONDS: Final = 30.0
 _BATCH: Final = 100
-_LINES_OF_FEED: Final = 12
-_WHO_WIDTH: Final = 10
+_FEED_LINES: Final = 12
+_ACTOR_WIDTH: Final = 10
 
 
 @dataclass
@@ -66,15 +66,15 @@ class _Demo:
     def print_text(self, text: str) -> None:
         self.console.print(text)
 
-    def print_line(self, who: str, text: str) -> None:
-        """Print a speaker and a text in two columns, so that a long text wraps in its own column."""
-        table = Table.grid(Column(width=_WHO_WIDTH), Column(), padding=(0, 1))
-        table.add_row(f"  {who}", text)
+    def print_line(self, actor: str, text: str) -> None:
+        """Print an actor and its action in two columns, so that a long text wraps in its own column."""
+        table = Table.grid(Column(width=_ACTOR_WIDTH), Column(), padding=(0, 1))
+        table.add_row(f"  {actor}", text)
         self.console.print(table)
 
-    def check(self, what: str, actual: Any, expected: Any) -> None:
+    def check(self, subject: str, actual: Any, expected: Any) -> None:
         if actual != expected:
-            self.failures.append(f"{what}: {actual!r}, not {expected!r}")
+            self.failures.append(f"{subject}: got {actual!r}, expected {expected!r}")
 
     def take(self, queue: WorkQueue, task: TraceTask, attempt: int = 1) -> Assignment:
         """Wait for an attempt from the queue and print it; keep the assignments that arrive before it.
@@ -85,14 +85,14 @@ class _Demo:
             If the attempt does not arrive within 30 s.
         """
         key = (task.task_id, attempt)
-        ends = time.monotonic() + _PATIENCE_SECONDS
+        ends = time.monotonic() + _QUEUE_SECONDS
         while key not in self.received:
             if time.monotonic() > ends:
-                raise LocalCloudError(f"attempt {attempt} at {task.task_id} did not come out of the queue")
+                raise LocalCloudError(f"attempt {attempt} of {task.task_id} did not arrive in the workers' queue")
             for assignment in queue.take(at_most=10):
                 self.received[assignment.task_id, assignment.attempt] = assignment
                 queue.delete(assignment)
-        self.print_line("queue", f"attempt {attempt} at {task.task_id}")
+        self.print_line("queue", f"delivers {task.task_id}, attempt {attempt}")
         return self.received[key]
 
     def report(self, assignment: Assignment, **fields: Any) -> dict[str, Any]:
@@ -100,10 +100,12 @@ class _Demo:
         body = {**fields, "taskExecutionId": assignment.task_execution_id}
         response: dict[str, Any] = self.api.request("worker", "POST", *assignment.path, "status", body=body).body
         task = response["task"]
-        words = " ".join(str(fields[name]) for name in ("status", "failureReason") if name in fields)
-        self.print_line("worker", f"{assignment.task_id} #{assignment.attempt}: [bold]{words}[/bold]")
+        reported = " ".join(str(fields[name]) for name in ("status", "failureReason") if name in fields)
         self.print_line(
-            "ledger", f"{response['verdict']}; the task is {status(task['status'])}, version {task['version']}"
+            "worker", f"reports [bold]{reported}[/bold] for {assignment.task_id}, attempt {assignment.attempt}"
+        )
+        self.print_line(
+            "ledger", f"verdict {response['verdict']}: task is {status(task['status'])}, version {task['version']}"
         )
         return response
 
@@ -124,20 +126,21 @@ def run_demo(stack_file: Path) -> int:
     try:
         with ApiClient(stack) as api:
             demo = _Demo(api, result_console())
-            _tell(demo, stack, read_trace(SAMPLE_TRACE))
+            _run(demo, stack, read_trace(SAMPLE_TRACE))
     except (ApiError, LocalCloudError, BotoCoreError, ClientError) as error:
         print(f"The demonstration failed: {error}", file=sys.stderr)
         return 1
-    for fault in demo.failures:
-        demo.console.print("CHECK FAILED", fault, style="red", markup=False)
+    for failure in demo.failures:
+        demo.console.print("CHECK FAILED", failure, style="red", markup=False)
     return 1 if demo.failures else 0
 
 
-def _tell(demo: _Demo, stack: Stack, trace: Trace) -> None:
+def _run(demo: _Demo, stack: Stack, trace: Trace) -> None:
     demo.print_heading("Tasklatch")
     demo.print_text(
-        "Workers report how an attempt at a task ended. Networks repeat, delay and reorder what they say. The ledger "
-        "answers each report with a verdict, and a success, once recorded, is never overwritten.",
+        "Workers report the status of their attempts at tasks. Reports can arrive twice, late and out of order. The "
+        "service records them in a ledger and responds to each with a verdict. A success, once recorded, is never "
+        "overwritten.",
     )
     execution_id = f"demo-{uuid4()}"
     first, limited, contested, *others = trace.tasks
@@ -147,12 +150,12 @@ def _tell(demo: _Demo, stack: Stack, trace: Trace) -> None:
         try:
             _succeed(demo, queue, first)
             failed = _fail(demo, queue, limited)
-            _contest(demo, queue, contested)
-            _try_again(demo, queue, limited, failed)
+            _succeed_after_failure(demo, queue, contested)
+            _succeed_in_second_attempt(demo, queue, limited, failed)
             for task in others:
                 demo.report(demo.take(queue, task), status="COMPLETED", output=expected_output(task))
         except BaseException:
-            # No step would end the execution after a failure, and the watch ends only with the execution
+            # The watcher ends only with the execution, and after an error no further step would end it
             demo.api.request("operator", "POST", "executions", execution_id, "cancel", body={})
             raise
         updates = watching.result()
@@ -160,31 +163,34 @@ def _tell(demo: _Demo, stack: Stack, trace: Trace) -> None:
     _show_ledger(demo, execution_id, trace, contested)
     _batch(demo)
     _replay(demo, stack, make_plan(trace, chaos=_CHAOS, seed=_SEED, ends="COMPLETED"))
-    _go_on(demo, stack, execution_id)
+    _print_next_steps(demo, stack, execution_id)
 
 
 def _create(demo: _Demo, execution_id: str, trace: Trace) -> None:
-    demo.print_heading(f"1. An execution: {trace.name}, {len(trace.tasks)} tasks")
+    demo.print_heading(f"1. Create an execution: {trace.name}, {len(trace.tasks)} tasks")
     create_planned_execution(demo.api, make_plan(trace), execution_id)
     shown = demo.api.request("reader", "GET", "executions", execution_id).body
     demo.check("tasks of the execution", shown["counts"], {"SCHEDULED": 1, "PENDING": len(trace.tasks) - 1})
-    demo.print_text("A small observatory takes a picture of the northern lights: three cameras, one panorama.")
+    demo.print_text("A small observatory photographs the northern lights: three cameras, one panorama.")
     demo.print_line("operator", f"creates {execution_id}")
-    demo.print_line("ledger", f"{shown['status']}; one task can begin, {len(trace.tasks) - 1} wait for others")
+    demo.print_line(
+        "ledger",
+        f"execution is {shown['status']}: 1 task is scheduled, {len(trace.tasks) - 1} wait for their dependencies",
+    )
 
 
 def _succeed(demo: _Demo, queue: WorkQueue, task: TraceTask) -> None:
-    demo.print_heading("2. A worker takes a task from its queue, and succeeds")
+    demo.print_heading("2. A worker receives a task and succeeds")
     taken = demo.take(queue, task)
     started = demo.report(taken, status="IN_PROGRESS")
     demo.check("verdict on a start", started["verdict"], "applied")
     done = demo.report(taken, status="COMPLETED", output=expected_output(task))
     demo.check("verdict on a success", done["verdict"], "applied")
-    demo.print_text("What waited for it comes out of the queue by itself.")
+    demo.print_text("The tasks that depend on it are now scheduled.")
 
 
 def _fail(demo: _Demo, queue: WorkQueue, task: TraceTask) -> dict[str, Any]:
-    demo.print_heading("3. Another fails, and learns at once what follows")
+    demo.print_heading("3. A worker fails, and the response says when the task is retried")
     taken = demo.take(queue, task)
     demo.report(taken, status="IN_PROGRESS")
     response = demo.report(
@@ -195,29 +201,27 @@ def _fail(demo: _Demo, queue: WorkQueue, task: TraceTask) -> dict[str, Any]:
         retryAfterSeconds=_RETRY_AFTER_SECONDS,
     )
     retry: dict[str, Any] = response["retry"]
-    demo.check("will it be retried", (retry["willRetry"], retry["nextAttempt"]), (True, 2))
-    demo.print_line("", f"willRetry: attempt {retry['nextAttempt']}, notBefore {time_of_day(retry['notBefore'])} UTC")
-    demo.print_line("", f"why: {retry['reason']}")
+    demo.check("retry decision", (retry["willRetry"], retry["nextAttempt"]), (True, 2))
+    demo.print_line("", f"retry: attempt {retry['nextAttempt']}, not before {time_of_day(retry['notBefore'])} UTC")
+    demo.print_line("", f"reason: {retry['reason']}")
     return retry
 
 
-def _contest(demo: _Demo, queue: WorkQueue, task: TraceTask) -> None:
-    demo.print_heading("4. A third was not dead: its success arrives, then its failure again")
+def _succeed_after_failure(demo: _Demo, queue: WorkQueue, task: TraceTask) -> None:
+    demo.print_heading("4. A success arrives after a failure of the same attempt, then another failure")
     taken = demo.take(queue, task)
     demo.report(taken, status="FAILED", failureReason="RETRYABLE_ERROR", retryAfterSeconds=60)
     done = demo.report(taken, status="COMPLETED", output=expected_output(task))
     demo.check("verdict on a success after a failure", done["verdict"], "applied")
-    delay = demo.report(taken, status="FAILED", failureReason="RATE_LIMITED")
-    demo.check("verdict on a failure after a success", delay["verdict"], "ignored_after_success")
-    demo.check("status after a late failure", delay["task"]["status"], "COMPLETED")
-    demo.check("version after a late failure", delay["task"]["version"], done["task"]["version"])
-    demo.print_text(
-        "The success stands and its retry is called off; the late failure is kept in the history all the same."
-    )
+    late = demo.report(taken, status="FAILED", failureReason="RATE_LIMITED")
+    demo.check("verdict on a failure after a success", late["verdict"], "ignored_after_success")
+    demo.check("status after a late failure", late["task"]["status"], "COMPLETED")
+    demo.check("version after a late failure", late["task"]["version"], done["task"]["version"])
+    demo.print_text("The success stands and the pending retry is cancelled. The history keeps the late failure too.")
 
 
-def _try_again(demo: _Demo, queue: WorkQueue, task: TraceTask, failed: Mapping[str, Any]) -> None:
-    demo.print_heading("5. The second attempt opens when it was said to")
+def _succeed_in_second_attempt(demo: _Demo, queue: WorkQueue, task: TraceTask, failed: Mapping[str, Any]) -> None:
+    demo.print_heading("5. The retry of step 3 starts on time")
     taken = demo.take(queue, task, attempt=2)
     shown = demo.api.request("reader", "GET", *taken.path).body
     opened = [
@@ -225,47 +229,51 @@ def _try_again(demo: _Demo, queue: WorkQueue, task: TraceTask, failed: Mapping[s
         for entry in demo.api.paginate("reader", *taken.path, "history")
         if entry["status"] == "SCHEDULED" and entry["attempt"] == shown["attempt"]
     ]
-    demo.check("how often the second attempt was opened", len(opened), 1)
+    demo.check("number of times that the second attempt was opened", len(opened), 1)
     delay = _parse_timestamp(opened[0]["at"]) - _parse_timestamp(failed["notBefore"])
-    demo.print_line("ledger", f"opened it at {time_of_day(opened[0]['at'])}, {delay:.1f} s after notBefore")
-    demo.check("whether the retry was in time", 0 <= delay <= _PUNCTUAL_SECONDS, expected=True)
+    demo.print_line(
+        "ledger", f"opened attempt 2 at {time_of_day(opened[0]['at'])} UTC, {delay:.1f} s after the announced time"
+    )
+    demo.check("retry is on time", 0 <= delay <= _MAX_RETRY_DELAY_SECONDS, expected=True)
     demo.report(taken, status="COMPLETED", output=expected_output(task))
     old = demo.received[task.task_id, 1]
     stale = demo.report(old, status="FAILED", failureReason="UNAUTHORIZED")
     demo.check("verdict on the first attempt's late failure", stale["verdict"], "ignored_after_success")
-    demo.print_text("The rest of the night goes well, one task after the other.")
+    demo.print_text(
+        "The success of a newer attempt also outweighs late failures of older ones. The remaining tasks succeed:"
+    )
 
 
 def _show_feed(demo: _Demo, trace: Trace, updates: Sequence[StatusUpdate]) -> None:
-    demo.print_heading("6. What somebody saw who watched it live")
+    demo.print_heading("6. Live updates over a WebSocket connection")
     live_updates = [update for update in updates if not update.is_listed]
-    cut = f"; the last {_LINES_OF_FEED}" if len(live_updates) > _LINES_OF_FEED else ""
-    demo.print_text(f"{len(live_updates)} changes over the live socket{cut} (times UTC):")
-    for update in live_updates[-_LINES_OF_FEED:]:
+    shown = f"; the last {_FEED_LINES}" if len(live_updates) > _FEED_LINES else ""
+    demo.print_text(f"A client that watched the execution received {len(live_updates)} changes{shown} (times in UTC):")
+    for update in live_updates[-_FEED_LINES:]:
         demo.console.print(f"  {format_update(update)}")
     last = {update.task_id: update.status for update in updates}
     expected = dict.fromkeys((None, *(task.task_id for task in trace.tasks)), "COMPLETED")
-    demo.check("what the watcher saw last", last, expected)
+    demo.check("last status of each task that the watcher received", last, expected)
 
 
 def _show_ledger(demo: _Demo, execution_id: str, trace: Trace, contested: TraceTask) -> None:
-    demo.print_heading("7. The ledger, and the history of the task that was fought over")
+    demo.print_heading("7. The ledger, and the history of the task of step 4")
     ledger = read_ledger(demo.api, execution_id)
-    demo.print_line("ledger", f"the execution is {status(ledger.execution['status'])}")
+    demo.print_line("ledger", f"execution is {status(ledger.execution['status'])}")
     demo.console.print(tasks_table(ledger.tasks.values()))
-    demo.print_text(f"History of [bold]{contested.task_id}[/bold] (times UTC):")
+    demo.print_text(f"History of [bold]{contested.task_id}[/bold] (times in UTC):")
     history = ledger.histories[contested.task_id]
     demo.console.print(history_table(history))
-    demo.check("the execution's status", ledger.execution["status"], "COMPLETED")
-    demo.check("the execution's counts", ledger.execution["counts"], {"COMPLETED": len(trace.tasks)})
+    demo.check("status of the execution", ledger.execution["status"], "COMPLETED")
+    demo.check("counts of the execution", ledger.execution["counts"], {"COMPLETED": len(trace.tasks)})
     for name, shown in ledger.tasks.items():
-        demo.check(f"every change of {name} is in its history", is_consistent(shown, ledger.histories[name]), True)
+        demo.check(f"history of {name} is complete", is_consistent(shown, ledger.histories[name]), True)
     verdicts = [(entry["status"], entry["verdict"]) for entry in history]
     expected = [
         *((name, "applied") for name in ("PENDING", "SCHEDULED", "FAILED", "COMPLETED")),
         ("FAILED", "ignored_after_success"),
     ]
-    demo.check("the history of the contested task", verdicts, expected)
+    demo.check("history of the contested task", verdicts, expected)
 
 
 def _batch(demo: _Demo) -> None:
@@ -301,10 +309,10 @@ def _send_batch(demo: _Demo, execution_id: str, statuses: list[dict[str, Any]]) 
 
 
 def _replay(demo: _Demo, stack: Stack, plan: ReplayPlan) -> None:
-    demo.print_heading("9. The whole night again, and much goes wrong")
+    demo.print_heading("9. The same workflow with injected faults")
     demo.print_text(
-        f"Workers fail and are killed at {plan.faulty_tasks} of {len(plan.tasks)} tasks; {plan.faulty_deliveries} "
-        "starts and successes are delivered twice, too late, or under another id:",
+        f"At {plan.faulty_tasks} of {len(plan.tasks)} tasks workers fail or are killed. {plan.faulty_deliveries} "
+        "starts and successes are delivered twice, late or with another id:",
     )
     execution_id = f"replay-{uuid4()}"
     with attached_queue(stack, demo.api, execution_id) as queue:
@@ -316,7 +324,8 @@ def _replay(demo: _Demo, stack: Stack, plan: ReplayPlan) -> None:
     demo.failures.extend(outcome.differences)
     if not outcome.differences:
         demo.print_text(
-            "[green]The execution ended COMPLETED; each retry was opened once, every report is in the history.[/green]"
+            "[green]All checks passed:[/green] the execution ended COMPLETED, each retry was opened once, every "
+            "report is in the history."
         )
 
 
@@ -324,13 +333,16 @@ def _parse_timestamp(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _go_on(demo: _Demo, stack: Stack, execution_id: str) -> None:
-    demo.print_heading("How to go on")
+def _print_next_steps(demo: _Demo, stack: Stack, execution_id: str) -> None:
+    demo.print_heading("Next steps")
     url = f"{stack.api_url}/v1/executions/{execution_id}/tasks"
+    demo.print_text("List the tasks of the execution:")
     demo.console.print(
         f"curl -H \"Authorization: Bearer $(make token CLIENT=reader)\" '{url}'",
         soft_wrap=True,
         markup=False,
     )
+    demo.print_text("\nRun the workflow again with other faults:")
     demo.print_text("make replay CHAOS=0.5 SEED=7")
-    demo.console.print(f"The API, in a browser: {stack.api_url}/v1/docs", soft_wrap=True, markup=False)
+    demo.print_text("\nRead the API documentation in a browser:")
+    demo.console.print(f"{stack.api_url}/v1/docs", soft_wrap=True, markup=False)

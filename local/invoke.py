@@ -38,7 +38,7 @@ INVOKE_SECONDS = 60
 # The phases are read from these two lines: the emulator's REPORT line adds the first duration to the second
 _INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)\)")
 _INVOKE = re.compile(r"INVOKE RTDONE\(.*duration: ([\d.]+)ms\)")
-_EMULATORS_OWN = re.compile(r"^(?:.*\(rapid\) .*|(?:START|END|REPORT) RequestId: .*)\n", re.MULTILINE)
+_EMULATOR_LINES = re.compile(r"^(?:.*\(rapid\) .*|(?:START|END|REPORT) RequestId: .*)\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ def invoke_and_print(function: str, event: Path | None, state_dir: StateDir) -> 
     """
     if event is None:
         samples = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "events").rglob("*.json"))
-        raise LocalCloudError("EVENT= names the event's file, such as: " + ", ".join(samples))
+        raise LocalCloudError("Set EVENT to the file of an event, for example: " + ", ".join(samples))
     if not event.is_file():
         raise LocalCloudError(f"File {event} not found.")
     if EmulatorProcess.running(state_dir) is None:
-        raise LocalCloudError("The function needs the local cloud's table. Start it with `make up`.")
-    if _docker_answers():
+        raise LocalCloudError("The function needs the table of the local cloud. Start it with `make up`.")
+    if _docker_is_running():
         return _invoke_with_sam(function, event, state_dir)
     result = invoke(function, json.loads(event.read_text(encoding="utf-8")), state_dir=state_dir)
     console.print(result.log, markup=False, end="")
@@ -170,7 +170,7 @@ def _invoke_in(
         answer=response,
         init_ms=_milliseconds(_INIT, text),
         invoke_ms=_milliseconds(_INVOKE, text),
-        log=_EMULATORS_OWN.sub("", text),
+        log=_EMULATOR_LINES.sub("", text),
     )
 
 
@@ -227,18 +227,20 @@ def _post(url: str, event: Any, log: Path) -> Any:
     """Send the event as soon as the emulator listens; return the response."""
     deadline = time.monotonic() + INVOKE_SECONDS
     with httpx.Client(trust_env=False, timeout=INVOKE_SECONDS) as http:
-        while True:
+        response = None
+        while response is None:
             try:
                 response = http.post(url, json=event)
-                break
             except httpx.ConnectError:
-                if time.monotonic() > deadline:
-                    text = log.read_text(encoding="utf-8", errors="replace")
-                    raise LocalCloudError(f"The runtime interface emulator does not listen:\n{text}") from None
+                _check_deadline(deadline, log)
                 time.sleep(0.02)
-    if not response.content:
-        return None
-    return response.json()
+    return response.json() if response.content else None
+
+
+def _check_deadline(deadline: float, log: Path) -> None:
+    if time.monotonic() > deadline:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        raise LocalCloudError(f"The runtime interface emulator does not listen:\n{text}")
 
 
 def copy_module(module: str, to: Path) -> None:
@@ -259,7 +261,7 @@ def copy_module(module: str, to: Path) -> None:
         shutil.copy2(origin, to)
 
 
-def _docker_answers() -> bool:
+def _docker_is_running() -> bool:
     if shutil.which("docker") is None:
         return False
     try:

@@ -30,20 +30,20 @@ STREAM_FUNCTIONS: Final[Mapping[str, str]] = {
     "RetrySchedulerFailures": "retry_scheduler",
 }
 NOT_REDRIVABLE: Final[Mapping[str, str]] = {
-    "AttentionFailures": "a target could not be reached: see its address; each message says what it was about",
-    "ReconcilerFailures": "nothing to do: the next run comes by itself",
+    "AttentionFailures": "a target could not be reached: the messages have the details",
+    "ReconcilerFailures": "no action needed: the next scheduled run repeats the work",
 }
 
 _MESSAGES: Final = 10
 _HIDDEN_SECONDS: Final = 120
 _RECORDS_A_CALL: Final = 100
 _EMPTY_READS: Final = 10
-_GONE: Final = frozenset({"TrimmedDataAccessException", "ResourceNotFoundException"})
+_EXPIRED: Final = frozenset({"TrimmedDataAccessException", "ResourceNotFoundException"})
 _WRONG_USE: Final = 2
 
 
 class CannotRedriveError(Exception):
-    """A message stays in its queue; the error's text is the reason."""
+    """A message that stays in its queue; the error's text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,15 @@ class RedriveResult:
 
     Attributes
     ----------
-    waiting, sent_on
-        Number of messages at the beginning, and number of those that were sent on.
+    depth, redriven
+        Number of messages at the beginning, and number of those that were redriven.
     notes
-        Reasons why the others stay.
+        Reasons why messages remain in the queue.
     """
 
     queue: str
-    waiting: int
-    sent_on: int = 0
+    depth: int
+    redriven: int = 0
     notes: Sequence[str] = ()
 
 
@@ -98,13 +98,13 @@ def redrive(context: RedriveContext) -> Iterator[RedriveResult]:
     for name in (*SOURCE_QUEUES, *STREAM_FUNCTIONS, *NOT_REDRIVABLE):
         if name not in context.queue_urls:
             continue
-        waiting = _depth(context, name)
-        if name in NOT_REDRIVABLE or not waiting:
-            yield RedriveResult(name, waiting, notes=[NOT_REDRIVABLE[name]] if waiting else [])
+        depth = _depth(context, name)
+        if name in NOT_REDRIVABLE or not depth:
+            yield RedriveResult(name, depth, notes=[NOT_REDRIVABLE[name]] if depth else [])
         elif name in SOURCE_QUEUES:
-            yield _move_back(context, name, waiting)
+            yield _move_to_source(context, name, depth)
         else:
-            yield _read_again(context, name, waiting)
+            yield _replay_stream_records(context, name, depth)
 
 
 def local_context(stack: Stack) -> RedriveContext:
@@ -151,27 +151,27 @@ def run_redrive(state_dir: StateDir, stack_name: str | None) -> int:
     Returns
     -------
     int
-        0 if all redrivable messages were sent on, 1 if some are left or a call to AWS failed, 2 if the stack cannot be
-        read.
+        0 if all messages that can be redriven were, 1 if some are left or a call to AWS failed, 2 if the stack cannot
+        be read.
     """
     try:
         context = aws_context(stack_name) if stack_name else local_context(Stack.load(state_dir))
     except (LocalCloudError, BotoCoreError, ClientError) as error:
         print(error, file=sys.stderr)
         return _WRONG_USE
-    table = Table("Queue", "Waiting", "Sent on", "What stays, and why", box=box.SIMPLE_HEAD, pad_edge=False)
-    is_left = False
+    table = Table("Queue", "Messages", "Redriven", "Notes", box=box.SIMPLE_HEAD, pad_edge=False)
+    has_remaining = False
     try:
         for result in redrive(context):
             table.add_row(
-                result.queue, str(result.waiting), str(result.sent_on), escape("; ".join(dict.fromkeys(result.notes)))
+                result.queue, str(result.depth), str(result.redriven), escape("; ".join(dict.fromkeys(result.notes)))
             )
-            is_left = is_left or (result.sent_on < result.waiting and result.queue not in NOT_REDRIVABLE)
+            has_remaining = has_remaining or (result.redriven < result.depth and result.queue not in NOT_REDRIVABLE)
     except (BotoCoreError, ClientError) as error:
         print(f"Redrive failed: {error}", file=sys.stderr)
-        is_left = True
+        has_remaining = True
     result_console().print(table)
-    return int(is_left)
+    return int(has_remaining)
 
 
 def _depth(context: RedriveContext, name: str) -> int:
@@ -194,31 +194,31 @@ def _take(context: RedriveContext, name: str, at_most: int) -> Iterator[list[dic
         yield messages
 
 
-def _move_back(context: RedriveContext, name: str, waiting: int) -> RedriveResult:
+def _move_to_source(context: RedriveContext, name: str, depth: int) -> RedriveResult:
     target = context.queue_urls[SOURCE_QUEUES[name]]
-    sent_on, notes = 0, []
-    for messages in _take(context, name, waiting):
+    redriven, notes = 0, []
+    for messages in _take(context, name, depth):
         entries = [{"Id": str(index), "MessageBody": message["Body"]} for index, message in enumerate(messages)]
         response = context.sqs.send_message_batch(QueueUrl=target, Entries=entries)
         notes += [f"{failed['Code']}: {failed.get('Message', '')}" for failed in response.get("Failed", [])]
         for sent in response.get("Successful", []):
             _delete(context, name, messages[int(sent["Id"])])
-            sent_on += 1
-    return RedriveResult(name, waiting, sent_on, notes)
+            redriven += 1
+    return RedriveResult(name, depth, redriven, notes)
 
 
-def _read_again(context: RedriveContext, name: str, waiting: int) -> RedriveResult:
-    sent_on, notes = 0, []
-    for messages in _take(context, name, waiting):
+def _replay_stream_records(context: RedriveContext, name: str, depth: int) -> RedriveResult:
+    redriven, notes = 0, []
+    for messages in _take(context, name, depth):
         for message in messages:
             try:
-                _hand_over(context, STREAM_FUNCTIONS[name], _records(context, message["Body"]))
+                _invoke(context, STREAM_FUNCTIONS[name], _records(context, message["Body"]))
             except CannotRedriveError as error:
                 notes.append(str(error))
             else:
                 _delete(context, name, message)
-                sent_on += 1
-    return RedriveResult(name, waiting, sent_on, notes)
+                redriven += 1
+    return RedriveResult(name, depth, redriven, notes)
 
 
 def _records(context: RedriveContext, body: str) -> list[dict[str, Any]]:
@@ -234,21 +234,22 @@ def _records(context: RedriveContext, body: str) -> list[dict[str, Any]]:
         stream, shard = batch["streamArn"], batch["shardId"]
         first, last = batch["startSequenceNumber"], int(batch["endSequenceNumber"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CannotRedriveError("the message does not say where in the stream it is from") from error
+        raise CannotRedriveError("the message has no position in a stream") from error
     try:
         iterator = context.streams.get_shard_iterator(
             StreamArn=stream, ShardId=shard, ShardIteratorType="AT_SEQUENCE_NUMBER", SequenceNumber=first
         )["ShardIterator"]
-        return [_as_lambda_has_it(record, stream) for record in _up_to(context, iterator, last) if _is_ours(record)]
+        records = [record for record in _read_until(context, iterator, last) if _is_delivered(record)]
     except ParamValidationError as error:
-        raise CannotRedriveError("the message names no place in a stream") from error
+        raise CannotRedriveError("the message has an invalid position in a stream") from error
     except ClientError as error:
-        if error.response["Error"]["Code"] not in _GONE:
+        if error.response["Error"]["Code"] not in _EXPIRED:
             raise
-        raise CannotRedriveError("older than the 24 hours that the stream goes back: they are gone") from error
+        raise CannotRedriveError("the stream keeps records for 24 hours, and these have expired") from error
+    return [_to_lambda_record(record, stream) for record in records]
 
 
-def _up_to(context: RedriveContext, iterator: str | None, last: int) -> Iterator[dict[str, Any]]:
+def _read_until(context: RedriveContext, iterator: str | None, last: int) -> Iterator[dict[str, Any]]:
     """Yield a shard's records up to and including a sequence number."""
     empty = 0
     while iterator and empty < _EMPTY_READS:
@@ -262,16 +263,16 @@ def _up_to(context: RedriveContext, iterator: str | None, last: int) -> Iterator
         empty = 0 if response["Records"] else empty + 1
         iterator = response.get("NextShardIterator")
     if iterator:
-        raise CannotRedriveError("the stream did not come to the last of its changes")
+        raise CannotRedriveError("the last record of the batch was not in the stream")
 
 
-def _is_ours(record: Mapping[str, Any]) -> bool:
+def _is_delivered(record: Mapping[str, Any]) -> bool:
     """Return True if a record is a change of a task or an execution, as in the filters of the functions' mappings."""
     sk = record["dynamodb"]["Keys"]["sk"]["S"]
     return record["eventName"] in ("INSERT", "MODIFY") and (sk.startswith("TASK#") or sk == "EXEC")
 
 
-def _as_lambda_has_it(record: Mapping[str, Any], stream: str) -> dict[str, Any]:
+def _to_lambda_record(record: Mapping[str, Any], stream: str) -> dict[str, Any]:
     change = dict(record["dynamodb"])
     at = change.get("ApproximateCreationDateTime")
     if isinstance(at, datetime):
@@ -279,7 +280,7 @@ def _as_lambda_has_it(record: Mapping[str, Any], stream: str) -> dict[str, Any]:
     return {**record, "dynamodb": change, "eventSourceARN": stream}
 
 
-def _hand_over(context: RedriveContext, function: str, records: Sequence[dict[str, Any]]) -> None:
+def _invoke(context: RedriveContext, function: str, records: Sequence[dict[str, Any]]) -> None:
     for start in range(0, len(records), _RECORDS_A_CALL):
         chunk = records[start : start + _RECORDS_A_CALL]
         response = context.functions.invoke(
@@ -290,7 +291,7 @@ def _hand_over(context: RedriveContext, function: str, records: Sequence[dict[st
             raise CannotRedriveError(f"{function} failed: {result.get('errorMessage', result)}")
         failed = (result or {}).get("batchItemFailures", [])
         if failed:
-            raise CannotRedriveError(f"{function} gave {len(failed)} of {len(chunk)} changes back")
+            raise CannotRedriveError(f"{function} reported {len(failed)} of {len(chunk)} records as failed")
 
 
 def _delete(context: RedriveContext, name: str, message: Mapping[str, Any]) -> None:

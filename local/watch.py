@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -76,17 +76,12 @@ class ExecutionFeed:
         ApiError, LocalCloudError
             If the execution does not exist, or requests or connections still fail at the deadline.
         """
-        is_over = False
-        while not is_over:
+        has_ended = False
+        while not has_ended:
             with self._connect() as socket:
                 # Listed after the connection is open, so that no change is missed in between
                 yield from self._listed()
-                try:
-                    while not (is_over := self._is_over()):
-                        yield from self._receive(socket)
-                        yield from self._listed()
-                except ConnectionClosed:
-                    continue
+                has_ended = yield from self._follow(socket)
         deadline = time.monotonic() + _LAST_SECONDS
         while self._has_open_tasks() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
@@ -100,12 +95,22 @@ class ExecutionFeed:
             try:
                 return connect(url, proxy=None)
             except (OSError, InvalidHandshake) as error:
-                refused = LocalCloudError(f"The live socket does not take the connection: {error}")
-                raise TransientError(refused) from error
+                failure = LocalCloudError(f"The WebSocket API refused the connection: {error}")
+                raise TransientError(failure) from error
 
         socket = self._backoff.run(attempt)
         self.connections += 1
         return socket
+
+    def _follow(self, socket: ClientConnection) -> Generator[StatusUpdate, None, bool]:
+        """Yield the updates until the execution has ended; return False if the connection was lost before."""
+        try:
+            while not self._has_ended():
+                yield from self._receive(socket)
+                yield from self._listed()
+        except ConnectionClosed:
+            return False
+        return True
 
     def _receive(self, socket: ClientConnection) -> Iterator[StatusUpdate]:
         """Yield the updates from the connection until the execution has ended, or no message arrives for a while."""
@@ -151,7 +156,7 @@ class ExecutionFeed:
         self._seen[update.task_id] = update.version
         return True
 
-    def _is_over(self) -> bool:
+    def _has_ended(self) -> bool:
         return bool(self._execution()["status"] != _RUNNING)
 
     def _has_open_tasks(self) -> bool:
@@ -173,7 +178,7 @@ def run_watch(state_dir: StateDir, execution_id: str) -> int:
         local cloud cannot be reached.
     """
     if not execution_id:
-        print("EXECUTION= names the execution to watch.", file=sys.stderr)
+        print("Set EXECUTION to the id of the execution to watch: make watch EXECUTION=<id>", file=sys.stderr)
         return _WRONG_USE
     try:
         with ApiClient(Stack.load(state_dir)) as api:
@@ -188,7 +193,7 @@ def run_watch(state_dir: StateDir, execution_id: str) -> int:
         print(error, file=sys.stderr)
         return _WRONG_USE
     except KeyboardInterrupt:
-        print("The execution goes on unwatched.", file=sys.stderr)
+        print("Stopped watching. The execution continues.", file=sys.stderr)
     return 0
 
 
@@ -196,8 +201,8 @@ def format_update(update: StatusUpdate) -> str:
     """Return a change as one line: time, task, attempt, status and reason."""
     name = "[bold]execution[/bold]" if update.task_id is None else escape(update.task_id)
     attempt = f" #{update.attempt}" if update.attempt > 1 else ""
-    why = f" {escape(update.reason)}" if update.reason else ""
-    return f"{time_of_day(update.at)}  {name}{attempt} {status(update.status)}{why}"
+    reason = f" {escape(update.reason)}" if update.reason else ""
+    return f"{time_of_day(update.at)}  {name}{attempt} {status(update.status)}{reason}"
 
 
 def _show(feed: ExecutionFeed, execution_id: str) -> None:
@@ -215,13 +220,13 @@ def _show(feed: ExecutionFeed, execution_id: str) -> None:
             elif update.task_id is None:
                 # The first listing ends with the execution; every later update is a change
                 is_first = False
-                console.print(f"execution {execution_id} is {update.status}: {_counted(tasks)}", markup=False)
-            over = sum(name not in _OPEN for name in tasks.values())
-            progress.update(bar, description=_counted(tasks), completed=over, total=len(tasks))
-    console.print(_counted(tasks))
+                console.print(f"execution {execution_id} is {update.status}: {_format_counts(tasks)}", markup=False)
+            ended = sum(name not in _OPEN for name in tasks.values())
+            progress.update(bar, description=_format_counts(tasks), completed=ended, total=len(tasks))
+    console.print(_format_counts(tasks))
 
 
-def _counted(tasks: Mapping[str, str]) -> str:
+def _format_counts(tasks: Mapping[str, str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(Counter(tasks.values()).items()))
 
 

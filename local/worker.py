@@ -1,8 +1,8 @@
 """Sample worker: takes scheduled tasks from a queue, works on them and reports the results.
 
-A rule on the event bus feeds the queue, which delivers at least once and in any order. So a worker sends a first report
-to check that the attempt is still current, and deletes the message only after the outcome is recorded. If a worker
-dies, the service times the attempt out, or the queue delivers the message again.
+A rule on the event bus feeds the queue, which delivers at least once and in any order. A worker therefore reports the
+start to check that the attempt is still current, and deletes the message only after the outcome is recorded. If a
+worker dies, the service times the attempt out, or the queue delivers the message again.
 """
 
 import json
@@ -98,7 +98,7 @@ class Failed:
 
 
 Work = Callable[[Assignment, Event], Done | Failed]
-"""Function that works on an assignment. It should return soon after the event is set: its result is then ignored."""
+"""Function that works on an assignment. It should return soon after the event is set: its result is ignored then."""
 
 
 class WorkQueue:
@@ -148,18 +148,18 @@ class WorkQueue:
 
     def hide(self, assignment: Assignment) -> None:
         """Hide an assignment from other workers for another 30 s, while the work continues."""
-        with self._delivered_again():
+        with self._ignoring_expired_handle():
             self._sqs.change_message_visibility(
                 QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle, VisibilityTimeout=_HIDDEN_SECONDS
             )
 
     def delete(self, assignment: Assignment) -> None:
         """Delete the message of an assignment."""
-        with self._delivered_again():
+        with self._ignoring_expired_handle():
             self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=assignment.receipt_handle)
 
-    def _delivered_again(self) -> AbstractContextManager[None]:
-        """Ignore that a receipt handle is out of date: the message is delivered again, and a repeat does no harm."""
+    def _ignoring_expired_handle(self) -> AbstractContextManager[None]:
+        """Ignore an expired receipt handle: the queue delivers the message again, and a repeat does no harm."""
         errors = self._sqs.exceptions
         return suppress(errors.ReceiptHandleIsInvalid, errors.MessageNotInflight)
 
@@ -213,7 +213,7 @@ class Worker:
                 self.work_once()
             except (ApiError, LocalCloudError, BotoCoreError, ClientError) as error:
                 # The message is not deleted, so the queue delivers it again once it is visible
-                self._print_text(f"[red]put off:[/red] {escape(str(error))}")
+                self._print_text(f"[red]error, the queue delivers the task again:[/red] {escape(str(error))}")
                 stop.wait(_WAIT_SECONDS)
 
     def work_once(self) -> bool:
@@ -226,42 +226,46 @@ class Worker:
         """
         processed = False
         for assignment in self._queue.take():
-            self._serve(assignment)
+            self._process(assignment)
             self._queue.delete(assignment)
             processed = True
         return processed
 
-    def _serve(self, assignment: Assignment) -> None:
+    def _process(self, assignment: Assignment) -> None:
         name = f"{escape(assignment.task_id)} [dim]#{assignment.attempt}[/dim]"
         started = self._report(assignment, {"status": "IN_PROGRESS"})
         if not _is_current(started, assignment):
-            self._print_text(f"{name} is not wanted any more: {_verdict(started)}")
+            self._print_text(f"{name} skipped: {_outcome_text(started)}")
             return
-        self._print_text(f"{name} begun")
+        self._print_text(f"{name} started")
         outcome = self._run_work(assignment)
         if outcome is None:
-            self._print_text(f"{name} was called off")
+            self._print_text(f"{name} stopped: the service does not expect a result any more")
             return
         response = self._report(assignment, outcome.report)
-        words = f"{name} {_verdict(response)}"
+        text = f"{name} {_outcome_text(response)}"
         if response is not None and "retry" in response:
-            words += f"; {escape(response['retry']['reason'])}"
-        self._print_text(words)
+            text += f"; {escape(response['retry']['reason'])}"
+        self._print_text(text)
 
     def _run_work(self, assignment: Assignment) -> Done | Failed | None:
         """Do the work and send heartbeats meanwhile; None if the service responds that the worker should stop."""
         canceled = Event()
         with ThreadPoolExecutor(1, "work") as pool:
-            under_way = pool.submit(self._work, assignment, canceled)
+            running = pool.submit(self._work, assignment, canceled)
             try:
-                while wait((under_way,), timeout=self._heartbeat_seconds).not_done and not canceled.is_set():
-                    self._queue.hide(assignment)
-                    if not self._should_continue(assignment):
-                        canceled.set()
+                self._send_heartbeats(assignment, running, canceled)
             except BaseException:
                 canceled.set()
                 raise
-        return None if canceled.is_set() else _work_outcome(under_way)
+        return None if canceled.is_set() else _work_outcome(running)
+
+    def _send_heartbeats(self, assignment: Assignment, running: "Future[Done | Failed]", canceled: Event) -> None:
+        """Send heartbeats until the work is done; set the event if the worker should stop."""
+        while wait((running,), timeout=self._heartbeat_seconds).not_done and not canceled.is_set():
+            self._queue.hide(assignment)
+            if not self._should_continue(assignment):
+                canceled.set()
 
     def _should_continue(self, assignment: Assignment) -> bool:
         body = {"taskExecutionId": assignment.task_execution_id}
@@ -276,18 +280,18 @@ class Worker:
         except ApiError as error:
             if not error.is_final:
                 raise
-            self._print_text(f"[red]refused:[/red] {escape(str(error))}")
+            self._print_text(f"[red]rejected:[/red] {escape(str(error))}")
             return None
         return response
 
-    def _call(self, assignment: Assignment, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        reply = call_task(self._api, "worker", assignment.execution_id, assignment.task_id, what, body)
+    def _call(self, assignment: Assignment, route: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        reply = call_task(self._api, "worker", assignment.execution_id, assignment.task_id, route, body)
         response: dict[str, Any] = reply.body
         return response
 
 
 def sample_work(assignment: Assignment, canceled: Event) -> Done | Failed:
-    """Wait for the input's `seconds` (0.5), then succeed or fail as the input demands: the sample worker's work.
+    """Wait for the input's `seconds` (0.5), then succeed or fail as the input requests: the sample worker's work.
 
     With `failureReason` the first `failAttempts` attempts (1) fail, with the input's `retryAfterSeconds`, if any;
     otherwise the attempt succeeds with the input's `output`.
@@ -295,7 +299,7 @@ def sample_work(assignment: Assignment, canceled: Event) -> Done | Failed:
     parameters = assignment.input
     canceled.wait(float(parameters.get("seconds", _SAMPLE_SECONDS)))
     if "failureReason" in parameters and assignment.attempt <= int(parameters.get("failAttempts", 1)):
-        return Failed(str(parameters["failureReason"]), "as the input asked", parameters.get("retryAfterSeconds"))
+        return Failed(str(parameters["failureReason"]), "requested by the input", parameters.get("retryAfterSeconds"))
     return Done(parameters.get("output", {"attempt": assignment.attempt}))
 
 
@@ -314,7 +318,7 @@ def run_workers(state_dir: StateDir, threads: int = _THREADS, stop: Event | None
         return _WRONG_USE
     console = result_console()
     stop = stop or Event()
-    console.print(f"{threads} workers wait for tasks. Ctrl-C stops.")
+    console.print(f"{threads} workers are waiting for tasks. Press Ctrl-C to stop.")
     with ApiClient(stack) as api, ThreadPoolExecutor(threads, "worker") as pool:
         queue = WorkQueue(stack.aws("sqs"), stack.work_queue_url, api)
         worker = Worker(queue, api, sample_work, print_text=console.print)
@@ -323,7 +327,7 @@ def run_workers(state_dir: StateDir, threads: int = _THREADS, stop: Event | None
             for future in running:
                 future.result()
         except KeyboardInterrupt:
-            console.print("Stopping when what was begun is done.")
+            console.print("Stopping after the current tasks.")
         finally:
             stop.set()
     return 0
@@ -342,7 +346,7 @@ def _work_outcome(work: "Future[Done | Failed]") -> Done | Failed:
     return Failed("RETRYABLE_ERROR", f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE]) if error else work.result()
 
 
-def _verdict(response: Mapping[str, Any] | None) -> str:
+def _outcome_text(response: Mapping[str, Any] | None) -> str:
     if response is None:
-        return "it is not known"
-    return f"{response['verdict']}, the task is {status(response['task']['status'])}"
+        return "report rejected"
+    return f"verdict {response['verdict']}, task is {status(response['task']['status'])}"

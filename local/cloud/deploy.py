@@ -39,7 +39,7 @@ from local.cloud.tokens import fetch_token
 
 BUCKET = "tasklatch-artifacts"
 WORK_QUEUE = "tasklatch-work"
-FED_BY_QUEUES = ("workflow_advancer", "retry_dispatcher")
+QUEUE_FUNCTIONS = ("workflow_advancer", "retry_dispatcher")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
 # Shared by all state folders: these are downloads, not state
@@ -91,9 +91,9 @@ def deploy(state_dir: StateDir, emulator: EmulatorProcess) -> Stack:
                 raise
         state_dir.deployed.write_text(built, encoding="utf-8")
     stack = describe_stack(emulator)
-    with step("Starting the functions' processes"):
+    with step("Starting the processes of the functions"):
         _warm_up(stack)
-    with step("Checking that a retry opens and a dependent task follows"):
+    with step("Checking that failed tasks are retried and dependent tasks are scheduled"):
         check_background(stack)
     stack.save(state_dir)
     return stack
@@ -217,21 +217,21 @@ def _warm_up(stack: Stack) -> None:
     The calls name an execution that does not exist, or carry no messages, so nothing is written.
     """
     with httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False) as http, ThreadPoolExecutor(32) as pool:
-        answers = [pool.submit(http.request, *call, **kwargs) for call, kwargs in _calls_of_the_api(stack)]
+        responses = [pool.submit(http.request, *call, **kwargs) for call, kwargs in _warm_up_requests(stack)]
         functions = stack.aws("lambda")
         batches = [
             pool.submit(functions.invoke, FunctionName=stack.functions[name], Payload=b'{"Records": []}')
-            for name in FED_BY_QUEUES * QUEUE_PROCESSES
+            for name in QUEUE_FUNCTIONS * QUEUE_PROCESSES
         ]
-        for response in (future.result() for future in answers):
+        for response in (future.result() for future in responses):
             if response.is_server_error or response.status_code == httpx.codes.UNAUTHORIZED:
-                raise LocalCloudError(f"{response.request.url} answers {response.status_code}: {response.text}")
+                raise LocalCloudError(f"{response.request.url} returned {response.status_code}: {response.text}")
         for result in (future.result() for future in batches):
             if "FunctionError" in result:
-                raise LocalCloudError(f"A function fails on an empty batch: {result['Payload'].read().decode()}")
+                raise LocalCloudError(f"A function failed on an empty batch: {result['Payload'].read().decode()}")
 
 
-def _calls_of_the_api(stack: Stack) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+def _warm_up_requests(stack: Stack) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
     path = "/v1/executions/warm-up"
     tokens = {name: {"Authorization": f"Bearer {fetch_token(stack, name)}"} for name in stack.clients}
     yield ("GET", "/v1/health"), {}
@@ -279,8 +279,8 @@ def _sam(state_dir: StateDir, *arguments: str, env: dict[str, str]) -> None:
 def _fingerprint(state_dir: StateDir) -> str:
     """Return a digest of the inputs of a build: the sources, the Python and processor, and the build's location."""
     # The built template names the functions' folders by their path relative to itself
-    way = os.path.relpath(ROOT, state_dir.build)
-    digest = hashlib.sha256(repr((sorted(PARAMETERS.items()), sys.platform, way)).encode())
+    location = os.path.relpath(ROOT, state_dir.build)
+    digest = hashlib.sha256(repr((sorted(PARAMETERS.items()), sys.platform, location)).encode())
     for path in _sources():
         digest.update(str(path.relative_to(ROOT)).encode())
         digest.update(path.read_bytes())

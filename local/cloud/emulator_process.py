@@ -78,12 +78,12 @@ class EmulatorProcess:
             return None
         raise LocalCloudError(
             f"This folder was moved while its emulator ran: process {emulator.pid} will write its data to "
-            f"{emulator.state_dir}. End it (`kill {emulator.pid}`); to keep what changed, put "
-            f"{emulator.state_dir}/state in the place of {state_dir.state}."
+            f"{emulator.state_dir}. End the process (`kill {emulator.pid}`); to keep the latest data, replace "
+            f"{state_dir.state} with {emulator.state_dir}/state."
         )
 
     @classmethod
-    def was_cut_short(cls, state_dir: StateDir) -> bool:
+    def ended_unexpectedly(cls, state_dir: StateDir) -> bool:
         """Return True if the emulator of this folder ended without `stop`, so that it did not save its state."""
         emulator = cls._started(state_dir)
         return (
@@ -105,12 +105,12 @@ class EmulatorProcess:
         # Without the lock two checkouts that start at once could choose the same free port, and share one emulator
         with _locked(Path(tempfile.gettempdir()) / f"tasklatch-start-{os.getuid()}.lock"):
             process, emulator = cls._launch(state_dir)
-            if _until_it_answers(process, emulator.url):
+            if _wait_until_healthy(process, emulator.url):
                 return emulator
         ended = process.poll()
         emulator.stop(state_dir)
-        why = f"ended with status {ended}" if ended is not None else f"did not answer within {START_SECONDS} s"
-        raise LocalCloudError(f"The emulator {why}.")
+        cause = f"ended with status {ended}" if ended is not None else f"did not respond within {START_SECONDS} s"
+        raise LocalCloudError(f"The emulator {cause}.")
 
     @classmethod
     def _launch(cls, state_dir: StateDir) -> tuple[subprocess.Popen[bytes], EmulatorProcess]:
@@ -158,7 +158,9 @@ class EmulatorProcess:
         _remove_scratch(state_dir)
         if alive:
             state_dir.deployed.unlink(missing_ok=True)
-            raise LocalCloudError(f"The emulator hung and was killed after {STOP_SECONDS} s: what changed is lost.")
+            raise LocalCloudError(
+                f"The emulator did not stop in {STOP_SECONDS} s and was killed: its latest changes are lost."
+            )
 
 
 @contextmanager
@@ -193,20 +195,27 @@ def _choose_port(state_dir: StateDir) -> int:
             probe.bind((HOST, port))
         except OSError:
             taken, port = port, free_port()
-            console.print(f"Port {taken} is taken by another program: using {port}.")
+            console.print(f"Port {taken} is used by another program: using port {port} instead.")
     remembered.write_text(str(port), encoding="utf-8")
     return port
 
 
-def _until_it_answers(process: subprocess.Popen[bytes], url: str) -> bool:
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str) -> bool:
+    """Wait until the emulator responds; return False if it ends before or does not respond in time."""
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client(trust_env=False, timeout=2) as client:
         while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                if client.get(f"{url}/_ministack/health").is_success:
-                    return True
+            if _is_healthy(client, url):
+                return True
             time.sleep(0.1)
     return False
+
+
+def _is_healthy(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(f"{url}/_ministack/health").is_success
+    except httpx.TransportError:
+        return False
 
 
 @contextmanager

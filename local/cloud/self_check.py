@@ -38,16 +38,16 @@ def check_background(stack: Stack, seconds: float = _SECONDS) -> None:
     with ApiClient(stack, deadline_seconds=_CALL_SECONDS) as api:
         execution_id = f"{PREFIX}{uuid4()}"
         try:
-            _play(api, execution_id, seconds)
+            _run(api, execution_id, seconds)
         except (ApiError, LocalCloudError) as error:
             with suppress(ApiError, LocalCloudError):
                 api.request("operator", "POST", "executions", execution_id, "cancel", body={})
             raise LocalCloudError(f"The local cloud does not work: {error}") from error
 
 
-def _play(api: ApiClient, execution_id: str, seconds: float) -> None:
+def _run(api: ApiClient, execution_id: str, seconds: float) -> None:
     tasks = [{"taskId": "retried", "retryPolicy": _RETRY_POLICY}, {"taskId": "dependent", "dependsOn": ["retried"]}]
-    body = {"executionId": execution_id, "name": "Check made by `make up`", "tasks": tasks}
+    body = {"executionId": execution_id, "name": "self-check of make up", "tasks": tasks}
     api.request("operator", "POST", "executions", body=body)
     _report(api, execution_id, "retried", attempt=1, status="FAILED")
     if not _is_scheduled(api, execution_id, "retried", attempt=2, seconds=seconds):

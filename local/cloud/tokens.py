@@ -24,7 +24,7 @@ def fetch_token(stack: Stack, client: str) -> str:
     """
     credentials = stack.clients.get(client)
     if credentials is None:
-        raise LocalCloudError(f"There is no client {client!r}; there are {', '.join(stack.clients)}.")
+        raise LocalCloudError(f"Client {client!r} not found; available: {', '.join(stack.clients)}.")
     try:
         response = httpx.post(
             stack.token_url,
@@ -34,8 +34,8 @@ def fetch_token(stack: Stack, client: str) -> str:
             trust_env=False,
         )
     except httpx.TransportError as error:
-        raise LocalCloudError(f"The local cloud does not answer ({error}). Start it with `make up`.") from error
+        raise LocalCloudError(f"The local cloud does not respond ({error}). Start it with `make up`.") from error
     if response.is_error:
-        raise LocalCloudError(f"No token for {client!r}: {response.status_code} {response.text}")
+        raise LocalCloudError(f"Token request for {client!r} failed: {response.status_code} {response.text}")
     token: str = response.json()["access_token"]
     return token

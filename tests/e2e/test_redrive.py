@@ -130,6 +130,6 @@ def test_changes_that_the_stream_no_longer_has_stay_and_are_told(
 
     shown = " ".join(capsys.readouterr().out.split())
     assert status == 1
-    assert "they are gone" in shown
+    assert "have expired" in shown
     assert _depth(stack, "NotifierFailures") == 1
     stack.aws("sqs").purge_queue(QueueUrl=stack.queues["NotifierFailures"])

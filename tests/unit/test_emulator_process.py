@@ -43,7 +43,7 @@ def test_emulator_of_this_folder_is_found(emulator: int, tmp_path: Path) -> None
     note_start(state_dir, emulator, state_dir.path)
 
     assert EmulatorProcess.running(state_dir) == EmulatorProcess(emulator, 4566, str(state_dir.path))
-    assert not EmulatorProcess.was_cut_short(state_dir)
+    assert not EmulatorProcess.ended_unexpectedly(state_dir)
 
 
 def test_copy_of_a_folder_does_not_take_the_originals_emulator_for_its_own(emulator: int, tmp_path: Path) -> None:
@@ -52,10 +52,10 @@ def test_copy_of_a_folder_does_not_take_the_originals_emulator_for_its_own(emula
         note_start(state_dir, emulator, original.path)
 
     assert EmulatorProcess.running(copy) is None
-    assert not EmulatorProcess.was_cut_short(copy)
+    assert not EmulatorProcess.ended_unexpectedly(copy)
 
 
-def test_folder_that_was_moved_under_its_emulator_says_how_to_go_on(emulator: int, tmp_path: Path) -> None:
+def test_error_for_a_moved_folder_names_the_remedy(emulator: int, tmp_path: Path) -> None:
     moved = StateDir(tmp_path / "moved")
     note_start(moved, emulator, tmp_path / "gone")
 
@@ -63,13 +63,13 @@ def test_folder_that_was_moved_under_its_emulator_says_how_to_go_on(emulator: in
         EmulatorProcess.running(moved)
 
 
-def test_emulator_that_ended_without_being_stopped_was_cut_short(tmp_path: Path) -> None:
+def test_emulator_that_ended_without_being_stopped_ended_unexpectedly(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
     note_start(state_dir, ENDED, state_dir.path)
 
     assert EmulatorProcess.running(state_dir) is None
-    assert EmulatorProcess.was_cut_short(state_dir)
+    assert EmulatorProcess.ended_unexpectedly(state_dir)
 
 
 def test_folder_in_which_nothing_was_started_was_not_cut_short(tmp_path: Path) -> None:
-    assert not EmulatorProcess.was_cut_short(StateDir(tmp_path))
+    assert not EmulatorProcess.ended_unexpectedly(StateDir(tmp_path))

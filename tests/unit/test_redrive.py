@@ -99,7 +99,7 @@ def _record(number: int, sk: str = "TASK#expose", event: str = "MODIFY") -> dict
     return {"eventID": str(number), "eventName": event, "dynamodb": change}
 
 
-def _set_aside(first: int, last: int) -> str:
+def _failure_message(first: int, last: int) -> str:
     batch = {"streamArn": STREAM, "shardId": "shardId-1"}
     batch |= {"startSequenceNumber": f"{first:021d}", "endSequenceNumber": f"{last:021d}"}
     return json.dumps({"DDBStreamBatchInfo": batch})
@@ -120,7 +120,7 @@ def _redriven(
 
 
 @pytest.mark.parametrize(("source", "target"), SOURCE_QUEUES.items())
-def test_messages_go_back_to_the_queue_that_they_came_from(source: str, target: str) -> None:
+def test_messages_return_to_their_source_queue(source: str, target: str) -> None:
     bodies = [f"timer {number}" for number in range(23)]
     queues = Queues(**{source: bodies})
 
@@ -131,18 +131,18 @@ def test_messages_go_back_to_the_queue_that_they_came_from(source: str, target: 
     assert queues.messages[source] == queues.hidden[source] == []
 
 
-def test_a_message_that_was_not_sent_is_not_deleted() -> None:
+def test_message_that_was_not_sent_is_not_deleted() -> None:
     queues = Queues(TimerFailures=["one", "two"])
     queues.refused = {"one"}
 
     done = _redriven(queues)["TimerFailures"]
 
-    assert (done.waiting, done.sent_on) == (2, 1)
+    assert (done.depth, done.redriven) == (2, 1)
     assert "InternalError" in done.notes[0]
     assert queues.hidden["TimerFailures"] == ["one"]
 
 
-def test_what_fails_again_meanwhile_is_not_taken_a_second_time() -> None:
+def test_message_that_fails_again_meanwhile_is_not_received_a_second_time() -> None:
     class Again(Queues):
         def send_message_batch(self, **requested: Any) -> dict[str, Any]:
             self.messages["TimerFailures"] += [entry["MessageBody"] for entry in requested["Entries"]]
@@ -150,15 +150,15 @@ def test_what_fails_again_meanwhile_is_not_taken_a_second_time() -> None:
 
     queues = Again(TimerFailures=["one", "two", "three"])
 
-    assert _redriven(queues)["TimerFailures"].sent_on == 3
+    assert _redriven(queues)["TimerFailures"].redriven == 3
     assert len(queues.messages["TimerFailures"]) == 3
 
 
 @pytest.mark.parametrize(
     ("source", "function"), [("NotifierFailures", "Notifier"), ("RetrySchedulerFailures", "RetryScheduler")]
 )
-def test_the_changes_of_a_batch_are_read_and_handed_to_the_function(source: str, function: str) -> None:
-    queues = Queues(**{source: [_set_aside(2, 6)]})
+def test_changes_of_a_batch_are_read_and_sent_to_the_function(source: str, function: str) -> None:
+    queues = Queues(**{source: [_failure_message(2, 6)]})
     others = [_record(3, "INPUT#expose"), _record(5, event="REMOVE")]
     stream = Stream(_record(1), _record(2), others[0], _record(4, "EXEC"), others[1], _record(6), _record(7))
     functions = Functions()
@@ -174,11 +174,11 @@ def test_the_changes_of_a_batch_are_read_and_handed_to_the_function(source: str,
     assert queues.hidden[source] == []
 
 
-def test_many_changes_are_handed_over_a_hundred_at_a_time() -> None:
+def test_many_changes_are_sent_in_batches_of_a_hundred() -> None:
     functions = Functions()
     stream = Stream(*(_record(number) for number in range(1, 251)))
 
-    _redriven(Queues(NotifierFailures=[_set_aside(1, 250)]), stream, functions)
+    _redriven(Queues(NotifierFailures=[_failure_message(1, 250)]), stream, functions)
 
     assert [len(records) for _, records in functions.invoked] == [100, 100, 50]
 
@@ -186,36 +186,43 @@ def test_many_changes_are_handed_over_a_hundred_at_a_time() -> None:
 @pytest.mark.parametrize(
     ("body", "stream", "functions", "words"),
     [
-        (_set_aside(1, 1), Stream(error="TrimmedDataAccessException"), Functions(), "they are gone"),
-        (_set_aside(1, 1), Stream(error="ResourceNotFoundException"), Functions(), "they are gone"),
-        ("no message of Lambda's", Stream(), Functions(), "does not say where"),
-        (_set_aside(1, 9), Stream(_record(1)), Functions(), "did not come to the last"),
-        (_set_aside(1, 1), Stream(_record(1)), Functions({"errorMessage": "boom"}, error="Unhandled"), "failed: boom"),
+        (_failure_message(1, 1), Stream(error="TrimmedDataAccessException"), Functions(), "have expired"),
+        (_failure_message(1, 1), Stream(error="ResourceNotFoundException"), Functions(), "have expired"),
+        ("no message of Lambda's", Stream(), Functions(), "has no position"),
+        (_failure_message(1, 9), Stream(_record(1)), Functions(), "was not in the stream"),
         (
-            _set_aside(1, 1),
+            _failure_message(1, 1),
+            Stream(_record(1)),
+            Functions({"errorMessage": "boom"}, error="Unhandled"),
+            "failed: boom",
+        ),
+        (
+            _failure_message(1, 1),
             Stream(_record(1)),
             Functions({"batchItemFailures": [{"itemIdentifier": "1"}]}),
-            "gave 1 of 1 changes back",
+            "reported 1 of 1 records as failed",
         ),
     ],
 )
-def test_what_cannot_be_sent_on_stays_and_is_told(body: str, stream: Stream, functions: Functions, words: str) -> None:
+def test_message_that_cannot_be_redriven_stays_with_a_note(
+    body: str, stream: Stream, functions: Functions, words: str
+) -> None:
     queues = Queues(NotifierFailures=[body])
 
     done = _redriven(queues, stream, functions)["NotifierFailures"]
 
-    assert (done.waiting, done.sent_on) == (1, 0)
+    assert (done.depth, done.redriven) == (1, 0)
     assert words in done.notes[0]
     assert queues.hidden["NotifierFailures"] == [body]
 
 
-def test_another_error_of_a_service_breaks_the_redrive_off() -> None:
+def test_other_errors_of_aws_end_the_redrive() -> None:
     with pytest.raises(ClientError):
-        _redriven(Queues(NotifierFailures=[_set_aside(1, 1)]), Stream(error="AccessDeniedException"))
+        _redriven(Queues(NotifierFailures=[_failure_message(1, 1)]), Stream(error="AccessDeniedException"))
 
 
 @pytest.mark.parametrize("name", NOT_REDRIVABLE)
-def test_what_nothing_can_be_done_about_is_counted(name: str) -> None:
+def test_queue_that_cannot_be_redriven_is_counted(name: str) -> None:
     assert _redriven(Queues(**{name: ["one"]}))[name] == RedriveResult(name, 1, 0, [NOT_REDRIVABLE[name]])
 
 

@@ -97,7 +97,7 @@ FIRST = [("a", "PENDING", 1), ("b", "PENDING", 1), (None, "RUNNING", 1)]
 DONE = {"a": ("COMPLETED", 3), "b": ("COMPLETED", 2)}
 
 
-def test_what_was_seen_before_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_update_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
     messages = [
         _task("a", "SCHEDULED", 2),
@@ -115,7 +115,7 @@ def test_what_was_seen_before_is_dropped(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-def test_what_was_missed_while_the_connection_was_lost_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_that_were_missed_without_a_connection_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
     broken = Socket(_task("a", "SCHEDULED", 2), _set(service, **DONE))
     second = Socket(_over(service), _end("COMPLETED"))
@@ -129,7 +129,7 @@ def test_what_was_missed_while_the_connection_was_lost_is_listed(monkeypatch: py
     assert service.tickets == 2
 
 
-def test_when_nothing_is_told_for_long_it_looks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_messages_the_tasks_are_listed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
     silent = Socket(_set(service, **DONE), _over(service), TimeoutError())
 
@@ -138,7 +138,7 @@ def test_when_nothing_is_told_for_long_it_looks_for_itself(monkeypatch: pytest.M
     assert result == [*FIRST, ("a", "COMPLETED", 3), ("b", "COMPLETED", 2), (None, "COMPLETED", 2)]
 
 
-def test_what_is_cancelled_after_the_end_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_that_is_cancelled_after_the_end_is_still_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
     looks: list[None] = []
     call = service.request
@@ -157,7 +157,7 @@ def test_what_is_cancelled_after_the_end_is_still_seen(monkeypatch: pytest.Monke
     assert result[-1] == ("b", "CANCELED", 2)
 
 
-def test_a_connection_that_is_refused_is_tried_again_with_another_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_connection_is_retried_with_another_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
     socket = Socket(_set(service, **DONE), _over(service), _end("COMPLETED"))
 
@@ -167,12 +167,12 @@ def test_a_connection_that_is_refused_is_tried_again_with_another_ticket(monkeyp
     assert service.tickets == 3
 
 
-def test_a_socket_that_takes_no_connection_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(LocalCloudError, match="does not take the connection"):
+def test_connection_that_is_always_refused_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LocalCloudError, match="refused the connection"):
         _updates(Service(), [OSError("away")] * 1000, monkeypatch)
 
 
-def test_a_line_tells_when_what_and_why() -> None:
+def test_line_has_time_task_status_and_reason() -> None:
     update = StatusUpdate("expose [east]", "FAILED", 4, AT, attempt=2, reason="RATE_LIMITED")
 
     assert format_update(update) == r"22:58:44.456  expose \[east] #2 [red]FAILED[/red] RATE_LIMITED"

@@ -1,4 +1,4 @@
-"""The sample worker, its queue and the service made up: what it says, when it stops, when it deletes a message."""
+"""The sample worker with a fake queue and service: what it reports, when it stops, when it deletes a message."""
 
 import json
 from threading import Event
@@ -46,13 +46,13 @@ class Queue:
 
 
 class Service:
-    """Answers each report as it is told to, and notes what was said, and what had been deleted by then."""
+    """Fake service that records each request and checks that no message was deleted before."""
 
-    def __init__(self, queue: Queue, *, begun: str = "IN_PROGRESS", goes_on: bool = True) -> None:
+    def __init__(self, queue: Queue, *, started_status: str = "IN_PROGRESS", should_continue: bool = True) -> None:
         self.queue = queue
-        self.begun = begun
-        self.goes_on = goes_on
-        self.said: list[dict[str, Any]] = []
+        self.started_status = started_status
+        self.should_continue = should_continue
+        self.requests: list[dict[str, Any]] = []
         self.refuses: ApiError | None = None
 
     def request(self, client: str, method: str, *path: str, body: Any = None, query: Any = None) -> Reply:
@@ -61,13 +61,13 @@ class Service:
             assert client == "reader"
             return Reply(200, {"input": {"large": True}}, {}, 1, 0.0)
         assert (client, path[:4]) == ("worker", ("executions", "night", "tasks", "expose"))
-        assert not self.queue.deleted, "deleted before the last word was said"
+        assert not self.queue.deleted, "deleted before the last report"
         if self.refuses:
             raise self.refuses
-        self.said.append({"route": path[-1], **body})
-        status = self.begun if body.get("status") == "IN_PROGRESS" else body.get("status")
+        self.requests.append({"route": path[-1], **body})
+        status = self.started_status if body.get("status") == "IN_PROGRESS" else body.get("status")
         task = {"status": status, "taskExecutionId": ID}
-        return Reply(200, {"verdict": "applied", "continue": self.goes_on, "task": task}, {}, 1, 0.0)
+        return Reply(200, {"verdict": "applied", "continue": self.should_continue, "task": task}, {}, 1, 0.0)
 
 
 def _detail(**more: Any) -> dict[str, Any]:
@@ -79,36 +79,36 @@ def _worker(queue: Queue, service: Service, work: Any, **more: Any) -> Worker:
     return Worker(WorkQueue(queue, "url", api), api, work, **more)
 
 
-def test_it_says_that_it_begins_then_how_it_ended_and_deletes_the_message_last() -> None:
+def test_start_then_outcome_are_reported_and_the_message_is_deleted_last() -> None:
     queue = Queue(_detail())
     service = Service(queue)
 
     assert _worker(queue, service, lambda *_: Done({"stars": 42})).work_once()
 
-    assert service.said == [
+    assert service.requests == [
         {"route": "status", "status": "IN_PROGRESS", "taskExecutionId": ID},
         {"route": "status", "status": "COMPLETED", "output": {"stars": 42}, "taskExecutionId": ID},
     ]
     assert queue.deleted == ["0"]
 
 
-def test_without_a_message_there_is_nothing_to_do() -> None:
+def test_without_a_message_nothing_is_processed() -> None:
     queue = Queue()
 
     assert not _worker(queue, Service(queue), lambda *_: Done()).work_once()
 
 
-def test_a_failure_is_reported_with_reason_message_and_patience() -> None:
+def test_failure_is_reported_with_reason_message_and_retry_delay() -> None:
     queue = Queue(_detail())
     service = Service(queue)
 
     _worker(queue, service, lambda *_: Failed("RATE_LIMITED", "slow down", 3)).work_once()
 
     messages = {"status": "FAILED", "failureReason": "RATE_LIMITED", "message": "slow down", "retryAfterSeconds": 3}
-    assert service.said[-1] == {"route": "status", **messages, "taskExecutionId": ID}
+    assert service.requests[-1] == {"route": "status", **messages, "taskExecutionId": ID}
 
 
-def test_an_exception_of_the_work_is_a_failure_that_may_be_retried() -> None:
+def test_exception_of_the_work_is_reported_as_a_retryable_failure() -> None:
     def work(*_: Any) -> Done:
         raise ZeroDivisionError("no stars")
 
@@ -117,26 +117,26 @@ def test_an_exception_of_the_work_is_a_failure_that_may_be_retried() -> None:
 
     _worker(queue, service, work).work_once()
 
-    assert service.said[-1]["failureReason"] == "RETRYABLE_ERROR"
-    assert service.said[-1]["message"] == "ZeroDivisionError: no stars"
+    assert service.requests[-1]["failureReason"] == "RETRYABLE_ERROR"
+    assert service.requests[-1]["message"] == "ZeroDivisionError: no stars"
     assert queue.deleted == ["0"]
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "CANCELED", "FAILED"])
-def test_what_is_not_wanted_any_more_is_not_done(status: str) -> None:
+def test_attempt_of_a_task_that_is_no_longer_open_is_skipped(status: str) -> None:
     queue = Queue(_detail())
-    service = Service(queue, begun=status)
+    service = Service(queue, started_status=status)
 
-    _worker(queue, service, lambda *_: pytest.fail("it worked")).work_once()
+    _worker(queue, service, lambda *_: pytest.fail("the work was started")).work_once()
 
-    assert [body["status"] for body in service.said] == ["IN_PROGRESS"]
+    assert [body["status"] for body in service.requests] == ["IN_PROGRESS"]
     assert queue.deleted == ["0"]
 
 
-def test_an_attempt_that_another_has_followed_is_not_done() -> None:
+def test_attempt_that_a_newer_one_replaced_is_skipped() -> None:
     queue = Queue(_detail(taskExecutionId="00000202-0000-8000-8000-000000000000"))
 
-    _worker(queue, Service(queue), lambda *_: pytest.fail("it worked")).work_once()
+    _worker(queue, Service(queue), lambda *_: pytest.fail("the work was started")).work_once()
 
     assert queue.deleted == ["0"]
 
@@ -159,14 +159,14 @@ def test_while_it_works_it_sends_heartbeats_and_keeps_the_message_hidden() -> No
     service.request = call  # type: ignore[method-assign]
     _worker(queue, service, work, heartbeat_seconds=0.01).work_once()
 
-    assert {"route": "heartbeat", "taskExecutionId": ID} in service.said
+    assert {"route": "heartbeat", "taskExecutionId": ID} in service.requests
     assert queue.hidden >= 1
-    assert service.said[-1]["status"] == "COMPLETED"
+    assert service.requests[-1]["status"] == "COMPLETED"
 
 
-def test_work_that_is_called_off_ends_without_a_report() -> None:
+def test_work_that_the_service_stops_ends_without_a_report() -> None:
     queue = Queue(_detail())
-    service = Service(queue, goes_on=False)
+    service = Service(queue, should_continue=False)
 
     def work(_: Assignment, canceled: Event) -> Done:
         assert canceled.wait(10)
@@ -174,12 +174,12 @@ def test_work_that_is_called_off_ends_without_a_report() -> None:
 
     _worker(queue, service, work, heartbeat_seconds=0.01).work_once()
 
-    assert [body["route"] for body in service.said] == ["status", "heartbeat"]
+    assert [body["route"] for body in service.requests] == ["status", "heartbeat"]
     assert queue.deleted == ["0"]
 
 
 class BodyRoutes:
-    """Answers what takes a task's id in the body, and notes it."""
+    """Fake of the routes that take a task's id in the body; it records the calls."""
 
     def __init__(self, problem: dict[str, Any] | None = None) -> None:
         self.problem = problem
@@ -240,24 +240,24 @@ def test_a_refused_report_ends_the_assignment() -> None:
     service = Service(queue)
     service.refuses = ApiError("POST", 404, {"detail": "no such task"})
 
-    _worker(queue, service, lambda *_: pytest.fail("it worked")).work_once()
+    _worker(queue, service, lambda *_: pytest.fail("the work was started")).work_once()
 
     assert queue.deleted == ["0"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_while_the_service_is_busy_the_message_stays(status: int) -> None:
+def test_message_stays_in_the_queue_while_the_service_is_busy(status: int) -> None:
     queue = Queue(_detail())
     service = Service(queue)
     service.refuses = ApiError("POST", status, {"detail": "busy"})
     messages: list[str] = []
     stop = Event()
 
-    def tell(words: str) -> None:
-        messages.append(words)
+    def print_text(text: str) -> None:
+        messages.append(text)
         stop.set()
 
-    _worker(queue, service, lambda *_: Done(), print_text=tell).run(stop)
+    _worker(queue, service, lambda *_: Done(), print_text=print_text).run(stop)
 
     assert queue.deleted == []
     assert "busy" in messages[0]
@@ -268,12 +268,16 @@ def test_while_the_service_is_busy_the_message_stays(status: int) -> None:
     [
         ({}, 3, Done({"attempt": 3})),
         ({"output": {"a": 1}}, 1, Done({"a": 1})),
-        ({"failureReason": "RATE_LIMITED", "retryAfterSeconds": 2}, 1, Failed("RATE_LIMITED", "as the input asked", 2)),
+        (
+            {"failureReason": "RATE_LIMITED", "retryAfterSeconds": 2},
+            1,
+            Failed("RATE_LIMITED", "requested by the input", 2),
+        ),
         ({"failureReason": "RATE_LIMITED"}, 2, Done({"attempt": 2})),
-        ({"failureReason": "RATE_LIMITED", "failAttempts": 2}, 2, Failed("RATE_LIMITED", "as the input asked")),
+        ({"failureReason": "RATE_LIMITED", "failAttempts": 2}, 2, Failed("RATE_LIMITED", "requested by the input")),
     ],
 )
-def test_the_sample_work_ends_as_its_input_says(
+def test_sample_work_ends_as_its_input_requests(
     requested: dict[str, Any], attempt: int, outcome: Done | Failed
 ) -> None:
     assignment = Assignment("night", "expose", attempt, ID, {"seconds": 0, **requested}, "")
