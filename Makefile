@@ -68,15 +68,15 @@ replay: $(READY) ## replay a recorded run against the local cloud (TRACE= SPEED=
 		$(if $(EXPECT),--expect "$(EXPECT)")
 
 .PHONY: worker
-worker: $(READY) ## run a few sample workers against the local cloud until Ctrl-C
+worker: $(READY) ## run three sample workers against the local cloud until Ctrl-C
 	@exec env $(RUN) $(BIN)/python -m local worker
 
 .PHONY: watch
-watch: $(READY) ## show the tasks of an execution as they move (EXECUTION=)
+watch: $(READY) ## show the status changes of an execution's tasks (EXECUTION=)
 	@$(RUN) $(BIN)/python -m local watch "$(EXECUTION)"
 
 .PHONY: redrive
-redrive: $(READY) ## send on what lies in the dead-letter queues (STACK=name: of a stack on AWS)
+redrive: $(READY) ## redrive the dead-letter queues (STACK=name: of a stack on AWS)
 	@$(RUN) $(BIN)/python -m local redrive $(if $(STACK),--stack "$(STACK)")
 
 # The local cloud's tests share one cloud, and it keeps the cores busy by itself: they run after the others, one by one
