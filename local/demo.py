@@ -100,9 +100,10 @@ class _Demo:
         body = {**fields, "taskExecutionId": assignment.task_execution_id}
         response: dict[str, Any] = self.api.request("worker", "POST", *assignment.path, "status", body=body).body
         task = response["task"]
-        reported = " ".join(str(fields[name]) for name in ("status", "failureReason") if name in fields)
+        reason = f" ({fields['failureReason']})" if "failureReason" in fields else ""
         self.print_line(
-            "worker", f"reports [bold]{reported}[/bold] for {assignment.task_id}, attempt {assignment.attempt}"
+            "worker",
+            f"reports [bold]{fields['status']}[/bold]{reason} for {assignment.task_id}, attempt {assignment.attempt}",
         )
         self.print_line(
             "ledger", f"verdict {response['verdict']}: task is {status(task['status'])}, version {task['version']}"
@@ -336,7 +337,8 @@ def _parse_timestamp(text: str) -> float:
 def _print_next_steps(demo: _Demo, stack: Stack, execution_id: str) -> None:
     demo.print_heading("Next steps")
     url = f"{stack.api_url}/v1/executions/{execution_id}/tasks"
-    demo.print_text("List the tasks of the execution:")
+    demo.print_text("These commands need the running local cloud (make up starts it).")
+    demo.print_text("\nList the tasks of the execution:")
     demo.console.print(
         f"curl -H \"Authorization: Bearer $(make token CLIENT=reader)\" '{url}'",
         soft_wrap=True,

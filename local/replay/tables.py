@@ -47,9 +47,9 @@ def result_console() -> Console:
 
 
 def verdicts_table(results: Iterable[RequestResult]) -> Table:
-    """Return a table of the number of requests per outcome."""
+    """Return a table of the number of responses of each kind."""
     counts = Counter(result.outcome for result in results)
-    table = _table("Verdict", "Count", "Meaning", right=("Count",))
+    table = _table("Response", "Count", "Meaning", right=("Count",))
     for outcome, meaning in VERDICT_MEANINGS.items():
         if counts[outcome]:
             table.add_row(outcome, f"{counts[outcome]:,}", meaning)
