@@ -93,7 +93,7 @@ def service_actions_table(results: Sequence[RequestResult], ledger: LedgerSnapsh
     delays = retry_delays(results, ledger)
     table = _table("Service action", "Count", "Note", right=("Count",))
     table.add_row("attempts opened", f"{counts['SCHEDULED']:,}", "")
-    note = f"opened {median(delays):.1f} s after notBefore (median), {max(delays):.1f} s at most" if delays else ""
+    note = f"after notBefore: median {median(delays):.1f} s, maximum {max(delays):.1f} s" if delays else ""
     table.add_row("of these, retries", f"{retries:,}", note)
     table.add_row("attempts timed out", f"{counts['TIMED_OUT']:,}", "no report or heartbeat in time")
     table.add_row("tasks closed with errors", f"{counts['COMPLETED_WITH_ERRORS']:,}", "the execution continued")

@@ -8,10 +8,11 @@ from threading import Lock
 from typing import Final
 
 from tests.fault_injection.check import Outcome, broken_promises, differences, outcome_of
-from tests.fault_injection.emulated_aws import Call, Served
+from tests.fault_injection.emulated_aws import WireRequest, WireResponse
 from tests.fault_injection.faults import ALIKE, LASTING, LATENCY_MS, Fault, faults_of, inflict
+from tests.fault_injection.records import PromiseBrokenError
 from tests.fault_injection.scenarios import SCENARIOS
-from tests.fault_injection.whole_service import PromiseBrokenError, WholeService, whole_service
+from tests.fault_injection.whole_service import WholeService, whole_service
 
 _MOST_ALIKE: Final = 3
 """Of calls of one kind in one invocation, the third stands for all that follow."""
@@ -44,7 +45,7 @@ class Case:
 
 
 @dataclass
-class _Disturbance:
+class _FaultInjection:
     """Injection of a fault into one call; a lasting fault also meets all later calls of the same invocation."""
 
     service: WholeService
@@ -54,7 +55,7 @@ class _Disturbance:
     _during: object = None
     _lock: Lock = field(default_factory=Lock)
 
-    def __call__(self, call: Call, serve: Callable[[Call], Served]) -> Served:
+    def __call__(self, call: WireRequest, serve: Callable[[WireRequest], WireResponse]) -> WireResponse:
         invocation = self.service.invocation
         with self._lock:
             if invocation.function == self.case.function:
@@ -95,7 +96,7 @@ def recording_of(scenario: str) -> Recording:
     lock = Lock()
     with whole_service() as service:
 
-        def record(call: Call, serve: Callable[[Call], Served]) -> Served:
+        def record(call: WireRequest, serve: Callable[[WireRequest], WireResponse]) -> WireResponse:
             invocation = service.invocation
             if invocation.function:
                 with lock:
@@ -151,15 +152,15 @@ def faults_found(case: Case) -> list[str]:
     """Run a scenario with one fault in it; return all differences, and a fault that never fired."""
     expected = recording_of(case.scenario).outcome
     with whole_service() as service:
-        delivery_fault = _Disturbance(service, case)
-        service.aws.around = delivery_fault
+        injection = _FaultInjection(service, case)
+        service.aws.around = injection
         try:
             SCENARIOS[case.scenario](service)
         except PromiseBrokenError as broken:
             return [f"{case}: {broken}"]
         service.aws.around = lambda call, serve: serve(call)
         result = list(_wrong(expected, service))
-        if not delivery_fault.fired:
+        if not injection.fired:
             result.append("the fault never fired")
         return [f"{case}: {item}" for item in result]
 

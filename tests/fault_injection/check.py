@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tasklatch.dynamodb import keys
-from tests.fault_injection.whole_service import Acknowledged, Answered, WholeService
+from tests.fault_injection.records import AcknowledgedReport, RecordedResponse
+from tests.fault_injection.whole_service import WholeService
 
 _TIMES: Final = frozenset(
     {"at", "createdAt", "deletedAt", "endedAt", "expiresAt", "heartbeatAt", "scheduledAt", "startedAt", "updatedAt"}
@@ -16,7 +17,7 @@ _TIMES: Final = frozenset(
 _NOT_COMPARED: Final = _TIMES | {"additions", "receipt"}
 _OF_WATCHERS: Final = ("TICKET#", "LIVE#", "CONNECTION#", "RECONCILER")
 _HISTORY: Final = "HIST#"
-_KEPT_AS: Final = {"FAILED": ("FAILED", "FAILED_WITH_TERMINAL_ERROR")}
+_STORED_STATUSES: Final = {"FAILED": ("FAILED", "FAILED_WITH_TERMINAL_ERROR")}
 """A failure whose reason is not retried is stored as a terminal error."""
 
 
@@ -30,7 +31,7 @@ class Outcome:
     events: frozenset[str]
     messages: frozenset[str]
     watchers: int
-    answers: tuple[Answered, ...]
+    answers: tuple[RecordedResponse, ...]
 
 
 def outcome_of(service: WholeService) -> Outcome:
@@ -80,11 +81,11 @@ def differences(expected: Outcome, result: Outcome, service: WholeService) -> It
     extra = Counter(result.history - expected.history)
     for pk, text in _of_resent_requests(service):
         extra[pk, text] -= 1
-    yield from (f"the history has {entry}, which nobody sent" for entry, count in extra.items() if count > 0)
-    yield from (f"not announced: {event}" for event in expected.events - result.events)
-    yield from (f"announced, and never happened: {event}" for event in result.events - expected.events)
+    yield from (f"the history has {entry}, which no worker sent" for entry, count in extra.items() if count > 0)
+    yield from (f"not published: {event}" for event in expected.events - result.events)
+    yield from (f"published without a change: {event}" for event in result.events - expected.events)
     if result.watchers:
-        yield from (f"a watcher was not told {message}" for message in expected.messages - result.messages)
+        yield from (f"a watcher did not receive {message}" for message in expected.messages - result.messages)
     for planned, answered in zip(expected.answers, result.answers, strict=False):
         was_alone = not answered.was_resent and planned.route == answered.route
         # A repeated creation that meets the execution of its own lost call is answered 200 instead of 201
@@ -97,9 +98,9 @@ def broken_promises(service: WholeService) -> Iterator[str]:
     """Return each promise that a run has broken, whatever else it did."""
     yield from success_is_final(service.aws.stream)
     yield from each_attempt_is_opened_once(service.aws.stream)
-    yield from what_was_acknowledged_is_kept(service.acknowledged, service.items())
+    yield from acknowledged_reports_are_in_the_history(service.acknowledged, service.items())
     yield from no_change_is_claimed_twice(service.acknowledged)
-    yield from changes_are_announced_in_order(service.aws.events)
+    yield from changes_are_published_in_order(service.aws.events)
 
 
 def success_is_final(stream: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -122,8 +123,8 @@ def each_attempt_is_opened_once(stream: Iterable[Mapping[str, Any]]) -> Iterator
             yield f"the attempts of {task} were opened as {attempts}"
 
 
-def what_was_acknowledged_is_kept(
-    messages: Iterable[Acknowledged], items: Iterable[Mapping[str, Any]]
+def acknowledged_reports_are_in_the_history(
+    messages: Iterable[AcknowledgedReport], items: Iterable[Mapping[str, Any]]
 ) -> Iterator[str]:
     """Check that each report that was answered is in its task's history, with the response's verdict and version."""
     stored: dict[tuple[str, str, str], set[str]] = defaultdict(set)
@@ -133,27 +134,27 @@ def what_was_acknowledged_is_kept(
     for message in messages:
         pk = keys.history_pk("default", message.execution_id, message.task_id)
         if stored[pk, message.verdict, str(message.version)].isdisjoint(
-            _KEPT_AS.get(message.status, (message.status,))
+            _STORED_STATUSES.get(message.status, (message.status,))
         ):
             yield f"{message} was acknowledged and is missing"
 
 
-def no_change_is_claimed_twice(messages: Iterable[Acknowledged]) -> Iterator[str]:
+def no_change_is_claimed_twice(messages: Iterable[AcknowledgedReport]) -> Iterator[str]:
     """Check that no two reports were answered with the same version as their own change."""
     claims = Counter(
         (message.execution_id, message.task_id, message.version) for message in messages if message.verdict == "applied"
     )
-    yield from (f"{claim} was told to {count} reports as theirs" for claim, count in claims.items() if count > 1)
+    yield from (f"{claim} was claimed by {count} reports" for claim, count in claims.items() if count > 1)
 
 
-def changes_are_announced_in_order(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def changes_are_published_in_order(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Check that a consumer that drops older versions sees each task's versions in order, and none left out."""
     latest: dict[tuple[str, str], int] = defaultdict(int)
     for event in events:
         detail = event["detail"]
         name = (detail["executionId"], detail.get("taskId", ""))
         if detail["version"] > latest[name] + 1:
-            yield f"{name} was announced at version {detail['version']} after {latest[name]}"
+            yield f"{name} was published at version {detail['version']} after {latest[name]}"
         latest[name] = max(latest[name], detail["version"])
 
 

@@ -38,7 +38,7 @@ _PATCHED: Final = ("_partiql_insert", "_partiql_update", "_partiql_delete", "_se
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class WireRequest:
     """One request as it goes over the wire."""
 
     service: str
@@ -53,13 +53,13 @@ class Call:
         """Return the parsed JSON body."""
         return json.loads(self.body)
 
-    def asking(self, request: Any) -> "Call":
+    def with_request(self, request: Any) -> "WireRequest":
         """Return the same call with another body."""
         return replace(self, body=json.dumps(request).encode())
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class WireResponse:
     """One response as it comes over the wire."""
 
     status: int
@@ -67,20 +67,20 @@ class Served:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def answer(self) -> Any:
+    def parsed(self) -> Any:
         """Return the parsed JSON body."""
         return json.loads(self.body)
 
-    def telling(self, answer: Any) -> "Served":
+    def with_body(self, body: Any) -> "WireResponse":
         """Return the same response with another body, without the checksum of the original."""
         stored = {name: value for name, value in self.headers.items() if "crc32" not in name and "length" not in name}
-        return Served(self.status, json.dumps(answer).encode(), stored)
+        return WireResponse(self.status, json.dumps(body).encode(), stored)
 
 
-Around = Callable[[Call, Callable[[Call], Served]], Served]
+Around = Callable[[WireRequest, Callable[[WireRequest], WireResponse]], WireResponse]
 
 
-def undisturbed(call: Call, serve: Callable[[Call], Served]) -> Served:
+def without_faults(call: WireRequest, serve: Callable[[WireRequest], WireResponse]) -> WireResponse:
     return serve(call)
 
 
@@ -109,7 +109,7 @@ class EmulatedAws:
     """
 
     clock: Callable[[], int]
-    around: Around = undisturbed
+    around: Around = without_faults
     timers: list[Delayed] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     connected: set[str] = field(default_factory=set)
@@ -126,12 +126,12 @@ class EmulatedAws:
             name.lower(): value.decode() if isinstance(value, bytes) else value for name, value in sent.headers.items()
         }
         body = sent.body if isinstance(sent.body, bytes) else (sent.body or "").encode()
-        call = Call(service, operation, sent.method, urlsplit(sent.url).path, headers, body)
+        call = WireRequest(service, operation, sent.method, urlsplit(sent.url).path, headers, body)
         served = self.around(call, self.serve)
         messages: Any = served.headers
         return AWSResponse(sent.url, served.status, messages, _Raw(served.body))
 
-    def serve(self, call: Call) -> Served:
+    def serve(self, call: WireRequest) -> WireResponse:
         """Let a call take effect."""
         if call.service == "apigatewaymanagementapi":
             return self._serve_connection(call)
@@ -139,7 +139,7 @@ class EmulatedAws:
         with self._lock:
             run = _SERVICES[call.service](call.method, call.path, dict(call.headers), call.body, {})
             status, headers, body = _result_of(run)
-            served = Served(status, body if isinstance(body, bytes) else body.encode(), headers)
+            served = WireResponse(status, body if isinstance(body, bytes) else body.encode(), headers)
             if call.operation in _TAKEN:
                 _TAKEN[call.operation](self, call, served)
         return served
@@ -150,39 +150,39 @@ class EmulatedAws:
         records: list[dict[str, Any]] = dynamodb._stream_records.get(TABLE) or []
         return records
 
-    def _serve_connection(self, call: Call) -> Served:
+    def _serve_connection(self, call: WireRequest) -> WireResponse:
         connection_id = unquote(call.path.rpartition("/")[2])
         if connection_id not in self.connected:
-            return Served(410, b"{}", {"x-amzn-errortype": "GoneException"})
+            return WireResponse(410, b"{}", {"x-amzn-errortype": "GoneException"})
         if call.operation == "DeleteConnection":
             self.connected.discard(connection_id)
         else:
             self.messages.append((connection_id, call.request))
-        return Served(200, b"")
+        return WireResponse(200, b"")
 
-    def _take_messages(self, call: Call, served: Served) -> None:
-        taken = {item["Id"] for item in served.answer.get("Successful", [])}
+    def _take_messages(self, call: WireRequest, served: WireResponse) -> None:
+        taken = {item["Id"] for item in served.parsed.get("Successful", [])}
         self.timers += [
             Delayed(self.clock() + entry["DelaySeconds"] * 1000, entry["MessageBody"])
             for entry in call.request["Entries"]
             if entry["Id"] in taken
         ]
 
-    def _take_events(self, call: Call, served: Served) -> None:
+    def _take_events(self, call: WireRequest, served: WireResponse) -> None:
         self.events += [
             {"source": entry["Source"], "detail-type": entry["DetailType"], "detail": json.loads(entry["Detail"])}
-            for entry, result in zip(call.request["Entries"], served.answer["Entries"], strict=True)
+            for entry, result in zip(call.request["Entries"], served.parsed["Entries"], strict=True)
             if "ErrorCode" not in result
         ]
 
-    def _take_schedule(self, call: Call, served: Served) -> None:
+    def _take_schedule(self, call: WireRequest, served: WireResponse) -> None:
         if served.status == 200 and call.path not in self._scheduled:
             self._scheduled.add(call.path)
             at = datetime.strptime(call.request["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
             self.timers.append(Delayed(int(at.timestamp() * 1000), call.request["Target"]["Input"]))
 
 
-_TAKEN: Final[Mapping[str, Callable[[EmulatedAws, Call, Served], None]]] = {
+_TAKEN: Final[Mapping[str, Callable[[EmulatedAws, WireRequest, WireResponse], None]]] = {
     "SendMessageBatch": EmulatedAws._take_messages,
     "PutEvents": EmulatedAws._take_events,
     "CreateSchedule": EmulatedAws._take_schedule,

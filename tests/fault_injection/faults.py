@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 
-from tests.fault_injection.emulated_aws import Call, Served
+from tests.fault_injection.emulated_aws import WireRequest, WireResponse
 
-Serve = Callable[[Call], Served]
+Serve = Callable[[WireRequest], WireResponse]
 
 
 class KilledError(BaseException):
@@ -25,23 +25,23 @@ class Fault(StrEnum):
     UNREACHABLE = "unreachable"
     TIMED_OUT_BEFORE = "time-out, nothing done"
     TIMED_OUT_AFTER = "time-out, though done"
-    ANSWER_LOST = "answer lost, though done"
+    RESPONSE_LOST = "response lost, though done"
     FIRST_PART_REFUSED = "first part refused"
     LAST_PART_REFUSED = "last part refused"
     FIRST_PART_CONFLICT = "first part in conflict"
-    NO_ITEM = "answer without the item"
+    NO_ITEM = "response without the item"
     KILLED_BEFORE = "killed before the call"
     KILLED_AFTER = "killed after the call"
-    OUTAGE = "nothing goes through any more"
-    OUTAGE_AFTER = "done, answer lost, then nothing goes through any more"
+    OUTAGE = "every further call fails"
+    OUTAGE_AFTER = "done, response lost, then every further call fails"
 
 
 LASTING: Final = frozenset({Fault.OUTAGE, Fault.OUTAGE_AFTER})
-"""Faults that last until the invocation gives up."""
+"""Faults that last until the end of the invocation."""
 
 ALIKE: Final = (
     (Fault.THROTTLED, Fault.SERVER_ERROR, Fault.UNREACHABLE, Fault.TIMED_OUT_BEFORE),
-    (Fault.SERVER_ERROR_AFTER, Fault.TIMED_OUT_AFTER, Fault.ANSWER_LOST),
+    (Fault.SERVER_ERROR_AFTER, Fault.TIMED_OUT_AFTER, Fault.RESPONSE_LOST),
 )
 """Faults that have the same effect and that a caller cannot distinguish."""
 
@@ -56,7 +56,7 @@ _DONE: Final = frozenset(
     {
         Fault.SERVER_ERROR_AFTER,
         Fault.TIMED_OUT_AFTER,
-        Fault.ANSWER_LOST,
+        Fault.RESPONSE_LOST,
         Fault.KILLED_AFTER,
         Fault.OUTAGE_AFTER,
     }
@@ -82,7 +82,7 @@ _EVERYWHERE: Final = (
     Fault.UNREACHABLE,
     Fault.TIMED_OUT_BEFORE,
     Fault.TIMED_OUT_AFTER,
-    Fault.ANSWER_LOST,
+    Fault.RESPONSE_LOST,
     Fault.KILLED_BEFORE,
     Fault.KILLED_AFTER,
     Fault.OUTAGE,
@@ -91,7 +91,7 @@ _EVERYWHERE: Final = (
 _CONFLICTING: Final = frozenset({"DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
 
 
-def faults_of(call: Call) -> list[Fault]:
+def faults_of(call: WireRequest) -> list[Fault]:
     """Return the kinds of fault that a call can meet."""
     kinds = list(_EVERYWHERE)
     if call.operation in _CONFLICTING:
@@ -106,7 +106,7 @@ def faults_of(call: Call) -> list[Fault]:
     return kinds
 
 
-def inflict(fault: Fault, call: Call, serve: Serve) -> Served:
+def inflict(fault: Fault, call: WireRequest, serve: Serve) -> WireResponse:
     """Apply a fault to a call.
 
     Raises
@@ -121,37 +121,37 @@ def inflict(fault: Fault, call: Call, serve: Serve) -> Served:
     return _INFLICT[fault](call, serve)
 
 
-def _refuse(codes: Mapping[str, tuple[int, str]]) -> Callable[[Call, Serve], Served]:
-    def refuse(call: Call, _: Serve) -> Served:
+def _refuse(codes: Mapping[str, tuple[int, str]]) -> Callable[[WireRequest, Serve], WireResponse]:
+    def refuse(call: WireRequest, _: Serve) -> WireResponse:
         status, code = codes[call.service]
         return error(status, code)
 
     return refuse
 
 
-def error(status: int, code: str, **more: Any) -> Served:
+def error(status: int, code: str, **more: Any) -> WireResponse:
     """Return an error in AWS's JSON protocol."""
     messages = {"__type": f"com.amazonaws#{code}", "message": "injected", **more}
-    return Served(status, b"", {"x-amzn-errortype": code}).telling(messages)
+    return WireResponse(status, b"", {"x-amzn-errortype": code}).with_body(messages)
 
 
-def _time_out(call: Call, _: Serve) -> Served:
+def _time_out(call: WireRequest, _: Serve) -> WireResponse:
     raise ReadTimeoutError(endpoint_url=call.service)
 
 
-def _lose(call: Call, _: Serve) -> Served:
+def _lose(call: WireRequest, _: Serve) -> WireResponse:
     raise ConnectionClosedError(endpoint_url=call.service)
 
 
-def _refuse_connection(call: Call, _: Serve) -> Served:
+def _refuse_connection(call: WireRequest, _: Serve) -> WireResponse:
     raise EndpointConnectionError(endpoint_url=call.service)
 
 
-def _kill(_: Call, __: Serve) -> Served:
+def _kill(_: WireRequest, __: Serve) -> WireResponse:
     raise KilledError
 
 
-def _conflict(call: Call, _: Serve) -> Served:
+def _conflict(call: WireRequest, _: Serve) -> WireResponse:
     if call.operation == "TransactWriteItems":
         others = [{"Code": "None"} for _ in call.request["TransactItems"][1:]]
         reasons = [{"Code": "TransactionConflict", "Message": "injected"}, *others]
@@ -159,62 +159,70 @@ def _conflict(call: Call, _: Serve) -> Served:
     return error(400, "TransactionConflictException")
 
 
-def _refuse_part(index: int, code: str) -> Callable[[Call, Serve], Served]:
-    def refuse(call: Call, serve: Serve) -> Served:
+def _refuse_part(index: int, code: str) -> Callable[[WireRequest, Serve], WireResponse]:
+    def refuse(call: WireRequest, serve: Serve) -> WireResponse:
         return _REFUSE_PART[call.operation](call, serve, index, code)
 
     return refuse
 
 
-def _leave_put(call: Call, serve: Serve, index: int, _: str) -> Served:
+def _leave_put(call: WireRequest, serve: Serve, index: int, _: str) -> WireResponse:
     ((table, puts),) = call.request["RequestItems"].items()
     left = puts.pop(index)
-    served = serve(call.asking({**call.request, "RequestItems": {table: puts}}))
-    return served.telling({**served.answer, "UnprocessedItems": {table: [left]}})
+    served = serve(call.with_request({**call.request, "RequestItems": {table: puts}}))
+    return served.with_body({**served.parsed, "UnprocessedItems": {table: [left]}})
 
 
-def _leave_key(call: Call, serve: Serve, index: int, _: str) -> Served:
+def _leave_key(call: WireRequest, serve: Serve, index: int, _: str) -> WireResponse:
     ((table, requested),) = call.request["RequestItems"].items()
     left = requested["Keys"].pop(index)
-    served = serve(call.asking({**call.request, "RequestItems": {table: requested}}))
-    return served.telling({**served.answer, "UnprocessedKeys": {table: {**requested, "Keys": [left]}}})
+    served = serve(call.with_request({**call.request, "RequestItems": {table: requested}}))
+    return served.with_body({**served.parsed, "UnprocessedKeys": {table: {**requested, "Keys": [left]}}})
 
 
-def _refuse_statement(call: Call, serve: Serve, index: int, code: str) -> Served:
+def _serve_rest(call: WireRequest, serve: Serve, name: str, rest: list[Any], results: str) -> list[Any]:
+    """Serve the parts of a call that are not refused; return their results."""
+    parsed: list[Any] = serve(call.with_request({**call.request, name: rest})).parsed[results] if rest else []
+    return parsed
+
+
+def _refuse_statement(call: WireRequest, serve: Serve, index: int, code: str) -> WireResponse:
     statements = call.request["Statements"]
     left = statements.pop(index)
-    responses = serve(call.asking({**call.request, "Statements": statements})).answer["Responses"] if statements else []
+    responses = (
+        serve(call.with_request({**call.request, "Statements": statements})).parsed["Responses"] if statements else []
+    )
     refused = {"Error": {"Code": code, "Message": "injected"}, "TableName": left["Statement"].split('"')[1]}
     responses.insert(index if index >= 0 else len(responses), refused)
-    return Served(200, b"").telling({"Responses": responses})
+    return WireResponse(200, b"").with_body({"Responses": responses})
 
 
-def _refuse_event(call: Call, serve: Serve, index: int, _: str) -> Served:
+def _refuse_event(call: WireRequest, serve: Serve, index: int, _: str) -> WireResponse:
     entries = call.request["Entries"]
     del entries[index]
-    results = serve(call.asking({**call.request, "Entries": entries})).answer["Entries"] if entries else []
+    results = _serve_rest(call, serve, "Entries", entries, "Entries")
     results.insert(index if index >= 0 else len(results), {"ErrorCode": "ThrottlingException", "ErrorMessage": "no"})
-    return Served(200, b"").telling({"FailedEntryCount": 1, "Entries": results})
+    return WireResponse(200, b"").with_body({"FailedEntryCount": 1, "Entries": results})
 
 
-def _refuse_message(call: Call, serve: Serve, index: int, _: str) -> Served:
+def _refuse_message(call: WireRequest, serve: Serve, index: int, _: str) -> WireResponse:
     entries = call.request["Entries"]
     left = entries.pop(index)
-    taken = serve(call.asking({**call.request, "Entries": entries})).answer["Successful"] if entries else []
+    taken = _serve_rest(call, serve, "Entries", entries, "Successful")
     failed = [{"Id": left["Id"], "Code": "InternalError", "SenderFault": False, "Message": "injected"}]
-    return Served(200, b"").telling({"Successful": taken, "Failed": failed})
+    return WireResponse(200, b"").with_body({"Successful": taken, "Failed": failed})
 
 
-def _without_items(call: Call, serve: Serve) -> Served:
+def _without_items(call: WireRequest, serve: Serve) -> WireResponse:
     served = serve(call)
-    responses = served.answer["Responses"]
+    responses = served.parsed["Responses"]
     for response in responses:
         for messages in (response, response.get("Error", {})):
             messages.pop("Item", None)
-    return served.telling({"Responses": responses})
+    return served.with_body({"Responses": responses})
 
 
-def _parts_of(call: Call) -> int:
+def _parts_of(call: WireRequest) -> int:
     """Return the number of parts of a call that can be refused one by one; 0 where there are none."""
     request = call.request if call.operation in _REFUSE_PART else {}
     if "RequestItems" in request:
@@ -226,7 +234,7 @@ def _parts_of(call: Call) -> int:
 _SINGLE_PARTS: Final = frozenset({"BatchExecuteStatement", "PutEvents", "SendMessageBatch"})
 """Operations of which also the only part can be refused within a call that succeeds."""
 
-_REFUSE_PART: Final[Mapping[str, Callable[[Call, Serve, int, str], Served]]] = {
+_REFUSE_PART: Final[Mapping[str, Callable[[WireRequest, Serve, int, str], WireResponse]]] = {
     "BatchWriteItem": _leave_put,
     "BatchGetItem": _leave_key,
     "BatchExecuteStatement": _refuse_statement,
@@ -234,7 +242,7 @@ _REFUSE_PART: Final[Mapping[str, Callable[[Call, Serve, int, str], Served]]] = {
     "SendMessageBatch": _refuse_message,
 }
 
-_INFLICT: Final[Mapping[Fault, Callable[[Call, Serve], Served]]] = {
+_INFLICT: Final[Mapping[Fault, Callable[[WireRequest, Serve], WireResponse]]] = {
     Fault.THROTTLED: _refuse(_THROTTLE),
     Fault.CONFLICT: _conflict,
     Fault.SERVER_ERROR: _refuse(_SERVER_ERROR),
@@ -242,7 +250,7 @@ _INFLICT: Final[Mapping[Fault, Callable[[Call, Serve], Served]]] = {
     Fault.UNREACHABLE: _refuse_connection,
     Fault.TIMED_OUT_BEFORE: _time_out,
     Fault.TIMED_OUT_AFTER: _time_out,
-    Fault.ANSWER_LOST: _lose,
+    Fault.RESPONSE_LOST: _lose,
     Fault.FIRST_PART_REFUSED: _refuse_part(0, "ProvisionedThroughputExceeded"),
     Fault.LAST_PART_REFUSED: _refuse_part(-1, "InternalServerError"),
     Fault.FIRST_PART_CONFLICT: _refuse_part(0, "TransactionConflict"),

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tests.fault_injection.whole_service import PromiseBrokenError, WholeService
+from tests.fault_injection.records import PromiseBrokenError
+from tests.fault_injection.whole_service import WholeService
 
 _EXECUTIONS: Final = "POST /v1/executions"
 _EXECUTION: Final = "/v1/executions/{executionId}"
@@ -143,55 +144,65 @@ def superai(service: WholeService) -> None:
     service.reconcile()
 
 
-def cognite(service: WholeService) -> None:
-    """Define, run, fail, retry and complete a workflow; cancel another run, and delete everything."""
-    project = "default"
+class _CogniteProject:
+    """Requests to one project, as a client of Cognite sends them."""
 
-    def function_task(name: str, *depends_on: str) -> dict[str, Any]:
-        parameters = {"function": {"externalId": "fn", "data": {"of": name}}, "isAsyncComplete": True}
-        waits = [{"externalId": other} for other in depends_on]
-        return {"externalId": name, "type": "function", "parameters": parameters, "dependsOn": waits}
+    def __init__(self, service: WholeService, project: str) -> None:
+        self._service = service
+        self._project = project
 
-    def define(route: str, body: Any, *path: str, again: tuple[int, ...] = ()) -> None:
-        service.call("cognite_definitions", route, project, *path, body=body, again=again)
+    def define(self, route: str, body: Any, *path: str, again: tuple[int, ...] = ()) -> None:
+        self._service.call("cognite_definitions", route, self._project, *path, body=body, again=again)
 
-    def run(nonce: str) -> str:
-        route, body = f"POST {_VERSION}/run", {"authentication": {"nonce": nonce}}
-        reply = service.call("cognite_executions", route, project, "nightly", "1", body=body)
-        service.settle(time_passes=False)
-        execution_id: str = reply.body["id"]
+    def execute(self, route: str, *path: str, body: Any, again: tuple[int, ...] = ()) -> Any:
+        reply = self._service.call("cognite_executions", route, self._project, *path, body=body, again=again)
+        self._service.settle(time_passes=False)
+        return reply.body
+
+    def run(self, nonce: str) -> str:
+        """Run the workflow; return the id of the execution."""
+        body = {"authentication": {"nonce": nonce}}
+        execution_id: str = self.execute(f"POST {_VERSION}/run", "nightly", "1", body=body)["id"]
         return execution_id
 
-    def update(execution_id: str, name: str, status: str, **fields: Any) -> None:
-        reply = service.call("cognite_executions", f"GET {_RUN}", project, execution_id)
+    def update(self, execution_id: str, name: str, status: str, **fields: Any) -> None:
+        reply = self._service.call("cognite_executions", f"GET {_RUN}", self._project, execution_id)
         task_id = {task["externalId"]: task["id"] for task in reply.body["executedTasks"]}.get(name)
         if task_id is None:
-            raise PromiseBrokenError(f"nobody is to work on {name}: {reply.text}")
+            raise PromiseBrokenError(f"{name} has not been scheduled: {reply.text}")
         route = f"POST {_WORKFLOWS}/tasks/{{taskId}}/update"
-        service.call("cognite_contract", route, project, task_id, body={"status": status, **fields})
-        service.settle(time_passes=False)
+        self._service.call("cognite_contract", route, self._project, task_id, body={"status": status, **fields})
+        self._service.settle(time_passes=False)
 
-    definition = {"tasks": [function_task("first"), function_task("second", "first")]}
+
+def cognite(service: WholeService) -> None:
+    """Define, run, fail, retry and complete a workflow; cancel another run, and delete everything."""
+    project = _CogniteProject(service, "default")
+    definition = {"tasks": [_function_task("first"), _function_task("second", "first")]}
     version = {"workflowExternalId": "nightly", "version": "1"}
-    define(f"POST {_WORKFLOWS}", {"items": [{"externalId": "nightly"}]})
-    define(f"POST {_WORKFLOWS}/versions", {"items": [{**version, "workflowDefinition": definition}]})
-    define(f"GET {_WORKFLOWS}", None)
-    define(f"GET {_VERSION}", None, "nightly", "1")
-    execution_id = run("one")
-    update(execution_id, "first", "COMPLETED", output={"pages": 3})
-    update(execution_id, "second", "FAILED_WITH_TERMINAL_ERROR")
+    project.define(f"POST {_WORKFLOWS}", {"items": [{"externalId": "nightly"}]})
+    project.define(f"POST {_WORKFLOWS}/versions", {"items": [{**version, "workflowDefinition": definition}]})
+    project.define(f"GET {_WORKFLOWS}", None)
+    project.define(f"GET {_VERSION}", None, "nightly", "1")
+    execution_id = project.run("one")
+    project.update(execution_id, "first", "COMPLETED", output={"pages": 3})
+    project.update(execution_id, "second", "FAILED_WITH_TERMINAL_ERROR")
     # Sent again after it took effect, it meets an execution that runs already
-    body = {"authentication": {"nonce": "three"}}
-    service.call("cognite_executions", f"POST {_RUN}/retry", project, execution_id, body=body, again=(400, 409))
-    service.settle(time_passes=False)
+    nonce = {"authentication": {"nonce": "three"}}
+    project.execute(f"POST {_RUN}/retry", execution_id, body=nonce, again=(400, 409))
     service.reconcile(time_passes=False)
-    update(execution_id, "second", "COMPLETED")
-    service.call("cognite_executions", f"POST {_RUN}/cancel", project, run("two"), body={"reason": "unwanted"})
-    service.settle(time_passes=False)
-    service.call("cognite_executions", f"POST {_WORKFLOWS}/executions/list", project, body={})
-    define(f"POST {_WORKFLOWS}/versions/delete", {"items": [version]}, again=(400, 404))
-    define(f"POST {_WORKFLOWS}/delete", {"items": [{"externalId": "nightly"}]}, again=(400, 404))
+    project.update(execution_id, "second", "COMPLETED")
+    project.execute(f"POST {_RUN}/cancel", project.run("two"), body={"reason": "unwanted"})
+    service.call("cognite_executions", f"POST {_WORKFLOWS}/executions/list", "default", body={})
+    project.define(f"POST {_WORKFLOWS}/versions/delete", {"items": [version]}, again=(400, 404))
+    project.define(f"POST {_WORKFLOWS}/delete", {"items": [{"externalId": "nightly"}]}, again=(400, 404))
     service.reconcile()
+
+
+def _function_task(name: str, *depends_on: str) -> dict[str, Any]:
+    parameters = {"function": {"externalId": "fn", "data": {"of": name}}, "isAsyncComplete": True}
+    dependencies = [{"externalId": other} for other in depends_on]
+    return {"externalId": name, "type": "function", "parameters": parameters, "dependsOn": dependencies}
 
 
 def losses(service: WholeService) -> None:

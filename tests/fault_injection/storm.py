@@ -14,7 +14,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import Item
 from tests.fault_injection.check import broken_promises
-from tests.fault_injection.emulated_aws import Call, Served
+from tests.fault_injection.emulated_aws import WireRequest, WireResponse
 from tests.fault_injection.faults import LASTING, Fault, faults_of, inflict
 from tests.fault_injection.whole_service import WholeService
 
@@ -30,7 +30,7 @@ KINDS: Final = frozenset(Fault) - LASTING - {Fault.NO_ITEM}
 the version of the write is not known then, and could not be checked.
 """
 
-Said = Mapping[str, Any]
+ReportFields = Mapping[str, Any]
 _START: Final = {"status": "IN_PROGRESS"}
 _DONE: Final = {"status": "COMPLETED", "output": {"pages": 3}}
 _FAILED: Final = {"status": "FAILED", "message": "disk full"}
@@ -41,7 +41,7 @@ _LATE: Final = {"status": "FAILED", "message": "a duplicate delivery's"}
 class Plan:
     """Reports on a task in each round, by attempt; its final status; and the attempts that may have been opened."""
 
-    rounds: tuple[Sequence[tuple[int, Said]], Sequence[tuple[int, Said]]]
+    rounds: tuple[Sequence[tuple[int, ReportFields]], Sequence[tuple[int, ReportFields]]]
     ends: str
     opened: tuple[tuple[int, ...], ...]
     max_attempts: int = 2
@@ -102,11 +102,11 @@ class Storm:
     def __post_init__(self) -> None:
         self._draws: dict[str, Random] = defaultdict(lambda: Random(f"{self.seed}"))  # noqa: S311 - guards nothing
 
-    def __call__(self, call: Call, serve: Callable[[Call], Served]) -> Served:
+    def __call__(self, call: WireRequest, serve: Callable[[WireRequest], WireResponse]) -> WireResponse:
         fault = self._next(call)
         return serve(call) if fault is None else inflict(fault, call, serve)
 
-    def _next(self, call: Call) -> Fault | None:
+    def _next(self, call: WireRequest) -> Fault | None:
         with self._lock:
             self.calls += 1
             draw = self._draws[call.operation].random()
@@ -127,10 +127,10 @@ class Storm:
 @dataclass(frozen=True)
 class _Request:
     execution_id: str
-    reports: Sequence[Said]
+    reports: Sequence[ReportFields]
 
 
-def survive(service: WholeService, storm: Storm, reports: int) -> list[str]:
+def run_storm(service: WholeService, storm: Storm, reports: int) -> list[str]:
     """Create tasks, report on them from many workers under faults, and return all differences at the end.
 
     Parameters

@@ -51,7 +51,7 @@ def all_cases() -> list[Case]:
 
 
 @pytest.mark.parametrize("fault", Fault)
-def test_in_the_end_all_is_as_without_the_fault(fault: Fault, record_property: Callable[[str, object], None]) -> None:
+def test_outcome_is_the_same_as_without_the_fault(fault: Fault, record_property: Callable[[str, object], None]) -> None:
     # given
     cases = [case for case in all_cases() if case.fault is fault]
     assert cases
@@ -133,24 +133,24 @@ def in_code(index: str, instead: Callable[..., Any]) -> Callable[[Patch], Iterat
     return seed
 
 
-def swallow_failed_entries(parsed: Parsed) -> None:
+def hide_failed_entries(parsed: Parsed) -> None:
     parsed["FailedEntryCount"] = 0
     for entry in parsed["Entries"]:
         entry.pop("ErrorCode", None)
 
 
-def take_refused_statements_for_done(parsed: Parsed) -> None:
+def count_refused_statements_as_done(parsed: Parsed) -> None:
     for response in parsed["Responses"]:
         if response.get("Error", {}).get("Code") not in ("ConditionalCheckFailed", "DuplicateItem"):
             response.pop("Error", None)
 
 
-_announce, _record = ChangePublisher.publish, Ledger.record
+_publish, _record = ChangePublisher.publish, Ledger.record
 
 
-def announce_and_hide_that_it_was_busy(self: ChangePublisher, changes: Any) -> None:
+def publish_and_hide_that_it_was_busy(self: ChangePublisher, changes: Any) -> None:
     with suppress(ServiceBusyError):
-        _announce(self, changes)
+        _publish(self, changes)
 
 
 def acknowledge_before_the_write(self: Ledger, *arguments: Any) -> ReportResult:
@@ -179,8 +179,8 @@ Seed = Callable[[Patch], Iterator[None]]
 
 # The bug; and the place where it shows: the calls of a function, under a fault
 SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
-    "FailedEntryCount is not looked at": (
-        in_answers("PutEvents", swallow_failed_entries),
+    "FailedEntryCount is not checked": (
+        in_answers("PutEvents", hide_failed_entries),
         "notifier",
         "PutEvents",
         Fault.FIRST_PART_REFUSED,
@@ -191,7 +191,7 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         "BatchWriteItem",
         Fault.FIRST_PART_REFUSED,
     ),
-    "UnprocessedKeys are not asked for again": (
+    "UnprocessedKeys are not requested again": (
         in_answers("BatchGetItem", lambda parsed: parsed.update(UnprocessedKeys={})),
         "notifier",
         "BatchGetItem",
@@ -203,31 +203,31 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         "SendMessageBatch",
         Fault.FIRST_PART_REFUSED,
     ),
-    "a refused statement of a batch is taken for done": (
-        in_answers("BatchExecuteStatement", take_refused_statements_for_done),
+    "a refused statement of a batch counts as done": (
+        in_answers("BatchExecuteStatement", count_refused_statements_as_done),
         "report_status",
         "BatchExecuteStatement",
         Fault.FIRST_PART_REFUSED,
     ),
-    "a server error is not tried again": (
+    "a server error is not retried": (
         in_code("tasklatch.runtime.backoff._is_busy", lambda _: False),
         "report_status",
         "UpdateItem",
         Fault.SERVER_ERROR,
     ),
-    "a batch of changes that was not announced is not reported": (
-        in_code("tasklatch.notifications.publisher.ChangePublisher.publish", announce_and_hide_that_it_was_busy),
+    "a batch of changes that was not published is not reported": (
+        in_code("tasklatch.notifications.publisher.ChangePublisher.publish", publish_and_hide_that_it_was_busy),
         "notifier",
         "BatchWriteItem",
         Fault.OUTAGE,
     ),
-    "a timer that could not be served is not reported": (
+    "a timer that could not be handled is not reported": (
         report_no_failed_message("retry_dispatcher"),
         "retry_dispatcher",
         "UpdateItem",
         Fault.OUTAGE,
     ),
-    "an announcement that could not be served is not reported": (
+    "an event that could not be handled is not reported": (
         report_no_failed_message("workflow_advancer"),
         "workflow_advancer",
         "GetItem",
@@ -243,13 +243,13 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         in_code("tasklatch.ledger.ledger.decide_verdict", lambda _latch, _task_or_not_found: Verdict.DUPLICATE),
         "report_status",
         "UpdateItem",
-        Fault.ANSWER_LOST,
+        Fault.RESPONSE_LOST,
     ),
 }
 
 
 @pytest.mark.parametrize("bug", SEEDED)
-def test_seeded_bug_is_found(
+def test_seeded_bug_is_detected(
     bug: str, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
     # given: the outcome without faults, recorded before the bug is there
@@ -274,7 +274,7 @@ def test_seeded_bug_is_found(
     record_property("found by", result.partition("): ")[0] + ")")
 
 
-def test_fault_that_never_fires_is_told() -> None:
+def test_fault_that_never_fires_is_reported() -> None:
     # given: a call that is never made
     recorded = recording_of("forge").cases[0]
     never = Case(recorded.scenario, recorded.function, 10_000, recorded.location, recorded.fault)

@@ -85,7 +85,7 @@ def test_every_route_of_the_handlers_is_fuzzed() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_whatever_the_description_leads_to_is_answered_as_described(
+def test_described_request_is_answered_as_described(
     key: str, api: HttpApi, targets: list[Target], log: LogLines, record_property: Any
 ) -> None:
     run = 0
@@ -108,7 +108,7 @@ def test_whatever_the_description_leads_to_is_answered_as_described(
 
 
 @pytest.mark.parametrize("bug", ["an error", "another shape", "another status"])
-def test_bug_in_a_handler_would_be_found(
+def test_bug_in_a_handler_is_detected(
     bug: str, api: HttpApi, targets: list[Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Check the check itself, on three bugs of one route."""
@@ -124,7 +124,7 @@ def test_bug_in_a_handler_would_be_found(
 
     # when, then
     with pytest.raises((AssertionError, KeyError, ValidationError)):
-        test_whatever_the_description_leads_to_is_answered_as_described(
+        test_described_request_is_answered_as_described(
             key, api, targets, LogLines.capture(monkeypatch), lambda *_: None
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fault_injection.storm import KINDS, Storm, survive
+from tests.fault_injection.storm import KINDS, Storm, run_storm
 from tests.fault_injection.whole_service import whole_service
 
 PROVES = bool(os.environ.get("TASKLATCH_PROVE"))
@@ -26,7 +26,7 @@ def test_no_report_is_lost_and_each_retry_is_opened_once(
 
     # when
     with whole_service() as service:
-        wrong = survive(service, storm, REPORTS)
+        wrong = run_storm(service, storm, REPORTS)
         verdicts = Counter(item.verdict for item in service.acknowledged)
         redelivered = service.redelivered
 

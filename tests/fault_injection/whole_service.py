@@ -10,97 +10,39 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from itertools import count, islice
 from threading import Lock
 from typing import Any, Final, TypeVar
 
 import pytest
 from ministack.services.eventbridge import _matches_pattern
-from ministack.services.lambda_svc import _match_esm_filter
 
-from local.cloud.stack import snake_case
 from local.handlers import load_handler
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime import clients
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import get_settings
-from tests.factories import FakeTime, Reply, api_event, call_api
-from tests.fault_injection.emulated_aws import BUS, GROUP, LIVE, TABLE, EmulatedAws, emulated_aws
+from tests.factories import Reply, api_event, call_api
+from tests.fault_injection.deployment import (
+    ENVIRONMENT,
+    FUNCTIONS,
+    advance_rules,
+    is_delivered,
+    max_deliveries,
+    timeout_seconds,
+)
+from tests.fault_injection.emulated_aws import TABLE, EmulatedAws, emulated_aws
 from tests.fault_injection.faults import KilledError
-from tests.template.template import resources, target
+from tests.fault_injection.records import AcknowledgedReport, Invocation, PromiseBrokenError, RecordedResponse
 from tests.workflow_helpers import Clock
 
-ENVIRONMENT: Final = {
-    "TABLE_NAME": TABLE,
-    "EVENT_BUS_NAME": BUS,
-    "TIMER_QUEUE_ARN": "arn:aws:sqs:us-east-1:000000000000:timers",
-    "SCHEDULE_GROUP": GROUP,
-    "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/timers",
-    "LIVE_URL": "wss://live.invalid/live",
-    "LIVE_CALLBACK_URL": LIVE,
-}
-FUNCTIONS: Final = (
-    "cognite_contract",
-    "cognite_definitions",
-    "cognite_executions",
-    "executions",
-    "execution_control",
-    "forge_contract",
-    "live_connection",
-    "notifier",
-    "reconciler",
-    "report_status",
-    "retry_dispatcher",
-    "retry_scheduler",
-    "superai_contract",
-    "workflow_advancer",
-)
 _STREAM_BATCH: Final = 100
 _QUEUE_BATCH: Final = 10
-# The stream's mappings retry until the record is too old; a record that fails this often is never handled
-_STREAM_ATTEMPTS: Final = 200
-
 
 T = TypeVar("T")
 Handler = Callable[[dict[str, Any], Any], Any]
-
-
-class PromiseBrokenError(AssertionError):
-    """Broken promise: the service did something that it must never do."""
-
-
-@dataclass
-class Invocation(FakeTime):
-    """One call of a function, and its remaining time; waits take no real time."""
-
-    function: str = ""
-    trigger: str = ""
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self.remaining_ms()
-
-
-@dataclass(frozen=True)
-class Acknowledged:
-    """Response to a report."""
-
-    execution_id: str
-    task_id: str
-    status: str
-    verdict: str
-    version: int
-
-
-@dataclass(frozen=True)
-class Answered:
-    """Response to a request, with a mark if the request was repeated."""
-
-    route: str
-    status: int
-    verdicts: tuple[str, ...]
-    was_resent: bool
 
 
 @dataclass
@@ -120,15 +62,15 @@ class WholeService:
     aws: EmulatedAws
     clock: Clock
     invocation: Invocation = field(default_factory=lambda: Invocation(0))
-    acknowledged: list[Acknowledged] = field(default_factory=list)
+    acknowledged: list[AcknowledgedReport] = field(default_factory=list)
     redelivered: Counter[str] = field(default_factory=Counter)
     resent: set[str] = field(default_factory=set)
     most_sends: int = 6
     _advance_queue: list["_Message"] = field(default_factory=list)
     _timer_queue: list["_Message"] = field(default_factory=list)
     _read: Counter[str] = field(default_factory=Counter)
-    _tries: Counter[tuple[str, str]] = field(default_factory=Counter)
-    answers: list["Answered"] = field(default_factory=list)
+    _deliveries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    answers: list["RecordedResponse"] = field(default_factory=list)
     _routed: int = 0
     _lock: Lock = field(default_factory=Lock)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -149,14 +91,14 @@ class WholeService:
             If the response is anything but 2xx, or a 503 with Retry-After.
         """
         reply, sends = self._send(function, route, path, again, request)
-        self.answers.append(Answered(route, reply.status, tuple(_verdicts(reply)), was_resent=sends > 1))
+        self.answers.append(RecordedResponse(route, reply.status, tuple(_verdicts(reply)), was_resent=sends > 1))
         return reply
 
     def report(self, execution_id: str, task_id: str, **body: Any) -> Reply:
         """Report on a task; an acknowledged report is recorded."""
         route = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
         reply = self.call("report_status", route, execution_id, task_id, body=body)
-        self._note(execution_id, body["status"], reply.body)
+        self._record_acknowledgement(execution_id, body["status"], reply.body)
         return reply
 
     def report_all(self, execution_id: str, statuses: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -166,7 +108,7 @@ class WholeService:
         sent = 0
         waiting = list(range(len(statuses)))
         while waiting:
-            _check(sent < self.most_sends, "a batch was not taken")
+            _check(sent < self.most_sends, "a batch was not accepted")
             body = {"statuses": [statuses[index] for index in waiting]}
             reply, sends = self._send("report_status", route, (execution_id,), (), {"body": body}, was_sent=sent > 0)
             sent += sends
@@ -174,11 +116,11 @@ class WholeService:
                 _check("verdict" in result or result["status"] == 503, f"a report in a batch was answered {result}")
                 if "verdict" in result:
                     answers[index] = result
-                    self._note(execution_id, statuses[index]["status"], result)
+                    self._record_acknowledgement(execution_id, statuses[index]["status"], result)
             waiting = [index for index in waiting if index not in answers]
         messages = [answers[index] for index in range(len(statuses))]
         verdicts = tuple(message["verdict"] for message in messages)
-        self.answers.append(Answered(route, 200, verdicts, was_resent=sent > 1))
+        self.answers.append(RecordedResponse(route, 200, verdicts, was_resent=sent > 1))
         return messages
 
     def watch(self, execution_id: str) -> str:
@@ -212,12 +154,12 @@ class WholeService:
             moved = [
                 self._deliver_stream("notifier"),
                 self._deliver_stream("retry_scheduler"),
-                self._deliver_queue("workflow_advancer", self._routed_events()),
+                self._deliver_queue("workflow_advancer", self._route_events()),
             ]
             if not any(moved) and not self._deliver_queue("retry_dispatcher", self._timer_queue):
                 if not self.aws.timers or not time_passes:
                     return
-                self._let_time_pass()
+                self._advance_to_next_timer()
 
     def reconcile(self, *, time_passes: bool = True) -> None:
         """Run the reconciler until it ends well, a while after all else is at rest, and deliver its consequences."""
@@ -226,11 +168,11 @@ class WholeService:
             try:
                 self._invoke("reconciler", "rate", lambda handler, context: handler({}, context))
             except (KilledError, Exception) as failed:  # noqa: BLE001 - a run that fails is followed by the next
-                self._note_failure("reconciler", failed)
+                self._count_failure("reconciler", failed)
                 continue
             self.settle(time_passes=time_passes)
             return
-        raise PromiseBrokenError("the safety net never came through")
+        raise PromiseBrokenError("the reconciler never succeeded")
 
     def lose_timers(self) -> None:
         """Deliver everything that is pending, and drop every timer, as never in the field."""
@@ -270,7 +212,7 @@ class WholeService:
         for sends in range(1, self.most_sends + 1):
             request_id = f"request-{number}-{sends}"
             if was_sent or sends > 1:
-                self._note_redelivery(function)
+                self._count_redelivery(function)
                 self.resent.add(request_id)
             event = api_event(route, path=dict(zip(names, path, strict=True)), request_id=request_id, **request)
             try:
@@ -278,24 +220,26 @@ class WholeService:
             except KilledError:
                 continue
             if reply.status == 503:
-                _check(reply.headers.get("retry-after"), f"{route} is busy and says not until when")
+                _check(reply.headers.get("retry-after"), f"{route} is busy without a Retry-After")
                 continue
             right = {*range(200, 300), *(again if sends > 1 else ())}
             _check(reply.status in right, f"{route} answered {reply.status}: {reply.text}")
             return reply, sends
-        raise PromiseBrokenError(f"{route} was not answered in {self.most_sends} tries")
+        raise PromiseBrokenError(f"{route} was not answered in {self.most_sends} attempts")
 
     def _invoke(self, function: str, trigger: str, call: Callable[[Handler, Invocation], T]) -> T:
         before = self.invocation
-        self.invocation = Invocation(_timeouts()[function] * 1000, function=function, trigger=trigger)
+        self.invocation = Invocation(timeout_seconds()[function] * 1000, function=function, trigger=trigger)
         try:
             return call(load_handler(function).handler, self.invocation)
         finally:
             self.invocation = before
 
-    def _note(self, execution_id: str, status: str, answer: Mapping[str, Any]) -> None:
+    def _record_acknowledgement(self, execution_id: str, status: str, answer: Mapping[str, Any]) -> None:
         task = answer["task"]
-        self.acknowledged.append(Acknowledged(execution_id, task["taskId"], status, answer["verdict"], task["version"]))
+        self.acknowledged.append(
+            AcknowledgedReport(execution_id, task["taskId"], status, answer["verdict"], task["version"])
+        )
 
     def _deliver_stream(self, function: str) -> bool:
         records = self.aws.stream
@@ -303,13 +247,13 @@ class WholeService:
         if start == len(records):
             return False
         end = len(records)
-        fits = (index for index in range(start, end) if _fits(records[index], function))
+        fits = (index for index in range(start, end) if is_delivered(records[index], function))
         fitting = [(position, records[position]) for position in islice(fits, _STREAM_BATCH)]
         if not fitting:
             self._read[function] = end
             return False
         batch = [record for _, record in fitting]
-        failed = self._hand_over(function, "stream", batch)
+        failed = self._deliver(function, "stream", batch)
         numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
         first = min((numbers.index(number) for number in failed), default=None)
         if first is None:
@@ -317,50 +261,51 @@ class WholeService:
         else:
             # A stream is checkpointed at the first that failed
             self._read[function] = fitting[first][0]
-            self._count_try(function, numbers[first])
+            self._count_attempt(function, numbers[first])
         return True
 
     def _deliver_queue(self, function: str, queue: list["_Message"]) -> bool:
         batch, queue[:] = queue[:_QUEUE_BATCH], queue[_QUEUE_BATCH:]
         if not batch:
             return False
-        failed = self._hand_over(function, "queue", [{"messageId": item.name, "body": item.text} for item in batch])
+        failed = self._deliver(function, "queue", [{"messageId": item.name, "body": item.text} for item in batch])
         for message in batch:
             if message.name in failed:
                 queue.append(message)
-                self._count_try(function, message.name)
+                self._count_attempt(function, message.name)
         return True
 
-    def _hand_over(self, function: str, trigger: str, records: list[dict[str, Any]]) -> set[str]:
+    def _deliver(self, function: str, trigger: str, records: list[dict[str, Any]]) -> set[str]:
         names = [
             record["messageId"] if "messageId" in record else record["dynamodb"]["SequenceNumber"] for record in records
         ]
         try:
             answer = self._invoke(function, trigger, lambda handler, context: handler({"Records": records}, context))
         except (KilledError, Exception) as failed:  # noqa: BLE001 - AWS delivers again, whatever it was
-            self._note_failure(function, failed)
+            self._count_failure(function, failed)
             return set(names)
         failures = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-        _check(failures <= set(names), f"{function} reported what it was not given: {failures}")
+        _check(failures <= set(names), f"{function} reported unknown records as failed: {failures}")
         if failures:
-            self._note_redelivery(function)
+            self._count_redelivery(function)
         return failures
 
-    def _note_failure(self, function: str, failed: BaseException) -> None:
-        self._note_redelivery(function)
+    def _count_failure(self, function: str, failed: BaseException) -> None:
+        self._count_redelivery(function)
         if not isinstance(failed, KilledError):
-            self._note_redelivery(f"{function} raised {type(failed).__name__}")
+            self._count_redelivery(f"{function} raised {type(failed).__name__}")
 
-    def _note_redelivery(self, name: str) -> None:
+    def _count_redelivery(self, name: str) -> None:
         with self._lock:
             self.redelivered[name] += 1
 
-    def _count_try(self, function: str, name: str) -> None:
-        self._tries[function, name] += 1
-        if self._tries[function, name] > _tries_of()[function]:
-            raise PromiseBrokenError(f"{function}: {name} was set aside after {_tries_of()[function]} tries")
+    def _count_attempt(self, function: str, name: str) -> None:
+        self._deliveries[function, name] += 1
+        maximum = max_deliveries()[function]
+        if self._deliveries[function, name] > maximum:
+            raise PromiseBrokenError(f"{function}: {name} went to the dead-letter queue after {maximum} deliveries")
 
-    def _routed_events(self) -> list["_Message"]:
+    def _route_events(self) -> list["_Message"]:
         events = self.aws.events
         for event in events[self._routed :]:
             taken = {
@@ -368,13 +313,13 @@ class WholeService:
                 "DetailType": event["detail-type"],
                 "Detail": json.dumps(event["detail"]),
             }
-            for pattern in _rules():
+            for pattern in advance_rules():
                 if _matches_pattern(pattern, taken):
                     self._advance_queue.append(_Message(f"event-{self._routed}", json.dumps(event)))
             self._routed += 1
         return self._advance_queue
 
-    def _let_time_pass(self) -> None:
+    def _advance_to_next_timer(self) -> None:
         self.clock.now = max(self.clock.now, min(timer.visible_at for timer in self.aws.timers))
         for timer in [timer for timer in self.aws.timers if timer.visible_at <= self.clock.now]:
             self.aws.timers.remove(timer)
@@ -401,16 +346,12 @@ def whole_service() -> Iterator[WholeService]:
             module = load_handler(function)
             if hasattr(module, "system_clock"):
                 patch.setattr(module, "system_clock", clock)
-            patch.setattr(module, "Backoff", _patience)
+            patch.setattr(module, "Backoff", _backoff)
         try:
             yield WholeService(aws, clock)
         finally:
             logging.disable(logging.NOTSET)
             get_settings.cache_clear()
-
-
-def _fits(record: dict[str, Any], function: str) -> bool:
-    return any(_match_esm_filter(record, pattern) for pattern in _filters()[function])
 
 
 def _answer(event: dict[str, Any], handler: Handler, context: Invocation) -> Reply:
@@ -432,7 +373,7 @@ def _verdicts(reply: Reply) -> Iterator[str]:
                 yield item["verdict"]
 
 
-def _patience(remaining_ms: Any) -> Backoff:
+def _backoff(remaining_ms: Any) -> Backoff:
     """Return the shipped backoff on the invocation's own clock: tests do not sleep."""
     return Backoff(remaining_ms, remaining_ms.__self__.sleep)
 
@@ -440,49 +381,3 @@ def _patience(remaining_ms: Any) -> Backoff:
 def _check(holds: object, sentence: str) -> None:
     if not holds:
         raise PromiseBrokenError(sentence)
-
-
-@cache
-def _timeouts() -> dict[str, int]:
-    return {
-        snake_case(name.removesuffix("Function")): function["Timeout"]
-        for name, function in resources("AWS::Lambda::Function").items()
-    }
-
-
-@cache
-def _mappings() -> dict[str, Any]:
-    return {
-        snake_case(target(mapping["FunctionName"]).removesuffix("Function")): mapping
-        for mapping in resources("AWS::Lambda::EventSourceMapping").values()
-    }
-
-
-@cache
-def _filters() -> dict[str, list[Any]]:
-    return {
-        function: [json.loads(item["Pattern"]) for item in mapping["FilterCriteria"]["Filters"]]
-        for function, mapping in _mappings().items()
-        if "FilterCriteria" in mapping
-    }
-
-
-@cache
-def _rules() -> list[str]:
-    """Return the event patterns of the rules that lead to the workflow advancer."""
-    return [
-        json.dumps(rule["EventPattern"])
-        for rule in resources("AWS::Events::Rule").values()
-        if any("AdvanceQueue" in json.dumps(goal["Arn"]) for goal in rule["Targets"])
-    ]
-
-
-@cache
-def _tries_of() -> dict[str, int]:
-    """Return the number of deliveries of a record or a message after which it counts as never handled."""
-    queues = resources("AWS::SQS::Queue")
-    sources = {function: target(mapping["EventSourceArn"]) for function, mapping in _mappings().items()}
-    return {
-        function: queues[source]["RedrivePolicy"]["maxReceiveCount"] if source in queues else _STREAM_ATTEMPTS
-        for function, source in sources.items()
-    }
