@@ -19,33 +19,33 @@ def a_task(task_id: str = "a", *, attempts: int = 2, **fields: Any) -> Definitio
     return {"taskId": task_id, "retryPolicy": policy, **fields}
 
 
-def says(status: str, task_id: str = "a", *, when: Callable[[View], bool] = at_once, **fields: Any) -> Request:
+def reports(status: str, task_id: str = "a", *, when: Callable[[View], bool] = at_once, **fields: Any) -> Request:
     """Return a worker's report."""
     path = {"executionId": EXECUTION, "taskId": task_id}
     return Request("report_status", f"POST {_TASK}/status", path, {"status": status, **fields}, when)
 
 
-def says_all(*reports: Mapping[str, Any], when: Callable[[View], bool] = at_once) -> Request:
+def reports_batch(*reports: Mapping[str, Any], when: Callable[[View], bool] = at_once) -> Request:
     """Return reports in one batch."""
     path = {"executionId": EXECUTION}
     body = {"statuses": list(reports)}
     return Request("report_status", "POST /v1/executions/{executionId}/statuses", path, body, when)
 
 
-def beats(task_id: str = "a", **fields: Any) -> Request:
+def sends_heartbeat(task_id: str = "a", **fields: Any) -> Request:
     """Return a worker's heartbeat, by default of the first attempt."""
     path = {"executionId": EXECUTION, "taskId": task_id}
     return Request("report_status", f"POST {_TASK}/heartbeat", path, fields or {"attempt": 1})
 
 
-def updates(*statuses: str, task_name: str = "a") -> Request:
+def sends_superai_updates(*statuses: str, task_name: str = "a") -> Request:
     """Return a SuperAI worker's batch of status updates of one task."""
     route = "POST /api/flow-executions/{flow_execution_id}/task-status"
     body = {"statuses": [{"task_name": task_name, "status": status} for status in statuses]}
     return Request("superai_contract", route, {"flow_execution_id": EXECUTION}, body)
 
 
-def ends_invocation(status: str, task_id: str) -> Request:
+def sends_forge_result(status: str, task_id: str) -> Request:
     """Return the last report of a Forge taskRunner; its id names no attempt."""
     body = {"scanId": EXECUTION, "connectionId": "c", "status": status, "task": {"taskId": task_id}}
     return Request("forge_contract", "POST /forge/updateTaskStatus", {}, body)
@@ -97,19 +97,19 @@ ONE_ATTEMPT = Case(
     "every report on one attempt",
     [a_task(attempts=1)],
     {
-        "first": [says("IN_PROGRESS", attempt=1), says("FAILED", attempt=1)],
-        "second": [says("COMPLETED", attempt=1, output={"rows": 3})],
-        "third": [says("FAILED_WITH_TERMINAL_ERROR", attempt=1)],
+        "first": [reports("IN_PROGRESS", attempt=1), reports("FAILED", attempt=1)],
+        "second": [reports("COMPLETED", attempt=1, output={"rows": 3})],
+        "third": [reports("FAILED_WITH_TERMINAL_ERROR", attempt=1)],
     },
     one_attempt=True,
 )
-SAID_TWICE = Case(
-    "a success and a failure, each said twice",
+REPORTED_TWICE = Case(
+    "a success and a failure, each reported twice",
     [a_task(attempts=1)],
     {
-        "first": [says("FAILED", attempt=1), says("FAILED", attempt=1)],
-        "second": [says("COMPLETED", attempt=1, output={"rows": 3})],
-        "again": [says("COMPLETED", attempt=1, output={"rows": 3})],
+        "first": [reports("FAILED", attempt=1), reports("FAILED", attempt=1)],
+        "second": [reports("COMPLETED", attempt=1, output={"rows": 3})],
+        "again": [reports("COMPLETED", attempt=1, output={"rows": 3})],
     },
     one_attempt=True,
 )
@@ -117,37 +117,37 @@ LATE_SUCCESS = Case(
     "a success and a failure of one attempt, and the next attempt",
     [a_task()],
     {
-        "first": [says("COMPLETED", attempt=1)],
-        "duplicate": [says("FAILED", attempt=1)],
-        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+        "first": [reports("COMPLETED", attempt=1)],
+        "duplicate": [reports("FAILED", attempt=1)],
+        "next": [reports("COMPLETED", when=handed_out(2), attempt=2)],
     },
 )
 STALE_FAILURE = Case(
     "two workers fail the first attempt, one the second",
     [a_task(attempts=3)],
     {
-        "first": [says("FAILED", attempt=1)],
-        "second": [says("FAILED", attempt=1, message="again"), says("FAILED_WITH_TERMINAL_ERROR", attempt=1)],
-        "next": [says("IN_PROGRESS", when=handed_out(2), attempt=2), says("FAILED", attempt=2)],
-        "last": [says("COMPLETED", when=handed_out(3), attempt=3)],
+        "first": [reports("FAILED", attempt=1)],
+        "second": [reports("FAILED", attempt=1, message="again"), reports("FAILED_WITH_TERMINAL_ERROR", attempt=1)],
+        "next": [reports("IN_PROGRESS", when=handed_out(2), attempt=2), reports("FAILED", attempt=2)],
+        "last": [reports("COMPLETED", when=handed_out(3), attempt=3)],
     },
 )
 OLD_FAILURE = Case(
     "a duplicate of the first attempt's worker, after the second was handed out",
     [a_task()],
     {
-        "first": [says("FAILED", attempt=1)],
-        "duplicate": [says("FAILED", when=handed_out(2), attempt=1, message="late")],
-        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+        "first": [reports("FAILED", attempt=1)],
+        "duplicate": [reports("FAILED", when=handed_out(2), attempt=1, message="late")],
+        "next": [reports("COMPLETED", when=handed_out(2), attempt=2)],
     },
 )
 UNOPENED = Case(
     "reports on an attempt that may not be open yet",
     [a_task()],
     {
-        "first": [says("FAILED", attempt=1)],
-        "early": [says("FAILED", attempt=2)],
-        "hasty": [says("COMPLETED", attempt=2)],
+        "first": [reports("FAILED", attempt=1)],
+        "early": [reports("FAILED", attempt=2)],
+        "hasty": [reports("COMPLETED", attempt=2)],
     },
 )
 WATCHED = replace(OLD_FAILURE, name=f"{OLD_FAILURE.name}, watched", watched=True)
@@ -155,57 +155,57 @@ UNNAMED = Case(
     "reports that name no attempt",
     [a_task()],
     {
-        "first": [says("IN_PROGRESS"), says("FAILED")],
-        "second": [says("COMPLETED")],
+        "first": [reports("IN_PROGRESS"), reports("FAILED")],
+        "second": [reports("COMPLETED")],
     },
 )
 LATE = Case(
     "a worker that is late, and another",
     [a_task(timeoutSeconds=30)],
     {
-        "first": [says("COMPLETED", attempt=1)],
-        "next": [says("FAILED", when=handed_out(2), attempt=2)],
+        "first": [reports("COMPLETED", attempt=1)],
+        "next": [reports("FAILED", when=handed_out(2), attempt=2)],
     },
 )
 DEADLINE = Case(
-    "a worker that is late, and the one that is given its task",
+    "a worker that is late, and the one that receives its task",
     [a_task(timeoutSeconds=30)],
     {
-        "first": [says("IN_PROGRESS", attempt=1), says("COMPLETED", attempt=1)],
-        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+        "first": [reports("IN_PROGRESS", attempt=1), reports("COMPLETED", attempt=1)],
+        "next": [reports("COMPLETED", when=handed_out(2), attempt=2)],
     },
 )
 HEARTBEAT = Case(
-    "a worker that is silent, and heard of again",
+    "a worker that is silent, and reports again",
     [a_task(attempts=1, heartbeatTimeoutSeconds=10)],
-    {"first": [says("IN_PROGRESS", attempt=1), beats(), says("COMPLETED", attempt=1)]},
+    {"first": [reports("IN_PROGRESS", attempt=1), sends_heartbeat(), reports("COMPLETED", attempt=1)]},
 )
 SILENT = Case(
     "a worker that is silent for good after a heartbeat",
     [a_task(attempts=1, heartbeatTimeoutSeconds=10)],
-    {"first": [says("IN_PROGRESS", attempt=1), beats()]},
+    {"first": [reports("IN_PROGRESS", attempt=1), sends_heartbeat()]},
 )
 CANCEL = Case(
     "a cancellation against a success, a failure and a retry",
     [a_task()],
     {
-        "first": [says("COMPLETED", attempt=1)],
-        "duplicate": [says("FAILED", attempt=1)],
+        "first": [reports("COMPLETED", attempt=1)],
+        "duplicate": [reports("FAILED", attempt=1)],
         "operator": [cancels()],
     },
 )
 CANCEL_AND_RETRY = Case(
-    "a cancellation, a person's retry, and a worker that knows of neither",
+    "a cancellation, a person's retry, and a worker that is not informed",
     [a_task(attempts=1)],
-    {"first": [says("COMPLETED", attempt=1)], "operator": [cancels(), retries()]},
+    {"first": [reports("COMPLETED", attempt=1)], "operator": [cancels(), retries()]},
 )
 FAILURE_AND_RETRY = Case(
     "a failure for good, and a person's retry",
     [a_task(attempts=1)],
     {
-        "first": [says("FAILED", attempt=1)],
+        "first": [reports("FAILED", attempt=1)],
         "operator": [retries()],
-        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+        "next": [reports("COMPLETED", when=handed_out(2), attempt=2)],
     },
 )
 RETRY_ALONE = Case(
@@ -216,55 +216,55 @@ RETRY_ALONE = Case(
 RESCUE_AND_RETRY = Case(
     "a failure for good, a person's retry, and a late success",
     FAILURE_AND_RETRY.tasks,
-    {**FAILURE_AND_RETRY.clients, "rescue": [says("COMPLETED", attempt=1)]},
+    {**FAILURE_AND_RETRY.clients, "rescue": [reports("COMPLETED", attempt=1)]},
 )
 CHAIN = Case(
     "a task that waits for another",
     [a_task("a"), a_task("b", dependsOn=["a"])],
     {
-        "first": [says("COMPLETED", "a", attempt=1)],
-        "duplicate": [says("FAILED", "a", attempt=1)],
-        "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
+        "first": [reports("COMPLETED", "a", attempt=1)],
+        "duplicate": [reports("FAILED", "a", attempt=1)],
+        "other": [reports("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
     },
 )
 JOIN = Case(
     "a task that waits for two",
     [a_task("a", attempts=1), a_task("b", attempts=1), a_task("c", dependsOn=["a", "b"])],
     {
-        "first": [says("COMPLETED", "a", attempt=1)],
-        "other": [says("COMPLETED", "b", attempt=1)],
-        "last": [says("COMPLETED", "c", when=handed_out(1, "c"), attempt=1)],
+        "first": [reports("COMPLETED", "a", attempt=1)],
+        "other": [reports("COMPLETED", "b", attempt=1)],
+        "last": [reports("COMPLETED", "c", when=handed_out(1, "c"), attempt=1)],
     },
 )
 ABORT = Case(
     "a failure that ends the execution, and another task under way",
     [a_task("a", attempts=1), a_task("b", attempts=1)],
     {
-        "first": [says("FAILED", "a", attempt=1)],
-        "rescue": [says("COMPLETED", "a", attempt=1)],
-        "other": [says("COMPLETED", "b", attempt=1)],
+        "first": [reports("FAILED", "a", attempt=1)],
+        "rescue": [reports("COMPLETED", "a", attempt=1)],
+        "other": [reports("COMPLETED", "b", attempt=1)],
     },
 )
 CONTINUE = Case(
-    "a failure that the execution goes on after, and its rescue",
+    "a failure after which the execution continues, and its rescue",
     [a_task("a", attempts=1, onFailure="continue"), a_task("b", dependsOn=["a"])],
     {
-        "first": [says("FAILED", "a", attempt=1)],
-        "rescue": [says("COMPLETED", "a", attempt=1)],
-        "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
+        "first": [reports("FAILED", "a", attempt=1)],
+        "rescue": [reports("COMPLETED", "a", attempt=1)],
+        "other": [reports("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
     },
 )
 GONE_ON = Case(
-    "a failure that the execution goes on after",
+    "a failure after which the execution continues",
     CONTINUE.tasks,
     {name: requests for name, requests in CONTINUE.clients.items() if name != "rescue"},
 )
 LOST_TIMER = Case(
-    "a message that is set aside, and the reconciler",
+    "a message that goes to the dead-letter queue, and the reconciler",
     [a_task()],
     {
-        "first": [says("FAILED", attempt=1)],
-        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+        "first": [reports("FAILED", attempt=1)],
+        "next": [reports("COMPLETED", when=handed_out(2), attempt=2)],
         "reconciler": RECONCILES,
     },
     Faults(lost_messages=1),
@@ -274,14 +274,14 @@ _UUID: Final = "00000000-0000-4000-8000-00000000000b"
 WAITING: Final = [a_task("a", attempts=1), a_task("b", dependsOn=["a"], input={"v": "${a.output.v}"})]
 """A task, and one that depends on it and is retried at once if it fails."""
 
-FREES: Final = says("COMPLETED", "a", attempt=1, output={"v": 1})
+FREES: Final = reports("COMPLETED", "a", attempt=1, output={"v": 1})
 WAITING_FAILED = Case(
     "failures of a task that waits",
     WAITING,
     {
         "first": [FREES],
-        "early": [says("FAILED", "b", attempt=1), says("FAILED_WITH_TERMINAL_ERROR", "b", attempt=1)],
-        "next": [says("COMPLETED", "b", when=handed_out(2, "b"), attempt=2)],
+        "early": [reports("FAILED", "b", attempt=1), reports("FAILED_WITH_TERMINAL_ERROR", "b", attempt=1)],
+        "next": [reports("COMPLETED", "b", when=handed_out(2, "b"), attempt=2)],
     },
 )
 WAITING_COMPLETED = Case(
@@ -289,7 +289,7 @@ WAITING_COMPLETED = Case(
     [*WAITING, a_task("c", dependsOn=["b"])],
     {
         "first": [FREES],
-        "early": [says("IN_PROGRESS", "b", attempt=1), says("COMPLETED", "b", attempt=1, output={"w": 2})],
+        "early": [reports("IN_PROGRESS", "b", attempt=1), reports("COMPLETED", "b", attempt=1, output={"w": 2})],
     },
 )
 WAITING_UNNAMED = Case(
@@ -297,8 +297,8 @@ WAITING_UNNAMED = Case(
     WAITING,
     {
         "first": [FREES],
-        "early": [says("FAILED", "b", output={"w": 2})],
-        "hasty": [says("COMPLETED", "b")],
+        "early": [reports("FAILED", "b", output={"w": 2})],
+        "hasty": [reports("COMPLETED", "b")],
     },
 )
 WAITING_HEARTBEAT = Case(
@@ -306,17 +306,17 @@ WAITING_HEARTBEAT = Case(
     [WAITING[0], {**WAITING[1], "heartbeatTimeoutSeconds": 10}],
     {
         "first": [FREES],
-        "early": [beats("b"), beats("b", progress=0.5)],
-        "other": [says("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
+        "early": [sends_heartbeat("b"), sends_heartbeat("b", progress=0.5)],
+        "other": [reports("COMPLETED", "b", when=handed_out(1, "b"), attempt=1)],
     },
 )
 WAITING_AGAIN = Case(
     "a task that a person gave another attempt, and a report on that before it is open",
     [a_task(attempts=1)],
     {
-        "first": [says("FAILED", attempt=1)],
+        "first": [reports("FAILED", attempt=1)],
         "operator": [retries()],
-        "early": [says("FAILED", attempt=2)],
+        "early": [reports("FAILED", attempt=2)],
     },
 )
 WAITING_BATCH = Case(
@@ -324,13 +324,13 @@ WAITING_BATCH = Case(
     WAITING,
     {
         "first": [
-            says_all(
+            reports_batch(
                 {"taskId": "b", "status": "IN_PROGRESS", "attempt": 1},
                 {"taskId": "a", "status": "COMPLETED", "attempt": 1},
                 {"taskId": "b", "status": "FAILED", "attempt": 1},
             )
         ],
-        "next": [says("COMPLETED", "b", when=handed_out(1, "b"))],
+        "next": [reports("COMPLETED", "b", when=handed_out(1, "b"))],
     },
 )
 WAITING_UPDATED = Case(
@@ -338,7 +338,10 @@ WAITING_UPDATED = Case(
     WAITING,
     {
         "first": [FREES],
-        "early": [updates("queued", "running", "failed", task_name="b"), updates("skipped", task_name="b")],
+        "early": [
+            sends_superai_updates("queued", "running", "failed", task_name="b"),
+            sends_superai_updates("skipped", task_name="b"),
+        ],
     },
 )
 WAITING_INVOCATION = Case(
@@ -346,25 +349,25 @@ WAITING_INVOCATION = Case(
     [WAITING[0], a_task(_UUID, dependsOn=["a"])],
     {
         "first": [FREES],
-        "early": [ends_invocation("failure", _UUID), ends_invocation("success", _UUID)],
+        "early": [sends_forge_result("failure", _UUID), sends_forge_result("success", _UUID)],
     },
 )
 OTHERS_ID = Case(
     "a report with the id of another task's attempt",
     [a_task("a", attempts=1), a_task("b", attempts=1)],
     {
-        "first": [says("COMPLETED", "a", attempt=1)],
-        "confused": [says("FAILED", "b", taskExecutionId=task_execution_id(TENANT, EXECUTION, "a", 1))],
-        "other": [says("COMPLETED", "b", taskExecutionId=task_execution_id(TENANT, EXECUTION, "b", 1))],
+        "first": [reports("COMPLETED", "a", attempt=1)],
+        "confused": [reports("FAILED", "b", taskExecutionId=task_execution_id(TENANT, EXECUTION, "a", 1))],
+        "other": [reports("COMPLETED", "b", taskExecutionId=task_execution_id(TENANT, EXECUTION, "b", 1))],
     },
 )
 PUT_OFF = Case(
-    "a worker that asks to wait before the next attempt, and one that does not",
+    "a worker that requests a retry delay, and one that does not",
     [{"taskId": "a", "retryPolicy": {"maxAttempts": 2, "initialSeconds": 1, "maxSeconds": 30, "jitter": 0}}],
     {
-        "first": [says("FAILED", attempt=1, failureReason="RATE_LIMITED", retryAfterSeconds=20)],
-        "second": [says("FAILED", attempt=1)],
-        "next": [says("COMPLETED", when=handed_out(2), attempt=2)],
+        "first": [reports("FAILED", attempt=1, failureReason="RATE_LIMITED", retryAfterSeconds=20)],
+        "second": [reports("FAILED", attempt=1)],
+        "next": [reports("COMPLETED", when=handed_out(2), attempt=2)],
     },
 )
 CANCEL_WAITING = Case(
@@ -373,7 +376,7 @@ CANCEL_WAITING = Case(
     {
         "first": [FREES],
         "operator": [cancels()],
-        "early": [says("COMPLETED", "b", attempt=1)],
+        "early": [reports("COMPLETED", "b", attempt=1)],
     },
 )
 
@@ -381,9 +384,9 @@ CHECKPOINTS = Case(
     "checkpoints that are numbered, and a success without output",
     [a_task(attempts=1)],
     {
-        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1}, sequence=1)],
-        "second": [says("IN_PROGRESS", attempt=1, output={"ack": 2}, sequence=2)],
-        "third": [says("COMPLETED", attempt=1)],
+        "first": [reports("IN_PROGRESS", attempt=1, output={"ack": 1}, sequence=1)],
+        "second": [reports("IN_PROGRESS", attempt=1, output={"ack": 2}, sequence=2)],
+        "third": [reports("COMPLETED", attempt=1)],
     },
     one_attempt=True,
 )
@@ -391,9 +394,9 @@ CHECKPOINT_AND_FAILURE = Case(
     "a checkpoint, a failure without output, and a success that has one",
     [a_task(attempts=1)],
     {
-        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1})],
-        "second": [says("FAILED", attempt=1)],
-        "third": [says("COMPLETED", attempt=1, output={"rows": 3})],
+        "first": [reports("IN_PROGRESS", attempt=1, output={"ack": 1})],
+        "second": [reports("FAILED", attempt=1)],
+        "third": [reports("COMPLETED", attempt=1, output={"rows": 3})],
     },
     one_attempt=True,
 )
@@ -401,16 +404,16 @@ CHECKPOINTS_OF_TWO = Case(
     "checkpoints of two attempts, and a late success of the first",
     [a_task()],
     {
-        "first": [says("IN_PROGRESS", attempt=1, output={"ack": 1}), says("FAILED", attempt=1)],
-        "late": [says("COMPLETED", attempt=1)],
-        "next": [says("IN_PROGRESS", when=handed_out(2), attempt=2, output={"ack": 2})],
+        "first": [reports("IN_PROGRESS", attempt=1, output={"ack": 1}), reports("FAILED", attempt=1)],
+        "late": [reports("COMPLETED", attempt=1)],
+        "next": [reports("IN_PROGRESS", when=handed_out(2), attempt=2, output={"ack": 2})],
     },
 )
 
 
 IN_EVERY_RUN: Final = (
     ONE_ATTEMPT,
-    SAID_TWICE,
+    REPORTED_TWICE,
     LATE_SUCCESS,
     STALE_FAILURE,
     OLD_FAILURE,
@@ -464,7 +467,7 @@ ONLY_TO_PROVE: Final = (
     with_faults(CHAIN, redelivered=1),
     lagging(JOIN),
     with_faults(reconciled(RETRY_ALONE), lost_answers=1),
-    with_faults(SAID_TWICE, twice=1),
+    with_faults(REPORTED_TWICE, twice=1),
     with_faults(STALE_FAILURE, crashes=1),
     with_faults(STALE_FAILURE, crashes=1, twice=1),
     with_faults(UNOPENED, crashes=1),

@@ -189,7 +189,7 @@ class BrokenPromiseError(AssertionError):
 
 
 @dataclass(frozen=True)
-class Told:
+class ClientResponse:
     """Response that a client received."""
 
     request: Request
@@ -198,7 +198,7 @@ class Told:
     body: Mapping[str, Any]
 
     @property
-    def knew_of_it(self) -> bool:
+    def was_conditional(self) -> bool:
         """Return True if the client waited for a condition before its request."""
         return self.request.when is not at_once
 
@@ -212,7 +212,7 @@ class Promises:
     def published(self, event: Event, before: Sequence[Event]) -> None:
         """Check a publication of a change."""
 
-    def answered(self, response: "Told", view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
+    def answered(self, response: "ClientResponse", view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
         """Check a response to a client."""
 
     def at_rest(self, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
@@ -269,11 +269,11 @@ class Explorer:
         self._views: dict[int, View] = {}
         self._private: dict[int, bool] = {}
         # Every check depends on these values alone, so that each combination is checked once
-        self._kept_to: set[tuple[Any, ...]] = set()
+        self._checked: set[tuple[Any, ...]] = set()
         self._ends: dict[int, str] = {}
         self._read_to: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
         self._lost = self._cloud.answers.number(LOST)
-        self._doing: Step | None = None
+        self._current_step: Step | None = None
         # Without dependencies, nobody writes the items of dependents.
         waits = any(task.get("dependsOn") for task in case.tasks)
         self._never_written = ("INPUT#",) if waits else ("INPUT#", "NEXT#", "WAITS#")
@@ -290,13 +290,13 @@ class Explorer:
         began = time.perf_counter()
         with self._runs.deployed():
             try:
-                self._go_through(explored, most_states)
+                self._search(explored, most_states)
             finally:
                 explored.seconds = time.perf_counter() - began
                 explored.runs = self._runs.runs
         return explored
 
-    def _go_through(self, explored: Explored, most_states: int) -> None:
+    def _search(self, explored: Explored, most_states: int) -> None:
         numbers: dict[State, int] = {}
         parents: list[tuple[int, Step | None]] = []
         following: list[tuple[int, ...]] = []
@@ -313,7 +313,7 @@ class Explorer:
                 number = numbers[state]
                 nexts: list[int] = []
                 at_rest = True
-                self._doing = None
+                self._current_step = None
                 for step, after in self._steps(state):
                     at_rest = at_rest and step.what in _LEAVE_AT_REST
                     explored.steps += 1
@@ -323,15 +323,15 @@ class Explorer:
                         parents.append((number, step))
                         waiting.append(after)
                         if result >= most_states:
-                            raise RuntimeError(f"more than {most_states:,} states: nothing is shown")
+                            raise RuntimeError(f"more than {most_states:,} states: nothing is proved")
                     nexts.append(result)
                 following.append(tuple(nexts))
-                self._doing = None
+                self._current_step = None
                 if at_rest:
                     ends.add(self._check_rest(state.moment))
         except BrokenPromiseError as broken:
             explored.promise = broken.promise
-            explored.violation = self._tell(broken, parents, number)
+            explored.violation = self._format_schedule(broken, parents, number)
         else:
             explored.schedules = _count_schedules(following)
         explored.states = len(parents)
@@ -397,16 +397,16 @@ class Explorer:
         if self._private_at_once:
             for taken, run in standing:
                 if self._is_private(run):
-                    yield from self._go_on(taken, run)
+                    yield from self._continue(taken, run)
                     return
-        goes_on = False
+        continues = False
         for taken, run in standing:
-            goes_on = True
-            yield from self._go_on(taken, run)
+            continues = True
+            yield from self._continue(taken, run)
         for step, after in self._around(state):
-            goes_on = goes_on or step.what not in _LEAVE_AT_REST
+            continues = continues or step.what not in _LEAVE_AT_REST
             yield step, after
-        if not goes_on:
+        if not continues:
             yield from self._wait_for_a_client(state._replace(late=()), at_last=True)
 
     def _can_begin(self, state: State) -> Iterator[tuple[State, Run]]:
@@ -480,11 +480,11 @@ class Explorer:
             return pk.startswith("LIVE#") or prefix.startswith(self._never_written)
         return False
 
-    def _go_on(self, state: State, run: Run) -> Iterator[tuple[Step, State]]:
+    def _continue(self, state: State, run: Run) -> Iterator[tuple[Step, State]]:
         """Yield the steps of a run: a further part of its call takes effect; or it dies; or its response is lost."""
         node = self._runs.nodes[run.node]
         if node.pending is None:
-            yield Step("finds nothing to do", run.source), self._ended(state, run.source, run.node)
+            yield Step("has nothing to do", run.source), self._ended(state, run.source, run.node)
             return
         all_parts = self._cloud.parts(node.pending)
         done = dict(run.done)
@@ -493,7 +493,7 @@ class Explorer:
         in_order = private or self._cloud.calls[node.pending].operation == "query"
         for index in left[:1] if in_order else left:
             part = all_parts[index]
-            self._doing = Step("", run.source, part)
+            self._current_step = Step("", run.source, part)
             for outcome in self._cloud.serve(state.moment, part, state.now):
                 if self._cloud.calls[part].service == "events":
                     self._check_published(state.moment, outcome.moment)
@@ -525,7 +525,7 @@ class Explorer:
             left = state.faults._replace(lost_answers=state.faults.lost_answers - 1)
             deaf = state._replace(faults=left)
             deaf = self._landed(deaf, writes) if private else deaf._replace(late=deaf.late + writes)
-            yield Step("hears nothing", run.source, writes[0]), self._settled(self._answer(deaf, run, self._lost))
+            yield Step("loses the response", run.source, writes[0]), self._settled(self._answer(deaf, run, self._lost))
 
     def _landed(self, state: State, writes: Iterable[int]) -> State:
         for part in writes:
@@ -537,7 +537,7 @@ class Explorer:
 
     def _answer(self, state: State, run: Run, answer: int) -> State:
         """Return the state after a run got a response and continued to its next call, or to its end."""
-        node = self._runs.go_on(run.node, answer, state.now)
+        node = self._runs.resume(run.node, answer, state.now)
         stands = self._runs.nodes[node]
         if stands.pending is None:
             return self._ended(state, run.source, node)
@@ -561,14 +561,14 @@ class Explorer:
         return self._settled(state._replace(clients=_with(state.clients, client, (step + 1, 0))))
 
     def _check_answered(self, moment: int, source: tuple[Any, ...], node: int) -> None:
-        if (moment, source, node) not in self._kept_to:
+        if (moment, source, node) not in self._checked:
             _, client, step, attempt = source
             result, request = self._runs.nodes[node].result, self._case.clients[self._clients[client]][step]
-            messages = Told(
+            messages = ClientResponse(
                 request, self._request_id(client, step, attempt), result["statusCode"], json.loads(result["body"])
             )
             self._promises.answered(messages, self._view(moment), self._changes(moment))
-            self._kept_to.add((moment, source, node))
+            self._checked.add((moment, source, node))
 
     def _again(self, state: State, source: tuple[Any, ...]) -> State:
         """Deliver the source of an unfinished run again: AWS promises at least once."""
@@ -586,7 +586,7 @@ class Explorer:
     def _around(self, state: State) -> Iterator[tuple[Step, State]]:
         """Yield the steps that need no function."""
         for call in dict.fromkeys(state.late):
-            self._doing = Step("lands", (), call)
+            self._current_step = Step("lands", (), call)
             for outcome in self._cloud.serve(state.moment, call, state.now):
                 if outcome.moment == state.moment:
                     # Without a change now it equals not landing, which is among the orders anyway.
@@ -645,14 +645,14 @@ class Explorer:
         return self._views[moment]
 
     def _check_published(self, before: int, after: int) -> None:
-        if (before, after) in self._kept_to:
+        if (before, after) in self._checked:
             return
         existing = self._view(before).events
         for event in self._view(after).events:
             if event not in existing:
                 self._promises.published(event, existing)
                 existing = [*existing, event]
-        self._kept_to.add((before, after))
+        self._checked.add((before, after))
 
     def _check_rest(self, moment: int) -> str:
         if moment not in self._ends:
@@ -668,7 +668,9 @@ class Explorer:
             for index, key in enumerate(self._cloud.followed)
         }
 
-    def _tell(self, broken: BrokenPromiseError, parents: Sequence[tuple[int, Step | None]], number: int) -> str:
+    def _format_schedule(
+        self, broken: BrokenPromiseError, parents: Sequence[tuple[int, Step | None]], number: int
+    ) -> str:
         """Return a readable schedule that leads to a broken promise."""
         steps: list[Step] = []
         while parents[number][1] is not None:
@@ -676,8 +678,8 @@ class Explorer:
             if step is not None:
                 steps.append(step)
         steps.reverse()
-        if self._doing is not None:
-            steps.append(self._doing)
+        if self._current_step is not None:
+            steps.append(self._current_step)
         messages: list[tuple[str, list[str]]] = []
         for step in steps:
             who, what = self._line(step)
@@ -685,7 +687,7 @@ class Explorer:
                 messages[-1][1].append(what)
             else:
                 messages.append((who, [what]))
-        if self._doing is None:
+        if self._current_step is None:
             messages.append(("", ["nothing more happens by itself"]))
         lines = [f"{self._case.name}: a schedule that breaks a promise"]
         for index, (who, whats) in enumerate(messages, 1):
@@ -782,10 +784,10 @@ def _count_schedules(following: Sequence[tuple[int, ...]]) -> int:
             stack.pop()
             continue
         if under_way[state]:
-            raise RuntimeError("a schedule can go on for ever")
+            raise RuntimeError("a schedule can continue for ever")
         under_way[state] = 1
         for after in missing:
             if under_way[after]:
-                raise RuntimeError("a schedule can go on for ever")
+                raise RuntimeError("a schedule can continue for ever")
             stack.append(after)
     return counts[0] or 0

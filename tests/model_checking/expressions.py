@@ -111,36 +111,36 @@ class _Parser:
             raise ValueError(f"unexpected {self.ahead!r}")
 
     def any_of(self) -> Condition:
-        terms = [self.all_of()]
+        terms = [self._all_of()]
         while self.take_if("OR"):
-            terms.append(self.all_of())
+            terms.append(self._all_of())
         return terms[0] if len(terms) == 1 else lambda item, bound: any(term(item, bound) for term in terms)
 
-    def all_of(self) -> Condition:
-        terms = [self.term()]
+    def _all_of(self) -> Condition:
+        terms = [self._term()]
         while self.take_if("AND"):
-            terms.append(self.term())
+            terms.append(self._term())
         return terms[0] if len(terms) == 1 else lambda item, bound: all(term(item, bound) for term in terms)
 
-    def term(self) -> Condition:
+    def _term(self) -> Condition:
         if self.take_if("("):
             inner = self.any_of()
             self.take(")")
             return inner
         word = self.take()
-        return self.called(word) if self.ahead == "(" else self.compared(word)
+        return self._called(word) if self.ahead == "(" else self._compared(word)
 
-    def called(self, function: str) -> Condition:
+    def _called(self, function: str) -> Condition:
         if function == "begins_with":
-            name, prefix = self.arguments(2)
+            name, prefix = self._arguments(2)
             return lambda item, bound: _begins(bound.operand(name, item), bound.operand(prefix, item))
         if function not in ("attribute_exists", "attribute_not_exists"):
             raise ValueError(f"not understood: {function!r}")
-        (name,) = self.arguments(1)
+        (name,) = self._arguments(1)
         expected = function == "attribute_exists"
         return lambda item, bound: (bound.attribute(name) in item) is expected
 
-    def compared(self, word: str) -> Condition:
+    def _compared(self, word: str) -> Condition:
         if self.take_if("BETWEEN"):
             low = self.take()
             self.take("AND")
@@ -150,14 +150,14 @@ class _Parser:
                 and compare(bound.operand(word, item), "<=", bound.operand(high, item))
             )
         if self.take_if("IN"):
-            choices = self.arguments()
+            choices = self._arguments()
             return lambda item, bound: any(
                 compare(bound.operand(word, item), "=", bound.operand(choice, item)) for choice in choices
             )
         sign, other = self.take(*_COMPARE), self.take()
         return lambda item, bound: compare(bound.operand(word, item), sign, bound.operand(other, item))
 
-    def arguments(self, count: int | None = None) -> list[str]:
+    def _arguments(self, count: int | None = None) -> list[str]:
         self.take("(")
         words = [self.take()]
         while self.take_if(","):
@@ -171,14 +171,14 @@ class _Parser:
         while True:
             target = self.take()
             self.take("=")
-            yield target, self.assigned()
+            yield target, self._assigned()
             if not self.take_if(","):
                 return
 
-    def assigned(self) -> Assignment:
+    def _assigned(self) -> Assignment:
         word = self.take()
         if word == "if_not_exists":
-            name, other = self.arguments(2)
+            name, other = self._arguments(2)
             return lambda item, bound: _present(bound.operand(name, item) or bound.operand(other, item))
         if self.ahead in ("+", "-"):
             sign, other = self.take(), self.take()
@@ -281,11 +281,11 @@ class Statement:
     returns_new: bool
 
 
-class _Said:
+class _Placeholders:
     """Names and values of a statement, with placeholders in the order of its parameters."""
 
-    def __init__(self, initial: Iterator[Value]) -> None:
-        self._given = initial
+    def __init__(self, parameters: Iterator[Value]) -> None:
+        self._parameters = parameters
         self.names: dict[str, str] = {}
         self.values: dict[str, Value] = {":one": {"N": "1"}}
 
@@ -295,7 +295,7 @@ class _Said:
 
     def _value(self) -> str:
         placeholder = f":p{len(self.values)}"
-        self.values[placeholder] = next(self._given)
+        self.values[placeholder] = next(self._parameters)
         return placeholder
 
     def clauses(self, text: str) -> tuple[list[str], list[str]]:
@@ -321,7 +321,7 @@ class _Said:
             if term is None:
                 raise ValueError(f"not understood: {part!r}")
             if term["name"] in ("pk", "sk"):
-                key[term["name"]] = next(self._given)
+                key[term["name"]] = next(self._parameters)
             else:
                 terms.append(f"{self.name(term['name'])} {term['sign']} {self._value()}")
         return key, terms
@@ -336,10 +336,10 @@ def statement(text: str, parameters: list[Value]) -> Statement:
     result = _UPDATE_STATEMENT.fullmatch(text)
     if result is None or _CLAUSE.sub("", result["clauses"]).strip():
         raise ValueError(f"not understood: {text!r}")
-    body = _Said(iter(parameters))
-    sets, removes = body.clauses(result["clauses"])
-    key, terms = body.terms(result["where"])
+    placeholders = _Placeholders(iter(parameters))
+    sets, removes = placeholders.clauses(result["clauses"])
+    key, terms = placeholders.terms(result["where"])
     updated = ("SET " + ", ".join(sets) if sets else "") + (" REMOVE " + ", ".join(removes) if removes else "")
-    condition_text = " AND ".join([f"attribute_exists({body.name('pk')})", *terms])
-    names, values = body.names, body.values
+    condition_text = " AND ".join([f"attribute_exists({placeholders.name('pk')})", *terms])
+    names, values = placeholders.names, placeholders.values
     return Statement(key, None, updated, condition_text, names, values, returns_new=result["returning"] is not None)

@@ -112,7 +112,7 @@ class Invocations:
     def begin_program(self, program: int, now: int) -> int:
         return self._node(program, now, ())
 
-    def go_on(self, node: int, answer: int, now: int) -> int:
+    def resume(self, node: int, answer: int, now: int) -> int:
         """Return a run after a response."""
         existing = (node, answer, now)
         result = self._next.get(existing)
@@ -127,7 +127,7 @@ class Invocations:
         self._clock = lambda: now
 
         def call(service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
-            return self._given(serve(self._cloud.call_number(a_call(service, operation, arguments))), operation)
+            return self._response(serve(self._cloud.call_number(a_call(service, operation, arguments))), operation)
 
         self._call = call
         return load_handler(function).handler(event, Context(_TIME_LEFT_MS))
@@ -149,7 +149,7 @@ class Invocations:
             created.append(self._cloud.call_number(a_call(service, operation, arguments)))
             if len(created) > len(answered):
                 raise _Paused
-            return self._given(answered[len(created) - 1][0], operation)
+            return self._response(answered[len(created) - 1][0], operation)
 
         self._call = call
         run = self.programs[program]
@@ -164,7 +164,7 @@ class Invocations:
     def _called(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
         return self._call(service, operation, arguments)
 
-    def _given(self, answer: int, operation: str) -> Any:
+    def _response(self, answer: int, operation: str) -> Any:
         text = self._cloud.answers[answer]
         if text == LOST:
             raise ConnectionClosedError(endpoint_url="https://dynamodb")

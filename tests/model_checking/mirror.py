@@ -35,11 +35,11 @@ class Mirror:
         self.table: Table = {}
         self.compared = 0
         self.changes: list[Change] = []
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
         self.client = intercepted(client, self._both)
 
     def _both(self, operation: str, call: Callable[[], Any], arguments: dict[str, Any]) -> Any:
-        with self._one_at_a_time:
+        with self._lock:
             expected, code = self._here(operation, arguments)
             try:
                 answer = call()
@@ -50,7 +50,9 @@ class Mirror:
                 self.compared += 1
                 raise
             assert code is None, f"only here: {code} to {operation} {as_text(arguments)}"
-            assert _said(operation, answer) == _said(operation, expected), f"{operation} {as_text(arguments)}"
+            assert _to_compare(operation, answer) == _to_compare(operation, expected), (
+                f"{operation} {as_text(arguments)}"
+            )
             self.compared += 1
             return answer
 
@@ -73,7 +75,7 @@ class Mirror:
         self.table = table
 
 
-def _said(operation: str, answer: Mapping[str, Any]) -> Any:
+def _to_compare(operation: str, answer: Mapping[str, Any]) -> Any:
     """Return the part of a response to compare, in normal order."""
     if operation == "batch_get_item":
         return sorted((item for items in answer["Responses"].values() for item in items), key=key_of)

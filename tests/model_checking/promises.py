@@ -22,7 +22,16 @@ from tasklatch.domain.timer import timer_for
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_from_item
 from tasklatch.dynamodb.task_item import task_from_item
-from tests.model_checking.explorer import EXECUTION, TENANT, BrokenPromiseError, Case, Promises, Request, Told, View
+from tests.model_checking.explorer import (
+    EXECUTION,
+    TENANT,
+    BrokenPromiseError,
+    Case,
+    ClientResponse,
+    Promises,
+    Request,
+    View,
+)
 from tests.model_checking.memory_table import Key, Table
 from tests.model_checking.simulated_cloud import Change, Event
 
@@ -52,7 +61,7 @@ def reopened_by_a_person(before: Task, after: Task) -> bool:
     )
 
 
-def says_more(before: Task, after: Task) -> bool:
+def adds_information(before: Task, after: Task) -> bool:
     """Return True if a change is a worker's addition: another output, message or label, and nothing else."""
     same = (before.status, before.attempt, before.precedence) == (after.status, after.attempt, after.precedence)
     body = [(task.output, task.checkpoint_fingerprint, task.message, task.platform_status) for task in (before, after)]
@@ -73,7 +82,7 @@ def a_success_is_final(before: Task, after: Task, _table: Table) -> bool:
     )
 
 
-def a_seal_is_broken_by_a_person_alone(before: Task, after: Task, _table: Table) -> bool:
+def only_a_person_reopens_a_sealed_task(before: Task, after: Task, _table: Table) -> bool:
     """Promise 6: a task that is sealed moves no more unless a person grants it an attempt."""
     return before.status not in SEALED or before.version == after.version or reopened_by_a_person(before, after)
 
@@ -85,7 +94,11 @@ def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
     return (
         after.version == before.version + 1
         and after.precedence == status_precedence(after.status, after.attempt)
-        and (after.precedence > before.precedence or reopened_by_a_person(before, after) or says_more(before, after))
+        and (
+            after.precedence > before.precedence
+            or reopened_by_a_person(before, after)
+            or adds_information(before, after)
+        )
     )
 
 
@@ -115,7 +128,7 @@ def nothing_is_timed_out_early(before: Task, after: Task, _table: Table) -> bool
     return deadline is not None and after.updated_at >= deadline.due
 
 
-def a_task_is_scheduled_when_what_it_waits_for_is_done(before: Task, after: Task, table: Table) -> bool:
+def a_task_is_scheduled_after_its_dependencies(before: Task, after: Task, table: Table) -> bool:
     """Promise 3: no attempt at a task is handed out before all its dependencies are done."""
     if after.status is not TaskStatus.SCHEDULED or before.version == after.version:
         return True
@@ -125,13 +138,13 @@ def a_task_is_scheduled_when_what_it_waits_for_is_done(before: Task, after: Task
     return all(is_terminal(tasks[name]) and not fails_execution(tasks[name]) for name in awaited)
 
 
-def a_task_that_waits_is_alive_to_nobody(before: Task, after: Task, _table: Table) -> bool:
+def no_heartbeat_is_recorded_for_a_task_that_waits(before: Task, after: Task, _table: Table) -> bool:
     """Promise 3: no heartbeat is recorded for an attempt that is not open."""
     waits = before.status is after.status is TaskStatus.PENDING
     return not waits or (before.heartbeat_at, before.progress) == (after.heartbeat_at, after.progress)
 
 
-def an_output_is_there_before_the_success_that_names_it(_before: Task, after: Task, table: Table) -> bool:
+def an_output_is_stored_before_its_success(_before: Task, after: Task, table: Table) -> bool:
     """Promise 4: the output of a recorded success is in the table."""
     if after.output is None:
         return True
@@ -139,7 +152,7 @@ def an_output_is_there_before_the_success_that_names_it(_before: Task, after: Ta
     return (_PK, sort_key) in table
 
 
-def a_task_is_on_the_list_of_open_ones_until_it_is_closed(_before: Task, after: Task, table: Table) -> bool:
+def an_open_task_is_in_the_index(_before: Task, after: Task, table: Table) -> bool:
     """Promise 8: the index that the reconciler scans holds all tasks that may still need it."""
     listed = keys.LIST_KEY in table[_PK, keys.task_sk(after.task_id)]
     if after.status in FINAL_STATUSES:
@@ -147,16 +160,16 @@ def a_task_is_on_the_list_of_open_ones_until_it_is_closed(_before: Task, after: 
     return listed or retries_exhausted(after)
 
 
-OF_A_TASK: Final[Sequence[TaskPredicate]] = (
+TASK_PROMISES: Final[Sequence[TaskPredicate]] = (
     a_success_is_final,
-    a_seal_is_broken_by_a_person_alone,
+    only_a_person_reopens_a_sealed_task,
     the_latch_only_rises,
     an_attempt_is_opened_once_after_a_failure_that_is_retried,
     nothing_is_timed_out_early,
-    a_task_is_scheduled_when_what_it_waits_for_is_done,
-    a_task_that_waits_is_alive_to_nobody,
-    an_output_is_there_before_the_success_that_names_it,
-    a_task_is_on_the_list_of_open_ones_until_it_is_closed,
+    a_task_is_scheduled_after_its_dependencies,
+    no_heartbeat_is_recorded_for_a_task_that_waits,
+    an_output_is_stored_before_its_success,
+    an_open_task_is_in_the_index,
 )
 
 # ------------------------------------------------------------------ every change of an execution
@@ -177,22 +190,22 @@ def a_completed_execution_stays_so(before: Execution, after: Execution, _table: 
     return before.status is not ExecutionStatus.COMPLETED or after.status is ExecutionStatus.COMPLETED
 
 
-def an_end_is_taken_back_by_a_retry_alone(before: Execution, after: Execution, _table: Table) -> bool:
+def only_a_retry_restarts_an_execution(before: Execution, after: Execution, _table: Table) -> bool:
     """An execution that is over changes only by running again."""
     ended = before.status is not ExecutionStatus.RUNNING and before.version != after.version
     return not ended or after.status is ExecutionStatus.RUNNING
 
 
-OF_AN_EXECUTION: Final[Sequence[ExecutionPredicate]] = (
+EXECUTION_PROMISES: Final[Sequence[ExecutionPredicate]] = (
     an_execution_is_completed_when_all_its_tasks_are,
     a_completed_execution_stays_so,
-    an_end_is_taken_back_by_a_retry_alone,
+    only_a_retry_restarts_an_execution,
 )
 
 # ------------------------------------------------------------------ every response
 
 
-def what_was_said(request: Request) -> Mapping[str, Report]:
+def reports_of(request: Request) -> Mapping[str, Report]:
     """Return the reports of a request, by the suffix of their request ids; empty for another request."""
     if request.route.endswith("/status"):
         try:
@@ -206,15 +219,15 @@ def what_was_said(request: Request) -> Mapping[str, Report]:
     return {}
 
 
-def what_was_told(response: Told) -> Iterable[tuple[Told, Report]]:
+def reports_with_responses(response: ClientResponse) -> Iterable[tuple[ClientResponse, Report]]:
     """Yield each report of a request, with the response to it."""
-    for suffix, report in what_was_said(response.request).items():
+    for suffix, report in reports_of(response.request).items():
         if not suffix:
             yield response, report
             continue
         result = response.body["results"][int(suffix[1:])]
         yield (
-            Told(
+            ClientResponse(
                 response.request,
                 response.request_id + suffix,
                 result["status"],
@@ -225,7 +238,7 @@ def what_was_told(response: Told) -> Iterable[tuple[Told, Report]]:
 
 
 def a_report_is_refused_only_for_an_attempt_that_is_not_open(
-    response: Told, report: Report, stream: Sequence[Task]
+    response: ClientResponse, report: Report, stream: Sequence[Task]
 ) -> bool:
     """Promise 4: a report on an attempt that was handed out is accepted; promise 3: on any other it is refused."""
     if response.status == _OK:
@@ -236,11 +249,11 @@ def a_report_is_refused_only_for_an_attempt_that_is_not_open(
         response.status == _CONFLICT
         and "attempt-not-open" in response.body["type"]
         and was_closed
-        and not response.knew_of_it
+        and not response.was_conditional
     )
 
 
-def nothing_is_left_of_what_is_refused(response: Told, report: Report, view: View) -> bool:
+def refused_reports_leave_nothing(response: ClientResponse, report: Report, view: View) -> bool:
     """Promise 3: a report that is refused leaves no history entry and no output."""
     if response.status != _CONFLICT:
         return True
@@ -252,7 +265,9 @@ def nothing_is_left_of_what_is_refused(response: Told, report: Report, view: Vie
     )
 
 
-def what_is_acknowledged_is_in_the_table(response: Told, report: Report, view: View, stream: Sequence[Task]) -> bool:
+def acknowledged_reports_are_in_the_table(
+    response: ClientResponse, report: Report, view: View, stream: Sequence[Task]
+) -> bool:
     """Promises 4 and 5: an applied report made a change, any other is in the history with its verdict."""
     if response.status != _OK:
         return True
@@ -264,7 +279,7 @@ def what_is_acknowledged_is_in_the_table(response: Told, report: Report, view: V
     return entry is not None and entry["verdict"]["S"] == verdict
 
 
-def a_verdict_is_true(response: Told, report: Report, view: View) -> bool:
+def verdicts_fit_the_state(response: ClientResponse, report: Report, view: View) -> bool:
     """A verdict fits the task's state; a report of a success is applied, a duplicate, or meets a seal."""
     if response.status != _OK:
         return True
@@ -296,18 +311,18 @@ def every_change_is_in_the_history(view: View, task_id: str, stream: Sequence[Ta
     )
 
 
-def every_change_is_announced(view: View, sort_key: str, versions: Iterable[int]) -> bool:
+def every_change_is_published(view: View, sort_key: str, versions: Iterable[int]) -> bool:
     """Promise 7: for every version there is an event on the bus."""
     announced = {event.detail["version"] for event in view.events if event.subject == (EXECUTION, sort_key)}
     return announced == set(versions)
 
 
-def every_change_is_told_to_who_watches(view: View, task_id: str, versions: Iterable[int]) -> bool:
+def every_change_reaches_watchers(view: View, task_id: str, versions: Iterable[int]) -> bool:
     """Promise 7: a WebSocket client receives every version."""
     return {message["version"] for message in view.messages if message.get("taskId") == task_id} == set(versions)
 
 
-def nothing_is_left_hanging(view: View) -> bool:
+def nothing_is_stuck(view: View) -> bool:
     """Promise 8: a task that is not terminal waits for a worker with its event, or for another such task."""
     tasks = view.tasks
     unsettled = [task for task in tasks.values() if not is_terminal(task)]
@@ -328,7 +343,7 @@ def nothing_is_left_hanging(view: View) -> bool:
     return bool(unsettled)
 
 
-def counters_fit_what_they_count(view: View) -> bool:
+def counters_match_the_dependencies(view: View) -> bool:
     """Dependents count a terminal task once, however often its event is delivered."""
     waiting: Counter[str] = Counter()
     for key, item in view.table.items():
@@ -338,14 +353,14 @@ def counters_fit_what_they_count(view: View) -> bool:
     return all(int(item["remaining"]["N"]) == waiting[item["taskId"]["S"]] for item in counters)
 
 
-def an_execution_fails_by_a_task_alone(executions: Sequence[Execution], streams: Iterable[Sequence[Task]]) -> bool:
+def an_execution_fails_only_by_a_task(executions: Sequence[Execution], streams: Iterable[Sequence[Task]]) -> bool:
     """An execution is failed only if one of its tasks failed for good or was cancelled; a success may come too late."""
     failed = any(execution.status is ExecutionStatus.FAILED for execution in executions)
     ending = any(fails_execution(task) or task.status is TaskStatus.CANCELED for stream in streams for task in stream)
     return not failed or ending
 
 
-def an_execution_runs_again_only_if_a_person_asked(executions: Sequence[Execution], *, requested: bool) -> bool:
+def only_a_person_restarts_an_execution(executions: Sequence[Execution], *, requested: bool) -> bool:
     """An execution that is over runs again only by a person's request."""
     again = any(execution.status is ExecutionStatus.RUNNING for execution in executions[1:])
     return requested or not again
@@ -369,33 +384,33 @@ class EveryPromise(Promises):
             return
         if key[1] == keys.EXECUTION_SK:
             execution_before, execution_after = execution_from_item(change.before), execution_from_item(change.after)
-            for of_execution in OF_AN_EXECUTION:
-                if not of_execution(execution_before, execution_after, table):
+            for promise in EXECUTION_PROMISES:
+                if not promise(execution_before, execution_after, table):
                     raise BrokenPromiseError(
-                        of_execution.__name__, f"{execution_before.status} became {execution_after.status}"
+                        promise.__name__, f"{execution_before.status} became {execution_after.status}"
                     )
             return
         before, after = task_from_item(change.before), task_from_item(change.after)
-        if not self.a_task_that_waits_is_moved_by_no_report(before, after):
+        if not self.no_report_changes_a_task_that_waits(before, after):
             raise BrokenPromiseError(
-                "a_task_that_waits_is_moved_by_no_report",
-                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.request_id}",
+                "no_report_changes_a_task_that_waits",
+                f"{_describe(before)} became {_describe(after)} by {after.request_id}",
             )
-        if not self.an_output_is_of_the_attempt_that_decided(after):
+        if not self.an_output_belongs_to_the_deciding_attempt(after):
             raise BrokenPromiseError(
-                "an_output_is_of_the_attempt_that_decided",
-                f"{_as_it_stands(after)} has another's by {after.request_id}",
+                "an_output_belongs_to_the_deciding_attempt",
+                f"{_describe(after)} has another's by {after.request_id}",
             )
-        if not self.an_attempt_is_only_spoken_for_while_it_is_the_current_one(before, after):
+        if not self.a_report_counts_only_for_the_current_attempt(before, after):
             raise BrokenPromiseError(
-                "an_attempt_is_only_spoken_for_while_it_is_the_current_one",
-                f"{_as_it_stands(before)} became {_as_it_stands(after)} by {after.request_id}",
+                "a_report_counts_only_for_the_current_attempt",
+                f"{_describe(before)} became {_describe(after)} by {after.request_id}",
             )
-        for of_task in OF_A_TASK:
-            if not of_task(before, after, table):
-                raise BrokenPromiseError(of_task.__name__, f"{_as_it_stands(before)} became {_as_it_stands(after)}")
+        for promise in TASK_PROMISES:
+            if not promise(before, after, table):
+                raise BrokenPromiseError(promise.__name__, f"{_describe(before)} became {_describe(after)}")
 
-    def a_task_that_waits_is_moved_by_no_report(self, before: Task, after: Task) -> bool:
+    def no_report_changes_a_task_that_waits(self, before: Task, after: Task) -> bool:
         """Promise 3: no report moves a task that waits for others; but a success of an attempt that was open counts."""
         by_a_report = after.request_id is not None and after.version != before.version
         if before.status is not TaskStatus.PENDING or not by_a_report:
@@ -404,7 +419,7 @@ class EveryPromise(Promises):
         late = report is None or (report.attempt or 1) <= before.opened_attempts
         return after.status is TaskStatus.COMPLETED and late and before.opened_attempts > 0
 
-    def an_attempt_is_only_spoken_for_while_it_is_the_current_one(self, before: Task, after: Task) -> bool:
+    def a_report_counts_only_for_the_current_attempt(self, before: Task, after: Task) -> bool:
         """Promise 3: a report counts only for the attempt that it names; a success for any that was opened."""
         report = (
             self._report_of(after.request_id) if after.request_id and after.request_id != before.request_id else None
@@ -415,7 +430,7 @@ class EveryPromise(Promises):
         of_what_decided = after.status is before.status and report.attempt == before.deciding_attempt
         return late_success or of_what_decided or report.attempt == before.attempt
 
-    def an_output_is_of_the_attempt_that_decided(self, after: Task) -> bool:
+    def an_output_belongs_to_the_deciding_attempt(self, after: Task) -> bool:
         """The output of one attempt is never shown as another's."""
         reports = (
             report for report in self._reports() if report.task_id == after.task_id and report.output is not None
@@ -437,22 +452,22 @@ class EveryPromise(Promises):
         initial = Counter(task.request_id for task in _new_request_ids(stream))
         return all(count == 1 for count in initial.values())
 
-    def answered(self, response: Told, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
-        for item, report in what_was_told(response):
+    def answered(self, response: ClientResponse, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
+        for item, report in reports_with_responses(response):
             self._report_answered(item, report, view, _stream(changes, report.task_id))
 
-    def _report_answered(self, response: Told, report: Report, view: View, stream: Sequence[Task]) -> None:
+    def _report_answered(self, response: ClientResponse, report: Report, view: View, stream: Sequence[Task]) -> None:
         for name, holds in (
             (
                 "a_report_is_refused_only_for_an_attempt_that_is_not_open",
                 a_report_is_refused_only_for_an_attempt_that_is_not_open(response, report, stream),
             ),
-            ("nothing_is_left_of_what_is_refused", nothing_is_left_of_what_is_refused(response, report, view)),
+            ("refused_reports_leave_nothing", refused_reports_leave_nothing(response, report, view)),
             (
-                "what_is_acknowledged_is_in_the_table",
-                what_is_acknowledged_is_in_the_table(response, report, view, stream),
+                "acknowledged_reports_are_in_the_table",
+                acknowledged_reports_are_in_the_table(response, report, view, stream),
             ),
-            ("a_verdict_is_true", a_verdict_is_true(response, report, view)),
+            ("verdicts_fit_the_state", verdicts_fit_the_state(response, report, view)),
             ("an_identical_report_is_applied_once", self.an_identical_report_is_applied_once(stream)),
             ("a_request_is_applied_once", self.a_request_is_applied_once(stream)),
         ):
@@ -461,7 +476,7 @@ class EveryPromise(Promises):
                     name,
                     f"{response.request_id} said {report.status} of attempt {report.attempt} and was "
                     f"answered {response.status} {response.body.get('verdict') or response.body.get('detail')}; "
-                    f"the task is {_as_it_stands(view.tasks[report.task_id])}",
+                    f"the task is {_describe(view.tasks[report.task_id])}",
                 )
 
     def published(self, event: Event, before: Sequence[Event]) -> None:
@@ -470,27 +485,27 @@ class EveryPromise(Promises):
         missing = set(range(1, event.detail["version"])) - response
         if missing:
             raise BrokenPromiseError(
-                "announcements_come_in_order", f"version {event.detail['version']} of {event.subject} before {missing}"
+                "events_come_in_order", f"version {event.detail['version']} of {event.subject} before {missing}"
             )
 
     def at_rest(self, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
         result = [
-            ("nothing_is_left_hanging", nothing_is_left_hanging(view)),
-            ("counters_fit_what_they_count", counters_fit_what_they_count(view)),
+            ("nothing_is_stuck", nothing_is_stuck(view)),
+            ("counters_match_the_dependencies", counters_match_the_dependencies(view)),
         ]
         for task_id in view.tasks:
             stream = _stream(changes, task_id)
             versions = [task.version for task in stream]
             result += [
                 ("every_change_is_in_the_history", every_change_is_in_the_history(view, task_id, stream)),
-                ("every_change_is_announced", every_change_is_announced(view, keys.task_sk(task_id), versions)),
+                ("every_change_is_published", every_change_is_published(view, keys.task_sk(task_id), versions)),
             ]
             if self._case.watched:
-                response = every_change_is_told_to_who_watches(view, task_id, versions)
-                result.append(("every_change_is_told_to_who_watches", response))
+                response = every_change_reaches_watchers(view, task_id, versions)
+                result.append(("every_change_reaches_watchers", response))
             if self._case.one_attempt:
                 result.append(
-                    ("the_weightiest_report_stands_in_every_order", self._the_weightiest_stands(view.tasks[task_id]))
+                    ("the_report_of_highest_precedence_stands", self._highest_precedence_stands(view.tasks[task_id]))
                 )
         executions = [execution_from_item(change.after) for change in changes[_PK, keys.EXECUTION_SK]]
         versions = [execution.version for execution in executions]
@@ -499,26 +514,26 @@ class EveryPromise(Promises):
             request.route.endswith("/retry") for requests in self._requests.values() for request in requests
         )
         result += [
-            ("every_change_is_announced", every_change_is_announced(view, keys.EXECUTION_SK, versions)),
-            ("an_execution_fails_by_a_task_alone", an_execution_fails_by_a_task_alone(executions, streams)),
+            ("every_change_is_published", every_change_is_published(view, keys.EXECUTION_SK, versions)),
+            ("an_execution_fails_only_by_a_task", an_execution_fails_only_by_a_task(executions, streams)),
             (
-                "an_execution_runs_again_only_if_a_person_asked",
-                an_execution_runs_again_only_if_a_person_asked(executions, requested=requested),
+                "only_a_person_restarts_an_execution",
+                only_a_person_restarts_an_execution(executions, requested=requested),
             ),
         ]
         for name, holds in result:
             if not holds:
-                tasks = ", ".join(f"{task_id} {_as_it_stands(task)}" for task_id, task in view.tasks.items())
+                tasks = ", ".join(f"{task_id} {_describe(task)}" for task_id, task in view.tasks.items())
                 raise BrokenPromiseError(name, f"at rest: {tasks}; the execution is {view.execution_status}")
 
-    def _the_weightiest_stands(self, task: Task) -> bool:
+    def _highest_precedence_stands(self, task: Task) -> bool:
         """Promise 2: in any order, of all reports on one attempt the weightiest stays."""
         body = [report for report in self._reports() if report.task_id == task.task_id]
         weights = {status_precedence(report.status, task.attempt): report.status for report in body}
-        return task.attempt == 1 and task.status is weights[max(weights)] and self._its_output_stands(body, task)
+        return task.attempt == 1 and task.status is weights[max(weights)] and self._output_fits(body, task)
 
     @staticmethod
-    def _its_output_stands(body: Sequence[Report], task: Task) -> bool:
+    def _output_fits(body: Sequence[Report], task: Task) -> bool:
         """Return True if the output is the final report's that decided, or else the last checkpoint's, by sequence."""
         final = [item for item in body if item.output is not None and item.status is task.status]
         checkpoints = [
@@ -531,7 +546,7 @@ class EveryPromise(Promises):
     def _reports(self) -> Iterable[Report]:
         for requests in self._requests.values():
             for request in requests:
-                yield from what_was_said(request).values()
+                yield from reports_of(request).values()
 
     def _report_of(self, request_id: str) -> Report | None:
         """Return the report of a request id: client, step, try, and position in a batch."""
@@ -539,7 +554,7 @@ class EveryPromise(Promises):
         if client not in self._requests:
             return None
         _, hash_sign, index = request_id.partition("#")
-        return what_was_said(self._requests[client][int(step) - 1]).get(hash_sign + index)
+        return reports_of(self._requests[client][int(step) - 1]).get(hash_sign + index)
 
 
 def _stream(changes: Mapping[Key, Sequence[Change]], task_id: str) -> list[Task]:
@@ -559,5 +574,5 @@ def _new_request_ids(stream: Sequence[Task]) -> Iterable[Task]:
         last = task.request_id
 
 
-def _as_it_stands(task: Task) -> str:
+def _describe(task: Task) -> str:
     return f"{task.status} (attempt {task.attempt}, version {task.version})"

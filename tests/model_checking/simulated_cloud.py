@@ -170,7 +170,7 @@ class Cloud:
         self._check_change = check_change
         self._index_lags = index_lags
         self.items: Interned[Item] = Interned()
-        self._kept: dict[int, int] = {}
+        self._item_numbers: dict[int, int] = {}
         self.tables: Interned[memory_table.Table] = Interned()
         self.changes: Interned[Change] = Interned()
         self.events: Interned[Event] = Interned()
@@ -269,10 +269,10 @@ class Cloud:
 
     def _item_number(self, item: Item) -> int:
         """Return an item's number; for a stored item, without a look inside."""
-        number = self._kept.get(id(item))
+        number = self._item_numbers.get(id(item))
         if number is None:
             number = self.items.number(item, as_text(item))
-            self._kept[id(self.items[number])] = number
+            self._item_numbers[id(self.items[number])] = number
         return number
 
     def _on_table(self, moment: int, call: Call) -> Iterable[Outcome]:

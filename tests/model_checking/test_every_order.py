@@ -76,5 +76,5 @@ def test_exploring_twice_finds_the_same() -> None:
 
 def test_more_states_than_allowed_is_no_proof() -> None:
     # when
-    with pytest.raises(RuntimeError, match="nothing is shown"):
+    with pytest.raises(RuntimeError, match="nothing is proved"):
         Explorer(cases.LATE_SUCCESS, EveryPromise(cases.LATE_SUCCESS)).explore(50)

@@ -87,10 +87,10 @@ def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
 def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> None:
     """Show the last output of any attempt as the task's."""
 
-    def last_given(self: Task, _attempt: int) -> OutputPlace | None:
+    def last_output(self: Task, _attempt: int) -> OutputPlace | None:
         return OutputPlace(0, self.checkpoint_fingerprint) if self.checkpoint_fingerprint else None
 
-    patch.setattr(Task, "output_of", last_given)
+    patch.setattr(Task, "output_of", last_output)
 
 
 def _what_comes_later_adds_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def _a_report_without_attempt_forgets_what_it_did(patch: pytest.MonkeyPatch) -> 
     patch.setattr(ledger, "_read_is_stale", lambda write, result: write.version not in (None, result.version))
 
 
-def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:
+def _ignored_reports_are_not_stored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         Ledger,
         "_record_ignored",
@@ -162,7 +162,7 @@ def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def _a_record_is_acknowledged_and_not_kept(patch: pytest.MonkeyPatch) -> None:
+def _a_record_is_acknowledged_and_not_stored(patch: pytest.MonkeyPatch) -> None:
     """Acknowledge stream records without a history entry from version 3 on."""
     put = History.put
 
@@ -175,7 +175,7 @@ def _a_record_is_acknowledged_and_not_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(History, "put", late)
 
 
-def _failures_are_not_announced(patch: pytest.MonkeyPatch) -> None:
+def _failures_are_not_published(patch: pytest.MonkeyPatch) -> None:
     """Do not publish failures: something follows them anyway."""
     read = stream.read_changes
 
@@ -191,7 +191,7 @@ def _failures_are_not_announced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(load_handler("notifier"), "read_changes", without_failures)
 
 
-def _watchers_are_told_of_one_change(patch: pytest.MonkeyPatch) -> None:
+def _watchers_receive_one_change(patch: pytest.MonkeyPatch) -> None:
     """Drop a watcher after its first message."""
     patch.setattr(WebSocketConnections, "_send", lambda _self, _connection_id, _messages: False)
 
@@ -211,7 +211,7 @@ def _the_output_is_put_after_the_report(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Ledger, "record", later)
 
 
-def _a_timer_that_is_early_is_not_armed_again(patch: pytest.MonkeyPatch) -> None:
+def _an_early_timer_is_not_scheduled_again(patch: pytest.MonkeyPatch) -> None:
     """Do not schedule a timer again whose deadline a heartbeat has moved."""
     fire = TimerHandler.handle
 
@@ -223,7 +223,7 @@ def _a_timer_that_is_early_is_not_armed_again(patch: pytest.MonkeyPatch) -> None
     patch.setattr(TimerHandler, "handle", once)
 
 
-def _a_task_that_gave_up_is_not_let_go(patch: pytest.MonkeyPatch) -> None:
+def _a_failed_task_is_not_closed(patch: pytest.MonkeyPatch) -> None:
     """Do not seal a task whose execution was to continue after its last failure."""
     patch.setattr(RetryPlanner, "_close_failed", lambda _self, _task: None)
 
@@ -252,7 +252,7 @@ def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(WorkflowEngine, "_count_down_pairs", count)
 
 
-def _the_index_is_believed(patch: pytest.MonkeyPatch) -> None:
+def _the_index_is_trusted(patch: pytest.MonkeyPatch) -> None:
     """End an execution by the index alone."""
 
     def close(self: WorkflowEngine, tenant: str, execution_id: str) -> None:
@@ -273,7 +273,7 @@ def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def _the_reconciler_looks_at_nothing(patch: pytest.MonkeyPatch) -> None:
+def _the_reconciler_ignores_everything(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reconciler, "_reconcile_page", lambda _self, _entries, _task_or_not_found: None)
 
 
@@ -293,57 +293,57 @@ BUGS: Final = (
     SeededBug("the upper end of the interval is dropped", _without_condition("<"),
               cases.LATE_SUCCESS, "a_success_is_final"),
     SeededBug("the lower end of the interval is dropped", _without_condition(">="),
-              cases.UNOPENED, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
+              cases.UNOPENED, "a_report_counts_only_for_the_current_attempt"),
     SeededBug("a task that waits can be failed", _without_lower_end,
-              cases.WAITING_FAILED, "a_task_that_waits_is_moved_by_no_report"),
+              cases.WAITING_FAILED, "no_report_changes_a_task_that_waits"),
     SeededBug("a task that waits can succeed", _without_lower_end,
-              cases.WAITING_COMPLETED, "a_task_that_waits_is_moved_by_no_report"),
-    SeededBug("a task that waits can be alive", _heartbeats_without_lower_end,
-              cases.WAITING_HEARTBEAT, "a_task_that_waits_is_alive_to_nobody"),
+              cases.WAITING_COMPLETED, "no_report_changes_a_task_that_waits"),
+    SeededBug("a task that waits accepts heartbeats", _heartbeats_without_lower_end,
+              cases.WAITING_HEARTBEAT, "no_heartbeat_is_recorded_for_a_task_that_waits"),
     SeededBug("a checkpoint is shown as another attempt's output", _a_checkpoint_is_shown_of_whichever_attempt,
-              cases.CHECKPOINTS_OF_TWO, "an_output_is_of_the_attempt_that_decided"),
-    SeededBug("a later checkpoint is not kept", _what_comes_later_adds_nothing,
-              cases.CHECKPOINTS, "the_weightiest_report_stands_in_every_order"),
-    SeededBug("an old attempt is taken for a newer one", _without_condition("<", ">="),
-              cases.OLD_FAILURE, "an_attempt_is_only_spoken_for_while_it_is_the_current_one"),
+              cases.CHECKPOINTS_OF_TWO, "an_output_belongs_to_the_deciding_attempt"),
+    SeededBug("a later checkpoint is not stored", _what_comes_later_adds_nothing,
+              cases.CHECKPOINTS, "the_report_of_highest_precedence_stands"),
+    SeededBug("an old attempt counts as the newer one", _without_condition("<", ">="),
+              cases.OLD_FAILURE, "a_report_counts_only_for_the_current_attempt"),
     SeededBug("a retry is opened each time its timer fires", _a_timer_opens_an_attempt_each_time_it_fires,
               with_faults(cases.STALE_FAILURE, twice=1), "an_attempt_is_opened_once_after_a_failure_that_is_retried"),
     SeededBug("a retry is opened whatever became of the failure", _the_next_attempt_is_opened_whatever_version,
               cases.STALE_FAILURE, "an_attempt_is_opened_once_after_a_failure_that_is_retried"),
     SeededBug("a report is acknowledged before its write is certain", _answered_before_the_write_is_certain,
-              with_faults(cases.LATE_SUCCESS, lost_answers=1), "what_is_acknowledged_is_in_the_table"),
+              with_faults(cases.LATE_SUCCESS, lost_answers=1), "acknowledged_reports_are_in_the_table"),
     SeededBug("a report without attempt forgets what it did", _a_report_without_attempt_forgets_what_it_did,
               with_faults(cases.UNNAMED, lost_answers=1), "a_request_is_applied_once"),
-    SeededBug("an ignored report is acknowledged and not kept", _ignored_reports_are_not_kept,
-              cases.LATE_SUCCESS, "what_is_acknowledged_is_in_the_table"),
-    SeededBug("a record is acknowledged and the history has it not",
-              _a_record_is_acknowledged_and_not_kept,
+    SeededBug("an ignored report is acknowledged and not stored", _ignored_reports_are_not_stored,
+              cases.LATE_SUCCESS, "acknowledged_reports_are_in_the_table"),
+    SeededBug("a record is acknowledged and missing in the history",
+              _a_record_is_acknowledged_and_not_stored,
               cases.LATE_SUCCESS, "every_change_is_in_the_history"),
-    SeededBug("some changes are not announced", _failures_are_not_announced,
-              cases.LATE_SUCCESS, "announcements_come_in_order"),
-    SeededBug("who watches is not told of what was announced", _watchers_are_told_of_one_change,
-              cases.WATCHED, "every_change_is_told_to_who_watches"),
+    SeededBug("some changes are not published", _failures_are_not_published,
+              cases.LATE_SUCCESS, "events_come_in_order"),
+    SeededBug("watchers do not receive what was published", _watchers_receive_one_change,
+              cases.WATCHED, "every_change_reaches_watchers"),
     SeededBug("the output is put after the report", _the_output_is_put_after_the_report,
-              cases.SAID_TWICE, "an_output_is_there_before_the_success_that_names_it"),
-    SeededBug("a timer that is early is not armed again", _a_timer_that_is_early_is_not_armed_again,
-              cases.SILENT, "nothing_is_left_hanging"),
-    SeededBug("a task that gave up is not let go", _a_task_that_gave_up_is_not_let_go,
-              cases.GONE_ON, "nothing_is_left_hanging"),
+              cases.REPORTED_TWICE, "an_output_is_stored_before_its_success"),
+    SeededBug("a timer that is early is not scheduled again", _an_early_timer_is_not_scheduled_again,
+              cases.SILENT, "nothing_is_stuck"),
+    SeededBug("a task whose retries are exhausted is not closed", _a_failed_task_is_not_closed,
+              cases.GONE_ON, "nothing_is_stuck"),
     SeededBug("a cancellation covers a success", _the_service_writes_whatever_version,
               cases.CANCEL, "a_success_is_final"),
-    SeededBug("a settled task is counted each time that it is announced", _a_settled_task_is_counted_each_time,
-              with_faults(cases.JOIN, redelivered=1), "a_task_is_scheduled_when_what_it_waits_for_is_done"),
-    SeededBug("the index is believed", _the_index_is_believed,
+    SeededBug("a settled task is counted at each of its events", _a_settled_task_is_counted_each_time,
+              with_faults(cases.JOIN, redelivered=1), "a_task_is_scheduled_after_its_dependencies"),
+    SeededBug("the index is trusted", _the_index_is_trusted,
               cases.lagging(cases.CHAIN), "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a cancelled task counts as done", _a_cancelled_task_counts_as_done,
               cases.FAILURE_AND_RETRY, "an_execution_is_completed_when_all_its_tasks_are"),
-    SeededBug("the reconciler does not look at what is overdue", _the_reconciler_looks_at_nothing,
-              cases.LOST_TIMER, "nothing_is_left_hanging"),
+    SeededBug("the reconciler ignores overdue tasks", _the_reconciler_ignores_everything,
+              cases.LOST_TIMER, "nothing_is_stuck"),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_seeded_bug_is_found_with_a_schedule_that_shows_it(
+def test_seeded_bug_is_detected_with_a_schedule(
     bug: SeededBug, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
     # given

@@ -52,7 +52,7 @@ ATTEMPTS: Final = 2
 class ModelTask:
     """Model of one task, as the promises describe it."""
 
-    goes_on: bool = False
+    continues: bool = False
     waits_for: tuple[str, ...] = ()
     status: TaskStatus = TaskStatus.PENDING
     attempt: int = 1
@@ -81,7 +81,7 @@ class ModelTask:
 
     @property
     def ends_execution(self) -> bool:
-        return self.retries_exhausted and not self.goes_on
+        return self.retries_exhausted and not self.continues
 
     @property
     def settled(self) -> bool:
@@ -187,17 +187,17 @@ class Life(RuleBasedStateMachine):
         self.execution = ExecutionStatus.RUNNING
         self.stream: list[tuple[str, Change]] = []
         self.streamed: dict[str, Any] = {}
-        self.told = 0
+        self.published = 0
         self.followed = 0
         self.acknowledged: list[tuple[Report, ReportResult]] = []
 
     # ------------------------------------------------------------ events
 
-    @initialize(goes_on=st.booleans(), timeout=st.none() | st.just(TIMEOUT_SECONDS))
-    def an_execution_is_created(self, *, goes_on: bool, timeout: int | None) -> None:
+    @initialize(continues=st.booleans(), timeout=st.none() | st.just(TIMEOUT_SECONDS))
+    def an_execution_is_created(self, *, continues: bool, timeout: int | None) -> None:
         policy = RetryPolicy(max_attempts=ATTEMPTS, initial_seconds=5, jitter=0)
         self.model = {
-            "first": ModelTask(goes_on=goes_on, status=TaskStatus.SCHEDULED, is_open=True),
+            "first": ModelTask(continues=continues, status=TaskStatus.SCHEDULED, is_open=True),
             "second": ModelTask(status=TaskStatus.SCHEDULED, is_open=True),
             "after": ModelTask(waits_for=("first",)),
         }
@@ -208,7 +208,7 @@ class Life(RuleBasedStateMachine):
                     depends_on=task.waits_for,
                     retry_policy=policy,
                     timeout_seconds=timeout if name == "second" else None,
-                    on_failure=OnFailure.CONTINUE if task.goes_on else OnFailure.ABORT,
+                    on_failure=OnFailure.CONTINUE if task.continues else OnFailure.ABORT,
                 )
                 for name, task in self.model.items()
             )
@@ -239,7 +239,7 @@ class Life(RuleBasedStateMachine):
         self._compare()
 
     @rule(name=st.sampled_from(TASKS), attempt=st.none() | st.integers(1, 3))
-    def a_worker_is_alive(self, name: str, attempt: int | None) -> None:
+    def a_worker_sends_a_heartbeat(self, name: str, attempt: int | None) -> None:
         task = self.model[name]
         under_way = task.status in (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
         if (attempt or task.attempt) > task.opened:
@@ -260,14 +260,14 @@ class Life(RuleBasedStateMachine):
         """Deliver the new records, and some of those delivered before."""
         records = self.stream[max(self.followed - back, 0) :]
         self.followed = len(self.stream)
-        self._let_go(change for _, change in records)
+        self._close_exhausted(change for _, change in records)
         self.world.retry_planner.plan(change.task for _, change in records)
         self._compare()
 
     @rule(back=st.integers(0, 3))
     def the_stream_reaches_the_notifier(self, back: int) -> None:
-        self._announce(self.stream[max(self.told - back, 0) :])
-        self.told = len(self.stream)
+        self._publish(self.stream[max(self.published - back, 0) :])
+        self.published = len(self.stream)
 
     @precondition(lambda self: bool(sent_timers(self.world.queue)))
     @rule(data=st.data())
@@ -292,7 +292,7 @@ class Life(RuleBasedStateMachine):
         self._compare()
 
     @rule(name=st.sampled_from(TASKS))
-    def the_advancer_hears_of_a_task(self, name: str) -> None:
+    def the_advancer_receives_a_task_event(self, name: str) -> None:
         self.world.advance(name)
         task = self.model[name]
         if task.settled and self.execution is ExecutionStatus.RUNNING:
@@ -304,7 +304,7 @@ class Life(RuleBasedStateMachine):
         self._compare()
 
     @rule()
-    def the_advancer_hears_of_the_end(self) -> None:
+    def the_advancer_receives_the_end(self) -> None:
         self.world.workflow.cancel_open_tasks(self.world.tenant, "nightly")
         if self.execution not in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
             self._cancel_open()
@@ -371,11 +371,11 @@ class Life(RuleBasedStateMachine):
                 task.schedule()
         self._close()
 
-    def _let_go(self, changes: Iterable[Change]) -> None:
+    def _close_exhausted(self, changes: Iterable[Change]) -> None:
         for change in changes:
             task = self.model[change.task.task_id]
             if (
-                task.goes_on
+                task.continues
                 and task.retries_exhausted
                 and change.task.version == self._task(change.task.task_id).version
             ):
@@ -416,7 +416,7 @@ class Life(RuleBasedStateMachine):
             assert not unreadable
             self.stream += [(number, item) for item in read.values() if isinstance(item, Change)]
 
-    def _announce(self, records: Sequence[tuple[str, Change]]) -> None:
+    def _publish(self, records: Sequence[tuple[str, Change]]) -> None:
         client: Any = self.mirror.client
         bus: Any = self.bus
         world = self.world
@@ -432,7 +432,7 @@ class Life(RuleBasedStateMachine):
         """Check that after all deliveries the history has every change in order, and every acknowledged report."""
         if not self.model:
             return
-        self._announce(self.stream[self.told :])
+        self._publish(self.stream[self.published :])
         for name in TASKS:
             entries, cursor = History(self.mirror.client, self.world.settings, make_backoff()).list_entries(
                 self.world.tenant, "nightly", name, limit=1000, cursor=None
@@ -479,7 +479,7 @@ def live(ministack: "DynamoDBClient", totals: dict[str, int], **initial: Any) ->
     )
 
 
-def test_tasks_stand_as_the_promises_say_whatever_happens(
+def test_tasks_match_the_model_after_any_events(
     ministack: "DynamoDBClient", record_property: Callable[[str, object], None]
 ) -> None:
     # given
@@ -495,7 +495,7 @@ def test_tasks_stand_as_the_promises_say_whatever_happens(
 
 
 @pytest.mark.parametrize("dropped", ["<", ">="], ids=["upper end", "lower end"])
-def test_a_latch_that_lets_too_much_through_is_noticed(
+def test_condition_that_allows_too_much_is_detected(
     ministack: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch, dropped: str
 ) -> None:
     # given
