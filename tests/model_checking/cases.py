@@ -7,7 +7,7 @@ from typing import Any, Final
 from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.status import ExecutionStatus
-from tests.model_checking.explorer import EXECUTION, TENANT, Case, Faults, Request, View, at_once
+from tests.model_checking.case import EXECUTION, TENANT, Case, Faults, Request, View, at_once
 
 _TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
 Definition = Mapping[str, Any]

@@ -22,16 +22,8 @@ from tasklatch.domain.timer import timer_for
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_from_item
 from tasklatch.dynamodb.task_item import task_from_item
-from tests.model_checking.explorer import (
-    EXECUTION,
-    TENANT,
-    BrokenPromiseError,
-    Case,
-    ClientResponse,
-    Promises,
-    Request,
-    View,
-)
+from tests.model_checking.case import EXECUTION, TENANT, Case, Request, View
+from tests.model_checking.checks import BrokenPromiseError, ClientResponse, Promises
 from tests.model_checking.memory_table import Key, Table
 from tests.model_checking.simulated_cloud import Change, Event
 

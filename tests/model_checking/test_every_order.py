@@ -10,8 +10,9 @@ from typing import Final
 import pytest
 
 from tests.model_checking import cases
+from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
-from tests.model_checking.explorer import Case, Explored, Explorer
+from tests.model_checking.explorer import Explored, Explorer
 from tests.model_checking.promises import EveryPromise
 
 PROVES: Final = "TASKLATCH_PROVE" in os.environ

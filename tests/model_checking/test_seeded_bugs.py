@@ -46,8 +46,9 @@ from tasklatch.runtime.backoff import Backoff
 from tasklatch.workflow import engine
 from tasklatch.workflow.engine import WorkflowEngine
 from tests.model_checking import cases
+from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
-from tests.model_checking.explorer import Case, Explorer
+from tests.model_checking.explorer import Explorer
 from tests.model_checking.promises import EveryPromise
 
 Seed = Callable[[pytest.MonkeyPatch], None]
