@@ -5,14 +5,12 @@ by itself.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from tasklatch.api.v1.reports import BatchedReportBody, ReportBody
 from tasklatch.domain.deadline import next_deadline
 from tasklatch.domain.dependencies import fails_execution, is_terminal, retries_exhausted
-from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.retry import decide_retry
@@ -20,12 +18,11 @@ from tasklatch.domain.status import FINAL_STATUSES, SEALED, ExecutionStatus, Tas
 from tasklatch.domain.task import Task
 from tasklatch.domain.timer import timer_for
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.execution_item import execution_from_item
 from tasklatch.dynamodb.task_item import task_from_item
-from tests.model_checking.case import EXECUTION, TENANT, Case, Request, View
-from tests.model_checking.checks import BrokenPromiseError, ClientResponse, Promises
-from tests.model_checking.memory_table import Key, Table
-from tests.model_checking.simulated_cloud import Change, Event
+from tests.model_checking.case import EXECUTION, TENANT, View
+from tests.model_checking.checks import ClientResponse
+from tests.model_checking.memory_table import Table
+from tests.model_checking.simulated_cloud import Event
 
 _PK: Final = keys.execution_pk(TENANT, EXECUTION)
 _OK: Final = 200
@@ -152,6 +149,32 @@ def an_open_task_is_in_the_index(_before: Task, after: Task, table: Table) -> bo
     return listed or retries_exhausted(after)
 
 
+def no_report_changes_a_task_that_waits(before: Task, after: Task, report: Report | None) -> bool:
+    """Promise 3: no report moves a task that waits for others; but a success of an attempt that was open counts."""
+    by_a_report = after.request_id is not None and after.version != before.version
+    if before.status is not TaskStatus.PENDING or not by_a_report:
+        return True
+    late = report is None or (report.attempt or 1) <= before.opened_attempts
+    return after.status is TaskStatus.COMPLETED and late and before.opened_attempts > 0
+
+
+def a_report_counts_only_for_the_current_attempt(before: Task, after: Task, report: Report | None) -> bool:
+    """Promise 3: a report counts only for the attempt that it names; a success for any that was opened."""
+    if report is None or report.attempt is None or after.request_id == before.request_id:
+        return True
+    late_success = report.status is TaskStatus.COMPLETED and report.attempt <= before.attempt
+    of_deciding_attempt = after.status is before.status and report.attempt == before.deciding_attempt
+    return late_success or of_deciding_attempt or report.attempt == before.attempt
+
+
+def an_output_belongs_to_the_deciding_attempt(after: Task, reports: Iterable[Report]) -> bool:
+    """The output of one attempt is never shown as another's; `reports` are those on the task."""
+    attempts = {
+        report.attempt for report in reports if report.output is not None and report.output_place == after.output
+    }
+    return not attempts or bool({None, after.deciding_attempt} & attempts)
+
+
 TASK_PROMISES: Final[Sequence[TaskPredicate]] = (
     a_success_is_final,
     only_a_person_reopens_a_sealed_task,
@@ -195,38 +218,6 @@ EXECUTION_PROMISES: Final[Sequence[ExecutionPredicate]] = (
 )
 
 # ------------------------------------------------------------------ every response
-
-
-def reports_of(request: Request) -> Mapping[str, Report]:
-    """Return the reports of a request, by the suffix of their request ids; empty for another request."""
-    if request.route.endswith("/status"):
-        try:
-            return {"": ReportBody.model_validate(request.body).report(TENANT, EXECUTION, request.path["taskId"])}
-        except AttemptNotOpenError:
-            # It names an attempt at another task, and so concerns none.
-            return {}
-    if request.route.endswith("/statuses"):
-        bodies = [BatchedReportBody.model_validate(body) for body in request.body["statuses"]]
-        return {f"#{index}": body.report(TENANT, EXECUTION, body.taskId) for index, body in enumerate(bodies)}
-    return {}
-
-
-def reports_with_responses(response: ClientResponse) -> Iterable[tuple[ClientResponse, Report]]:
-    """Yield each report of a request, with the response to it."""
-    for suffix, report in reports_of(response.request).items():
-        if not suffix:
-            yield response, report
-            continue
-        result = response.body["results"][int(suffix[1:])]
-        yield (
-            ClientResponse(
-                response.request,
-                response.request_id + suffix,
-                result["status"],
-                {**result, **result.get("problem", {})},
-            ),
-            report,
-        )
 
 
 def a_report_is_refused_only_for_an_attempt_that_is_not_open(
@@ -287,6 +278,26 @@ def verdicts_fit_the_state(response: ClientResponse, report: Report, view: View)
     if verdict is Verdict.SEALED:
         return met["status"] in SEALED
     return True
+
+
+def an_identical_report_is_applied_once(applied: Iterable[Report]) -> bool:
+    """Promise 4: an identical report changes nothing more, whoever repeats it, in any order."""
+    counts = Counter(report.fingerprint for report in applied if report.attempt is not None)
+    return all(count == 1 for count in counts.values())
+
+
+def a_request_is_applied_once(request_ids: Iterable[str]) -> bool:
+    """Promise 4: a request whose response was lost recognises its own write, and does not make another."""
+    return all(count == 1 for count in Counter(request_ids).values())
+
+
+# ------------------------------------------------------------------ every publication
+
+
+def events_come_in_order(event: Event, before: Iterable[Event]) -> bool:
+    """Promise 7: events of one item come in order; a repeated event is an old version."""
+    published = {other.detail["version"] for other in before if other.subject == event.subject}
+    return set(range(1, event.detail["version"])) <= published
 
 
 # ------------------------------------------------------------------ every state in which nothing more happens
@@ -358,213 +369,17 @@ def only_a_person_restarts_an_execution(executions: Sequence[Execution], *, requ
     return requested or not again
 
 
-class EveryPromise(Promises):
-    """Promises that one execution's life can break, all together.
-
-    Parameters
-    ----------
-    case
-        Case with its clients' requests.
-    """
-
-    def __init__(self, case: Case) -> None:
-        self._case = case
-        self._requests = case.clients
-
-    def changed(self, key: Key, change: Change, table: Table) -> None:
-        if change.before is None:
-            return
-        if key[1] == keys.EXECUTION_SK:
-            execution_before, execution_after = execution_from_item(change.before), execution_from_item(change.after)
-            for promise in EXECUTION_PROMISES:
-                if not promise(execution_before, execution_after, table):
-                    raise BrokenPromiseError(
-                        promise.__name__, f"{execution_before.status} became {execution_after.status}"
-                    )
-            return
-        before, after = task_from_item(change.before), task_from_item(change.after)
-        if not self.no_report_changes_a_task_that_waits(before, after):
-            raise BrokenPromiseError(
-                "no_report_changes_a_task_that_waits",
-                f"{_describe(before)} became {_describe(after)} by {after.request_id}",
-            )
-        if not self.an_output_belongs_to_the_deciding_attempt(after):
-            raise BrokenPromiseError(
-                "an_output_belongs_to_the_deciding_attempt",
-                f"{_describe(after)} has another's by {after.request_id}",
-            )
-        if not self.a_report_counts_only_for_the_current_attempt(before, after):
-            raise BrokenPromiseError(
-                "a_report_counts_only_for_the_current_attempt",
-                f"{_describe(before)} became {_describe(after)} by {after.request_id}",
-            )
-        for promise in TASK_PROMISES:
-            if not promise(before, after, table):
-                raise BrokenPromiseError(promise.__name__, f"{_describe(before)} became {_describe(after)}")
-
-    def no_report_changes_a_task_that_waits(self, before: Task, after: Task) -> bool:
-        """Promise 3: no report moves a task that waits for others; but a success of an attempt that was open counts."""
-        by_a_report = after.request_id is not None and after.version != before.version
-        if before.status is not TaskStatus.PENDING or not by_a_report:
-            return True
-        report = self._report_of(after.request_id or "")
-        late = report is None or (report.attempt or 1) <= before.opened_attempts
-        return after.status is TaskStatus.COMPLETED and late and before.opened_attempts > 0
-
-    def a_report_counts_only_for_the_current_attempt(self, before: Task, after: Task) -> bool:
-        """Promise 3: a report counts only for the attempt that it names; a success for any that was opened."""
-        report = (
-            self._report_of(after.request_id) if after.request_id and after.request_id != before.request_id else None
-        )
-        if report is None or report.attempt is None:
-            return True
-        late_success = report.status is TaskStatus.COMPLETED and report.attempt <= before.attempt
-        of_what_decided = after.status is before.status and report.attempt == before.deciding_attempt
-        return late_success or of_what_decided or report.attempt == before.attempt
-
-    def an_output_belongs_to_the_deciding_attempt(self, after: Task) -> bool:
-        """The output of one attempt is never shown as another's."""
-        reports = (
-            report for report in self._reports() if report.task_id == after.task_id and report.output is not None
-        )
-        body = [item.attempt for item in reports if item.output_place == after.output]
-        return not body or bool({None, after.deciding_attempt} & {*body})
-
-    def an_identical_report_is_applied_once(self, stream: Sequence[Task]) -> bool:
-        """Promise 4: an identical report changes nothing more, whoever repeats it, in any order."""
-        initial = [task.request_id for task in _new_request_ids(stream)]
-        reports = [
-            report for request_id in initial if request_id and (report := self._report_of(request_id)) is not None
-        ]
-        counted = Counter(report.fingerprint for report in reports if report.attempt is not None)
-        return all(count == 1 for count in counted.values())
-
-    def a_request_is_applied_once(self, stream: Sequence[Task]) -> bool:
-        """Promise 4: a request whose response was lost recognises its own write, and does not make another."""
-        initial = Counter(task.request_id for task in _new_request_ids(stream))
-        return all(count == 1 for count in initial.values())
-
-    def answered(self, response: ClientResponse, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
-        for item, report in reports_with_responses(response):
-            self._report_answered(item, report, view, _stream(changes, report.task_id))
-
-    def _report_answered(self, response: ClientResponse, report: Report, view: View, stream: Sequence[Task]) -> None:
-        for name, holds in (
-            (
-                "a_report_is_refused_only_for_an_attempt_that_is_not_open",
-                a_report_is_refused_only_for_an_attempt_that_is_not_open(response, report, stream),
-            ),
-            ("refused_reports_leave_nothing", refused_reports_leave_nothing(response, report, view)),
-            (
-                "acknowledged_reports_are_in_the_table",
-                acknowledged_reports_are_in_the_table(response, report, view, stream),
-            ),
-            ("verdicts_fit_the_state", verdicts_fit_the_state(response, report, view)),
-            ("an_identical_report_is_applied_once", self.an_identical_report_is_applied_once(stream)),
-            ("a_request_is_applied_once", self.a_request_is_applied_once(stream)),
-        ):
-            if not holds:
-                raise BrokenPromiseError(
-                    name,
-                    f"{response.request_id} said {report.status} of attempt {report.attempt} and was "
-                    f"answered {response.status} {response.body.get('verdict') or response.body.get('detail')}; "
-                    f"the task is {_describe(view.tasks[report.task_id])}",
-                )
-
-    def published(self, event: Event, before: Sequence[Event]) -> None:
-        """Promise 7: events of one item come in order; a repeated event is an old version."""
-        response = {item.detail["version"] for item in before if item.subject == event.subject}
-        missing = set(range(1, event.detail["version"])) - response
-        if missing:
-            raise BrokenPromiseError(
-                "events_come_in_order", f"version {event.detail['version']} of {event.subject} before {missing}"
-            )
-
-    def at_rest(self, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
-        result = [
-            ("nothing_is_stuck", nothing_is_stuck(view)),
-            ("counters_match_the_dependencies", counters_match_the_dependencies(view)),
-        ]
-        for task_id in view.tasks:
-            stream = _stream(changes, task_id)
-            versions = [task.version for task in stream]
-            result += [
-                ("every_change_is_in_the_history", every_change_is_in_the_history(view, task_id, stream)),
-                ("every_change_is_published", every_change_is_published(view, keys.task_sk(task_id), versions)),
-            ]
-            if self._case.watched:
-                response = every_change_reaches_watchers(view, task_id, versions)
-                result.append(("every_change_reaches_watchers", response))
-            if self._case.one_attempt:
-                result.append(
-                    ("the_report_of_highest_precedence_stands", self._highest_precedence_stands(view.tasks[task_id]))
-                )
-        executions = [execution_from_item(change.after) for change in changes[_PK, keys.EXECUTION_SK]]
-        versions = [execution.version for execution in executions]
-        streams = [_stream(changes, task_id) for task_id in view.tasks]
-        requested = any(
-            request.route.endswith("/retry") for requests in self._requests.values() for request in requests
-        )
-        result += [
-            ("every_change_is_published", every_change_is_published(view, keys.EXECUTION_SK, versions)),
-            ("an_execution_fails_only_by_a_task", an_execution_fails_only_by_a_task(executions, streams)),
-            (
-                "only_a_person_restarts_an_execution",
-                only_a_person_restarts_an_execution(executions, requested=requested),
-            ),
-        ]
-        for name, holds in result:
-            if not holds:
-                tasks = ", ".join(f"{task_id} {_describe(task)}" for task_id, task in view.tasks.items())
-                raise BrokenPromiseError(name, f"at rest: {tasks}; the execution is {view.execution_status}")
-
-    def _highest_precedence_stands(self, task: Task) -> bool:
-        """Promise 2: in any order, of all reports on one attempt the weightiest stays."""
-        body = [report for report in self._reports() if report.task_id == task.task_id]
-        weights = {status_precedence(report.status, task.attempt): report.status for report in body}
-        return task.attempt == 1 and task.status is weights[max(weights)] and self._output_fits(body, task)
-
-    @staticmethod
-    def _output_fits(body: Sequence[Report], task: Task) -> bool:
-        """Return True if the output is the final report's that decided, or else the last checkpoint's, by sequence."""
-        final = [item for item in body if item.output is not None and item.status is task.status]
-        checkpoints = [
-            element for element in body if element.output is not None and element.status is TaskStatus.IN_PROGRESS
-        ]
-        checkpoints.sort(key=lambda entry: entry.sequence or 0)
-        expected = [first.output_place for first in (final or checkpoints)[-1:]]
-        return ([task.output] if task.output is not None else []) == expected
-
-    def _reports(self) -> Iterable[Report]:
-        for requests in self._requests.values():
-            for request in requests:
-                yield from reports_of(request).values()
-
-    def _report_of(self, request_id: str) -> Report | None:
-        """Return the report of a request id: client, step, try, and position in a batch."""
-        client, _, step = request_id.rpartition("-")[0].rpartition("-")
-        if client not in self._requests:
-            return None
-        _, hash_sign, index = request_id.partition("#")
-        return reports_of(self._requests[client][int(step) - 1]).get(hash_sign + index)
+def the_report_of_highest_precedence_stands(task: Task, reports: Sequence[Report]) -> bool:
+    """Promise 2: in any order, of all reports on one attempt that of the highest precedence stays."""
+    statuses = {status_precedence(report.status, task.attempt): report.status for report in reports}
+    return task.attempt == 1 and task.status is statuses[max(statuses)] and _output_fits(task, reports)
 
 
-def _stream(changes: Mapping[Key, Sequence[Change]], task_id: str) -> list[Task]:
-    """Return the states of a task, change by change."""
-    versions: dict[int, Task] = {}
-    for change in changes[_PK, keys.task_sk(task_id)]:
-        task = task_from_item(change.after)
-        versions.setdefault(task.version, task)
-    return list(versions.values())
-
-
-def _new_request_ids(stream: Sequence[Task]) -> Iterable[Task]:
-    last = None
-    for task in stream:
-        if task.request_id is not None and task.request_id != last:
-            yield task
-        last = task.request_id
-
-
-def _describe(task: Task) -> str:
-    return f"{task.status} (attempt {task.attempt}, version {task.version})"
+def _output_fits(task: Task, reports: Sequence[Report]) -> bool:
+    """Return True if the output is the final report's that decided, or else the last checkpoint's, by sequence."""
+    with_output = [report for report in reports if report.output is not None]
+    final = [report for report in with_output if report.status is task.status]
+    checkpoints = [report for report in with_output if report.status is TaskStatus.IN_PROGRESS]
+    checkpoints.sort(key=lambda report: report.sequence or 0)
+    expected = [report.output_place for report in (final or checkpoints)[-1:]]
+    return ([task.output] if task.output is not None else []) == expected

@@ -138,12 +138,12 @@ def _advance_rules() -> Iterable[Mapping[str, Any]]:
 def _stream_filters(function: str) -> Iterable[str]:
     """Return the patterns of a function's stream mapping, as the template declares them."""
     for resource in _template().values():
-        if resource["Type"] == "AWS::Serverless::Function" and str(resource["Properties"].get("CodeUri")).endswith(
-            f"/{function}"
-        ):
-            for event in resource["Properties"]["Events"].values():
-                if event["Type"] == "DynamoDB":
-                    yield from (item["Pattern"] for item in event["Properties"]["FilterCriteria"]["Filters"])
+        properties = resource.get("Properties", {})
+        is_function = resource["Type"] == "AWS::Serverless::Function"
+        if is_function and str(properties.get("CodeUri")).endswith(f"/{function}"):
+            streams = (event for event in properties["Events"].values() if event["Type"] == "DynamoDB")
+            filters = (item for event in streams for item in event["Properties"]["FilterCriteria"]["Filters"])
+            yield from (item["Pattern"] for item in filters)
 
 
 def _reads_tasks(call: Call) -> bool:

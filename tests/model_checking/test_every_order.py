@@ -12,8 +12,8 @@ import pytest
 from tests.model_checking import cases
 from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
+from tests.model_checking.every_promise import EveryPromise
 from tests.model_checking.explorer import Explored, Explorer
-from tests.model_checking.promises import EveryPromise
 
 PROVES: Final = "TASKLATCH_PROVE" in os.environ
 MOST_STATES: Final = 1_500_000 if PROVES else 150_000

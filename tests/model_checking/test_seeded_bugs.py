@@ -48,8 +48,8 @@ from tasklatch.workflow.engine import WorkflowEngine
 from tests.model_checking import cases
 from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
+from tests.model_checking.every_promise import EveryPromise
 from tests.model_checking.explorer import Explorer
-from tests.model_checking.promises import EveryPromise
 
 Seed = Callable[[pytest.MonkeyPatch], None]
 
