@@ -125,7 +125,7 @@ def _fails_again_too_late(task: TraceTask, script: TaskScript) -> TaskPlan:
         start_request(task, 1),
         ExpectedOutcome.STALE_ATTEMPT,
         failureReason="NON_RETRYABLE_ERROR",
-        message="gave up",
+        message="no further attempt",
     )
     first = _failing(task, 1, failureReason="RETRYABLE_ERROR")
     return TaskPlan(task, (first, _preceded_by([late_request], normal_attempt(task, 2, script))))

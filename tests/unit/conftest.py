@@ -1,4 +1,4 @@
-"""Unit tests speak to nobody: sockets are blocked."""
+"""Unit tests use no network: sockets are blocked."""
 
 from collections.abc import Iterator
 

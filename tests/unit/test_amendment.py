@@ -100,7 +100,7 @@ def test_checkpoint_of_a_lower_sequence_is_a_duplicate() -> None:
     assert record(task, THIRD) == (Verdict.DUPLICATE, task)
 
 
-def test_what_a_worker_does_not_speak_of_stays_while_it_is_in_progress() -> None:
+def test_fields_that_a_report_omits_stay_while_in_progress() -> None:
     # given
     task = after(
         a_task(TaskStatus.SCHEDULED, progress=0.5),

@@ -1,4 +1,4 @@
-"""What the client of the service measures: the time until an answer that counts, repeats and pauses included."""
+"""The API client: response times include retries and waits; task ids that fit into a path."""
 
 from typing import Final
 
@@ -63,7 +63,7 @@ def test_answer_to_the_first_try_is_sent_once(clock: Clock, monkeypatch: pytest.
     assert (reply.sends, reply.seconds) == (1, ANSWER_SECONDS)
 
 
-def test_refusal_says_how_often_it_was_asked_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_has_the_number_of_sends(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with client_of(clock, monkeypatch, 503, 409) as client, pytest.raises(ApiError) as refusal:
         client.request("worker", "POST", "executions", body={})
 

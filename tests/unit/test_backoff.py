@@ -1,4 +1,4 @@
-"""What runs on this machine waits out what passes, and no longer than its deadline."""
+"""Local programs retry transient failures, and no longer than their deadline."""
 
 import io
 from collections.abc import Callable
@@ -103,7 +103,7 @@ def test_aws_call_that_fails_for_a_cause_that_passes_is_made_again(failure: Step
 
 
 @pytest.mark.parametrize("failure", [EndpointConnectionError(endpoint_url=URL), THROTTLED], ids=str)
-def test_aws_call_is_given_up_at_its_deadline_with_the_failure_itself(failure: Step) -> None:
+def test_aws_call_fails_at_its_deadline_with_the_original_error(failure: Step) -> None:
     # given
     clock = Clock()
     wire = Wire(failure)
@@ -141,7 +141,7 @@ def test_every_client_of_the_stack_is_patient() -> None:
     assert isinstance(stack.aws("sqs"), RetryingClient)
 
 
-def test_service_is_asked_again_for_a_token_and_an_answer_while_it_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_and_request_are_retried_while_the_service_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     # given
     token = {"access_token": "t", "expires_in": 3600}
     steps: list[httpx.Response | Exception] = [
@@ -176,7 +176,7 @@ def test_service_is_asked_again_for_a_token_and_an_answer_while_it_is_busy(monke
     assert steps == []
 
 
-def test_refused_token_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_token_request_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = Stack(
         "http://api", "http://token", "us-east-1", "http://aws", "ledger", {"reader": Client("i", "s", "x")}, "ws", "b"
     )
@@ -188,7 +188,7 @@ def test_refused_token_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         api.request("reader", "GET", "executions")
 
 
-def test_wait_is_as_long_as_the_service_asks_for() -> None:
+def test_wait_is_as_long_as_the_service_requests() -> None:
     # given
     clock = Clock()
     failures = [TransientError(ValueError("busy"), 7.0)]

@@ -216,7 +216,7 @@ def test_status_that_a_worker_cannot_give_is_refused(status: Any) -> None:
         validate(contract.TaskUpdateBody, {"status": status})
 
 
-def test_update_adds_to_what_was_said_of_its_attempt() -> None:
+def test_update_adds_to_the_earlier_report_of_its_attempt() -> None:
     report = validate(contract.TaskUpdateBody, {"status": "FAILED", "output": {"a": 1}}).report("resize", 2)
 
     assert (report.status, report.attempt, report.output) == (TaskStatus.FAILED, 2, '{"a":1}')
@@ -247,14 +247,14 @@ def test_session_shows_no_secret(body: dict[str, Any], kind: str) -> None:
     assert "hush" not in json.dumps(view)
 
 
-def test_execution_of_another_contract_has_no_words_here() -> None:
+def test_execution_of_another_contract_is_not_translated() -> None:
     with pytest.raises(NotFoundError):
         contract.check_is_run(an_execution(group=None, group_version=None))
     with pytest.raises(NotFoundError):
         contract.check_is_run(an_execution(group="flow:7", group_version=None))
 
 
-def test_ended_execution_tells_when_and_why() -> None:
+def test_ended_execution_has_time_and_reason() -> None:
     ended = an_execution(status=ExecutionStatus.TERMINATED, ended_at=NOW + 5, reason="enough", metadata='{"a":"b"}')
 
     view = contract.workflow_execution_view(ended)
@@ -371,6 +371,6 @@ def test_errors_come_in_the_platforms_shape() -> None:
     assert body[busy] == {"code": 503, "message": "the table is busy"}
 
 
-def test_unknown_execution_is_a_bad_request_to_who_asks_for_it() -> None:
+def test_unknown_execution_is_a_bad_request() -> None:
     assert UNKNOWN_IS_BAD_REQUEST.status(STATUS[NotFoundError]) == 400
     assert contract.UPDATE_TASK.error_format.status(STATUS[NotFoundError]) == 404

@@ -76,7 +76,7 @@ def test_hundred_items_are_put_by_four_calls_at_once() -> None:
     assert sizes == [25, 25, 25, 25]
 
 
-def test_who_watches_is_asked_of_four_executions_at_once() -> None:
+def test_watchers_of_four_executions_are_read_concurrently() -> None:
     # given
     together = meeting(4)
 

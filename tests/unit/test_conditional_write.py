@@ -211,7 +211,7 @@ def test_attempt_whose_input_cannot_be_made_is_never_open() -> None:
 
 
 @pytest.mark.parametrize("task", [a_task(TaskStatus.PENDING), a_task(TaskStatus.PENDING, 2)])
-def test_remark_is_kept_of_a_task_that_waits(task: Task) -> None:
+def test_informational_status_of_a_waiting_task_is_stored(task: Task) -> None:
     assert record(task, a_report(TaskStatus.PENDING, platform_status="queued")) == (Verdict.DUPLICATE, task)
 
 
@@ -349,7 +349,7 @@ def test_seal_holds_for_the_version_that_was_read(status: TaskStatus) -> None:
 
 
 @pytest.mark.parametrize("status", sorted(REPORTABLE))
-def test_what_an_earlier_report_said_is_not_left_standing(status: TaskStatus) -> None:
+def test_fields_of_an_earlier_report_are_cleared(status: TaskStatus) -> None:
     # given
     before = a_report(
         TaskStatus.FAILED, attempt=1, message="m" * 2000, retry_after_seconds=3, platform_status="broken", output="{}"

@@ -52,17 +52,17 @@ def test_each_unknown_dependency_is_named() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 500])
-def test_circle_is_found_whatever_its_length(length: int) -> None:
+def test_cycle_of_any_length_is_detected(length: int) -> None:
     circle = [waiting(f"{number}", f"{(number + 1) % length}") for number in range(length)]
     ((kind, _),) = faults(*circle, waiting("outside", "0"))
     assert kind == "dependency_cycle"
 
 
-def test_long_chain_is_no_circle() -> None:
+def test_long_chain_is_no_cycle() -> None:
     check_definitions([waiting(f"{number}", *([f"{number - 1}"] if number else [])) for number in range(500)])
 
 
-def test_case_tells_tasks_apart() -> None:
+def test_task_ids_are_case_sensitive() -> None:
     check_definitions(some_tasks("a", "A"))
 
 
@@ -79,7 +79,7 @@ OTHERS = [
 ]
 
 
-def test_fingerprint_tells_definitions_apart() -> None:
+def test_different_definitions_have_different_fingerprints() -> None:
     assert replace(ANY).fingerprint == ANY.fingerprint
     assert len({item.fingerprint for item in [ANY, *OTHERS]}) == 1 + len(OTHERS)
 

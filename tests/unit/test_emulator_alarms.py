@@ -1,4 +1,4 @@
-"""The local cloud's alarms: those of the template are stored, and those on metric math are left unevaluated."""
+"""The local cloud's alarms: the template's are stored, and those on metric math are not evaluated."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The local cloud's process is told from all others: those of other programs, and those of other folders."""
+"""The local cloud's process is distinguished from those of other programs and of other state folders."""
 
 import json
 import subprocess

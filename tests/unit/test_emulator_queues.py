@@ -1,4 +1,4 @@
-"""The emulator's queues are filed by account and name: whatever port they were made on."""
+"""The emulator's queues are stored by account and name, independent of the port."""
 
 from typing import Any
 

@@ -130,9 +130,7 @@ OF_ANOTHER_TASK: Final = task_execution_id("default", "scan-1", CHILD_TASK, 2)
     ("initial", "attempt"),
     [(ISSUED, 2), (OF_ANOTHER_TASK, None), ("fresh", None), ("", None), (7, None), (None, None), (..., None)],
 )
-def test_id_that_was_not_issued_for_the_task_speaks_about_the_current_attempt(
-    initial: Any, attempt: int | None
-) -> None:
+def test_id_that_was_not_issued_for_the_task_means_the_current_attempt(initial: Any, attempt: int | None) -> None:
     assert parse_status_update(said(taskExecutionId=initial)).report("default", "scan-1").attempt == attempt
 
 
@@ -180,7 +178,7 @@ def test_answer_to_a_failure_says_whether_it_is_retried() -> None:
     assert messages[2] == "Task status updated"
 
 
-def test_each_ignored_report_is_accepted_and_told_so() -> None:
+def test_each_ignored_report_is_accepted_with_its_verdict() -> None:
     ignored = [verdict for verdict in Verdict if verdict is not Verdict.APPLIED]
     answers = [status_update_response(ReportResult(verdict, a_task(TaskStatus.COMPLETED))) for verdict in ignored]
     assert {answer["status"] for answer in answers} == {"ACCEPTED"}

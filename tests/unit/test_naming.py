@@ -26,6 +26,12 @@ UNWANTED_NAMES: Final = frozenset(
 )
 """Words of a vocabulary of its own, for which the field has others. The latch stays the name of the idea."""
 
+UNWANTED_PHRASES: Final = (
+    *("asked for", "broke off", "called off", "gave up", "goes on", "how to go on", "never had", "not as told"),
+    *("put off", "said", "set aside", "spoke of", "told", "wanted any more"),
+)
+"""Phrases in which the programs of `local/` do not speak to a user."""
+
 UNWANTED_OPENINGS: Final = frozenset({"how", "what", "when", "where", "whether", "which", "who", "whose", "why"})
 """A docstring begins with a verb or a noun."""
 
@@ -72,6 +78,15 @@ def test_nothing_is_defined_under_a_word_that_only_this_project_uses(path: str) 
     defined = {name.strip("_") for node in nodes(path) for name in (*variables(node), *definitions(node))}
 
     assert not defined & UNWANTED_NAMES
+
+
+@pytest.mark.parametrize("path", [path for path in PRODUCT if path.startswith("local/")])
+def test_local_programs_use_plain_words(path: str) -> None:
+    texts = [
+        node.value.lower() for node in nodes(path) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+    assert not [(phrase, text) for phrase in UNWANTED_PHRASES for text in texts if phrase in text]
 
 
 @pytest.mark.parametrize("path", PRODUCT)

@@ -206,7 +206,7 @@ def test_change_of_an_execution_makes_an_event_and_no_entry() -> None:
     assert outside.pushed[0]["type"] == "execution.status"
 
 
-def test_watchers_are_told_in_order_execution_by_execution() -> None:
+def test_watchers_receive_changes_in_order_execution_by_execution() -> None:
     # given
     outside = Outside(watchers=["one"])
     other = replace(AFTER, execution_id="weekly")
@@ -223,7 +223,7 @@ def test_watchers_are_told_in_order_execution_by_execution() -> None:
     assert len(outside.table.requests("query")) == 2
 
 
-def test_nothing_to_announce_costs_nothing() -> None:
+def test_publishing_nothing_makes_no_call() -> None:
     # given
     outside = Outside()
 
@@ -464,7 +464,7 @@ def test_bus_that_never_takes_an_event_is_busy() -> None:
         event_bus(bus, FakeTime(6_000)).publish(events(1))
 
 
-def test_announcement_that_the_bus_does_not_take_is_reported_before_anyone_is_told() -> None:
+def test_event_that_the_bus_rejects_is_reported_before_watchers_are_notified() -> None:
     # given
     bus = FakeClient(put_events={"FailedEntryCount": 1, "Entries": [{"ErrorCode": "InternalFailure"}]})
     outside = Outside(bus=bus, watchers=["one"])

@@ -1,4 +1,4 @@
-"""What a redrive sends on, what it leaves, and what it says of it."""
+"""The redrive of dead-letter queues: what is redriven, what stays, and the notes about it."""
 
 import io
 import json

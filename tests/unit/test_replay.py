@@ -1,4 +1,4 @@
-"""The plan of a replay, the replay, and above all its checker: it must find whatever a service could get wrong."""
+"""The plan of a replay, the replay, and its check, which must detect each bug that a service could have."""
 
 import json
 import time
@@ -71,7 +71,7 @@ def _wide_trace(folder: Path, width: int = 40) -> Trace:
 class Service:
     """The service and its queue in memory: its rules are the domain's own, its shapes the native contract's.
 
-    Its clock stands still until nothing is said any more, and then goes on to the next timer that is not far away.
+    Its clock stands still while requests arrive, and then moves to the next timer that is not far away.
     """
 
     def __init__(self) -> None:
@@ -324,7 +324,7 @@ def test_without_chaos_each_task_starts_once_and_succeeds_once(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("chaos", "faulty_tasks"), [(0.0, 0), (0.25, 10), (0.5, 21), (1.0, 42)])
-def test_chaos_is_the_share_of_tasks_that_get_into_trouble(chaos: float, faulty_tasks: int, tmp_path: Path) -> None:
+def test_chaos_is_the_share_of_tasks_with_a_fault(chaos: float, faulty_tasks: int, tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=chaos, seed=5, ends="COMPLETED")
 
     assert plan.faulty_tasks == faulty_tasks
@@ -332,12 +332,12 @@ def test_chaos_is_the_share_of_tasks_that_get_into_trouble(chaos: float, faulty_
 
 
 @pytest.mark.parametrize("chaos", [-0.01, 1.01, float("nan")])
-def test_a_share_that_is_none_is_refused(chaos: float) -> None:
+def test_chaos_out_of_range_is_refused(chaos: float) -> None:
     with pytest.raises(ValueError, match="CHAOS"):
         make_plan(read_trace(SAMPLE_TRACE), chaos=chaos)
 
 
-def test_an_end_that_is_none_is_refused() -> None:
+def test_unknown_final_status_is_refused() -> None:
     with pytest.raises(ValueError, match="EXPECT"):
         make_plan(read_trace(SAMPLE_TRACE), ends="SOMEHOW")
 
@@ -353,11 +353,11 @@ def test_one_seed_in_five_ends_in_failure_and_none_without_chaos() -> None:
 
 @pytest.mark.parametrize("ends", ["COMPLETED", "FAILED"])
 @pytest.mark.parametrize("chaos", [0.0, 0.5])
-def test_the_end_can_be_asked_for(ends: str, chaos: float) -> None:
+def test_final_status_can_be_chosen(ends: str, chaos: float) -> None:
     assert {make_plan(read_trace(SAMPLE_TRACE), chaos=chaos, seed=seed, ends=ends).ends for seed in SEEDS} == {ends}
 
 
-def test_everything_that_can_go_wrong_does(tmp_path: Path) -> None:
+def test_every_kind_of_fault_occurs(tmp_path: Path) -> None:
     trace = _wide_trace(tmp_path, width=120)
     kinds = count_faults(make_plan(trace, chaos=0.7, seed=1, ends="FAILED"))
 
@@ -370,7 +370,7 @@ def test_terminal_reasons_are_those_that_the_service_does_not_retry() -> None:
     assert set(TERMINAL_REASONS) == {reason.value for reason, how in FAILURE_POLICY.items() if not how.retryable}
 
 
-def test_a_lone_task_has_no_other_whose_id_it_could_be_given(tmp_path: Path) -> None:
+def test_single_task_gets_no_id_of_another_task(tmp_path: Path) -> None:
     document = {
         "name": "lone",
         "schemaVersion": "1.5",
@@ -387,7 +387,7 @@ def test_a_lone_task_has_no_other_whose_id_it_could_be_given(tmp_path: Path) -> 
         assert outcome.differences == []
 
 
-def test_some_is_sent_alone_and_some_in_batches_of_what_is_due_together(tmp_path: Path) -> None:
+def test_requests_that_are_due_together_are_partly_sent_in_batches(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=0.7, seed=2)
 
     requests = [request for task in plan.tasks for attempt in task.attempts for request in attempt.requests]
@@ -399,7 +399,7 @@ def test_some_is_sent_alone_and_some_in_batches_of_what_is_due_together(tmp_path
 @pytest.mark.parametrize("ends", ["COMPLETED", "FAILED"])
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("chaos", [0.0, 0.5, 1.0])
-def test_what_the_plan_expects_is_what_the_rules_say(seed: int, chaos: float, ends: str, tmp_path: Path) -> None:
+def test_expected_outcomes_match_the_domain_rules(seed: int, chaos: float, ends: str, tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=chaos, seed=seed, ends=ends)
 
     outcome = _replayed(Service(), plan)
@@ -408,7 +408,7 @@ def test_what_the_plan_expects_is_what_the_rules_say(seed: int, chaos: float, en
     assert outcome.ledger.execution["status"] == ends
 
 
-def test_what_comes_out_of_the_queue_twice_is_done_once(tmp_path: Path) -> None:
+def test_attempt_that_is_delivered_twice_is_processed_once(tmp_path: Path) -> None:
     class DeliversTwice(Service):
         def hand_out(self, task: Task) -> None:
             super().hand_out(task)
@@ -422,7 +422,7 @@ def test_what_comes_out_of_the_queue_twice_is_done_once(tmp_path: Path) -> None:
     assert sum(item.is_repeated for item in outcome.received) == len(outcome.received) / 2
 
 
-def test_an_honest_worker_that_was_given_up_for_slow_is_no_difference(tmp_path: Path) -> None:
+def test_normal_worker_that_was_timed_out_is_no_difference(tmp_path: Path) -> None:
     class Impatient(Service):
         def hand_out(self, task: Task) -> None:
             if task.attempt == 2 and task.timeout_seconds:
@@ -600,9 +600,7 @@ class FailsInTheEnd(Service):
         (FailsInTheEnd, "the execution is FAILED, not COMPLETED"),
     ],
 )
-def test_the_checker_finds_what_a_service_gets_wrong(
-    service: Callable[[], Service], words: str, tmp_path: Path
-) -> None:
+def test_check_detects_each_bug_of_a_service(service: Callable[[], Service], words: str, tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=1, seed=1, ends="COMPLETED")
 
     result = _replayed(service(), plan).differences
@@ -634,7 +632,7 @@ class LeavesTasksOpen(Service):
         (LeavesTasksOpen, "task join: is PENDING, not"),
     ],
 )
-def test_the_checker_finds_what_a_service_gets_wrong_after_a_fatal_failure(
+def test_check_detects_each_bug_after_a_fatal_failure(
     service: Callable[[], Service], words: str, tmp_path: Path
 ) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=0.2, seed=4, ends="FAILED")
@@ -644,7 +642,7 @@ def test_the_checker_finds_what_a_service_gets_wrong_after_a_fatal_failure(
     assert any(words in difference for difference in result), result
 
 
-def test_the_checker_finds_a_delivery_that_was_never_answered(tmp_path: Path) -> None:
+def test_check_detects_a_request_without_response(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path), chaos=0.5, seed=1, ends="COMPLETED")
     outcome = _replayed(Service(), plan)
 
@@ -653,7 +651,7 @@ def test_the_checker_finds_a_delivery_that_was_never_answered(tmp_path: Path) ->
     assert any("1 of its requests got no response" in difference for difference in result)
 
 
-def test_a_report_that_may_have_been_taken_twice_may_be_called_a_duplicate(tmp_path: Path) -> None:
+def test_report_that_may_be_processed_twice_may_be_a_duplicate(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path))
     outcome = _replayed(Service(), plan)
     first, *others = outcome.results
@@ -669,7 +667,7 @@ def test_a_report_that_may_have_been_taken_twice_may_be_called_a_duplicate(tmp_p
     assert differences(plan, strict, outcome.received, ledger) != []
 
 
-def test_a_task_that_was_handed_out_too_early_is_found_on_the_queue(tmp_path: Path) -> None:
+def test_task_that_was_sent_to_a_worker_too_early_is_detected(tmp_path: Path) -> None:
     plan = make_plan(_wide_trace(tmp_path))
     outcome = _replayed(Service(), plan)
     taken = [ReceivedAttempt("join", 1, 0.0), *outcome.received]
@@ -679,7 +677,7 @@ def test_a_task_that_was_handed_out_too_early_is_found_on_the_queue(tmp_path: Pa
     assert any("task join: was sent to a worker before the last report on" in difference for difference in result)
 
 
-def test_what_the_service_was_too_busy_for_is_sent_again(tmp_path: Path) -> None:
+def test_reports_that_met_a_busy_service_are_sent_again(tmp_path: Path) -> None:
     class Busy(Service):
         turns = 0
 
@@ -706,7 +704,7 @@ def test_what_the_service_was_too_busy_for_is_sent_again(tmp_path: Path) -> None
         (None, None, 0.0, "make up"),
     ],
 )
-def test_wrong_use_is_told_in_one_line_and_ends_with_2(
+def test_wrong_arguments_are_one_line_and_exit_status_2(
     trace: str | None,
     speed: float | None,
     chaos: float,

@@ -98,7 +98,7 @@ attempts = st.integers(1, MAX_ATTEMPT)
 
 
 @given(names, names, names, attempts)
-def test_task_execution_id_tells_its_attempt(tenant: str, execution_id: str, task_id: str, attempt: int) -> None:
+def test_task_execution_id_includes_its_attempt(tenant: str, execution_id: str, task_id: str, attempt: int) -> None:
     issued = task_execution_id(tenant, execution_id, task_id, attempt)
     assert decode_attempt(issued, tenant, execution_id, task_id) == attempt
     assert decode_attempt(issued.upper(), tenant, execution_id, task_id) == attempt
@@ -123,7 +123,7 @@ def test_ids_of_all_attempts_share_what_leads_to_their_task() -> None:
     assert shared != attempt_id_suffix("a", "run", "other")
 
 
-def test_attempt_zero_is_never_taken_for_one() -> None:
+def test_attempt_zero_does_not_count_as_attempt_one() -> None:
     with pytest.raises(AttemptNotOpenError):
         decode_attempt(task_execution_id("a", "run", "task", 0), "a", "run", "task")
 

@@ -117,7 +117,7 @@ def test_jitter_shortens_a_wait_by_no_more_than_its_share_and_spreads_it() -> No
     assert len(set(waits)) > 400
 
 
-def test_whoever_asks_gets_the_same_answer() -> None:
+def test_retry_decision_is_reproducible() -> None:
     policy = replace(STEADY, jitter=1.0)
     first = decided(failed(policy=policy))
     later = decided(failed(policy=policy, updated_at=NOW + 5_000, version=9, heartbeat_at=NOW))

@@ -1,4 +1,4 @@
-"""`make up` fails, and says why, where the API answers but nothing that runs behind it does."""
+"""`make up` fails with the cause if the API responds but the background functions do not run."""
 
 from types import SimpleNamespace
 from typing import Any, Final, Self, cast
@@ -74,7 +74,7 @@ def test_what_does_not_come_is_named_and_the_execution_cancelled(
     assert service.calls[-1][-1] == "cancel"
 
 
-def test_refusal_of_the_api_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejection_by_the_api_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service()
     monkeypatch.setattr(service, "request", _refuse)
 

@@ -69,7 +69,7 @@ def test_call_is_made_again_while_the_table_is_busy(error: Exception) -> None:
         ("apigatewaymanagementapi", "LimitExceededException"),
     ],
 )
-def test_every_services_word_for_too_many_calls_is_known(service: str, code: str) -> None:
+def test_throttling_error_of_every_service_is_recognized(service: str, code: str) -> None:
     # given: a service that calls it so
     shapes = Loader().load_service_model(service, "service-2")["shapes"]
     assert shapes[code]["exception"]
@@ -101,7 +101,7 @@ def test_it_gives_up_while_there_is_time_to_answer(left_ms: int) -> None:
     assert sum(time.slept) * 1000 <= left_ms
 
 
-def test_no_call_is_begun_that_might_not_end_in_time() -> None:
+def test_no_call_starts_that_might_not_end_in_time() -> None:
     # given
     time = FakeTime(left_ms=4_000)
     created: list[str] = []

@@ -28,13 +28,13 @@ def reports(*words: str | None) -> list[Report]:
         ("cancelled", TaskStatus.CANCELED),
     ],
 )
-def test_known_word_drives_the_latch_and_is_kept(word: str, status: TaskStatus) -> None:
+def test_known_status_is_applied_and_stored(word: str, status: TaskStatus) -> None:
     (report,) = reports(word)
     assert (report.status, report.platform_status, report.is_informational) == (status, word, False)
 
 
 @pytest.mark.parametrize("word", ["queued", "awaiting_input", "COMPLETED", "läuft", "", None])
-def test_any_other_word_is_a_remark(word: str | None) -> None:
+def test_any_other_status_is_informational(word: str | None) -> None:
     (report,) = reports(word)
     assert report.is_informational
     assert report.platform_status == (word or None)
@@ -42,7 +42,7 @@ def test_any_other_word_is_a_remark(word: str | None) -> None:
 
 @pytest.mark.parametrize("status", [status for status in TaskStatus if status is not TaskStatus.PENDING])
 @pytest.mark.parametrize("attempt", [1, 7])
-def test_remark_changes_no_task_whatever_its_status(status: TaskStatus, attempt: int) -> None:
+def test_informational_status_changes_no_task(status: TaskStatus, attempt: int) -> None:
     task = a_task(status, attempt)
     (report,) = reports("awaiting_input")
     assert not write_for_report(report, now=NOW, request_id="r", attempt=attempt, version=task.version).allows(task)
@@ -68,7 +68,7 @@ def test_each_update_makes_a_record_of_its_own_in_order() -> None:
     assert {report.fingerprint for report in first} == {later[0].fingerprint}, "said twice, it is the same report"
 
 
-def test_all_unknown_names_are_told_once() -> None:
+def test_each_unknown_name_is_listed_once() -> None:
     names = ["a", "x", "b", "y", "x"]
     body = contract.TaskStatuses.model_validate({"statuses": [{"task_name": name} for name in names]})
     with pytest.raises(UnknownTasksError, match='"x", "y"') as refused:
@@ -76,7 +76,7 @@ def test_all_unknown_names_are_told_once() -> None:
     assert refused.value.names == ["x", "y"]
 
 
-def test_every_status_has_a_word() -> None:
+def test_every_status_has_a_superai_status() -> None:
     assert set(contract.EXECUTION_STATUS) == set(ExecutionStatus)
     assert set(contract.PROCESSING_STATUS) == set(TaskStatus)
 
@@ -89,6 +89,6 @@ CLEARED: Final[list[tuple[dict[str, Any], str]]] = [
 
 
 @pytest.mark.parametrize(("body", "status"), CLEARED)
-def test_record_shows_the_word_or_how_the_task_stands(body: dict[str, Any], status: str) -> None:
+def test_record_shows_the_reported_status_or_that_of_the_task(body: dict[str, Any], status: str) -> None:
     item = contract.TaskStatusItem.model_validate(body)
     assert contract.task_status_view(item.report("r"), item, a_task(), NOW)["status"] == status

@@ -152,7 +152,7 @@ def test_timer_that_is_scheduled_already_is_fine() -> None:
     assert len(scheduler.calls) == 2
 
 
-def test_scheduler_that_is_busy_is_asked_again() -> None:
+def test_busy_scheduler_is_called_again() -> None:
     scheduler = FakeClient(create_schedule=in_turn(refusal("ThrottlingException"), {}))
     timers(a_queue(), scheduler).schedule([due_in(3_600_000)])
     assert len(scheduler.calls) == 2
@@ -165,7 +165,7 @@ def test_refusal_of_the_scheduler_is_not_swallowed() -> None:
 
 
 @given(ms=st.integers(min_value=-(10**9), max_value=10**11))
-def test_every_timer_goes_one_way_that_aws_takes(ms: int) -> None:
+def test_every_timer_goes_to_the_queue_or_the_scheduler(ms: int) -> None:
     # given
     queue, scheduler = a_queue(), a_scheduler()
 
@@ -258,7 +258,7 @@ def serve_poison(queue: FakeClient, error: Exception) -> Any:
 
 
 @pytest.mark.parametrize("error", POISON, ids=[type(error).__name__ for error in POISON])
-def test_message_that_no_try_can_serve_is_set_aside_at_once_with_its_reason(error: Exception) -> None:
+def test_message_that_can_never_be_processed_goes_to_the_dead_letter_queue_with_its_reason(error: Exception) -> None:
     # given
     queue = FakeClient(send_message={"MessageId": "1"})
 
@@ -276,7 +276,7 @@ def test_message_that_no_try_can_serve_is_set_aside_at_once_with_its_reason(erro
 
 
 @pytest.mark.parametrize("error", [refusal("RequestThrottled"), refusal("AccessDenied")])
-def test_message_that_cannot_be_set_aside_comes_again(error: Exception) -> None:
+def test_message_that_the_dead_letter_queue_rejects_is_delivered_again(error: Exception) -> None:
     queue = FakeClient(send_message=error)
     assert serve_poison(queue, KeyError("x")) == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
 

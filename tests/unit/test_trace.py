@@ -1,4 +1,4 @@
-"""What can be read as a trace, and what is refused, with which words."""
+"""Reading of traces: what is accepted, and the messages of refusals."""
 
 import json
 from collections.abc import Callable
@@ -126,7 +126,7 @@ def _renamed(name: str) -> Callable[[Document], None]:
         (_renamed("\N{HUNDRED POINTS SYMBOL}" * 255), "900 bytes"),
     ],
 )
-def test_a_document_that_is_no_trace_is_refused_by_name(
+def test_invalid_document_is_refused_with_its_position(
     spoil: Callable[[Document], None], words: str | None, tmp_path: Path
 ) -> None:
     document = _document(_task("a", children=("b",)), _task("b", parents=("a",)))

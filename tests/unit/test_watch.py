@@ -1,4 +1,4 @@
-"""What a watcher makes of a socket that repeats itself, misses something and breaks."""
+"""The watcher handles repeated and missed messages and lost connections."""
 
 import json
 from collections.abc import Iterator
