@@ -53,7 +53,7 @@ class HttpApiImport:
     def _create_authorizer(self, name: str, authorizer: Definition) -> str:
         _refuse_unknown(authorizer, AUTHORIZER_KEYS, f"authorizer {name}")
         if authorizer["type"] != "jwt":
-            raise ValueError(f"authorizer {name} is none for tokens: {authorizer['type']}")
+            raise ValueError(f"authorizer {name} has the unsupported type {authorizer['type']}")
         attributes = {
             "Name": name,
             "AuthorizerType": "JWT",
