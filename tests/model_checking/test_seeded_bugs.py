@@ -45,7 +45,7 @@ from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.workflow import engine
 from tasklatch.workflow.engine import WorkflowEngine
-from tests.model_checking import cases
+from tests.model_checking import cases, waiting_cases
 from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
 from tests.model_checking.every_promise import EveryPromise
@@ -296,11 +296,11 @@ BUGS: Final = (
     SeededBug("the lower end of the interval is dropped", _without_condition(">="),
               cases.UNOPENED, "a_report_counts_only_for_the_current_attempt"),
     SeededBug("a task that waits can be failed", _without_lower_end,
-              cases.WAITING_FAILED, "no_report_changes_a_task_that_waits"),
+              waiting_cases.WAITING_FAILED, "no_report_changes_a_task_that_waits"),
     SeededBug("a task that waits can succeed", _without_lower_end,
-              cases.WAITING_COMPLETED, "no_report_changes_a_task_that_waits"),
+              waiting_cases.WAITING_COMPLETED, "no_report_changes_a_task_that_waits"),
     SeededBug("a task that waits accepts heartbeats", _heartbeats_without_lower_end,
-              cases.WAITING_HEARTBEAT, "no_heartbeat_is_recorded_for_a_task_that_waits"),
+              waiting_cases.WAITING_HEARTBEAT, "no_heartbeat_is_recorded_for_a_task_that_waits"),
     SeededBug("a checkpoint is shown as another attempt's output", _a_checkpoint_is_shown_of_whichever_attempt,
               cases.CHECKPOINTS_OF_TWO, "an_output_belongs_to_the_deciding_attempt"),
     SeededBug("a later checkpoint is not stored", _what_comes_later_adds_nothing,
