@@ -67,10 +67,10 @@ class DeadlineBackoff:
             try:
                 return attempt(number)
             except TransientError as error:
-                patience = max(wait, error.wait_seconds)
-                if self._clock() + patience > ends:
+                wait_seconds = max(wait, error.wait_seconds)
+                if self._clock() + wait_seconds > ends:
                     raise error.final from error
-            self._sleep(patience)
+            self._sleep(wait_seconds)
         raise AssertionError("waits do not end")
 
 

@@ -300,13 +300,13 @@ def _batch(demo: _Demo) -> None:
 
 def _send_batch(demo: _Demo, execution_id: str, statuses: list[dict[str, Any]]) -> tuple[Mapping[str, int], float]:
     """Send a batch; return the count of each verdict or error status, and the duration in seconds."""
-    began = time.monotonic()
+    started = time.monotonic()
     reply = demo.api.request("worker", "POST", "executions", execution_id, "statuses", body={"statuses": statuses})
     counts: dict[str, int] = {}
     for result in reply.body["results"]:
         outcome = result.get("verdict", str(result["status"]))
         counts[outcome] = counts.get(outcome, 0) + 1
-    return counts, time.monotonic() - began
+    return counts, time.monotonic() - started
 
 
 def _replay(demo: _Demo, stack: Stack, plan: ReplayPlan) -> None:
