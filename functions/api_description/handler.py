@@ -3,7 +3,8 @@
 from functools import cache
 from pathlib import Path
 
-from tasklatch.api.app import HttpApp, Request, Response
+from tasklatch.api.app import HttpApp
+from tasklatch.api.messages import Request, Response
 from tasklatch.api.swagger import swagger_page
 from tasklatch.api.v1.description import GET_DOCS, GET_HEALTH, GET_OPENAPI
 

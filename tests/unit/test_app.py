@@ -8,9 +8,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from local.handlers import load_handler
-from tasklatch.api.app import HttpApp, Operation, Request, Response
+from tasklatch.api.app import HttpApp
 from tasklatch.api.authorization import Scope
 from tasklatch.api.errors import STATUS, to_problem_details
+from tasklatch.api.messages import Request, Response
+from tasklatch.api.operation import Operation
 from tasklatch.domain import errors
 from tasklatch.domain.errors import InvalidRequestError, ServiceBusyError, TasklatchError
 from tests.api_description import check_answer

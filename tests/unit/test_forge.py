@@ -11,7 +11,8 @@ from tasklatch.domain.report import Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import RetryPolicy
-from tasklatch.platforms.forge.models import execution_id_for_scan, parse_status_update, status_update_response
+from tasklatch.platforms.forge.models import parse_status_update
+from tasklatch.platforms.forge.translation import execution_id_for_scan, status_update_response
 from tests.factories import a_task
 
 ROOT_TASK: Final = "0f0f7d50-5f3c-4f57-9d06-3d6f5a7a2c11"

@@ -5,6 +5,7 @@ else, and another parser would read it in another way.
 """
 
 import re
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from pydantic import AwareDatetime, BeforeValidator, WithJsonSchema
@@ -45,3 +46,8 @@ QueryBool = Annotated[
 Timestamp = Annotated[
     AwareDatetime, _require(_TIMESTAMP, "must be a time as RFC 3339 writes it: 2026-01-31T12:00:00Z, with its offset")
 ]
+
+
+def to_milliseconds(value: datetime | None) -> int | None:
+    """Return a time in milliseconds since the epoch, as the table stores it; a time before 1970 becomes 0."""
+    return max(round(value.timestamp() * 1000), 0) if value is not None else None
