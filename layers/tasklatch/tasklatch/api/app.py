@@ -140,7 +140,7 @@ def _check_no_repeats(query: str, repeatable: frozenset[str]) -> None:
     if repeated is not None:
         field_error: dict[str, object] = {
             "loc": ["query", repeated[:255]],
-            "msg": "given more than once",
+            "msg": "sent more than once",
             "type": "repeated_key",
         }
         raise InvalidRequestError("invalid query parameters", [field_error])

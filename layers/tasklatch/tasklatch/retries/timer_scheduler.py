@@ -53,14 +53,14 @@ def timer_from_message(text: str) -> Timer:
     KeyError, TypeError, ValueError
         If the text is not a timer's message.
     """
-    read: Mapping[str, Any] = json.loads(text)
+    message: Mapping[str, Any] = json.loads(text)
     return Timer(
-        kind=TimerKind(read["kind"]),
-        tenant=read["tenant"],
-        execution_id=read["executionId"],
-        task_id=read["taskId"],
-        attempt=int(read["attempt"]),
-        due=int(read["due"]),
+        kind=TimerKind(message["kind"]),
+        tenant=message["tenant"],
+        execution_id=message["executionId"],
+        task_id=message["taskId"],
+        attempt=int(message["attempt"]),
+        due=int(message["due"]),
     )
 
 
@@ -85,7 +85,7 @@ class TimerScheduler:
         self._scheduler = scheduler
         self._settings = settings
         self._clock = clock
-        self._patience = backoff
+        self._backoff = backoff
 
     def schedule(self, timers: Sequence[Timer]) -> None:
         """Schedule timers; the same timer twice does no harm.
@@ -105,7 +105,7 @@ class TimerScheduler:
 
     def _send(self, timers: Sequence[Timer], now: int) -> None:
         waiting = {str(index): timer for index, timer in enumerate(timers)}
-        for _ in self._patience.attempts():
+        for _ in self._backoff.attempts():
             entries: list[Any] = [
                 {
                     "Id": name,
@@ -115,7 +115,7 @@ class TimerScheduler:
                 for name, timer in waiting.items()
             ]
             send = partial(self._queue.send_message_batch, QueueUrl=self._settings.timer_queue_url, Entries=entries)
-            response = self._patience.run(send)
+            response = self._backoff.run(send)
             waiting = {failed["Id"]: waiting[failed["Id"]] for failed in response.get("Failed", [])}
             if not waiting:
                 break
@@ -139,7 +139,7 @@ class TimerScheduler:
             },
         )
         try:
-            self._patience.run(create)
+            self._backoff.run(create)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConflictException":
                 raise

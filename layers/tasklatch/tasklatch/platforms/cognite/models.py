@@ -20,7 +20,7 @@ def _check_whitespace(value: str) -> str:
 
 def _check_path_safe(value: str) -> str:
     if not fits_path(value):
-        raise ValueError("must not hold any of % / \\ ? ; nor be '.' or '..': it is addressed in paths alone")
+        raise ValueError("must not contain % / \\ ? or ;, nor be '.' or '..': it is used in paths only")
     return value
 
 

@@ -39,9 +39,9 @@ def execution_id_for_scan(scan_id: Any) -> str:
 
 
 _IGNORED: Final[Mapping[Verdict, str]] = {
-    Verdict.DUPLICATE: "Nothing new: as much is known of this attempt already",
+    Verdict.DUPLICATE: "No change: the attempt has this status, or a later one, already",
     Verdict.IGNORED_AFTER_SUCCESS: "Recorded and ignored: the task has succeeded already",
-    Verdict.STALE_ATTEMPT: "Recorded and ignored: a newer attempt is under way",
+    Verdict.STALE_ATTEMPT: "Recorded and ignored: the attempt is no longer the current one",
     Verdict.SEALED: "Recorded and ignored: the task is closed",
 }
 

@@ -116,7 +116,7 @@ class FlowExecutionsQuery(BaseModel):
     @classmethod
     def _check_status(cls, value: str | None) -> str | None:
         if value is not None and not set(value.split(",")) <= set(EXECUTION_STATUS.values()):
-            raise ValueError(f"one of {', '.join(dict.fromkeys(EXECUTION_STATUS.values()))}")
+            raise ValueError(f"must be one of {', '.join(dict.fromkeys(EXECUTION_STATUS.values()))}")
         return value
 
     @model_validator(mode="after")
