@@ -7,7 +7,9 @@ from tasklatch.api.body import dump_json
 from tasklatch.domain.execution import Execution, WorkflowRun
 from tasklatch.domain.new_execution import NewExecution
 from tasklatch.dynamodb import keys
-from tasklatch.executions.executions import Executions
+from tasklatch.executions.control import ExecutionControl
+from tasklatch.executions.creation import ExecutionCreator
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.payloads import Payloads
 from tasklatch.platforms.cognite import executions as contract
 from tasklatch.platforms.cognite.definitions import definitions_from_version
@@ -16,7 +18,6 @@ from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import get_settings
 from tasklatch.workflow.definitions import WorkflowDefinitions
-from tasklatch.workflow.engine import WorkflowEngine
 
 app = HttpApp()
 handler = app.resolve
@@ -35,7 +36,7 @@ def run_workflow(request: Request) -> Response:
     version = WorkflowDefinitions(dynamodb(), get_settings(), system_clock, backoff).version(
         request.tenant, request.path["workflowExternalId"], request.path["version"]
     )
-    execution, _ = Executions(dynamodb(), get_settings(), system_clock, backoff).create(
+    execution, _ = ExecutionCreator(dynamodb(), get_settings(), system_clock, backoff).create(
         NewExecution(
             request.tenant,
             contract.run_id(request.tenant, version.external_id, version.version, body.authentication.nonce),
@@ -51,7 +52,7 @@ def run_workflow(request: Request) -> Response:
 @app.route(contract.LIST_EXECUTIONS)
 def list_executions(request: Request) -> Response:
     body = request.parse_body(contract.WorkflowExecutionsListBody)
-    executions, cursor = _executions(request).list_executions(
+    executions, cursor = _reader(request).list_executions(
         request.tenant,
         limit=body.page,
         cursor=body.cursor,
@@ -72,7 +73,7 @@ def get_execution(request: Request) -> Response:
             execution,
             payloads.get_text(tenant, execution_id, keys.DEFINITION_SK),
             payloads.get_text(tenant, execution_id, keys.EXECUTION_INPUT_SK),
-            payloads.get_details(tenant, execution_id, list(_workflow(request).tasks(tenant, execution_id))),
+            payloads.get_details(tenant, execution_id, list(_reader(request).iterate_tasks(tenant, execution_id))),
         )
     )
 
@@ -83,7 +84,7 @@ def cancel_execution(request: Request) -> Response:
     execution = _get_run(request)
     return Response(
         contract.workflow_execution_view(
-            _workflow(request).cancel(request.tenant, execution.execution_id, reason or None)
+            _control(request).cancel(request.tenant, execution.execution_id, reason or None)
         )
     )
 
@@ -92,18 +93,18 @@ def cancel_execution(request: Request) -> Response:
 def retry_execution(request: Request) -> Response:
     request.parse_body(contract.WorkflowRetryBody)
     return Response(
-        contract.workflow_execution_view(_workflow(request).retry(request.tenant, _get_run(request).execution_id))
+        contract.workflow_execution_view(_control(request).retry(request.tenant, _get_run(request).execution_id))
     )
 
 
 def _get_run(request: Request) -> Execution:
     """Read the execution in the path, and check that it is a run of a workflow."""
-    return contract.check_is_run(_executions(request).get(request.tenant, request.path["executionId"]))
+    return contract.check_is_run(_reader(request).get(request.tenant, request.path["executionId"]))
 
 
-def _executions(request: Request) -> Executions:
-    return Executions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _reader(request: Request) -> ExecutionReader:
+    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
 
 
-def _workflow(request: Request) -> WorkflowEngine:
-    return WorkflowEngine(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _control(request: Request) -> ExecutionControl:
+    return ExecutionControl(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

@@ -4,6 +4,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 
+from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.retries.timer_scheduler import TimerScheduler, timer_from_message
@@ -13,7 +14,6 @@ from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger
 from tasklatch.runtime.queue_records import DeadLetters, process_records
 from tasklatch.runtime.settings import get_settings
-from tasklatch.workflow.engine import WorkflowEngine
 
 
 def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
@@ -32,7 +32,7 @@ def _dispatcher(backoff: Backoff) -> TimerHandler:
     client, settings = dynamodb(), get_settings()
     return TimerHandler(
         Ledger(client, settings, system_clock, backoff),
-        WorkflowEngine(client, settings, system_clock, backoff),
+        ExecutionTable(client, settings, system_clock, backoff),
         TimerScheduler(sqs(), scheduler(), settings, system_clock, backoff),
         system_clock,
     )
