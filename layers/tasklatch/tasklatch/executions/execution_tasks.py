@@ -69,8 +69,8 @@ class ExecutionTasks:
             response = self._backoff.run(partial(self._client.query, **query))
             item_keys: list[Item] = [{keys.PK: item[keys.PK], keys.SK: item[keys.SK]} for item in response["Items"]]
             # Callers stop at the first open task, which is mostly the first entry: read the others only on demand
-            for some in (item_keys[:1], item_keys[1:]):
-                yield from map(task_from_item, batch_get(self._client, self._table, some, self._backoff))
+            for chunk in (item_keys[:1], item_keys[1:]):
+                yield from map(task_from_item, batch_get(self._client, self._table, chunk, self._backoff))
             if "LastEvaluatedKey" not in response:
                 return
             query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
