@@ -1,6 +1,9 @@
 """Routes for clients that run workflows as in Cognite Data Fusion: sessions, runs and their executions."""
 
 import secrets
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.app import HttpApp, Request, Response, page_response
 from tasklatch.api.body import dump_json
@@ -13,12 +16,18 @@ from tasklatch.platforms.cognite.definitions import definitions_from_version
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.settings import get_settings
 from tasklatch.workflow.definitions import WorkflowDefinitions
 from tasklatch.workflow.engine import WorkflowEngine
 
 app = HttpApp()
-handler = app.resolve
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
 
 
 @app.route(contract.CREATE_SESSIONS)

@@ -1,7 +1,10 @@
 """Routes for clients that control a whole execution: cancel it, retry failed tasks, watch it live."""
 
 from functools import partial
+from typing import Any
 from urllib.parse import quote
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.app import HttpApp, Request, Response
 from tasklatch.api.v1 import execution_control as contract
@@ -10,11 +13,17 @@ from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb, live_callback
 from tasklatch.runtime.clock import format_timestamp, system_clock
+from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.settings import get_settings
 from tasklatch.workflow.engine import WorkflowEngine
 
 app = HttpApp()
-handler = app.resolve
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
 
 
 @app.route(contract.CANCEL_EXECUTION)

@@ -4,16 +4,20 @@ import json
 from typing import Any
 
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb, sqs
 from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.queue_records import DeadLetters, process_records
 from tasklatch.runtime.settings import get_settings
 from tasklatch.workflow.engine import WorkflowEngine
 
 
-def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Process change events from their queue; a failed one alone is retried or moved to the dead-letter queue."""
     backoff = Backoff(context.get_remaining_time_in_millis)
     workflow = WorkflowEngine(dynamodb(), get_settings(), system_clock, backoff)

@@ -28,7 +28,7 @@ from tasklatch.domain.errors import (
     TasklatchError,
     UnexpectedError,
 )
-from tasklatch.runtime.observability import logger, metrics, report_unhandled
+from tasklatch.runtime.observability import logger, report_unhandled
 from tasklatch.runtime.settings import get_settings
 
 JSON: Final = "application/json"
@@ -185,6 +185,7 @@ class HttpApp:
         request_id: str = event["requestContext"]["requestId"]
         requested_id = headers.get("x-request-id", "")
         correlation_id = requested_id if _REQUEST_ID.fullmatch(requested_id) else request_id
+        logger.set_correlation_id(correlation_id)
         try:
             response = self._dispatch(
                 operation, event, headers, correlation_id, request_id, context.get_remaining_time_in_millis
@@ -196,8 +197,8 @@ class HttpApp:
                 error = UnexpectedError()
             response = _error_response(error, operation.error_format, correlation_id)
             body = _text(response.body)
-        logger().info(
-            "answered",
+        logger.info(
+            "request processed",
             extra={
                 "route": event["routeKey"],
                 "status": response.status.value,
@@ -206,8 +207,6 @@ class HttpApp:
                 **response.log_fields,
             },
         )
-        if metrics().metric_set:
-            metrics().flush_metrics()
         return {
             "statusCode": response.status.value,
             "headers": {"content-type": response.media_type, "x-request-id": correlation_id, **response.headers},

@@ -72,9 +72,10 @@ def process_records(
     for record in records:
         name = record["messageId"]
         try:
+            logger.set_correlation_id(name)
             _take(record["body"], name, take, dead_letters)
         except _COMES_AGAIN:
-            logger().exception("message processing failed", extra={"message_id": name})
+            logger.exception("message processing failed", extra={"message_id": name})
             failed.append(name)
     return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 
@@ -85,7 +86,7 @@ def _take(body: str, name: str, take: Callable[[str], None], dead_letters: DeadL
     except _COMES_AGAIN:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the message is kept, and an alarm tells of it
-        logger().exception("a message is set aside", extra={"message_id": name})
+        logger.exception("a message is set aside", extra={"message_id": name})
         dead_letters.put(body, _printable(f"{type(error).__name__}: {error}")[:_LONGEST_REASON])
 
 
