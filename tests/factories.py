@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import FINAL_STATUSES, TaskStatus, status_precedence
 from tasklatch.domain.task import Task
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import Item, task_to_item
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.execution import Execution
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batched
@@ -179,7 +181,7 @@ class World:
         return World(self.table, self.clock, self.queue, self.scheduler, client, time_left or FakeTime(60_000))
 
     def create(self, *definitions: TaskDefinition, execution_id: str = "nightly") -> Execution:
-        return self.executions.create(self.tenant, execution_id, definitions)[0]
+        return self.executions.create(NewExecution(self.tenant, execution_id, definitions))[0]
 
     def tasks(self, execution_id: str = "nightly") -> dict[str, Task]:
         items = self.table.items(keys.execution_pk(self.tenant, execution_id))

@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from tasklatch.api.app import HttpApp, Request, Response, page_response
 from tasklatch.api.body import dump_json
 from tasklatch.domain.execution import Execution, WorkflowRun
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.dynamodb import keys
 from tasklatch.executions.executions import Executions
 from tasklatch.ledger.payloads import Payloads
@@ -44,12 +45,14 @@ def run_workflow(request: Request) -> Response:
         request.tenant, request.path["workflowExternalId"], request.path["version"]
     )
     execution, _ = Executions(dynamodb(), get_settings(), system_clock, backoff).create(
-        request.tenant,
-        contract.run_id(request.tenant, version.external_id, version.version, body.authentication.nonce),
-        definitions_from_version(version),
-        metadata=dump_json(body.metadata, "metadata"),
-        group=contract.workflow_group(version.external_id),
-        run=WorkflowRun(version.version, version.definition, body.input_text()),
+        NewExecution(
+            request.tenant,
+            contract.run_id(request.tenant, version.external_id, version.version, body.authentication.nonce),
+            definitions_from_version(version),
+            metadata=dump_json(body.metadata, "metadata"),
+            group=contract.workflow_group(version.external_id),
+            run=WorkflowRun(version.version, version.definition, body.input_text()),
+        )
     )
     return Response(contract.workflow_execution_view(execution), log_fields={"execution_id": execution.execution_id})
 

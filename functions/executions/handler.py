@@ -10,6 +10,7 @@ from tasklatch.api.body import dump_json
 from tasklatch.api.idempotency import execution_id_for, keyed_request
 from tasklatch.api.v1 import executions as contract
 from tasklatch.api.v1.views import task_view
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.executions.executions import Executions
 from tasklatch.ledger.history import History
 from tasklatch.runtime.backoff import Backoff
@@ -32,14 +33,15 @@ def create_execution(request: Request) -> Response:
     body = request.parse_body(contract.ExecutionBody)
     keyed = keyed_request(contract.CREATE_EXECUTION.name, request.headers, request.body)
     metadata = dump_json(body.metadata, "metadata", limit=contract.MAX_METADATA_BYTES)
-    executions, definitions = _executions(request), body.definitions()
-    executions.claim_key(request.tenant, keyed, definitions)
-    execution, created = executions.create(
-        request.tenant,
-        execution_id_for(request.tenant, body.executionId, keyed),
-        definitions,
-        name=body.name,
-        metadata=metadata,
+    execution, created = _executions(request).create(
+        NewExecution(
+            request.tenant,
+            execution_id_for(request.tenant, body.executionId, keyed),
+            body.definitions(),
+            name=body.name,
+            metadata=metadata,
+        ),
+        keyed,
     )
     return Response(
         contract.execution_view(execution),

@@ -9,6 +9,7 @@ from tasklatch.api.app import HttpApp, Request, Response
 from tasklatch.api.body import dump_json
 from tasklatch.api.idempotency import execution_id_for, keyed_request
 from tasklatch.domain.errors import NotFoundError
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.executions.executions import Executions
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.platforms.forge import models as contract
@@ -50,14 +51,15 @@ def register_scan(request: Request) -> Response:
     execution_id = execution_id_for(request.tenant, requested_id, keyed)
     scan_id = body.scanId or execution_id
     metadata = {"connectionId": body.connectionId, "scanId": scan_id}
-    executions, definitions = _executions(request), body.definitions(scan_id)
-    executions.claim_key(request.tenant, keyed, definitions)
-    execution, created = executions.create(
-        request.tenant,
-        execution_id,
-        definitions,
-        metadata=dump_json(metadata, "connectionId"),
-        keep_open=True,
+    execution, created = _executions(request).create(
+        NewExecution(
+            request.tenant,
+            execution_id,
+            body.definitions(scan_id),
+            metadata=dump_json(metadata, "connectionId"),
+            keep_open=True,
+        ),
+        keyed,
     )
     return Response(
         contract.scan_response(scan_id, execution, len(body.tasks)),

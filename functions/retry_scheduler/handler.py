@@ -26,7 +26,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
     tasks = {
         number: change.task
         for number, change in changes.items()
-        if isinstance(change, Change) and not change.is_a_sign_of_life
+        if isinstance(change, Change) and not change.only_continues
     }
     try:
         _retry_planner(Backoff(context.get_remaining_time_in_millis)).plan(tasks.values())

@@ -13,6 +13,7 @@ from tasklatch.api.ids import is_valid_task_id
 from tasklatch.api.v1.executions import MAX_METADATA_BYTES, milliseconds
 from tasklatch.domain.errors import NotFoundError, TasklatchError
 from tasklatch.domain.execution import Execution
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.executions.executions import Executions
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.platforms.superai import models as contract
@@ -61,15 +62,16 @@ def create_flow_execution(request: Request) -> Response:
     body = request.parse_body(contract.FlowExecutionCreate)
     keyed = keyed_request(contract.CREATE_FLOW_EXECUTION.name, request.headers, request.body)
     metadata = dump_json({"input": body.input}, "input", limit=MAX_METADATA_BYTES)
-    executions, definitions = _executions(request), body.definitions()
-    executions.claim_key(request.tenant, keyed, definitions)
-    execution, _ = executions.create(
-        request.tenant,
-        execution_id_for(request.tenant, None, keyed),
-        definitions,
-        metadata=metadata,
-        group=contract.flow_group(body.flow_id),
-        keep_open=True,
+    execution, _ = _executions(request).create(
+        NewExecution(
+            request.tenant,
+            execution_id_for(request.tenant, None, keyed),
+            body.definitions(),
+            metadata=metadata,
+            group=contract.flow_group(body.flow_id),
+            keep_open=True,
+        ),
+        keyed,
     )
     log_fields = {"execution_id": execution.execution_id}
     return Response(contract.flow_execution_view(execution), HTTPStatus.CREATED, log_fields=log_fields)

@@ -318,7 +318,7 @@ def test_definition_that_cannot_be_run_is_refused_and_not_kept(api: Api) -> None
     reply = api(VERSIONS, body={"items": [{"workflowExternalId": "w", "version": "1", "workflowDefinition": circle}]})
 
     assert reply.status == 400
-    assert "a circle" in reply.body["error"]["message"]
+    assert "dependency cycle" in reply.body["error"]["message"]
     assert api(VERSION, "w", "1").status == 404
 
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 import pytest
 
 from tasklatch.domain.errors import ConflictError, NotFoundError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
 from tests.api_description import check_answer
 from tests.factories import Reply, api_event, call_api, fresh_name, some_tasks

@@ -12,10 +12,12 @@ import pytest
 
 from tasklatch.domain.conditional_write import next_attempt_write
 from tasklatch.domain.errors import ConflictError, NotFoundError
-from tasklatch.domain.execution import ExecutionFilter, TaskDefinition
+from tasklatch.domain.execution import ExecutionFilter
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.ledger.payloads import Payloads
 from tasklatch.runtime.settings import Settings
 from tests.factories import a_report, fresh_name, some_tasks
@@ -37,7 +39,7 @@ def world(ministack: "DynamoDBClient") -> Iterator[World]:
 
 
 def open_execution(world: World, *definitions: TaskDefinition, group: str | None = None, name: str = "nightly") -> None:
-    world.executions.create(world.tenant, name, definitions, group=group, keep_open=True)
+    world.executions.create(NewExecution(world.tenant, name, definitions, group=group, keep_open=True))
 
 
 def once(task_id: str, *depends_on: str) -> TaskDefinition:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tasklatch.domain.errors import ServiceBusyError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.timer import TimerKind
 from tasklatch.dynamodb import keys
 from tasklatch.retries.reconciler import ReconcileSummary

@@ -13,11 +13,12 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from tasklatch.domain.errors import ConflictError, NotFoundError, ServiceBusyError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.json_text import MAX_NESTING
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
 from tasklatch.workflow.engine import MAX_REFERRED_BYTES
 from tests.factories import Context, FakeTime, some_tasks
@@ -701,7 +702,7 @@ def test_announcement_that_no_try_can_serve_holds_up_no_other(
     # given two executions; a task of one of them cannot be read
     world.create(*some_tasks("good"))
     world.report("good")
-    world.executions.create(world.tenant, "spoilt", some_tasks("bad", "beside"))
+    world.executions.create(NewExecution(world.tenant, "spoilt", some_tasks("bad", "beside")))
     item = world.table.item(keys.execution_pk(world.tenant, "spoilt"), keys.task_sk("bad"))
     assert item is not None
     world.table.put({**item, "attempt": {"S": "none"}})

@@ -11,13 +11,7 @@ import pytest
 from botocore.exceptions import HTTPClientError
 
 from local.handlers import load_handler
-from tasklatch.domain.conditional_write import (
-    ConditionalWrite,
-    decide_verdict,
-    next_attempt_write,
-    system_write,
-    write_for_report,
-)
+from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
@@ -30,6 +24,7 @@ from tasklatch.domain.status import (
 )
 from tasklatch.domain.task import OutputPlace, Task
 from tasklatch.domain.timer import Timer
+from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.ledger import ledger

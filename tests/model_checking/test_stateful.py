@@ -19,11 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tasklatch.domain.changes import Change
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.domain.errors import AttemptNotOpenError, ConflictError, TasklatchError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, REPORTABLE, SEALED, STATUS_RANK, ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import write_expression
 from tasklatch.ledger.history import History

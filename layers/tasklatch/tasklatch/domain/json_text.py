@@ -99,7 +99,7 @@ def dump_payload(value: Any, what: str, limit: int) -> str:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     size = len(text.encode())
     if size > limit:
-        raise PayloadTooLargeError(f"{what} is {size:,} bytes of JSON, at most {limit:,} are kept")
+        raise PayloadTooLargeError(f"{what} is {size:,} bytes of JSON, the limit is {limit:,}")
     return text
 
 
@@ -187,7 +187,7 @@ class _Refused(str):
     __slots__ = ()
 
 
-def _looked_at(text: str) -> Any:
+def _decimal_or_refusal(text: str) -> Any:
     try:
         return _decimal(text)
     except _SuspectError:
@@ -195,7 +195,7 @@ def _looked_at(text: str) -> Any:
 
 
 _EXPLAINING: Final = json.JSONDecoder(
-    object_pairs_hook=_Pairs, parse_float=_looked_at, parse_constant=lambda _: _Refused(_NO_NUMBER)
+    object_pairs_hook=_Pairs, parse_float=_decimal_or_refusal, parse_constant=lambda _: _Refused(_NO_NUMBER)
 )
 
 

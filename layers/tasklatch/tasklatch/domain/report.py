@@ -106,7 +106,9 @@ def with_merged_output(report: Report, earlier: str | None) -> Report:
     if earlier is None or report.output is None:
         return report
     merged = {**json.loads(earlier), **json.loads(report.output)}
-    return replace(report, output=dump_payload(merged, "output, with what was said before,", MAX_OUTPUT_BYTES))
+    return replace(
+        report, output=dump_payload(merged, "output, merged with the attempt's earlier output,", MAX_OUTPUT_BYTES)
+    )
 
 
 def make_report(

@@ -10,21 +10,13 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.conditional_write import system_write
 from tasklatch.domain.dependencies import is_terminal
 from tasklatch.domain.errors import ConflictError, NotFoundError
-from tasklatch.domain.execution import (
-    EVERY_EXECUTION,
-    Execution,
-    ExecutionFilter,
-    TaskDefinition,
-    WorkflowRun,
-    check_definitions,
-    check_unchanged,
-    creation_fingerprint,
-    new_task,
-)
+from tasklatch.domain.execution import EVERY_EXECUTION, Execution, ExecutionFilter
 from tasklatch.domain.idempotency import KeyedRequest
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.reference_check import check_references, has_references, possible_names
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task, TaskDetail
+from tasklatch.domain.task_definition import TaskDefinition, check_definitions, check_unchanged, new_task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_insert import batch_insert
@@ -72,43 +64,11 @@ class Executions:
         self._attempt_index = AttemptIndex(client, settings, backoff)
         self._workflow = WorkflowEngine(client, settings, clock, backoff)
 
-    def claim_key(self, tenant: str, request: KeyedRequest | None, definitions: Sequence[TaskDefinition]) -> None:
-        """Bind the idempotency key of a request, if it has one, before anything is created.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the task definitions are invalid; the key is then not bound.
-        IdempotencyKeyReusedError
-            If the key is bound to another request.
-        ServiceBusyError
-            If the table stays busy until the deadline.
-        """
-        if request is not None:
-            check_definitions(definitions)
-            IdempotencyKeys(self._client, self._settings, self._clock, self._patience).claim(tenant, request)
-
-    def create(
-        self,
-        tenant: str,
-        execution_id: str,
-        definitions: Sequence[TaskDefinition],
-        *,
-        name: str | None = None,
-        metadata: str | None = None,
-        group: str | None = None,
-        keep_open: bool = False,
-        run: WorkflowRun | None = None,
-    ) -> tuple[Execution, bool]:
+    def create(self, new: NewExecution, keyed: KeyedRequest | None = None) -> tuple[Execution, bool]:
         """Create an execution with its tasks.
 
-        The order is: tasks, their inputs, the item that commits the execution; then tasks without dependencies are
-        scheduled. A repeat of the request completes the unfinished steps and never resets a task.
-
-        Parameters
-        ----------
-        run
-            The workflow run to store with the execution; its tasks can then be found by attempt id.
+        The order is: the idempotency key, tasks, their inputs, the item that commits the execution; then tasks without
+        dependencies are scheduled. A repeat of the request completes the unfinished steps and never resets a task.
 
         Returns
         -------
@@ -118,49 +78,42 @@ class Executions:
         Raises
         ------
         InvalidRequestError
-            If the task definitions are invalid.
+            If the task definitions are invalid; the key is then not bound.
+        IdempotencyKeyReusedError
+            If the key is bound to another request.
         ConflictError
             If the id is in use by another execution.
         ServiceBusyError
             If the table stays busy until the deadline; retry the request.
         """
-        check_definitions(definitions)
-        beyond = check_references(definitions)
-        fingerprint = creation_fingerprint(name, metadata, definitions, group=group, keep_open=keep_open, run=run)
-        existing = self._find(tenant, execution_id)
+        check_definitions(new.definitions)
+        if keyed is not None:
+            IdempotencyKeys(self._client, self._settings, self._clock, self._patience).claim(new.tenant, keyed)
+        indirect_names = check_references(new.definitions)
+        existing = self._find(new.tenant, new.execution_id)
         if existing is None:
             now = self._clock()
-            if not self._task_ids(tenant, execution_id) <= {definition.task_id for definition in definitions}:
-                raise ConflictError(f"execution {execution_id!r} was started by another request and never committed")
-            tasks = self._insert(tenant, execution_id, definitions, now)
-            self._put_inputs(tenant, execution_id, definitions, beyond, now)
-            if run is not None:
-                self._attempt_index.put(tasks, now)
-                self._payloads.put_run(tenant, execution_id, run, now)
-            execution = Execution(
-                tenant=tenant,
-                execution_id=execution_id,
-                status=ExecutionStatus.RUNNING,
-                version=1,
-                created_at=now,
-                updated_at=now,
-                definition=fingerprint,
-                name=name,
-                metadata=metadata,
-                group=group,
-                group_version=run.version if run is not None else None,
-                has_attempt_index=run is not None,
-                keep_open=keep_open,
-            )
+            tasks = self._put_tasks(new, indirect_names, now)
+            execution = new.to_execution(now)
             existing = self._commit(execution)
         else:
-            execution = existing
-            tasks = [new_task(definition, tenant, execution_id, existing.created_at) for definition in definitions]
-        if existing is not None and existing.definition != fingerprint:
-            raise ConflictError(f"execution {execution_id!r} already exists, created by another request")
+            execution, tasks = existing, new.to_tasks(existing.created_at)
+        if existing is not None and existing.definition != new.fingerprint:
+            raise ConflictError(f"execution {new.execution_id!r} already exists, created by another request")
         if (existing or execution).status is ExecutionStatus.RUNNING:
-            self._schedule_ready(tenant, execution_id, definitions, tasks)
+            self._schedule_ready(new.tenant, new.execution_id, new.definitions, tasks)
         return existing or execution, existing is None
+
+    def _put_tasks(self, new: NewExecution, indirect_names: Mapping[str, Sequence[str]], now: int) -> Sequence[Task]:
+        tenant, execution_id = new.tenant, new.execution_id
+        if not self._task_ids(tenant, execution_id) <= {definition.task_id for definition in new.definitions}:
+            raise ConflictError(f"execution {execution_id!r} was started by another request and never committed")
+        tasks = self._insert(tenant, execution_id, new.definitions, now)
+        self._put_inputs(tenant, execution_id, new.definitions, indirect_names, now)
+        if new.run is not None:
+            self._attempt_index.put(tasks, now)
+            self._payloads.put_run(tenant, execution_id, new.run, now)
+        return tasks
 
     def add_tasks(self, tenant: str, execution_id: str, definitions: Sequence[TaskDefinition]) -> list[Task]:
         """Add tasks to a running execution; a task that exists with the same definition stays as it is.

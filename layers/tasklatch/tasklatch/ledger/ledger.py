@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from botocore.exceptions import ClientError
 
 from tasklatch.domain.amendment import amendment_write
-from tasklatch.domain.conditional_write import (
-    ConditionalWrite,
-    attempt_spoken_of,
-    check_opened,
-    decide_verdict,
-    heartbeat_interval,
-    write_for_report,
-)
+from tasklatch.domain.conditional_write import ConditionalWrite, heartbeat_interval, write_for_report
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, ServiceBusyError, TasklatchError
 from tasklatch.domain.history import ignored_entry
 from tasklatch.domain.report import Report, Verdict, with_merged_output
 from tasklatch.domain.results import HeartbeatResult, ReportResult
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
+from tasklatch.domain.verdict import check_opened, decide_verdict, reported_attempt
 from tasklatch.dynamodb import keys, write_expression
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_insert import STATEMENTS_A_CALL
@@ -86,7 +80,7 @@ class Ledger:
         adds = report.merges_output and report.output is not None
         current = self.read(tenant, execution_id, report.task_id) if _is_read_first(report) else None
         if current is not None and report.output is not None:
-            check_opened(current, attempt_spoken_of(report, current))
+            check_opened(current, reported_attempt(report, current))
         stored: Report | None = None
         for _ in self._patience.attempts():
             full_report = self._merge_output(report, current) if adds and current else report
@@ -469,7 +463,7 @@ def _unopened(reports: Mapping[int, Report], current: Mapping[int, Task]) -> Ite
         if reports[index].output is None:
             continue
         try:
-            check_opened(task, attempt_spoken_of(reports[index], task))
+            check_opened(task, reported_attempt(reports[index], task))
         except AttemptNotOpenError as error:
             yield index, error
 

@@ -8,9 +8,9 @@ from typing import Final
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from tasklatch.domain.conditional_write import prevented_overwrite
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
+from tasklatch.domain.verdict import prevented_overwrite
 
 VERDICT_METRIC: Final = {
     Verdict.APPLIED: "ReportsApplied",

@@ -20,12 +20,13 @@ from tasklatch.api.v1.views import (
     task_view,
 )
 from tasklatch.domain.attempt_id import task_execution_id
-from tasklatch.domain.execution import Execution, ExecutionFilter, TaskDefinition
+from tasklatch.domain.execution import Execution, ExecutionFilter
 from tasklatch.domain.history import HistoryEntry
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, TaskDetail
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.runtime.clock import format_timestamp
 
 MAX_TASKS_A_REQUEST: Final = 500

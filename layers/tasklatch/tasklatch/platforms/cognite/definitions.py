@@ -16,9 +16,9 @@ from typing_extensions import TypedDict
 from tasklatch.api.authorization import Scope
 from tasklatch.api.body import dump_json
 from tasklatch.api.query_values import DECIMAL, QueryBool
-from tasklatch.domain.execution import TaskDefinition, check_definitions
 from tasklatch.domain.reference_check import check_references
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure
+from tasklatch.domain.task_definition import TaskDefinition, check_definitions
 from tasklatch.domain.workflow_definition import VersionKey, Workflow, WorkflowVersion, check_unique
 from tasklatch.platforms.cognite.errors import (
     LENIENT,

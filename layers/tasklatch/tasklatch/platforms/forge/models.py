@@ -21,12 +21,13 @@ from tasklatch.api.errors import ErrorFormat, Problem, summarize_error
 from tasklatch.api.ids import UUID_PATTERN, can_be_new_execution_id
 from tasklatch.domain.attempt_id import decode_attempt
 from tasklatch.domain.errors import AttemptNotOpenError, InvalidRequestError, NotFoundError, TasklatchError
-from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task_definition import TaskDefinition
 
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_SCAN_ID_CHARACTERS: Final = 1024

@@ -19,12 +19,13 @@ from tasklatch.api.authorization import Scope
 from tasklatch.api.errors import ErrorFormat, FieldError, Problem
 from tasklatch.api.ids import NewTaskId, Uuid
 from tasklatch.api.query_values import DECIMAL, QueryBool, Timestamp
-from tasklatch.domain.conditional_write import is_open_to
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, TasklatchError, UnknownTasksError
-from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task, TaskDetail
+from tasklatch.domain.task_definition import TaskDefinition
+from tasklatch.domain.verdict import is_on_opened_attempt
 from tasklatch.runtime.clock import format_timestamp
 
 MAX_STATUSES: Final = 100
@@ -284,7 +285,7 @@ def check_open(reports: Iterable[Report], tasks: Mapping[str, Task]) -> None:
         If some are not; the error names each of them once.
     """
     driving = (report for report in reports if not report.is_informational)
-    closed = [report.task_id for report in driving if not is_open_to(report, tasks[report.task_id])]
+    closed = [report.task_id for report in driving if not is_on_opened_attempt(report, tasks[report.task_id])]
     if closed:
         raise AttemptNotOpenError("not open: waiting for others, or cancelled before", *dict.fromkeys(closed))
 
