@@ -240,7 +240,7 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         Fault.OUTAGE,
     ),
     "a request does not recognise its own write": (
-        in_code("tasklatch.ledger.ledger.decide_verdict", lambda _latch, _task_or_not_found: Verdict.DUPLICATE),
+        in_code("tasklatch.ledger.report_write.decide_verdict", lambda _latch, _task_or_not_found: Verdict.DUPLICATE),
         "report_status",
         "UpdateItem",
         Fault.ANSWER_LOST,
