@@ -210,7 +210,7 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         Fault.FIRST_PART_REFUSED,
     ),
     "a server error is not tried again": (
-        in_code("tasklatch.runtime.backoff._is_busy", lambda _: False),
+        in_code("tasklatch.runtime.backoff.is_busy", lambda _: False),
         "report_status",
         "UpdateItem",
         Fault.SERVER_ERROR,

@@ -29,6 +29,7 @@ from tasklatch.executions.attempt_index import AttemptIndex
 from tasklatch.executions.idempotency_keys import IdempotencyKeys
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import DEPENDS_ON, INCLUDES_ATTEMPT_ID, KIND, PAYLOAD, REFERS_TO, Payloads
+from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -354,7 +355,7 @@ class Executions:
         try:
             self._patience.run(lambda: self._client.update_item(**request))
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_condition_failure(error):
                 raise
             return False
         return True
@@ -494,7 +495,7 @@ class Executions:
                 ),
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_condition_failure(error):
                 raise
             return execution_from_item(cast("dict[str, Any]", error.response)["Item"])
         return None

@@ -14,7 +14,7 @@ from tasklatch.ledger.history import History
 from tasklatch.ledger.payloads import Payloads
 from tasklatch.ledger.report_write import decide_rejected, derive_write, is_read_first, is_worth_another_attempt
 from tasklatch.ledger.task_table import TaskTable, WriteResult
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.clock import Clock
 
 
@@ -134,15 +134,12 @@ class BatchRecorder:
 
     def _write(self, tenant: str, execution_id: str, part: Sequence[PendingReport], now: int) -> None:
         """Write the reports until each has a result or is rejected for good."""
-        waiting = _waiting(part)
+        if not _waiting(part):
+            return
         try:
-            for _ in self._backoff.attempts() if waiting else ():
-                self._write_once(tenant, execution_id, waiting, now)
-                waiting = _waiting(waiting)
-                if not waiting:
-                    break
+            self._backoff.run(lambda: self._write_once(tenant, execution_id, _waiting(part), now))
         except ServiceBusyError as busy:
-            _fail(waiting, busy)
+            _fail(_waiting(part), busy)
 
     def _write_once(self, tenant: str, execution_id: str, waiting: Sequence[PendingReport], now: int) -> None:
         writes = [derive_write(item.report, item.current, now, item.request_id) for item in waiting]
@@ -151,6 +148,8 @@ class BatchRecorder:
         for item, write in zip(waiting, writes, strict=True):
             if write.task_id in completed:
                 item.take_result(write, completed[write.task_id], now)
+        if _waiting(waiting):
+            raise TryAgainError
 
     def _record_ignored(self, part: Sequence[PendingReport], now: int) -> None:
         """Decide the verdicts on rejected writes, and store the reports before the response is sent."""

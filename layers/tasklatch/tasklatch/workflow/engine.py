@@ -36,7 +36,8 @@ from tasklatch.ledger.payloads import (
     Payloads,
     input_text,
 )
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.aws_errors import is_condition_failure
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
 
@@ -342,13 +343,16 @@ class WorkflowEngine:
     def _count_down(self, task: Task) -> list[str]:
         """Decrement the counters of a task's dependents; return the ids of all, also of those counted before."""
         pk = keys.execution_pk(task.tenant, task.execution_id)
-        for _ in self._patience.attempts():
+
+        def count_down() -> list[str]:
             pairs = list(self._query(pk, keys.dependent_prefix(task.task_id)))
             waiting = [pair for pair in pairs if "done" not in pair]
             counted = [self._count_down_pairs(pk, chunk) for chunk in batched(waiting, _PAIRS_A_TRANSACTION)]
-            if all(counted):
-                return [pair["taskId"]["S"] for pair in pairs]
-        raise AssertionError("tries end by raising")
+            if not all(counted):
+                raise TryAgainError
+            return [pair["taskId"]["S"] for pair in pairs]
+
+        return self._patience.run(count_down)
 
     def _count_down_pairs(self, pk: str, pairs: Sequence[Item]) -> bool:
         """Count pairs down in one transaction; False if it was cancelled by a concurrent one: read the pairs again."""
@@ -535,5 +539,5 @@ class WorkflowEngine:
         try:
             self._patience.run(lambda: self._client.update_item(**request))
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_condition_failure(error):
                 raise
