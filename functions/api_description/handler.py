@@ -6,7 +6,8 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from tasklatch.api.app import HttpApp, Request, Response
+from tasklatch.api.app import HttpApp
+from tasklatch.api.messages import Request, Response
 from tasklatch.api.swagger import swagger_page
 from tasklatch.api.v1.description import GET_DOCS, GET_HEALTH, GET_OPENAPI
 from tasklatch.runtime.observability import logger, metrics

@@ -6,9 +6,10 @@ from urllib.parse import quote
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from tasklatch.api.app import HttpApp, Request, Response
+from tasklatch.api.app import HttpApp
+from tasklatch.api.messages import Request, Response
 from tasklatch.api.v1 import execution_control as contract
-from tasklatch.api.v1.executions import execution_view
+from tasklatch.api.v1.executions.translation import execution_view
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb, live_callback

@@ -4,22 +4,12 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from tasklatch.api.app import HttpApp, Request, Response
+from tasklatch.api.app import HttpApp
 from tasklatch.api.ids import round_to_millis
-from tasklatch.api.v1.reports import (
-    REPORT_STATUS,
-    REPORT_STATUSES,
-    SEND_HEARTBEAT,
-    SEND_NAMED_HEARTBEAT,
-    BatchBody,
-    HeartbeatBody,
-    NamedHeartbeatBody,
-    ReportBody,
-    batched_report,
-    batched_response,
-    heartbeat_response,
-    report_response,
-)
+from tasklatch.api.messages import Request, Response
+from tasklatch.api.v1.reports.models import BatchBody, HeartbeatBody, NamedHeartbeatBody, ReportBody
+from tasklatch.api.v1.reports.operations import REPORT_STATUS, REPORT_STATUSES, SEND_HEARTBEAT, SEND_NAMED_HEARTBEAT
+from tasklatch.api.v1.reports.translation import batched_report, batched_response, heartbeat_response, report_response
 from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.report import Report
 from tasklatch.domain.results import ReportResult

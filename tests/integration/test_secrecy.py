@@ -222,7 +222,7 @@ def test_callers_secrets_stay_out_of_the_log(http_api: HttpApi, log: LogLines) -
     assert {reply.status_code for reply in replies} >= {200, 201, 404, 409, 422}
     assert http_api.crash() is None
     assert sum(MARKER in reply.text for reply in replies) >= 3
-    assert len([line for line in log.objects() if line.get("message") == "request processed"]) == len(replies)
+    assert len([line for line in log.objects() if line.get("message") == "request handled"]) == len(replies)
     check_secrecy(log)
 
 

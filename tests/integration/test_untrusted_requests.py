@@ -346,7 +346,7 @@ def test_nothing_that_is_sent_forges_a_line_of_the_log(
     assert http_api.crash() is None
     reached = [call for call in calls if "x-request-id" in call.headers]
     assert len(log.lines) == len(reached) + 1 + log.metric_lines
-    assert {line["message"] for line in log.objects() if "message" in line} == {"request processed"}
+    assert {line["message"] for line in log.objects() if "message" in line} == {"request handled"}
     assert status == 415
 
 

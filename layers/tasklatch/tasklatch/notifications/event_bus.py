@@ -39,7 +39,7 @@ class EventBus:
     def __init__(self, client: "EventBridgeClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
-        self._patience = backoff
+        self._backoff = backoff
 
     def publish(self, events: Sequence[BusEvent]) -> None:
         """Publish events, in order for each task and each execution; entries that the bus rejects are sent again.
@@ -70,7 +70,7 @@ class EventBus:
             if response["FailedEntryCount"]:
                 raise TryAgainError
 
-        self._patience.run(put)
+        self._backoff.run(put)
 
 
 def _calls(events: Sequence[BusEvent]) -> list[list[BusEvent]]:
@@ -82,13 +82,13 @@ def _calls(events: Sequence[BusEvent]) -> list[list[BusEvent]]:
     calls: list[list[BusEvent]] = []
     latest: dict[tuple[str, str | None], int] = {}
     for event in events:
-        task = event.detail.get("taskId")
-        about = (event.detail["executionId"], task)
-        index = max(latest.get(about, -1) + 1, 0 if task else len(calls) - 1)
+        task_id = event.detail.get("taskId")
+        subject = (event.detail["executionId"], task_id)
+        index = max(latest.get(subject, -1) + 1, 0 if task_id else len(calls) - 1)
         while index < len(calls) and len(calls[index]) == _ENTRIES_A_CALL:
             index += 1
         if index == len(calls):
             calls.append([])
         calls[index].append(event)
-        latest[about] = index
+        latest[subject] = index
     return calls

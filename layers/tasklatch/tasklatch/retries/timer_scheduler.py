@@ -53,14 +53,14 @@ def timer_from_message(text: str) -> Timer:
     KeyError, TypeError, ValueError
         If the text is not a timer's message.
     """
-    read: Mapping[str, Any] = json.loads(text)
+    message: Mapping[str, Any] = json.loads(text)
     return Timer(
-        kind=TimerKind(read["kind"]),
-        tenant=read["tenant"],
-        execution_id=read["executionId"],
-        task_id=read["taskId"],
-        attempt=int(read["attempt"]),
-        due=int(read["due"]),
+        kind=TimerKind(message["kind"]),
+        tenant=message["tenant"],
+        execution_id=message["executionId"],
+        task_id=message["taskId"],
+        attempt=int(message["attempt"]),
+        due=int(message["due"]),
     )
 
 
@@ -85,7 +85,7 @@ class TimerScheduler:
         self._scheduler = scheduler
         self._settings = settings
         self._clock = clock
-        self._patience = backoff
+        self._backoff = backoff
 
     def schedule(self, timers: Sequence[Timer]) -> None:
         """Schedule timers; the same timer twice does no harm.
@@ -121,7 +121,7 @@ class TimerScheduler:
             if entries:
                 raise TryAgainError
 
-        self._patience.run(send)
+        self._backoff.run(send)
 
     def _schedule(self, timer: Timer) -> None:
         text = timer_to_message(timer)
@@ -142,7 +142,7 @@ class TimerScheduler:
             },
         )
         try:
-            self._patience.run(create)
+            self._backoff.run(create)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConflictException":
                 raise
