@@ -24,17 +24,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
     dead_letters = DeadLetters(sqs, get_settings().dead_letter_queue_url, backoff)
     moved: dict[tuple[str, str], str] = {}
 
-    def follow(text: str) -> None:
-        detail = json.loads(text)["detail"]
+    def advance(body: str) -> None:
+        detail = json.loads(body)["detail"]
         tenant, execution_id = detail["tenant"], detail["executionId"]
         if "taskId" not in detail:
             workflow.cancel_open_tasks(tenant, execution_id)
         elif workflow.schedule_dependents(tenant, execution_id, detail["taskId"]):
-            moved[tenant, execution_id] = text
+            moved[tenant, execution_id] = body
 
-    response = process_records(event["Records"], follow, dead_letters)
+    response = process_records(event["Records"], advance, dead_letters)
     # One check per execution covers all its tasks in the batch; if it fails, the last task's message is retried.
-    closing = {text: execution for execution, text in moved.items()}
+    closing = {body: execution for execution, body in moved.items()}
     last = [record for record in event["Records"] if record["body"] in closing]
-    late = process_records(last, lambda text: workflow.complete_if_finished(*closing[text]), dead_letters)
+    late = process_records(last, lambda body: workflow.complete_if_finished(*closing[body]), dead_letters)
     return {"batchItemFailures": [*response["batchItemFailures"], *late["batchItemFailures"]]}

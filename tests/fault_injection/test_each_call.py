@@ -163,13 +163,14 @@ def acknowledge_before_the_write(self: Ledger, *arguments: Any) -> ReportResult:
 def report_no_failed_message(seed: str) -> Callable[[Patch], Iterator[None]]:
     def apply(patch: Patch) -> Iterator[None]:
         module = load_handler(seed)
-        process_records = module.process_records
+        name = "process_partial_response" if hasattr(module, "process_partial_response") else "process_records"
+        process = getattr(module, name)
 
-        def take_and_hide(*arguments: Any) -> Any:
-            process_records(*arguments)
+        def process_and_hide(*arguments: Any, **named: Any) -> Any:
+            process(*arguments, **named)
             return {"batchItemFailures": []}
 
-        patch.setattr(module, "process_records", take_and_hide)
+        patch.setattr(module, name, process_and_hide)
         yield
 
     return apply

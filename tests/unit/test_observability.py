@@ -6,7 +6,6 @@ from typing import Any, Final
 import pytest
 
 from local.handlers import FUNCTIONS, load_handler
-from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.runtime.observability import count_verdicts, logger, metrics
@@ -84,7 +83,7 @@ def test_counts_are_written_once_at_the_end_of_their_invocation(monkeypatch: pyt
 def test_every_handler_puts_its_invocation_into_the_lines(function: str) -> None:
     # when an event comes that it cannot read, or with no time left
     context = Context(remaining_ms=0, aws_request_id=f"request of {function}")
-    with contextlib.suppress(KeyError, ServiceBusyError):
+    with contextlib.suppress(Exception):
         load_handler(function).handler({}, context)
 
     # then
