@@ -68,6 +68,10 @@ class Context:
     """Context of an invocation, as Lambda passes it."""
 
     remaining_ms: int = 10_000
+    aws_request_id: str = "request"
+    function_name: str = "function"
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:function"
+    memory_limit_in_mb: int = 1024
 
     def get_remaining_time_in_millis(self) -> int:
         return self.remaining_ms

@@ -173,7 +173,7 @@ class World:
         return TimerScheduler(queue, scheduler, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
-    def dispatcher(self) -> TimerHandler:
+    def timer_handler(self) -> TimerHandler:
         return TimerHandler(self.ledger, self.execution_table, self.timers, self.clock)
 
     @property

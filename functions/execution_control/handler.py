@@ -1,21 +1,31 @@
 """Routes for clients that control a whole execution: cancel it, retry failed tasks, watch it live."""
 
 from functools import partial
+from typing import Any
 from urllib.parse import quote
 
-from tasklatch.api.app import HttpApp, Request, Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from tasklatch.api.app import HttpApp
+from tasklatch.api.messages import Request, Response
 from tasklatch.api.v1 import execution_control as contract
-from tasklatch.api.v1.executions import execution_view
+from tasklatch.api.v1.executions.translation import execution_view
 from tasklatch.executions.control import ExecutionControl
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb, live_callback
 from tasklatch.runtime.clock import format_timestamp, system_clock
+from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
-handler = app.resolve
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
 
 
 @app.route(contract.CANCEL_EXECUTION)

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.retries.planner import RetryPlanner
@@ -20,7 +22,9 @@ from tasklatch.workflow.closer import ExecutionCloser
 TIME_FOR_A_PAGE_MS: Final = 15_000
 
 
-def handler(_event: dict[str, Any], context: Any) -> dict[str, int]:
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.EVENT_BRIDGE, clear_state=True)
+@metrics.log_metrics
+def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Reconcile open tasks and executions while time remains; return the counts of `ReconcileSummary`."""
     remaining_ms = context.get_remaining_time_in_millis
     summary = _reconciler(Backoff(remaining_ms)).run(_while_time(remaining_ms))
@@ -29,10 +33,9 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, int]:
         "overdue_tasks": summary.overdue_tasks,
         "stuck_executions": summary.stuck_executions,
     }
-    logger().info("reconciled", extra=log_fields)
-    metrics().add_metric("OverdueTasks", MetricUnit.Count, summary.overdue_tasks)
-    metrics().add_metric("StuckExecutions", MetricUnit.Count, summary.stuck_executions)
-    metrics().flush_metrics()
+    logger.info("reconciled", extra=log_fields)
+    metrics.add_metric("OverdueTasks", MetricUnit.Count, summary.overdue_tasks)
+    metrics.add_metric("StuckExecutions", MetricUnit.Count, summary.stuck_executions)
     return log_fields
 
 

@@ -31,7 +31,7 @@ from local.api_client import ApiClient
 from local.cloud.stack import ROOT, Stack
 from local.cloud.tokens import fetch_token
 from local.replay.runner import attached_queue
-from tasklatch.platforms.cognite.executions import run_id
+from tasklatch.platforms.cognite.executions.translation import run_id
 from tests.e2e.test_api import until
 from tests.factories import fresh_name
 

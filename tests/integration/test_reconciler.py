@@ -63,7 +63,7 @@ def test_retry_whose_timer_was_lost_is_armed_again(world: World) -> None:
     assert result.overdue_tasks == 1
     [(timer, delay)] = sent_timers(world.queue)
     assert (timer.kind, timer.attempt, delay) == (TimerKind.RETRY, 1, 0)
-    assert world.dispatcher.handle(timer) == "opened"
+    assert world.timer_handler.handle(timer) == "opened"
 
 
 def test_deadline_whose_timer_was_lost_is_armed_again(world: World) -> None:
@@ -79,7 +79,7 @@ def test_deadline_whose_timer_was_lost_is_armed_again(world: World) -> None:
     assert result.overdue_tasks == 1
     [(timer, _)] = sent_timers(world.queue)
     assert timer.kind is TimerKind.DEADLINE
-    assert world.dispatcher.handle(timer) == "timed out"
+    assert world.timer_handler.handle(timer) == "timed out"
 
 
 @pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from tasklatch.api.v1.reports import BatchedReportBody, ReportBody
+from tasklatch.api.v1.reports.models import BatchedReportBody, ReportBody
 from tasklatch.domain.deadline import next_deadline
 from tasklatch.domain.dependencies import fails_execution, is_terminal, retries_exhausted
 from tasklatch.domain.errors import AttemptNotOpenError

@@ -27,10 +27,11 @@ from tasklatch.domain.timer import Timer
 from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
 from tasklatch.dynamodb.task_item import task_from_item
-from tasklatch.ledger import ledger
+from tasklatch.ledger import heartbeat, ledger, report_write
 from tasklatch.ledger.history import History
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import Payloads
+from tasklatch.ledger.task_table import TaskTable, WriteResult
 from tasklatch.notifications import stream
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.retries import timer_handler
@@ -71,13 +72,13 @@ def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
         write = write_for_report(*arguments, **names)
         return replace(write, precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
 
-    patch.setattr(ledger, "write_for_report", from_waiting)
+    patch.setattr(report_write, "write_for_report", from_waiting)
     patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
 
 
 def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
     """Accept heartbeats on a task that waits."""
-    patch.setattr(ledger, "heartbeat_interval", lambda attempt: (attempt * 10, attempt * 10 + 3))
+    patch.setattr(heartbeat, "heartbeat_interval", lambda attempt: (attempt * 10, attempt * 10 + 3))
 
 
 def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> None:
@@ -91,7 +92,7 @@ def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> No
 
 def _what_comes_later_adds_nothing(patch: pytest.MonkeyPatch) -> None:
     """Drop the additions of a report that does not raise the latch."""
-    patch.setattr(ledger, "amendment_write", lambda *_arguments, **_named: None)
+    patch.setattr(report_write, "amendment_write", lambda *_arguments, **_named: None)
 
 
 def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
@@ -137,18 +138,18 @@ def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
 
         return call(self, hopeful)
 
-    def write(self: Ledger, tenant: str, execution_id: str, write: ConditionalWrite, _now: int) -> Task:
+    def write(self: TaskTable, tenant: str, execution_id: str, write: ConditionalWrite, _now: int) -> WriteResult:
         task = self.read(tenant, execution_id, write.task_id)
         request = write_expression.render_update_item(write, "ledger", f"EXEC#{tenant}#{execution_id}", None)
-        answer = once(self._patience, lambda: self._client.update_item(**request))
-        return task_from_item(answer["Attributes"]) if answer else task
+        answer = once(self._backoff, lambda: self._client.update_item(**request))
+        return WriteResult(succeeded=True, task=task_from_item(answer["Attributes"]) if answer else task)
 
-    patch.setattr(Ledger, "_write", write)
+    patch.setattr(TaskTable, "write", write)
 
 
 def _a_report_without_attempt_forgets_what_it_did(patch: pytest.MonkeyPatch) -> None:
     """Apply a repeated report without attempt to the attempt that is current by then."""
-    patch.setattr(ledger, "_read_is_stale", lambda write, result: write.version not in (None, result.version))
+    patch.setattr(report_write, "_read_is_stale", lambda write, result: write.version not in (None, result.version))
 
 
 def _ignored_reports_are_not_kept(patch: pytest.MonkeyPatch) -> None:

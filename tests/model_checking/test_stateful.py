@@ -276,7 +276,7 @@ class Life(RuleBasedStateMachine):
         timer, _ = data.draw(st.sampled_from(sent_timers(self.world.queue)))
         note(f"{timer} at {self.world.clock.now}")
         stands, due = self.model[timer.task_id], self._due(timer)
-        did = self.world.dispatcher.handle(timer)
+        did = self.world.timer_handler.handle(timer)
         if did == "opened":
             assert due
             assert stands.will_retry
@@ -287,7 +287,7 @@ class Life(RuleBasedStateMachine):
             assert stands.status in (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
             stands.status = TaskStatus.TIMED_OUT
         elif due and timer.attempt == stands.attempt:
-            assert did != "re-armed" or timer.kind == "deadline"
+            assert did != "rescheduled" or timer.kind == "deadline"
             assert not (timer.kind == "retry" and stands.will_retry and self.execution is ExecutionStatus.RUNNING)
         self._compare()
 

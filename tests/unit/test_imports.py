@@ -14,9 +14,6 @@ NAMES: Final = sorted(path.parent.name for path in FUNCTIONS.glob("*/handler.py"
 UNUSED: Final = (
     "aws_lambda_powertools.event_handler",
     "aws_lambda_powertools.utilities.parser",
-    "boto3",
-    "multiprocessing",
-    "s3transfer",
 )
 REACTIONS: Final = (
     "tasklatch.notifications.publisher",

@@ -28,7 +28,7 @@ from local.replay.plan import (
 from local.replay.runner import SAMPLE_TRACE, ReplayResult, replay, run_replay
 from local.replay.trace import Trace, read_trace
 from local.worker import Assignment, WorkQueue
-from tasklatch.api.v1.executions import history_view
+from tasklatch.api.v1.executions.translation import history_view
 from tasklatch.api.v1.views import retry_view, task_view
 from tasklatch.domain.attempt_id import decode_attempt
 from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report

@@ -31,16 +31,16 @@ def _id_error(value: str) -> str | None:
 
 
 def _check_id(value: str) -> str:
-    fault = _id_error(value)
-    if fault:
-        raise ValueError(fault)
+    message = _id_error(value)
+    if message:
+        raise ValueError(message)
     return value
 
 
 def _check_new(value: str) -> str:
-    fault = new_id_error(value)
-    if fault:
-        raise ValueError(fault)
+    message = new_id_error(value)
+    if message:
+        raise ValueError(message)
     return value
 
 
@@ -109,11 +109,11 @@ def check_path_ids(ids: Mapping[str, str], body_route: str | None = None) -> Non
     """
     for name, value in ids.items():
         if name == "executionId":
-            fault = None if _PATH_EXECUTION_ID.fullmatch(value) else f"must match {EXECUTION_ID}"
+            message = None if _PATH_EXECUTION_ID.fullmatch(value) else f"must match {EXECUTION_ID}"
         else:
-            fault = _id_error(value)
-        if fault:
-            error: dict[str, object] = {"loc": ["path", name], "msg": fault, "type": "invalid_id"}
-            raise InvalidRequestError(f"invalid {name} in path", [error])
+            message = _id_error(value)
+        if message:
+            field_error: dict[str, object] = {"loc": ["path", name], "msg": message, "type": "invalid_id"}
+            raise InvalidRequestError(f"invalid {name} in path", [field_error])
         if name != "executionId" and not fits_path(value):
             raise IdNotInPathError(name, value, body_route)

@@ -12,6 +12,7 @@ from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.execution_item import execution_from_item, execution_key, execution_to_item, group_to_item
 from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -80,7 +81,7 @@ class ExecutionTable:
         try:
             self._backoff.run(lambda: self._client.put_item(**request))
         except ClientError as error:
-            if not _is_failed_condition(error):
+            if not is_condition_failure(error):
                 raise
             return execution_from_item(cast("dict[str, Any]", error.response)["Item"])
         return None
@@ -147,14 +148,10 @@ class ExecutionTable:
         try:
             self._backoff.run(lambda: self._client.update_item(TableName=self._settings.table_name, **request))
         except ClientError as error:
-            if not _is_failed_condition(error):
+            if not is_condition_failure(error):
                 raise
             return False
         return True
-
-
-def _is_failed_condition(error: ClientError) -> bool:
-    return error.response["Error"]["Code"] == "ConditionalCheckFailedException"
 
 
 def _status_update(execution: Execution, status: ExecutionStatus, reason: str | None, now: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from tasklatch.domain.idempotency import KeyedRequest
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -61,7 +62,7 @@ class IdempotencyKeys:
                 ),
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_condition_failure(error):
                 raise
             bound = cast("dict[str, Any]", error.response)["Item"]
             if bound[_FINGERPRINT]["S"] != request.fingerprint:

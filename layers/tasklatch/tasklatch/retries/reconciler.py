@@ -76,7 +76,7 @@ class Reconciler:
         self._closer = closer
         self._tasks = ExecutionTasks(client, settings, backoff)
         self._clock = clock
-        self._patience = backoff
+        self._backoff = backoff
 
     def run(self, has_time: Iterable[bool]) -> ReconcileSummary:
         """Continue from the position of the last run, at most to the end of the index.
@@ -101,7 +101,7 @@ class Reconciler:
             }
             if position:
                 request["ExclusiveStartKey"] = position
-            page = self._patience.run(partial(self._client.scan, **request))
+            page = self._backoff.run(partial(self._client.scan, **request))
             self._reconcile_page(page["Items"], summary)
             position = page.get("LastEvaluatedKey")
             if position is None:
@@ -117,7 +117,7 @@ class Reconciler:
         ]
         tasks: list[Task] = []
         executions: list[Execution] = []
-        for item in batch_get(self._client, self._table, item_keys, self._patience):
+        for item in batch_get(self._client, self._table, item_keys, self._backoff):
             if item[keys.SK]["S"] == keys.EXECUTION_SK:
                 executions.append(execution_from_item(item))
             else:
@@ -141,8 +141,8 @@ class Reconciler:
             if task.status is TaskStatus.PENDING and now - task.updated_at > OVERDUE_MS:
                 waiting[task.tenant, task.execution_id].append(task.task_id)
         for (tenant, execution_id), task_ids in waiting.items():
-            awaited = self._advancer.dependencies_of(tenant, execution_id, task_ids)
-            self._retry_planner.plan(task for task in awaited if not is_terminal(task) and is_overdue(task, now))
+            dependencies = self._advancer.dependencies_of(tenant, execution_id, task_ids)
+            self._retry_planner.plan(task for task in dependencies if not is_terminal(task) and is_overdue(task, now))
             summary.overdue_tasks += self._advancer.schedule_unblocked(tenant, execution_id, task_ids)
 
     def _close_executions(self, executions: Iterable[Execution], now: int, summary: ReconcileSummary) -> None:
@@ -164,9 +164,9 @@ class Reconciler:
                 summary.stuck_executions += 1
 
     def _read_position(self) -> Item | None:
-        response = self._patience.run(lambda: self._client.get_item(TableName=self._table, Key=_POSITION))
+        response = self._backoff.run(lambda: self._client.get_item(TableName=self._table, Key=_POSITION))
         return response["Item"]["position"]["M"] if "position" in response.get("Item", {}) else None  # type: ignore[return-value]
 
     def _write_position(self, position: Any) -> None:
         item: Item = {**_POSITION, **({"position": {"M": position}} if position else {})}
-        self._patience.run(lambda: self._client.put_item(TableName=self._table, Item=item))
+        self._backoff.run(lambda: self._client.put_item(TableName=self._table, Item=item))

@@ -31,7 +31,7 @@ class TimerHandler:
         Returns
         -------
         str
-            Result for the log: opened, timed out, re-armed (not due yet, scheduled again) or obsolete.
+            Result for the log: opened, timed out, rescheduled (not due yet) or obsolete.
 
         Raises
         ------
@@ -39,14 +39,14 @@ class TimerHandler:
             If a service stays busy until the deadline, or the task keeps changing; deliver the timer again.
         """
         for _ in range(_MAX_READS):
-            task = self._find(timer)
+            task = self._read_task(timer)
             now = self._clock()
-            due = timer_for(task) if task is not None else None
-            if task is None or due is None or due.kind is not timer.kind or due.attempt != timer.attempt:
+            current = timer_for(task) if task is not None else None
+            if task is None or current is None or (current.kind, current.attempt) != (timer.kind, timer.attempt):
                 return "obsolete"
-            if due.due > now:
-                self._timers.schedule([due])
-                return "re-armed"
+            if current.due > now:
+                self._timers.schedule([current])
+                return "rescheduled"
             write = self._write_for_timer(task, timer.kind, now)
             if write is None:
                 return "obsolete"
@@ -54,7 +54,7 @@ class TimerHandler:
                 return "opened" if timer.kind is TimerKind.RETRY else "timed out"
         raise ServiceBusyError(f"task {timer.task_id!r} kept changing while its timer was handled")
 
-    def _find(self, timer: Timer) -> Task | None:
+    def _read_task(self, timer: Timer) -> Task | None:
         try:
             return self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
         except NotFoundError:

@@ -17,7 +17,7 @@ from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.task_item import Item
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,13 +74,16 @@ class DependencyCounters:
             "ExpressionAttributeValues": {":pk": {"S": pk}, ":prefix": {"S": keys.dependent_prefix(task.task_id)}},
             "ConsistentRead": True,
         }
-        for _ in self._backoff.attempts():
+
+        def count_down() -> list[str]:
             pairs = list(paginate(self._client, query, self._backoff))
             remaining = [pair for pair in pairs if "done" not in pair]
             counted = [self._count_down_pairs(pk, chunk) for chunk in batched(remaining, _PAIRS_A_TRANSACTION)]
-            if all(counted):
-                return [pair["taskId"]["S"] for pair in pairs]
-        raise AssertionError("unreachable: the last attempt raises ServiceBusyError")
+            if not all(counted):
+                raise TryAgainError
+            return [pair["taskId"]["S"] for pair in pairs]
+
+        return self._backoff.run(count_down)
 
     def _count_down_pairs(self, pk: str, pairs: Sequence[Item]) -> bool:
         """Count pairs down in one transaction; False if it was cancelled by a concurrent one: read the pairs again."""

@@ -1,34 +1,32 @@
-"""Cognite Data Fusion's workflows and their versions, which define the tasks of a run.
+"""Requests and responses for Cognite Data Fusion's workflows and their versions, which define the tasks of a run."""
 
-A definition is stored as the platform shows it, with all defaults filled in; the tasks of a run are created from it.
-"""
-
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from hashlib import sha256
-from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal, NotRequired, Self
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NotRequired,
+    Self,
+)
 
 from pydantic import BaseModel, Field, model_validator
 from typing_extensions import TypedDict
 
-from tasklatch.api.authorization import Scope
 from tasklatch.api.body import dump_json
 from tasklatch.api.query_values import DECIMAL, QueryBool
 from tasklatch.domain.reference_check import check_references
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure
 from tasklatch.domain.task_definition import TaskDefinition, check_definitions
-from tasklatch.domain.workflow_definition import VersionKey, Workflow, WorkflowVersion, check_unique
-from tasklatch.platforms.cognite.errors import (
+from tasklatch.domain.workflow_definition import VersionKey, check_unique
+from tasklatch.platforms.cognite.models import (
     LENIENT,
     MAX_PAGE,
-    PROJECT,
     Cursor,
     ExternalId,
     PathId,
     TaskExternalId,
-    project_operation,
 )
 
 MAX_TASKS: Final = 200
@@ -366,115 +364,3 @@ class VersionListView(TypedDict):
 
 class EmptyObject(TypedDict):
     """An empty object."""
-
-
-def definitions_from_version(version: WorkflowVersion) -> list[TaskDefinition]:
-    """Return the definitions of a run's tasks."""
-    return DefinitionBody.model_validate(json.loads(version.definition)).definitions()
-
-
-def workflow_view(workflow: Workflow) -> WorkflowView:
-    """Return the view of a workflow."""
-    view: WorkflowView = {
-        "externalId": workflow.external_id,
-        "createdTime": workflow.created_at,
-        "lastUpdatedTime": workflow.updated_at,
-    }
-    if workflow.description is not None:
-        view["description"] = workflow.description
-    if workflow.data_set_id is not None:
-        view["dataSetId"] = workflow.data_set_id
-    return view
-
-
-def definition_view(text: str) -> DefinitionView:
-    """Return the view of a definition that is stored as JSON text."""
-    definition: DefinitionView = json.loads(text)
-    return {**definition, "hash": sha256(text.encode()).hexdigest()[:32]}
-
-
-def version_view(version: WorkflowVersion) -> VersionView:
-    """Return the view of a version."""
-    return {
-        "workflowExternalId": version.external_id,
-        "version": version.version,
-        "createdTime": version.created_at,
-        "lastUpdatedTime": version.updated_at,
-        "workflowDefinition": definition_view(version.definition),
-    }
-
-
-_WORKFLOWS: Final = f"{PROJECT}/workflows"
-_VERSIONS: Final = f"{_WORKFLOWS}/versions"
-_MISSING: Final = (HTTPStatus.NOT_FOUND,)
-
-UPSERT_WORKFLOWS: Final = project_operation(
-    name="cognite_upsert_workflows",
-    key=f"POST {_WORKFLOWS}",
-    summary="Create or replace workflows",
-    scope=Scope.MANAGE,
-    request=WorkflowsBody,
-    responses={HTTPStatus.OK: WorkflowListView},
-    problems=(HTTPStatus.CONFLICT,),
-)
-LIST_WORKFLOWS: Final = project_operation(
-    name="cognite_list_workflows",
-    key=f"GET {_WORKFLOWS}",
-    summary="List workflows",
-    scope=Scope.READ,
-    query=WorkflowsQuery,
-    responses={HTTPStatus.OK: WorkflowListView},
-)
-GET_WORKFLOW: Final = project_operation(
-    name="cognite_get_workflow",
-    key=f"GET {_WORKFLOWS}/{{workflowExternalId}}",
-    summary="Show a workflow",
-    scope=Scope.READ,
-    responses={HTTPStatus.OK: WorkflowView},
-    problems=_MISSING,
-)
-DELETE_WORKFLOWS: Final = project_operation(
-    name="cognite_delete_workflows",
-    key=f"POST {_WORKFLOWS}/delete",
-    summary="Delete workflows with their versions; their executions go on",
-    scope=Scope.MANAGE,
-    request=WorkflowRefs,
-    query=DeleteQuery,
-    responses={HTTPStatus.OK: EmptyObject},
-    problems=_MISSING,
-)
-UPSERT_VERSIONS: Final = project_operation(
-    name="cognite_upsert_versions",
-    key=f"POST {_VERSIONS}",
-    summary="Create or replace versions of workflows",
-    scope=Scope.MANAGE,
-    request=VersionsBody,
-    responses={HTTPStatus.OK: VersionListView},
-    problems=(*_MISSING, HTTPStatus.CONFLICT),
-)
-LIST_VERSIONS: Final = project_operation(
-    name="cognite_list_versions",
-    key=f"POST {_VERSIONS}/list",
-    summary="List versions of workflows",
-    scope=Scope.READ,
-    request=VersionsListBody,
-    responses={HTTPStatus.OK: VersionListView},
-)
-GET_VERSION: Final = project_operation(
-    name="cognite_get_version",
-    key=f"GET {_WORKFLOWS}/{{workflowExternalId}}/versions/{{version}}",
-    summary="Show a version of a workflow",
-    scope=Scope.READ,
-    responses={HTTPStatus.OK: VersionView},
-    problems=_MISSING,
-)
-DELETE_VERSIONS: Final = project_operation(
-    name="cognite_delete_versions",
-    key=f"POST {_VERSIONS}/delete",
-    summary="Delete versions of workflows; their executions go on",
-    scope=Scope.MANAGE,
-    request=VersionRefs,
-    query=DeleteQuery,
-    responses={HTTPStatus.OK: EmptyObject},
-    problems=_MISSING,
-)
