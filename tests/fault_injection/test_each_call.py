@@ -166,8 +166,8 @@ def report_no_failed_message(seed: str) -> Callable[[Patch], Iterator[None]]:
         name = "process_partial_response" if hasattr(module, "process_partial_response") else "process_records"
         process = getattr(module, name)
 
-        def process_and_hide(*arguments: Any, **named: Any) -> Any:
-            process(*arguments, **named)
+        def process_and_hide(*arguments: Any, **keywords: Any) -> Any:
+            process(*arguments, **keywords)
             return {"batchItemFailures": []}
 
         patch.setattr(module, name, process_and_hide)
