@@ -11,7 +11,8 @@ from tasklatch.api.idempotency import execution_id_for, keyed_request
 from tasklatch.api.messages import Request, Response
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.new_execution import NewExecution
-from tasklatch.executions.executions import Executions
+from tasklatch.executions.creation import ExecutionCreator
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.platforms.forge import models, operations, translation
 from tasklatch.runtime.backoff import Backoff
@@ -39,7 +40,7 @@ def update_task_status(request: Request) -> Response:
         result = ledger.record(request.tenant, execution_id, report, request.request_id)
     except NotFoundError:
         # The ledger looks for the task only; this read makes the error name the scan if that does not exist either.
-        _executions(request).get(request.tenant, execution_id)
+        _reader(request).get(request.tenant, execution_id)
         raise
     return Response(translation.status_update_response(result), log_fields=count_verdicts([(report, result)]))
 
@@ -52,7 +53,7 @@ def register_scan(request: Request) -> Response:
     execution_id = execution_id_for(request.tenant, requested_id, keyed)
     scan_id = body.scanId or execution_id
     metadata = {"connectionId": body.connectionId, "scanId": scan_id}
-    execution, created = _executions(request).create(
+    execution, created = _creator(request).create(
         NewExecution(
             request.tenant,
             execution_id,
@@ -73,11 +74,15 @@ def register_scan(request: Request) -> Response:
 @app.route(operations.ADD_CHILDREN)
 def add_children(request: Request) -> Response:
     body = request.parse_body(models.ChildrenBody)
-    executions, execution_id = _executions(request), translation.execution_id_for_scan(body.scanId)
-    execution = executions.get(request.tenant, execution_id)
-    executions.add_tasks(request.tenant, execution_id, body.definitions(body.scanId))
+    execution_id = translation.execution_id_for_scan(body.scanId)
+    execution = _reader(request).get(request.tenant, execution_id)
+    _creator(request).add_tasks(request.tenant, execution_id, body.definitions(body.scanId))
     return Response(translation.scan_response(body.scanId, execution, len(body.tasks)))
 
 
-def _executions(request: Request) -> Executions:
-    return Executions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _creator(request: Request) -> ExecutionCreator:
+    return ExecutionCreator(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+
+
+def _reader(request: Request) -> ExecutionReader:
+    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

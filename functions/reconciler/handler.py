@@ -16,7 +16,8 @@ from tasklatch.runtime.clients import dynamodb, scheduler, sqs
 from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.settings import get_settings
-from tasklatch.workflow.engine import WorkflowEngine
+from tasklatch.workflow.advancer import WorkflowAdvancer
+from tasklatch.workflow.closer import ExecutionCloser
 
 TIME_FOR_A_PAGE_MS: Final = 15_000
 
@@ -48,5 +49,6 @@ def _reconciler(backoff: Backoff) -> Reconciler:
     ledger = Ledger(client, settings, system_clock, backoff)
     timers = TimerScheduler(sqs(), scheduler(), settings, system_clock, backoff)
     retry_planner = RetryPlanner(ledger, timers, system_clock)
-    workflow = WorkflowEngine(client, settings, system_clock, backoff)
-    return Reconciler(client, settings, retry_planner, workflow, system_clock, backoff)
+    advancer = WorkflowAdvancer(client, settings, system_clock, backoff)
+    closer = ExecutionCloser(client, settings, system_clock, backoff)
+    return Reconciler(client, settings, retry_planner, advancer, closer, system_clock, backoff)

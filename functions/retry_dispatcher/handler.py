@@ -7,6 +7,7 @@ from aws_lambda_powertools.utilities.batch.types import PartialItemFailureRespon
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.retries.timer_scheduler import TimerScheduler, timer_from_message
@@ -16,7 +17,6 @@ from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.queue_records import DeadLetters, process_message
 from tasklatch.runtime.settings import get_settings
-from tasklatch.workflow.engine import WorkflowEngine
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -43,7 +43,7 @@ def _timer_handler(backoff: Backoff) -> TimerHandler:
     client, settings = dynamodb(), get_settings()
     return TimerHandler(
         Ledger(client, settings, system_clock, backoff),
-        WorkflowEngine(client, settings, system_clock, backoff),
+        ExecutionTable(client, settings, system_clock, backoff),
         TimerScheduler(sqs(), scheduler(), settings, system_clock, backoff),
         system_clock,
     )

@@ -12,7 +12,8 @@ from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.queue_records import DeadLetters, process_records
 from tasklatch.runtime.settings import get_settings
-from tasklatch.workflow.engine import WorkflowEngine
+from tasklatch.workflow.advancer import WorkflowAdvancer
+from tasklatch.workflow.closer import ExecutionCloser
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -20,7 +21,8 @@ from tasklatch.workflow.engine import WorkflowEngine
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Process change events from their queue; a failed one alone is retried or moved to the dead-letter queue."""
     backoff = Backoff(context.get_remaining_time_in_millis)
-    workflow = WorkflowEngine(dynamodb(), get_settings(), system_clock, backoff)
+    advancer = WorkflowAdvancer(dynamodb(), get_settings(), system_clock, backoff)
+    closer = ExecutionCloser(dynamodb(), get_settings(), system_clock, backoff)
     dead_letters = DeadLetters(sqs, get_settings().dead_letter_queue_url, backoff)
     moved: dict[tuple[str, str], str] = {}
 
@@ -28,13 +30,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
         detail = json.loads(body)["detail"]
         tenant, execution_id = detail["tenant"], detail["executionId"]
         if "taskId" not in detail:
-            workflow.cancel_open_tasks(tenant, execution_id)
-        elif workflow.schedule_dependents(tenant, execution_id, detail["taskId"]):
+            closer.cancel_open_tasks(tenant, execution_id)
+        elif advancer.schedule_dependents(tenant, execution_id, detail["taskId"]):
             moved[tenant, execution_id] = body
 
     response = process_records(event["Records"], advance, dead_letters)
     # One check per execution covers all its tasks in the batch; if it fails, the last task's message is retried.
     closing = {body: execution for execution, body in moved.items()}
     last = [record for record in event["Records"] if record["body"] in closing]
-    late = process_records(last, lambda body: workflow.complete_if_finished(*closing[body]), dead_letters)
+    late = process_records(last, lambda body: closer.complete_if_finished(*closing[body]), dead_letters)
     return {"batchItemFailures": [*response["batchItemFailures"], *late["batchItemFailures"]]}

@@ -18,10 +18,11 @@ UNUSED: Final = (
 REACTIONS: Final = (
     "tasklatch.notifications.publisher",
     "tasklatch.notifications.event_bus",
-    "tasklatch.executions.executions",
+    "tasklatch.executions.creation",
+    "tasklatch.executions.reader",
     "tasklatch.notifications.websockets",
     "tasklatch.retries.timer_scheduler",
-    "tasklatch.workflow.engine",
+    "tasklatch.workflow.advancer",
     "tasklatch.api.v1.executions",
     "local.openapi",
 )

@@ -30,9 +30,9 @@ _CHANGES_IN_PATH: Final = re.compile(rf"[{_CHANGED_IN_PATHS}]|\A{_DOTS}\Z")
 def new_id_error(value: str) -> str | None:
     """Return the reason why an id of this form cannot be created; None if it can."""
     if _HAS_ESCAPE.search(value):
-        return "'%' followed by two hexadecimal digits is not allowed: a path that is decoded twice changes it"
+        return "'%' followed by two hexadecimal digits is not allowed: decoding in a path turns it into another id"
     if _HAS_DOT_SEGMENT.search(value):
-        return "'.' and '..' are not allowed, nor between slashes: a path is resolved along them"
+        return "'.' and '..' are not allowed, nor between slashes: in a path they lead to another id"
     return None
 
 

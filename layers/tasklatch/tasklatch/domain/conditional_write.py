@@ -281,7 +281,7 @@ def manual_retry_write(task: Task, *, now: int) -> ConditionalWrite:
     """Derive the write that grants a task one more attempt at a person's request.
 
     This is the only write that may lower the latch: from a cancellation, never from a success. An attempt that was
-    never opened is not spent: it is the granted one. So every attempt before the waiting one was opened, and the
+    never opened is used as the granted one. So every attempt before the waiting one was opened, and the
     interval alone shows that its late success counts.
 
     Parameters

@@ -124,7 +124,7 @@ def make_report(
 ) -> Report:
     """Build a report in the normal form of the ledger.
 
-    - A failure reason and a requested wait are kept only on a failure. A failure without a reason gets
+    - A failure reason and a requested wait are dropped unless the status is a failure. A failure without a reason gets
       `RETRYABLE_ERROR`, a terminal one `NON_RETRYABLE_ERROR`.
     - A failure with a reason that is not retried becomes a terminal error, whichever status the worker sent: of two
       reports on one attempt, the terminal one then wins in either order.

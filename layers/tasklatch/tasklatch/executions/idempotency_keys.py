@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.errors import IdempotencyKeyReusedError
 from tasklatch.domain.idempotency import KeyedRequest
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
@@ -32,7 +33,7 @@ class IdempotencyKeys:
         self._client = client
         self._settings = settings
         self._clock = clock
-        self._patience = backoff
+        self._backoff = backoff
 
     def claim(self, tenant: str, request: KeyedRequest) -> None:
         """Bind a key to its request in one write; safe to repeat for the same request.
@@ -44,19 +45,17 @@ class IdempotencyKeys:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        expires_at = self._settings.expires_at(self._clock())
         item: Item = {
             keys.PK: {"S": keys.idempotency_pk(tenant, request.key)},
             keys.SK: {"S": keys.IDEMPOTENCY_SK},
             _FINGERPRINT: {"S": request.fingerprint},
         }
-        if expires_at is not None:
-            item["expiresAt"] = {"N": str(expires_at)}
+        expiring_item = with_expiry(item, self._settings.expires_at(self._clock()))
         try:
-            self._patience.run(
+            self._backoff.run(
                 lambda: self._client.put_item(
                     TableName=self._settings.table_name,
-                    Item=item,
+                    Item=expiring_item,
                     ConditionExpression="attribute_not_exists(#pk)",
                     ExpressionAttributeNames={"#pk": keys.PK},
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
