@@ -66,7 +66,7 @@ def test_values_of_a_list_are_one_term() -> None:
     assert update.expressions()["ConditionExpression"] == "attribute_exists(pk) AND #status IN (:v1, :v2)"
 
 
-@pytest.mark.parametrize("field", ["UpdateExpression", "ConditionExpression", "ExpressionAttributeNames"])
+@pytest.mark.parametrize("field", ["UpdateExpression", "ConditionExpression"])
 def test_text_is_rendered_once_for_a_shape(field: str) -> None:
     requests: list[dict[str, Any]] = [
         render_update_item(write_for_report(a_report(attempt=attempt), now=NOW, request_id="r"), "ledger", "pk", None)

@@ -59,7 +59,7 @@ class ItemUpdate:
         if text.condition:
             expressions["ConditionExpression"] = text.condition
         if text.names:
-            expressions["ExpressionAttributeNames"] = text.names
+            expressions["ExpressionAttributeNames"] = dict(text.names)
         if values:
             expressions["ExpressionAttributeValues"] = dict(zip(text.placeholders, values, strict=True))
         return expressions

@@ -12,6 +12,7 @@ from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.execution_item import execution_from_item, execution_key, execution_to_item, group_to_item
 from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -161,18 +162,10 @@ def _status_update(execution: Execution, status: ExecutionStatus, reason: str | 
         assigned["endedAt"] = assigned["updatedAt"]
     if reason is not None:
         assigned["reason"] = {"S": reason}
-    removed = [name for name in ("endedAt", "reason") if name not in assigned]
-    expression = "SET #version = #version + :one, " + ", ".join(f"#{name} = :{name}" for name in assigned)
-    if removed:
-        expression += " REMOVE " + ", ".join(f"#{name}" for name in removed)
-    return {
-        "Key": execution_key(execution.tenant, execution.execution_id),
-        "UpdateExpression": expression,
-        "ConditionExpression": "#version = :version",
-        "ExpressionAttributeNames": {f"#{name}": name for name in ("version", *assigned, *removed)},
-        "ExpressionAttributeValues": {
-            ":one": {"N": "1"},
-            ":version": {"N": str(execution.version)},
-            **{f":{name}": value for name, value in assigned.items()},
-        },
-    }
+    update = ItemUpdate(
+        assigned=assigned,
+        removed=[name for name in ("endedAt", "reason") if name not in assigned],
+        conditions=[("version", "=", {"N": str(execution.version)})],
+        is_new_version=True,
+    )
+    return {"Key": execution_key(execution.tenant, execution.execution_id), **update.expressions()}

@@ -14,6 +14,7 @@ from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_insert import STATEMENTS_A_CALL
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.task_item import Item, task_from_item
+from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.aws_errors import BUSY_CODES, CONDITION_FAILURE, is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.concurrency import map_concurrently
@@ -164,10 +165,11 @@ class TaskTable:
         request: dict[str, Any] = {
             "TableName": self._settings.table_name,
             "Key": task_key(task.tenant, task.execution_id, task.task_id),
-            "UpdateExpression": "REMOVE #list, #sort",
-            "ConditionExpression": "#version = :version",
-            "ExpressionAttributeNames": {"#list": keys.LIST_KEY, "#sort": keys.LIST_SORT, "#version": "version"},
-            "ExpressionAttributeValues": {":version": {"N": str(task.version)}},
+            **ItemUpdate(
+                assigned={},
+                removed=(keys.LIST_KEY, keys.LIST_SORT),
+                conditions=[("version", "=", {"N": str(task.version)})],
+            ).expressions(),
         }
         try:
             self._backoff.run(lambda: self._client.update_item(**request))

@@ -16,6 +16,7 @@ from tasklatch.dynamodb.batch_write import batch_delete
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -197,18 +198,16 @@ class WorkflowDefinitions:
     ) -> "Mapping[str, AttributeValueTypeDef]":
         """Write an item and return all its attributes; a second write keeps `createdAt`."""
         now: AttributeValueTypeDef = {"N": str(self._clock())}
-        assigned = {**values, "updatedAt": now}
-        sets = [f"#{name} = :{name}" for name in assigned]
-        removed = [f"#{name}" for name in removed_fields]
-        expression = f"SET #createdAt = if_not_exists(#createdAt, :updatedAt), {', '.join(sets)}"
-        if removed:
-            expression += f" REMOVE {', '.join(removed)}"
+        update = ItemUpdate(
+            assigned={**values, "updatedAt": now},
+            initial={"createdAt": now},
+            removed=tuple(removed_fields),
+            must_exist=False,
+        )
         request: dict[str, Any] = {
             "TableName": self._table,
             "Key": key,
-            "UpdateExpression": expression,
-            "ExpressionAttributeNames": {f"#{name}": name for name in ("createdAt", *assigned, *removed_fields)},
-            "ExpressionAttributeValues": {f":{name}": value for name, value in assigned.items()},
+            **update.expressions(),
             "ReturnValues": "ALL_NEW",
         }
         return self._backoff.run(lambda: self._client.update_item(**request))["Attributes"]
