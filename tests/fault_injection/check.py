@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tasklatch.dynamodb import keys
-from tests.fault_injection.whole_service import Acknowledged, Answered, WholeService
+from tests.fault_injection.whole_service import Acknowledged, RecordedResponse, WholeService
 
 _TIMES: Final = frozenset(
     {"at", "createdAt", "deletedAt", "endedAt", "expiresAt", "heartbeatAt", "scheduledAt", "startedAt", "updatedAt"}
@@ -30,7 +30,7 @@ class Outcome:
     events: frozenset[str]
     messages: frozenset[str]
     watchers: int
-    answers: tuple[Answered, ...]
+    answers: tuple[RecordedResponse, ...]
 
 
 def outcome_of(service: WholeService) -> Outcome:
@@ -81,10 +81,10 @@ def differences(expected: Outcome, result: Outcome, service: WholeService) -> It
     for pk, text in _of_resent_requests(service):
         extra[pk, text] -= 1
     yield from (f"the history has {entry}, which nobody sent" for entry, count in extra.items() if count > 0)
-    yield from (f"not announced: {event}" for event in expected.events - result.events)
-    yield from (f"announced, and never happened: {event}" for event in result.events - expected.events)
+    yield from (f"not published: {event}" for event in expected.events - result.events)
+    yield from (f"published, and never happened: {event}" for event in result.events - expected.events)
     if result.watchers:
-        yield from (f"a watcher was not told {message}" for message in expected.messages - result.messages)
+        yield from (f"a watcher did not get {message}" for message in expected.messages - result.messages)
     for planned, answered in zip(expected.answers, result.answers, strict=False):
         was_alone = not answered.was_resent and planned.route == answered.route
         # A repeated creation that meets the execution of its own lost call is answered 200 instead of 201
@@ -99,7 +99,7 @@ def broken_promises(service: WholeService) -> Iterator[str]:
     yield from each_attempt_is_opened_once(service.aws.stream)
     yield from what_was_acknowledged_is_kept(service.acknowledged, service.items())
     yield from no_change_is_claimed_twice(service.acknowledged)
-    yield from changes_are_announced_in_order(service.aws.events)
+    yield from changes_are_published_in_order(service.aws.events)
 
 
 def success_is_final(stream: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -146,14 +146,14 @@ def no_change_is_claimed_twice(messages: Iterable[Acknowledged]) -> Iterator[str
     yield from (f"{claim} was told to {count} reports as theirs" for claim, count in claims.items() if count > 1)
 
 
-def changes_are_announced_in_order(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def changes_are_published_in_order(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Check that a consumer that drops older versions sees each task's versions in order, and none left out."""
     latest: dict[tuple[str, str], int] = defaultdict(int)
     for event in events:
         detail = event["detail"]
         name = (detail["executionId"], detail.get("taskId", ""))
         if detail["version"] > latest[name] + 1:
-            yield f"{name} was announced at version {detail['version']} after {latest[name]}"
+            yield f"{name} was published at version {detail['version']} after {latest[name]}"
         latest[name] = max(latest[name], detail["version"])
 
 

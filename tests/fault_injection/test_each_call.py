@@ -145,12 +145,12 @@ def take_refused_statements_for_done(parsed: Parsed) -> None:
             response.pop("Error", None)
 
 
-_announce, _record = ChangePublisher.publish, Ledger.record
+_publish, _record = ChangePublisher.publish, Ledger.record
 
 
-def announce_and_hide_that_it_was_busy(self: ChangePublisher, changes: Any) -> None:
+def publish_and_hide_that_it_was_busy(self: ChangePublisher, changes: Any) -> None:
     with suppress(ServiceBusyError):
-        _announce(self, changes)
+        _publish(self, changes)
 
 
 def acknowledge_before_the_write(self: Ledger, *arguments: Any) -> ReportResult:
@@ -216,19 +216,19 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         "UpdateItem",
         Fault.SERVER_ERROR,
     ),
-    "a batch of changes that was not announced is not reported": (
-        in_code("tasklatch.notifications.publisher.ChangePublisher.publish", announce_and_hide_that_it_was_busy),
+    "a batch of changes that was not published is not reported": (
+        in_code("tasklatch.notifications.publisher.ChangePublisher.publish", publish_and_hide_that_it_was_busy),
         "notifier",
         "BatchWriteItem",
         Fault.OUTAGE,
     ),
-    "a timer that could not be served is not reported": (
+    "a timer that could not be handled is not reported": (
         report_no_failed_message("retry_dispatcher"),
         "retry_dispatcher",
         "UpdateItem",
         Fault.OUTAGE,
     ),
-    "an announcement that could not be served is not reported": (
+    "an event that could not be handled is not reported": (
         report_no_failed_message("workflow_advancer"),
         "workflow_advancer",
         "GetItem",

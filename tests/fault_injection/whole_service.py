@@ -98,7 +98,7 @@ class Acknowledged:
 
 
 @dataclass(frozen=True)
-class Answered:
+class RecordedResponse:
     """Response to a request, with a mark if the request was repeated."""
 
     route: str
@@ -132,7 +132,7 @@ class WholeService:
     _timer_queue: list["_Message"] = field(default_factory=list)
     _read: Counter[str] = field(default_factory=Counter)
     _tries: Counter[tuple[str, str]] = field(default_factory=Counter)
-    answers: list["Answered"] = field(default_factory=list)
+    answers: list["RecordedResponse"] = field(default_factory=list)
     _routed: int = 0
     _lock: Lock = field(default_factory=Lock)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -153,7 +153,7 @@ class WholeService:
             If the response is anything but 2xx, or a 503 with Retry-After.
         """
         reply, sends = self._send(function, route, path, again, request)
-        self.answers.append(Answered(route, reply.status, tuple(_verdicts(reply)), was_resent=sends > 1))
+        self.answers.append(RecordedResponse(route, reply.status, tuple(_verdicts(reply)), was_resent=sends > 1))
         return reply
 
     def report(self, execution_id: str, task_id: str, **body: Any) -> Reply:
@@ -182,7 +182,7 @@ class WholeService:
             waiting = [index for index in waiting if index not in answers]
         messages = [answers[index] for index in range(len(statuses))]
         verdicts = tuple(message["verdict"] for message in messages)
-        self.answers.append(Answered(route, 200, verdicts, was_resent=sent > 1))
+        self.answers.append(RecordedResponse(route, 200, verdicts, was_resent=sent > 1))
         return messages
 
     def watch(self, execution_id: str) -> str:

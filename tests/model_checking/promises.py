@@ -296,13 +296,13 @@ def every_change_is_in_the_history(view: View, task_id: str, stream: Sequence[Ta
     )
 
 
-def every_change_is_announced(view: View, sort_key: str, versions: Iterable[int]) -> bool:
+def every_change_is_published(view: View, sort_key: str, versions: Iterable[int]) -> bool:
     """Promise 7: for every version there is an event on the bus."""
-    announced = {event.detail["version"] for event in view.events if event.subject == (EXECUTION, sort_key)}
-    return announced == set(versions)
+    published = {event.detail["version"] for event in view.events if event.subject == (EXECUTION, sort_key)}
+    return published == set(versions)
 
 
-def every_change_is_told_to_who_watches(view: View, task_id: str, versions: Iterable[int]) -> bool:
+def every_change_is_sent_to_watchers(view: View, task_id: str, versions: Iterable[int]) -> bool:
     """Promise 7: a WebSocket client receives every version."""
     return {message["version"] for message in view.messages if message.get("taskId") == task_id} == set(versions)
 
@@ -470,7 +470,7 @@ class EveryPromise(Promises):
         missing = set(range(1, event.detail["version"])) - response
         if missing:
             raise BrokenPromiseError(
-                "announcements_come_in_order", f"version {event.detail['version']} of {event.subject} before {missing}"
+                "events_come_in_order", f"version {event.detail['version']} of {event.subject} before {missing}"
             )
 
     def at_rest(self, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
@@ -483,11 +483,11 @@ class EveryPromise(Promises):
             versions = [task.version for task in stream]
             result += [
                 ("every_change_is_in_the_history", every_change_is_in_the_history(view, task_id, stream)),
-                ("every_change_is_announced", every_change_is_announced(view, keys.task_sk(task_id), versions)),
+                ("every_change_is_published", every_change_is_published(view, keys.task_sk(task_id), versions)),
             ]
             if self._case.watched:
-                response = every_change_is_told_to_who_watches(view, task_id, versions)
-                result.append(("every_change_is_told_to_who_watches", response))
+                response = every_change_is_sent_to_watchers(view, task_id, versions)
+                result.append(("every_change_is_sent_to_watchers", response))
             if self._case.one_attempt:
                 result.append(
                     ("the_weightiest_report_stands_in_every_order", self._the_weightiest_stands(view.tasks[task_id]))
@@ -499,7 +499,7 @@ class EveryPromise(Promises):
             request.route.endswith("/retry") for requests in self._requests.values() for request in requests
         )
         result += [
-            ("every_change_is_announced", every_change_is_announced(view, keys.EXECUTION_SK, versions)),
+            ("every_change_is_published", every_change_is_published(view, keys.EXECUTION_SK, versions)),
             ("an_execution_fails_by_a_task_alone", an_execution_fails_by_a_task_alone(executions, streams)),
             (
                 "an_execution_runs_again_only_if_a_person_asked",

@@ -173,7 +173,7 @@ def _a_record_is_acknowledged_and_not_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(History, "put", late)
 
 
-def _failures_are_not_announced(patch: pytest.MonkeyPatch) -> None:
+def _failures_are_not_published(patch: pytest.MonkeyPatch) -> None:
     """Do not publish failures: something follows them anyway."""
     read = stream.read_changes
 
@@ -189,7 +189,7 @@ def _failures_are_not_announced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(load_handler("notifier"), "read_changes", without_failures)
 
 
-def _watchers_are_told_of_one_change(patch: pytest.MonkeyPatch) -> None:
+def _watchers_get_one_change(patch: pytest.MonkeyPatch) -> None:
     """Drop a watcher after its first message."""
     patch.setattr(WebSocketConnections, "_send", lambda _self, _connection_id, _messages: False)
 
@@ -317,10 +317,10 @@ BUGS: Final = (
     SeededBug("a record is acknowledged and the history has it not",
               _a_record_is_acknowledged_and_not_kept,
               cases.LATE_SUCCESS, "every_change_is_in_the_history"),
-    SeededBug("some changes are not announced", _failures_are_not_announced,
-              cases.LATE_SUCCESS, "announcements_come_in_order"),
-    SeededBug("who watches is not told of what was announced", _watchers_are_told_of_one_change,
-              cases.WATCHED, "every_change_is_told_to_who_watches"),
+    SeededBug("some changes are not published", _failures_are_not_published,
+              cases.LATE_SUCCESS, "events_come_in_order"),
+    SeededBug("watchers do not get every published change", _watchers_get_one_change,
+              cases.WATCHED, "every_change_is_sent_to_watchers"),
     SeededBug("the output is put after the report", _the_output_is_put_after_the_report,
               cases.SAID_TWICE, "an_output_is_there_before_the_success_that_names_it"),
     SeededBug("a timer that is early is not armed again", _a_timer_that_is_early_is_not_armed_again,
@@ -329,7 +329,7 @@ BUGS: Final = (
               cases.GONE_ON, "nothing_is_left_hanging"),
     SeededBug("a cancellation covers a success", _the_service_writes_whatever_version,
               cases.CANCEL, "a_success_is_final"),
-    SeededBug("a settled task is counted each time that it is announced", _a_settled_task_is_counted_each_time,
+    SeededBug("a settled task is counted again at each event", _a_settled_task_is_counted_each_time,
               with_faults(cases.JOIN, redelivered=1), "a_task_is_scheduled_when_what_it_waits_for_is_done"),
     SeededBug("the index is believed", _the_index_is_believed,
               cases.lagging(cases.CHAIN), "an_execution_is_completed_when_all_its_tasks_are"),

@@ -187,7 +187,7 @@ class Life(RuleBasedStateMachine):
         self.execution = ExecutionStatus.RUNNING
         self.stream: list[tuple[str, Change]] = []
         self.streamed: dict[str, Any] = {}
-        self.told = 0
+        self.published = 0
         self.followed = 0
         self.acknowledged: list[tuple[Report, ReportResult]] = []
 
@@ -266,8 +266,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 3))
     def the_stream_reaches_the_notifier(self, back: int) -> None:
-        self._announce(self.stream[max(self.told - back, 0) :])
-        self.told = len(self.stream)
+        self._publish(self.stream[max(self.published - back, 0) :])
+        self.published = len(self.stream)
 
     @precondition(lambda self: bool(sent_timers(self.world.queue)))
     @rule(data=st.data())
@@ -416,7 +416,7 @@ class Life(RuleBasedStateMachine):
             assert not unreadable
             self.stream += [(number, item) for item in read.values() if isinstance(item, Change)]
 
-    def _announce(self, records: Sequence[tuple[str, Change]]) -> None:
+    def _publish(self, records: Sequence[tuple[str, Change]]) -> None:
         client: Any = self.mirror.client
         bus: Any = self.bus
         world = self.world
@@ -432,7 +432,7 @@ class Life(RuleBasedStateMachine):
         """Check that after all deliveries the history has every change in order, and every acknowledged report."""
         if not self.model:
             return
-        self._announce(self.stream[self.told :])
+        self._publish(self.stream[self.published :])
         for name in TASKS:
             entries, cursor = History(self.mirror.client, self.world.settings, make_backoff()).list_entries(
                 self.world.tenant, "nightly", name, limit=1000, cursor=None

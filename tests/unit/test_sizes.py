@@ -16,7 +16,7 @@ MAX_PUBLIC_METHODS: Final = 12
 MAX_MODULE_LINES: Final = 350
 
 EXCEPTIONS: Final[frozenset[str]] = frozenset(
-    {"layers/tasklatch/tasklatch/platforms/cognite/definitions/models.py: 366 lines"}
+    {"layers/tasklatch/tasklatch/platforms/cognite/definitions/models.py: 352 lines"}
 )
 """What is still too large. The list only gets shorter: an entry that is no longer true fails its test too."""
 

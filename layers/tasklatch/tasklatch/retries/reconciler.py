@@ -110,6 +110,21 @@ class Reconciler:
         return summary
 
     def _reconcile_page(self, entries: "Sequence[Item]", summary: ReconcileSummary) -> None:
+        tasks, executions = self._read_page(entries)
+        summary.looked_at += len(tasks) + len(executions)
+        now = self._clock()
+        overdue = [task for task in tasks if is_overdue(task, now)]
+        self._retry_planner.plan(overdue)
+        summary.overdue_tasks += len(overdue)
+        for terminal in (task for task in tasks if is_terminal(task) and now - task.updated_at > OVERDUE_MS):
+            # A task of an execution that was never committed has nothing to advance
+            with suppress(NotFoundError):
+                self._advancer.advance(terminal.tenant, terminal.execution_id, terminal.task_id)
+        self._schedule_waiting(tasks, now, summary)
+        self._close_executions(executions, now, summary)
+
+    def _read_page(self, entries: "Sequence[Item]") -> tuple[list[Task], list[Execution]]:
+        """Read the tasks and executions of a page of the index, which has only their keys."""
         item_keys = [
             {keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]}
             for entry in entries
@@ -122,17 +137,7 @@ class Reconciler:
                 executions.append(execution_from_item(item))
             else:
                 tasks.append(task_from_item(item))
-        summary.looked_at += len(tasks) + len(executions)
-        now = self._clock()
-        overdue = [task for task in tasks if is_overdue(task, now)]
-        self._retry_planner.plan(overdue)
-        summary.overdue_tasks += len(overdue)
-        for terminal in (task for task in tasks if is_terminal(task) and now - task.updated_at > OVERDUE_MS):
-            # A task of an execution that was never committed has nothing to advance
-            with suppress(NotFoundError):
-                self._advancer.advance(terminal.tenant, terminal.execution_id, terminal.task_id)
-        self._schedule_waiting(tasks, now, summary)
-        self._close_executions(executions, now, summary)
+        return tasks, executions
 
     def _schedule_waiting(self, tasks: Sequence[Task], now: int, summary: ReconcileSummary) -> None:
         """Schedule tasks that stayed pending although their dependencies have ended."""

@@ -1,20 +1,8 @@
 """Requests and responses for executions and their tasks in the native contract."""
 
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    NotRequired,
-    Self,
-)
+from typing import Annotated, Any, Final, NotRequired, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
 from tasklatch.api.body import dump_json

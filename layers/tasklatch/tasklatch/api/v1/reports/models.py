@@ -1,13 +1,7 @@
 """Requests and responses for reports and heartbeats in the native contract."""
 
 from dataclasses import replace
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    Literal,
-    NotRequired,
-)
+from typing import Annotated, Any, Final, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict

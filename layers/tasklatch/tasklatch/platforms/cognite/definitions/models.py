@@ -2,14 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    Literal,
-    NotRequired,
-    Self,
-)
+from typing import Annotated, Any, Final, Literal, NotRequired, Self
 
 from pydantic import BaseModel, Field, model_validator
 from typing_extensions import TypedDict
@@ -20,14 +13,7 @@ from tasklatch.domain.reference_check import check_references
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure
 from tasklatch.domain.task_definition import TaskDefinition, check_definitions
 from tasklatch.domain.workflow_definition import VersionKey, check_unique
-from tasklatch.platforms.cognite.models import (
-    LENIENT,
-    MAX_PAGE,
-    Cursor,
-    ExternalId,
-    PathId,
-    TaskExternalId,
-)
+from tasklatch.platforms.cognite.models import LENIENT, MAX_PAGE, Cursor, ExternalId, PathId, TaskExternalId
 
 MAX_TASKS: Final = 200
 MAX_DEFINITION_BYTES: Final = 300 * 1024
