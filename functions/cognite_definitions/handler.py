@@ -1,16 +1,26 @@
 """Routes for clients that define work as in Cognite Data Fusion: workflows and their versions."""
 
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from tasklatch.api.app import HttpApp
 from tasklatch.api.messages import Request, Response, page_response
 from tasklatch.platforms.cognite.definitions import models, operations, translation
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.settings import get_settings
 from tasklatch.workflow.definitions import WorkflowDefinitions
 
 app = HttpApp()
-handler = app.resolve
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
 
 
 @app.route(operations.UPSERT_WORKFLOWS)

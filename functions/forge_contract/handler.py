@@ -1,23 +1,33 @@
 """Routes for a Forge app: updateTaskStatus for its taskRunner, and the registration of scans and child tasks."""
 
 from http import HTTPStatus
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.app import HttpApp
 from tasklatch.api.body import dump_json
 from tasklatch.api.idempotency import execution_id_for, keyed_request
 from tasklatch.api.messages import Request, Response
 from tasklatch.domain.errors import NotFoundError
-from tasklatch.executions.executions import Executions
+from tasklatch.domain.new_execution import NewExecution
+from tasklatch.executions.creation import ExecutionCreator
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.platforms.forge import models, operations, translation
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
-from tasklatch.runtime.observability import count_verdicts
+from tasklatch.runtime.observability import count_verdicts, logger, metrics
 from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
-handler = app.resolve
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
 
 
 @app.route(operations.UPDATE_TASK_STATUS)
@@ -30,7 +40,7 @@ def update_task_status(request: Request) -> Response:
         result = ledger.record(request.tenant, execution_id, report, request.request_id)
     except NotFoundError:
         # The ledger looks for the task only; this read makes the error name the scan if that does not exist either.
-        _executions(request).get(request.tenant, execution_id)
+        _reader(request).get(request.tenant, execution_id)
         raise
     return Response(translation.status_update_response(result), log_fields=count_verdicts([(report, result)]))
 
@@ -43,14 +53,15 @@ def register_scan(request: Request) -> Response:
     execution_id = execution_id_for(request.tenant, requested_id, keyed)
     scan_id = body.scanId or execution_id
     metadata = {"connectionId": body.connectionId, "scanId": scan_id}
-    executions, definitions = _executions(request), body.definitions(scan_id)
-    executions.claim_key(request.tenant, keyed, definitions)
-    execution, created = executions.create(
-        request.tenant,
-        execution_id,
-        definitions,
-        metadata=dump_json(metadata, "connectionId"),
-        keep_open=True,
+    execution, created = _creator(request).create(
+        NewExecution(
+            request.tenant,
+            execution_id,
+            body.definitions(scan_id),
+            metadata=dump_json(metadata, "connectionId"),
+            keep_open=True,
+        ),
+        keyed,
     )
     return Response(
         translation.scan_response(scan_id, execution, len(body.tasks)),
@@ -63,11 +74,15 @@ def register_scan(request: Request) -> Response:
 @app.route(operations.ADD_CHILDREN)
 def add_children(request: Request) -> Response:
     body = request.parse_body(models.ChildrenBody)
-    executions, execution_id = _executions(request), translation.execution_id_for_scan(body.scanId)
-    execution = executions.get(request.tenant, execution_id)
-    executions.add_tasks(request.tenant, execution_id, body.definitions(body.scanId))
+    execution_id = translation.execution_id_for_scan(body.scanId)
+    execution = _reader(request).get(request.tenant, execution_id)
+    _creator(request).add_tasks(request.tenant, execution_id, body.definitions(body.scanId))
     return Response(translation.scan_response(body.scanId, execution, len(body.tasks)))
 
 
-def _executions(request: Request) -> Executions:
-    return Executions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _creator(request: Request) -> ExecutionCreator:
+    return ExecutionCreator(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+
+
+def _reader(request: Request) -> ExecutionReader:
+    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

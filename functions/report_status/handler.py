@@ -1,5 +1,9 @@
 """Routes for workers: a report on an attempt, a batch of reports, a heartbeat."""
 
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from tasklatch.api.app import HttpApp
 from tasklatch.api.ids import round_to_millis
 from tasklatch.api.messages import Request, Response
@@ -13,11 +17,16 @@ from tasklatch.ledger.ledger import Ledger
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
-from tasklatch.runtime.observability import count_verdicts
+from tasklatch.runtime.observability import count_verdicts, logger, metrics
 from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
-handler = app.resolve
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
 
 
 @app.route(REPORT_STATUS)

@@ -2,6 +2,9 @@
 
 from http import HTTPStatus
 from itertools import islice
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.app import HttpApp
 from tasklatch.api.body import dump_json
@@ -12,18 +15,25 @@ from tasklatch.api.query_values import to_milliseconds
 from tasklatch.api.v1.executions.models import MAX_METADATA_BYTES
 from tasklatch.domain.errors import NotFoundError, TasklatchError
 from tasklatch.domain.execution import Execution
-from tasklatch.executions.executions import Executions
+from tasklatch.domain.new_execution import NewExecution
+from tasklatch.executions.control import ExecutionControl
+from tasklatch.executions.creation import ExecutionCreator
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.platforms.superai import models, operations, translation
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
-from tasklatch.runtime.observability import count_verdicts
+from tasklatch.runtime.observability import count_verdicts, logger, metrics
 from tasklatch.runtime.settings import get_settings
-from tasklatch.workflow.engine import WorkflowEngine
 
 app = HttpApp()
-handler = app.resolve
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
 
 
 @app.route(operations.ADD_TASK_STATUSES)
@@ -31,7 +41,7 @@ def add_task_statuses(request: Request) -> Response:
     body = request.parse_body(models.TaskStatuses)
     execution_id, now = request.path["flow_execution_id"], system_clock()
     names = dict.fromkeys(item.task_name for item in body.statuses if is_valid_task_id(item.task_name))
-    execution, tasks = _executions(request).get_with_tasks(request.tenant, execution_id, names)
+    execution, tasks = _reader(request).get_with_tasks(request.tenant, execution_id, names)
     _check_shown(execution)
     translation.check_names(body, tasks)
     reports = body.reports(now, request.request_id)
@@ -55,15 +65,16 @@ def create_flow_execution(request: Request) -> Response:
     body = request.parse_body(models.FlowExecutionCreate)
     keyed = keyed_request(operations.CREATE_FLOW_EXECUTION.name, request.headers, request.body)
     metadata = dump_json({"input": body.input}, "input", limit=MAX_METADATA_BYTES)
-    executions, definitions = _executions(request), body.definitions()
-    executions.claim_key(request.tenant, keyed, definitions)
-    execution, _ = executions.create(
-        request.tenant,
-        execution_id_for(request.tenant, None, keyed),
-        definitions,
-        metadata=metadata,
-        group=translation.flow_group(body.flow_id),
-        keep_open=True,
+    execution, _ = _creator(request).create(
+        NewExecution(
+            request.tenant,
+            execution_id_for(request.tenant, None, keyed),
+            body.definitions(),
+            metadata=metadata,
+            group=translation.flow_group(body.flow_id),
+            keep_open=True,
+        ),
+        keyed,
     )
     log_fields = {"execution_id": execution.execution_id}
     return Response(translation.flow_execution_view(execution), HTTPStatus.CREATED, log_fields=log_fields)
@@ -73,7 +84,7 @@ def create_flow_execution(request: Request) -> Response:
 def list_flow_executions(request: Request) -> Response:
     query = request.parse_query(models.FlowExecutionsQuery)
     first = (query.page - 1) * query.page_size
-    executions = _executions(request).list_group(
+    executions = _reader(request).list_group(
         request.tenant,
         translation.flow_group(query.flow_id),
         created_after=to_milliseconds(query.created_after),
@@ -91,7 +102,7 @@ def get_flow_execution(request: Request) -> Response:
 
 @app.route(operations.DELETE_FLOW_EXECUTION)
 def delete_flow_execution(request: Request) -> Response:
-    _workflow(request).delete(request.tenant, request.path["flow_execution_id"])
+    _control(request).delete(request.tenant, request.path["flow_execution_id"])
     return Response("", HTTPStatus.NO_CONTENT)
 
 
@@ -99,23 +110,23 @@ def delete_flow_execution(request: Request) -> Response:
 def cancel_flow_execution(request: Request) -> Response:
     execution_id = request.path["flow_execution_id"]
     _shown(request, execution_id)
-    _workflow(request).cancel(request.tenant, execution_id, None)
+    _control(request).cancel(request.tenant, execution_id, None)
     return Response("", HTTPStatus.NO_CONTENT)
 
 
 @app.route(operations.LIST_TASK_EXECUTIONS)
 def list_task_executions(request: Request) -> Response:
     query = request.parse_query(models.TaskExecutionsQuery)
-    executions, execution_id, name = _executions(request), query.flow_execution_id, query.task_name
+    reader, execution_id, name = _reader(request), query.flow_execution_id, query.task_name
     try:
         _shown(request, execution_id)
         if name is None:
-            tasks = islice(_workflow(request).tasks(request.tenant, execution_id), models.MAX_TASKS_LISTED)
+            tasks = islice(reader.iterate_tasks(request.tenant, execution_id), models.MAX_TASKS_LISTED)
             shown = translation.newest_first(tasks, query)
             return Response({"task_executions": [translation.task_execution_view(task) for task in shown]})
         if not is_valid_task_id(name):
             return Response({"task_executions": []})
-        detail = executions.get_task_detail(request.tenant, execution_id, name)
+        detail = reader.get_task_detail(request.tenant, execution_id, name)
     except NotFoundError:
         return Response({"task_executions": []})
     shown = translation.newest_first([detail.task], query)
@@ -124,7 +135,7 @@ def list_task_executions(request: Request) -> Response:
 
 def _shown(request: Request, execution_id: str) -> Execution:
     """Read an execution that is not deleted."""
-    execution = _executions(request).get(request.tenant, execution_id)
+    execution = _reader(request).get(request.tenant, execution_id)
     _check_shown(execution)
     return execution
 
@@ -134,9 +145,13 @@ def _check_shown(execution: Execution) -> None:
         raise NotFoundError("execution", execution.execution_id)
 
 
-def _executions(request: Request) -> Executions:
-    return Executions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _creator(request: Request) -> ExecutionCreator:
+    return ExecutionCreator(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
 
 
-def _workflow(request: Request) -> WorkflowEngine:
-    return WorkflowEngine(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _reader(request: Request) -> ExecutionReader:
+    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+
+
+def _control(request: Request) -> ExecutionControl:
+    return ExecutionControl(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

@@ -120,14 +120,14 @@ def test_event_or_item_in_the_log_would_be_found(log: LogLines, caplog: pytest.L
     """The check itself, on the two ways in which it could happen."""
     # given an event that is logged, and an error that tells of an item
     event = marked_event(ROOT / "events" / "http_api" / "report-success.json")
-    logger().info("an event", extra={"event": event})
+    logger.info("an event", extra={"event": event})
     with pytest.raises(AssertionError):
         check_secrecy(log)
     log.written.truncate(0)
     try:
         int(event["body"])
     except ValueError:
-        logger().exception("an error")
+        logger.exception("an error")
 
     # when, then
     with pytest.raises(AssertionError):

@@ -352,7 +352,7 @@ def test_nothing_that_is_sent_forges_a_line_of_the_log(
 
 def test_lines_of_the_log_are_looked_at_one_by_one(log: LogLines) -> None:
     """The check itself: what is written past the logger, or by a logger that does not escape, is seen."""
-    logger().registered_handler.stream.write(f"plain text\n{FORGED}\n")  # type: ignore[attr-defined]
+    logger.registered_handler.stream.write(f"plain text\n{FORGED}\n")  # type: ignore[attr-defined]
 
     assert len(log.lines) == 2
     with pytest.raises(json.JSONDecodeError):

@@ -11,13 +11,7 @@ import pytest
 from botocore.exceptions import HTTPClientError
 
 from local.handlers import load_handler
-from tasklatch.domain.conditional_write import (
-    ConditionalWrite,
-    decide_verdict,
-    next_attempt_write,
-    system_write,
-    write_for_report,
-)
+from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
@@ -30,6 +24,7 @@ from tasklatch.domain.status import (
 )
 from tasklatch.domain.task import OutputPlace, Task
 from tasklatch.domain.timer import Timer
+from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.ledger import heartbeat, ledger, report_write
@@ -44,8 +39,9 @@ from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.reconciler import Reconciler
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.runtime.backoff import Backoff
-from tasklatch.workflow import engine
-from tasklatch.workflow.engine import WorkflowEngine
+from tasklatch.workflow import closer, task_scheduler
+from tasklatch.workflow.closer import ExecutionCloser
+from tasklatch.workflow.dependency_counters import DependencyCounters
 from tests.model_checking import cases
 from tests.model_checking.cases import with_faults
 from tests.model_checking.explorer import Case, Explorer
@@ -105,7 +101,8 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
     def versionless(*arguments: Any, **names: Any) -> ConditionalWrite:
         return replace(created(*arguments, **names), version=None, max_precedence=SEALED_PRECEDENCE)
 
-    patch.setattr(engine, "system_write", versionless)
+    for module in (closer, task_scheduler):
+        patch.setattr(module, "system_write", versionless)
 
 
 def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
@@ -232,7 +229,7 @@ def _a_task_that_gave_up_is_not_let_go(patch: pytest.MonkeyPatch) -> None:
 def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
     """Count a pair down again at each event."""
 
-    def count(self: WorkflowEngine, pk: str, pairs: Any) -> bool:
+    def count(self: DependencyCounters, pk: str, pairs: Any) -> bool:
         for pair in pairs:
             self._client.update_item(
                 TableName=self._table,
@@ -250,25 +247,25 @@ def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
             )
         return True
 
-    patch.setattr(WorkflowEngine, "_count_down_pairs", count)
+    patch.setattr(DependencyCounters, "_count_down_pairs", count)
 
 
 def _the_index_is_believed(patch: pytest.MonkeyPatch) -> None:
     """End an execution by the index alone."""
 
-    def close(self: WorkflowEngine, tenant: str, execution_id: str) -> None:
-        execution = self.read(tenant, execution_id)
-        if execution.status == "RUNNING" and not self.has_open_tasks(execution):
-            self._change(execution, ExecutionStatus.COMPLETED, None)
+    def close(self: ExecutionCloser, tenant: str, execution_id: str) -> None:
+        execution = self._executions.read(tenant, execution_id)
+        if execution.status == "RUNNING" and not self._tasks.has_open(execution):
+            self._executions.change_status(execution, ExecutionStatus.COMPLETED, None)
 
-    patch.setattr(WorkflowEngine, "complete_if_finished", close)
+    patch.setattr(ExecutionCloser, "complete_if_finished", close)
 
 
 def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
     """Leave cancelled tasks out of an execution's outcome."""
     outcome = execution_outcome
     patch.setattr(
-        engine,
+        closer,
         "execution_outcome",
         lambda tasks: outcome(task for task in tasks if task.status is not TaskStatus.CANCELED),
     )

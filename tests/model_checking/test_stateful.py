@@ -19,11 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tasklatch.domain.changes import Change
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.domain.errors import AttemptNotOpenError, ConflictError, TasklatchError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, REPORTABLE, SEALED, STATUS_RANK, ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import write_expression
 from tasklatch.ledger.history import History
@@ -305,7 +305,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def the_advancer_hears_of_the_end(self) -> None:
-        self.world.workflow.cancel_open_tasks(self.world.tenant, "nightly")
+        self.world.closer.cancel_open_tasks(self.world.tenant, "nightly")
         if self.execution not in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
             self._cancel_open()
         self._compare()
@@ -314,7 +314,7 @@ class Life(RuleBasedStateMachine):
     def a_person_cancels(self) -> None:
         ended = self.execution not in (ExecutionStatus.RUNNING, ExecutionStatus.TERMINATED)
         try:
-            self.world.workflow.cancel(self.world.tenant, "nightly", "enough")
+            self.world.control.cancel(self.world.tenant, "nightly", "enough")
         except ConflictError:
             assert ended
         else:
@@ -326,7 +326,7 @@ class Life(RuleBasedStateMachine):
     def a_person_retries(self) -> None:
         over = self.execution in (ExecutionStatus.FAILED, ExecutionStatus.TERMINATED)
         try:
-            self.world.workflow.retry(self.world.tenant, "nightly")
+            self.world.control.retry(self.world.tenant, "nightly")
         except ConflictError:
             assert not over
         else:

@@ -15,11 +15,12 @@ from tasklatch.domain.errors import (
     PayloadTooLargeError,
     ServiceBusyError,
 )
-from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.history import change_entry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, TaskDetail
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.workflow_definition import WorkflowVersion
 from tasklatch.platforms.cognite.definitions.models import VersionBody, WorkflowsBody
 from tasklatch.platforms.cognite.definitions.translation import definition_view, definitions_from_version

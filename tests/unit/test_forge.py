@@ -177,7 +177,7 @@ def test_answer_to_a_failure_says_whether_it_is_retried() -> None:
     ]
 
     assert "RATE_LIMITED is retried" in messages[0]
-    assert "attempts are spent" in messages[1]
+    assert "no attempts left" in messages[1]
     assert messages[2] == "Task status updated"
 
 

@@ -31,13 +31,7 @@ from local.worker import Assignment, WorkQueue
 from tasklatch.api.v1.executions.translation import history_view
 from tasklatch.api.v1.views import retry_view, task_view
 from tasklatch.domain.attempt_id import decode_attempt
-from tasklatch.domain.conditional_write import (
-    ConditionalWrite,
-    decide_verdict,
-    next_attempt_write,
-    system_write,
-    write_for_report,
-)
+from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome, fails_execution, is_terminal, retries_exhausted
 from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
@@ -47,6 +41,7 @@ from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.domain.timer import TimerKind, timer_for
+from tasklatch.domain.verdict import decide_verdict
 from tests.factories import NOW, a_task
 
 SEEDS = range(4)

@@ -25,7 +25,7 @@ from tasklatch.domain.errors import (
     TasklatchError,
     UnexpectedError,
 )
-from tasklatch.runtime.observability import logger, metrics, report_unhandled
+from tasklatch.runtime.observability import logger, report_unhandled
 from tasklatch.runtime.settings import get_settings
 
 _LONGEST_DETAIL: Final = 300
@@ -66,6 +66,7 @@ class HttpApp:
         started = time.perf_counter()
         route: str = event["routeKey"]
         operation, correlation_id = self.operations[route], _correlation_id(event)
+        logger.set_correlation_id(correlation_id)
         try:
             response = self._dispatch(operation, event, correlation_id, context.get_remaining_time_in_millis)
             body = _text(response.body)
@@ -81,9 +82,7 @@ class HttpApp:
             "request_id": correlation_id,
             "ms": round((time.perf_counter() - started) * 1000, 1),
         }
-        logger().info("request handled", extra={**log_fields, **response.log_fields})
-        if metrics().metric_set:
-            metrics().flush_metrics()
+        logger.info("request handled", extra={**log_fields, **response.log_fields})
         return {
             "statusCode": response.status.value,
             "headers": {"content-type": response.media_type, "x-request-id": correlation_id, **response.headers},

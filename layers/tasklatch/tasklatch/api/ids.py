@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tasklatch.domain.addressing import PATH_PATTERN, UNCONFUSED_PATTERN, fits_path, path_confusion
+from tasklatch.domain.addressing import NEW_ID_PATTERN, PATH_PATTERN, fits_path, new_id_error
 from tasklatch.domain.errors import IdNotInPathError, InvalidRequestError
 
 MAX_ID_BYTES: Final = 900
@@ -38,7 +38,7 @@ def _check_id(value: str) -> str:
 
 
 def _check_new(value: str) -> str:
-    message = path_confusion(value)
+    message = new_id_error(value)
     if message:
         raise ValueError(message)
     return value
@@ -51,7 +51,7 @@ TaskId = Annotated[
 ]
 """Id of a task that may exist."""
 
-NewTaskId = Annotated[TaskId, Field(json_schema_extra={"pattern": UNCONFUSED_PATTERN}), AfterValidator(_check_new)]
+NewTaskId = Annotated[TaskId, Field(json_schema_extra={"pattern": NEW_ID_PATTERN}), AfterValidator(_check_new)]
 """Id of a task to create."""
 
 PathParameter = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID, json_schema_extra={"pattern": PATH_PATTERN})]

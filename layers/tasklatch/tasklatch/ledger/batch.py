@@ -4,16 +4,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasklatch.domain.conditional_write import ConditionalWrite, attempt_spoken_of, check_opened
+from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, ServiceBusyError, TasklatchError
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.task import Task
+from tasklatch.domain.verdict import check_opened, reported_attempt
 from tasklatch.ledger.history import History
 from tasklatch.ledger.payloads import Payloads
 from tasklatch.ledger.report_write import decide_rejected, derive_write, is_read_first, is_worth_another_attempt
 from tasklatch.ledger.task_table import TaskTable, WriteResult
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.clock import Clock
 
 
@@ -49,7 +50,7 @@ class PendingReport:
         if self.current is None or self.report.output is None:
             return
         try:
-            check_opened(self.current, attempt_spoken_of(self.report, self.current))
+            check_opened(self.current, reported_attempt(self.report, self.current))
         except AttemptNotOpenError as error:
             self.result = error
 
@@ -133,15 +134,12 @@ class BatchRecorder:
 
     def _write(self, tenant: str, execution_id: str, part: Sequence[PendingReport], now: int) -> None:
         """Write the reports until each has a result or is rejected for good."""
-        waiting = _waiting(part)
+        if not _waiting(part):
+            return
         try:
-            for _ in self._backoff.attempts() if waiting else ():
-                self._write_once(tenant, execution_id, waiting, now)
-                waiting = _waiting(waiting)
-                if not waiting:
-                    break
+            self._backoff.run(lambda: self._write_once(tenant, execution_id, _waiting(part), now))
         except ServiceBusyError as busy:
-            _fail(waiting, busy)
+            _fail(_waiting(part), busy)
 
     def _write_once(self, tenant: str, execution_id: str, waiting: Sequence[PendingReport], now: int) -> None:
         writes = [derive_write(item.report, item.current, now, item.request_id) for item in waiting]
@@ -150,6 +148,8 @@ class BatchRecorder:
         for item, write in zip(waiting, writes, strict=True):
             if write.task_id in completed:
                 item.take_result(write, completed[write.task_id], now)
+        if _waiting(waiting):
+            raise TryAgainError
 
     def _record_ignored(self, part: Sequence[PendingReport], now: int) -> None:
         """Decide the verdicts on rejected writes, and store the reports before the response is sent."""

@@ -5,8 +5,8 @@ from typing import Any, Final
 from tasklatch.domain.conditional_write import heartbeat_interval
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
 _UNDER_WAY: Final = (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
 
@@ -23,30 +23,20 @@ def heartbeat_request(table: str, key: Item, attempt: int | None, progress: floa
     now
         Milliseconds since the epoch.
     """
-    names = {"#pk": keys.PK, "#heartbeat": "heartbeatAt"}
-    values: Item = {":now": {"N": str(now)}}
-    update = "SET #heartbeat = :now"
+    assigned: Item = {"heartbeatAt": {"N": str(now)}}
+    if progress is not None:
+        assigned["progress"] = {"N": str(progress)}
+    conditions: list[Condition]
     if attempt is not None:
         lowest, below = heartbeat_interval(attempt)
-        names["#precedence"] = "precedence"
-        values |= {":lowest": {"N": str(lowest)}, ":below": {"N": str(below)}}
-        condition = "#precedence >= :lowest AND #precedence < :below"
+        conditions = [("precedence", ">=", {"N": str(lowest)}), ("precedence", "<", {"N": str(below)})]
     else:
         # The current attempt's number is not known, so the precedence interval cannot be computed
-        names["#status"] = "status"
-        values |= {f":{status}": {"S": status} for status in _UNDER_WAY}
-        condition = f"#status IN ({', '.join(f':{status}' for status in _UNDER_WAY)})"
-    if progress is not None:
-        names["#progress"] = "progress"
-        values[":progress"] = {"N": str(progress)}
-        update += ", #progress = :progress"
+        conditions = [("status", "IN", {"S": status}) for status in _UNDER_WAY]
     return {
         "TableName": table,
         "Key": key,
-        "UpdateExpression": update,
-        "ConditionExpression": f"attribute_exists(#pk) AND {condition}",
-        "ExpressionAttributeNames": names,
-        "ExpressionAttributeValues": values,
+        **ItemUpdate(assigned=assigned, conditions=conditions).expressions(),
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }

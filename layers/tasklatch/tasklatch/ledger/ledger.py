@@ -1,13 +1,14 @@
 """The only write path for reports on tasks, shared by all contracts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tasklatch.domain.conditional_write import ConditionalWrite, attempt_spoken_of, check_opened
+from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.domain.errors import TasklatchError
 from tasklatch.domain.report import Report, Verdict, with_merged_output
 from tasklatch.domain.results import HeartbeatResult, ReportResult
 from tasklatch.domain.task import Task
+from tasklatch.domain.verdict import check_opened, reported_attempt
 from tasklatch.dynamodb import keys
 from tasklatch.ledger.batch import BatchRecorder
 from tasklatch.ledger.heartbeat import heartbeat_request, stop_reason
@@ -15,7 +16,7 @@ from tasklatch.ledger.history import History
 from tasklatch.ledger.payloads import Payloads
 from tasklatch.ledger.report_write import decide_rejected, derive_write, is_read_first, is_worth_another_attempt
 from tasklatch.ledger.task_table import TaskTable, task_key
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
 
@@ -67,12 +68,20 @@ class Ledger:
             If the table stays busy until the deadline; nothing was acknowledged.
         """
         now = self._clock()
-        adds = report.merges_output and report.output is not None
         current = self.read(tenant, execution_id, report.task_id) if is_read_first(report) else None
         if current is not None and report.output is not None:
-            check_opened(current, attempt_spoken_of(report, current))
+            check_opened(current, reported_attempt(report, current))
+        return self._backoff.run(self._writer(tenant, execution_id, report, request_id, current, now))
+
+    def _writer(
+        self, tenant: str, execution_id: str, report: Report, request_id: str, current: Task | None, now: int
+    ) -> Callable[[], ReportResult]:
+        """Return a function that writes a report once, each time on the task that it found the time before."""
+        adds = report.merges_output and report.output is not None
         stored: Report | None = None
-        for _ in self._backoff.attempts():
+
+        def write_once() -> ReportResult:
+            nonlocal current, stored
             full_report = self._merge_output(report, current) if adds and current else report
             if full_report.output is not None and full_report != stored:
                 self._payloads.put_outputs(tenant, execution_id, [full_report], now)
@@ -81,10 +90,12 @@ class Ledger:
             written = self._tasks.write(tenant, execution_id, write, now)
             if written.succeeded:
                 return ReportResult(Verdict.APPLIED, written.task)
-            if not is_worth_another_attempt(full_report, write, written.task, now):
-                return self._record_ignored(full_report, write, written.task, now)
-            current = written.task
-        raise AssertionError("tries end by raising")
+            if is_worth_another_attempt(full_report, write, written.task, now):
+                current = written.task
+                raise TryAgainError
+            return self._record_ignored(full_report, write, written.task, now)
+
+        return write_once
 
     def record_all(
         self,
@@ -159,11 +170,16 @@ class Ledger:
         """
         now = self._clock()
         waiting = list(writes)
-        for _ in self._backoff.attempts() if waiting else ():
+
+        def write_waiting() -> None:
+            nonlocal waiting
             results = self._tasks.write_all(tenant, execution_id, waiting, now)
             waiting = [write for write in waiting if write.task_id not in results]
-            if not waiting:
-                break
+            if waiting:
+                raise TryAgainError
+
+        if waiting:
+            self._backoff.run(write_waiting)
 
     def close(self, task: Task) -> None:
         """Remove a task whose retries are exhausted from the list of open tasks, unless its version has changed.

@@ -1,12 +1,13 @@
 """The write of a report: derived from the task where that was read, and the verdict if its condition fails."""
 
 from tasklatch.domain.amendment import amendment_write
-from tasklatch.domain.conditional_write import ConditionalWrite, decide_verdict, write_for_report
+from tasklatch.domain.conditional_write import ConditionalWrite, write_for_report
 from tasklatch.domain.history import HistoryEntry, ignored_entry
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
+from tasklatch.domain.verdict import decide_verdict
 
 
 def is_read_first(report: Report) -> bool:

@@ -14,7 +14,9 @@ from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_insert import STATEMENTS_A_CALL
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.task_item import Item, task_from_item
-from tasklatch.runtime.backoff import BUSY_CODES, Backoff
+from tasklatch.dynamodb.update_expression import ItemUpdate
+from tasklatch.runtime.aws_errors import BUSY_CODES, CONDITION_FAILURE, is_condition_failure
+from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.settings import Settings
 
@@ -107,7 +109,7 @@ class TaskTable:
         try:
             response = self._backoff.run(lambda: self._client.update_item(**request))
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_condition_failure(error):
                 raise
             conflicting = cast("Item | None", error.response.get("Item"))
             return WriteResult(succeeded=False, task=_task_or_not_found(task_id, conflicting))
@@ -163,15 +165,16 @@ class TaskTable:
         request: dict[str, Any] = {
             "TableName": self._settings.table_name,
             "Key": task_key(task.tenant, task.execution_id, task.task_id),
-            "UpdateExpression": "REMOVE #list, #sort",
-            "ConditionExpression": "#version = :version",
-            "ExpressionAttributeNames": {"#list": keys.LIST_KEY, "#sort": keys.LIST_SORT, "#version": "version"},
-            "ExpressionAttributeValues": {":version": {"N": str(task.version)}},
+            **ItemUpdate(
+                assigned={},
+                removed=(keys.LIST_KEY, keys.LIST_SORT),
+                conditions=[("version", "=", {"N": str(task.version)})],
+            ).expressions(),
         }
         try:
             self._backoff.run(lambda: self._client.update_item(**request))
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_condition_failure(error):
                 raise
 
     def _execute(
@@ -188,7 +191,7 @@ class TaskTable:
             error = response.get("Error")
             if error is None:
                 results[write.task_id] = StatementResult(succeeded=True, item=response.get("Item"))
-            elif error["Code"] == "ConditionalCheckFailed":
+            elif error["Code"] == CONDITION_FAILURE:
                 results[write.task_id] = StatementResult(succeeded=False, item=error.get("Item"))
             elif error["Code"] not in BUSY_CODES:
                 raise RuntimeError(f"DynamoDB refused a statement: {error['Code']}: {error['Message']}")

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.domain.changes import DetailType
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,13 +59,18 @@ class EventBus:
                 }
                 for event in chunk
             ]
-            for _ in self._backoff.attempts():
-                response = self._backoff.run(partial(self._client.put_events, Entries=entries))
-                entries = [
-                    entry for entry, result in zip(entries, response["Entries"], strict=True) if "ErrorCode" in result
-                ]
-                if not response["FailedEntryCount"]:
-                    break
+            self._put(entries)
+
+    def _put(self, entries: list[Any]) -> None:
+        def put() -> None:
+            nonlocal entries
+            response = self._client.put_events(Entries=entries)
+            results = zip(entries, response["Entries"], strict=True)
+            entries = [entry for entry, result in results if "ErrorCode" in result]
+            if response["FailedEntryCount"]:
+                raise TryAgainError
+
+        self._backoff.run(put)
 
 
 def _calls(events: Sequence[BusEvent]) -> list[list[BusEvent]]:

@@ -55,7 +55,7 @@ def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, AnyCha
         try:
             change = parse_change(record)
         except (AttributeError, KeyError, TypeError, ValueError):
-            logger().exception("invalid stream record", extra={"sequence_number": sequence_number})
+            logger.exception("invalid stream record", extra={"sequence_number": sequence_number})
             invalid.append(sequence_number)
         else:
             if change is not None:

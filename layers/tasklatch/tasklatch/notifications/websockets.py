@@ -13,6 +13,7 @@ from tasklatch.domain.errors import ForbiddenError, ServiceBusyError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.concurrency import map_concurrently
@@ -102,7 +103,7 @@ class WebSocketConnections:
         try:
             ticket_item = self._backoff.run(lambda: self._client.delete_item(**request))["Attributes"]
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_condition_failure(error):
                 raise
             raise ForbiddenError("ticket is invalid or expired") from error
         tenant, execution_id = ticket_item["tenant"]["S"], ticket_item["executionId"]["S"]

@@ -8,10 +8,10 @@ from tasklatch.domain.errors import NotFoundError, ServiceBusyError
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.domain.timer import Timer, TimerKind, timer_for
+from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.retries.timer_scheduler import TimerScheduler
 from tasklatch.runtime.clock import Clock
-from tasklatch.workflow.engine import WorkflowEngine
 
 _MAX_READS: Final = 5
 
@@ -19,9 +19,9 @@ _MAX_READS: Final = 5
 class TimerHandler:
     """Handler that opens next attempts and times out silent ones. A duplicate or obsolete timer changes nothing."""
 
-    def __init__(self, ledger: Ledger, workflow: WorkflowEngine, timers: TimerScheduler, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, executions: ExecutionTable, timers: TimerScheduler, clock: Clock) -> None:
         self._ledger = ledger
-        self._workflow = workflow
+        self._executions = executions
         self._timers = timers
         self._clock = clock
 
@@ -65,7 +65,7 @@ class TimerHandler:
             deadline = next_deadline(task)
             return system_write(task, TaskStatus.TIMED_OUT, now=now, message=deadline.reason if deadline else None)
         try:
-            execution = self._workflow.read(task.tenant, task.execution_id)
+            execution = self._executions.read(task.tenant, task.execution_id)
         except NotFoundError:
             return None
         is_running = execution.status is ExecutionStatus.RUNNING

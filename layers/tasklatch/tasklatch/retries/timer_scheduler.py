@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from tasklatch.domain.timer import Timer, TimerKind
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
 
@@ -104,21 +104,24 @@ class TimerScheduler:
                 self._schedule(timer)
 
     def _send(self, timers: Sequence[Timer], now: int) -> None:
-        waiting = {str(index): timer for index, timer in enumerate(timers)}
-        for _ in self._backoff.attempts():
-            entries: list[Any] = [
-                {
-                    "Id": name,
-                    "MessageBody": timer_to_message(timer),
-                    "DelaySeconds": max(ceil((timer.due - now) / 1000), 0),
-                }
-                for name, timer in waiting.items()
-            ]
-            send = partial(self._queue.send_message_batch, QueueUrl=self._settings.timer_queue_url, Entries=entries)
-            response = self._backoff.run(send)
-            waiting = {failed["Id"]: waiting[failed["Id"]] for failed in response.get("Failed", [])}
-            if not waiting:
-                break
+        entries: list[Any] = [
+            {
+                "Id": str(index),
+                "MessageBody": timer_to_message(timer),
+                "DelaySeconds": max(ceil((timer.due - now) / 1000), 0),
+            }
+            for index, timer in enumerate(timers)
+        ]
+
+        def send() -> None:
+            nonlocal entries
+            response = self._queue.send_message_batch(QueueUrl=self._settings.timer_queue_url, Entries=entries)
+            failed = {failure["Id"] for failure in response.get("Failed", [])}
+            entries = [entry for entry in entries if entry["Id"] in failed]
+            if entries:
+                raise TryAgainError
+
+        self._backoff.run(send)
 
     def _schedule(self, timer: Timer) -> None:
         text = timer_to_message(timer)

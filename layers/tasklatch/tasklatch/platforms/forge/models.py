@@ -15,10 +15,10 @@ from tasklatch.api.body import dump_json, validate
 from tasklatch.api.ids import UUID_PATTERN
 from tasklatch.domain.attempt_id import decode_attempt
 from tasklatch.domain.errors import AttemptNotOpenError, InvalidRequestError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task_definition import TaskDefinition
 
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_SCAN_ID_CHARACTERS: Final = 1024

@@ -13,10 +13,11 @@ from typing_extensions import TypedDict
 
 from tasklatch.api.ids import NewTaskId, Uuid
 from tasklatch.api.query_values import DECIMAL, QueryBool, Timestamp
-from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 
 MAX_STATUSES: Final = 100
 MAX_TASKS_A_REQUEST: Final = 500

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from tasklatch.domain.conditional_write import is_open_to
 from tasklatch.domain.errors import AttemptNotOpenError, UnknownTasksError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.report import Report
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task, TaskDetail
+from tasklatch.domain.verdict import is_on_opened_attempt
 from tasklatch.platforms.superai.models import (
     EXECUTION_STATUS,
     FlowExecutionView,
@@ -82,7 +82,7 @@ def check_open(reports: Iterable[Report], tasks: Mapping[str, Task]) -> None:
         If some are not; the error names each of them once.
     """
     driving = (report for report in reports if not report.is_informational)
-    closed = [report.task_id for report in driving if not is_open_to(report, tasks[report.task_id])]
+    closed = [report.task_id for report in driving if not is_on_opened_attempt(report, tasks[report.task_id])]
     if closed:
         raise AttemptNotOpenError("not open: waiting for others, or cancelled before", *dict.fromkeys(closed))
 

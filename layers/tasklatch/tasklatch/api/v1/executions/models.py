@@ -9,10 +9,11 @@ from tasklatch.api.body import dump_json
 from tasklatch.api.ids import NewExecutionId, NewTaskId, TaskId
 from tasklatch.api.query_values import DECIMAL, Timestamp
 from tasklatch.api.v1.views import TaskView
-from tasklatch.domain.execution import ExecutionFilter, TaskDefinition
+from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_DEPENDENCIES_BYTES: Final = 200_000

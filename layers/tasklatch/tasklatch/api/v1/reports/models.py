@@ -24,7 +24,7 @@ _LONGEST_MESSAGE: Final = 100_000
 
 
 class _Attempt(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPT)] | None = None
     taskExecutionId: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -98,7 +98,7 @@ class BatchedReportBody(ReportBody):
 class BatchBody(BaseModel):
     """Up to 100 reports, recorded in order."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     # `Any`: each report is validated on its own, so that an invalid one does not fail the others.
     statuses: Annotated[

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field, model_validator
 from typing_extensions import TypedDict
 
 from tasklatch.api.body import dump_json
-from tasklatch.domain.execution import TaskDefinition, check_definitions
 from tasklatch.domain.reference_check import check_references
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure
+from tasklatch.domain.task_definition import TaskDefinition, check_definitions
 from tasklatch.domain.workflow_definition import check_unique
 from tasklatch.platforms.cognite.models import LENIENT, ExternalId, TaskExternalId
 

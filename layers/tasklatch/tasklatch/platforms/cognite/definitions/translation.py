@@ -6,7 +6,7 @@ A definition is stored as the platform shows it, with all defaults filled in; th
 import json
 from hashlib import sha256
 
-from tasklatch.domain.execution import TaskDefinition
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.workflow_definition import Workflow, WorkflowVersion
 from tasklatch.platforms.cognite.definitions.models import VersionView, WorkflowView
 from tasklatch.platforms.cognite.definitions.task_models import DefinitionBody, DefinitionView
