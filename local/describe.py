@@ -6,7 +6,7 @@ from typing import Final
 
 from local.handlers import FUNCTIONS, ROOT, load_handler
 from local.openapi import describe
-from tasklatch.api.v1.reports import BatchedReportBody
+from tasklatch.api.v1.reports.models import BatchedReportBody
 
 DESCRIPTION: Final = FUNCTIONS / "api_description" / "openapi.json"
 API_FUNCTIONS: Final = (

@@ -8,8 +8,9 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from tasklatch.api.app import JSON, Operation
 from tasklatch.api.ids import ExecutionId, PathParameter
+from tasklatch.api.messages import JSON
+from tasklatch.api.operation import Operation
 
 _REF: Final = "#/components/schemas/{model}"
 _WITH_TOKEN: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE)

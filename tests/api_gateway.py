@@ -23,7 +23,7 @@ from urllib3 import HTTPResponse
 
 from local.describe import API_FUNCTIONS
 from local.handlers import load_handler
-from tasklatch.api.app import Operation
+from tasklatch.api.operation import Operation
 from tests.factories import Context, fresh_name
 
 URL: Final = "http://api"

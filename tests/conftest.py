@@ -1,5 +1,7 @@
 """Setup that all tests share: the environment of the functions, and the figures that tests print."""
 
+import os
+
 import pytest
 
 from tasklatch.runtime import clients
@@ -16,6 +18,9 @@ ENVIRONMENT = {
     "POWERTOOLS_SERVICE_NAME": "tests",
     "POWERTOOLS_LOG_LEVEL": "INFO",
 }
+
+# The functions' logger and metrics read theirs when they are imported
+os.environ |= {name: value for name, value in ENVIRONMENT.items() if name.startswith("POWERTOOLS_")}
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import FINAL_STATUSES, TaskStatus, status_precedence
 from tasklatch.domain.task import Task
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import Item, task_to_item
 
@@ -68,6 +68,10 @@ class Context:
     """Context of an invocation, as Lambda passes it."""
 
     remaining_ms: int = 10_000
+    aws_request_id: str = "request"
+    function_name: str = "function"
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:function"
+    memory_limit_in_mb: int = 1024
 
     def get_remaining_time_in_millis(self) -> int:
         return self.remaining_ms

@@ -16,12 +16,11 @@ from local.replay.scripts import ReplayPlan
 from local.replay.summary import ReplayResult
 from local.replay.trace import Trace, read_trace
 from local.worker import Assignment, WorkQueue
-from tasklatch.api.v1.executions import history_view
+from tasklatch.api.v1.executions.translation import history_view
 from tasklatch.api.v1.views import retry_view, task_view
 from tasklatch.domain.attempt_id import decode_attempt
 from tasklatch.domain.conditional_write import (
     ConditionalWrite,
-    decide_verdict,
     next_attempt_write,
     system_write,
     write_for_report,
@@ -35,6 +34,7 @@ from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.domain.timer import TimerKind, timer_for
+from tasklatch.domain.verdict import decide_verdict
 from tests.factories import NOW, a_task
 
 FAR_AWAY_MS = 10_000

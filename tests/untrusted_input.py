@@ -62,7 +62,7 @@ class LogLines:
     def capture(cls, monkeypatch: pytest.MonkeyPatch) -> Self:
         """Capture the output, until the test ends."""
         lines = cls()
-        monkeypatch.setattr(logger().registered_handler, "stream", lines.written)
+        monkeypatch.setattr(logger.registered_handler, "stream", lines.written)
         monkeypatch.setattr("sys.stdout", lines.written)
         return lines
 

@@ -6,15 +6,20 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.execution import Execution
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.task_item import task_from_item
-from tasklatch.executions.executions import Executions
+from tasklatch.executions.control import ExecutionControl
+from tasklatch.executions.creation import ExecutionCreator
+from tasklatch.executions.execution_table import ExecutionTable
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.retries.planner import RetryPlanner
@@ -22,7 +27,8 @@ from tasklatch.retries.reconciler import Reconciler
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.retries.timer_scheduler import TimerScheduler, timer_from_message
 from tasklatch.runtime.settings import Settings
-from tasklatch.workflow.engine import WorkflowEngine
+from tasklatch.workflow.advancer import WorkflowAdvancer
+from tasklatch.workflow.closer import ExecutionCloser
 from tests.factories import NOW, FakeTime, a_report, fresh_name
 from tests.integration.emulators import Table, make_backoff
 
@@ -137,12 +143,28 @@ class World:
         return Ledger(self._client, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
-    def workflow(self) -> WorkflowEngine:
-        return WorkflowEngine(self._client, self.settings, self.clock, make_backoff(self.time_left))
+    def execution_table(self) -> ExecutionTable:
+        return ExecutionTable(self._client, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
-    def executions(self) -> Executions:
-        return Executions(self._client, self.settings, self.clock, make_backoff(self.time_left))
+    def creator(self) -> ExecutionCreator:
+        return ExecutionCreator(self._client, self.settings, self.clock, make_backoff(self.time_left))
+
+    @property
+    def reader(self) -> ExecutionReader:
+        return ExecutionReader(self._client, self.settings, self.clock, make_backoff(self.time_left))
+
+    @property
+    def control(self) -> ExecutionControl:
+        return ExecutionControl(self._client, self.settings, self.clock, make_backoff(self.time_left))
+
+    @property
+    def advancer(self) -> WorkflowAdvancer:
+        return WorkflowAdvancer(self._client, self.settings, self.clock, make_backoff(self.time_left))
+
+    @property
+    def closer(self) -> ExecutionCloser:
+        return ExecutionCloser(self._client, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
     def timers(self) -> TimerScheduler:
@@ -151,8 +173,8 @@ class World:
         return TimerScheduler(queue, scheduler, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
-    def dispatcher(self) -> TimerHandler:
-        return TimerHandler(self.ledger, self.workflow, self.timers, self.clock)
+    def timer_handler(self) -> TimerHandler:
+        return TimerHandler(self.ledger, self.execution_table, self.timers, self.clock)
 
     @property
     def retry_planner(self) -> RetryPlanner:
@@ -160,8 +182,9 @@ class World:
 
     @property
     def reconciler(self) -> Reconciler:
+        backoff = make_backoff(self.time_left)
         return Reconciler(
-            self._client, self.settings, self.retry_planner, self.workflow, self.clock, make_backoff(self.time_left)
+            self._client, self.settings, self.retry_planner, self.advancer, self.closer, self.clock, backoff
         )
 
     def live(self, callback: FakeClient) -> WebSocketConnections:
@@ -179,7 +202,7 @@ class World:
         return World(self.table, self.clock, self.queue, self.scheduler, client, time_left or FakeTime(60_000))
 
     def create(self, *definitions: TaskDefinition, execution_id: str = "nightly") -> Execution:
-        return self.executions.create(self.tenant, execution_id, definitions)[0]
+        return self.creator.create(NewExecution(self.tenant, execution_id, definitions))[0]
 
     def tasks(self, execution_id: str = "nightly") -> dict[str, Task]:
         items = self.table.items(keys.execution_pk(self.tenant, execution_id))
@@ -193,7 +216,7 @@ class World:
         return {task_id: task.status for task_id, task in self.tasks(execution_id).items()}
 
     def execution(self, execution_id: str = "nightly") -> Execution:
-        return self.workflow.read(self.tenant, execution_id)
+        return self.reader.get(self.tenant, execution_id)
 
     def status(self, execution_id: str = "nightly") -> ExecutionStatus:
         return self.execution(execution_id).status
@@ -215,10 +238,10 @@ class World:
 
     def advance(self, *task_ids: str, execution_id: str = "nightly") -> None:
         """Handle events as the advancer does: the end of the execution is checked once."""
-        workflow = self.workflow
-        moved = [workflow.schedule_dependents(self.tenant, execution_id, task_id) for task_id in task_ids]
+        advancer = self.advancer
+        moved = [advancer.schedule_dependents(self.tenant, execution_id, task_id) for task_id in task_ids]
         if any(moved):
-            workflow.complete_if_finished(self.tenant, execution_id)
+            self.closer.complete_if_finished(self.tenant, execution_id)
 
     def complete(self, *task_ids: str) -> None:
         """Report successes of tasks, with all their consequences."""

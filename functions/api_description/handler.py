@@ -2,13 +2,23 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from tasklatch.api.app import HttpApp, Request, Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from tasklatch.api.app import HttpApp
+from tasklatch.api.messages import Request, Response
 from tasklatch.api.swagger import swagger_page
 from tasklatch.api.v1.description import GET_DOCS, GET_HEALTH, GET_OPENAPI
+from tasklatch.runtime.observability import logger, metrics
 
 app = HttpApp()
-handler = app.resolve
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
 
 
 @app.route(GET_HEALTH)

@@ -1,6 +1,11 @@
 """Route for workers of Cognite Data Fusion: the update of a task."""
 
-from tasklatch.api.app import HttpApp, Request, Response
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from tasklatch.api.app import HttpApp
+from tasklatch.api.messages import Request, Response
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
@@ -8,20 +13,25 @@ from tasklatch.executions.attempt_index import AttemptIndex
 from tasklatch.ledger.history import History
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import Payloads
-from tasklatch.platforms.cognite import executions as contract
+from tasklatch.platforms.cognite.executions import models, operations, translation
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
-from tasklatch.runtime.observability import count_verdicts
+from tasklatch.runtime.observability import count_verdicts, logger, metrics
 from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
-handler = app.resolve
 
 
-@app.route(contract.UPDATE_TASK)
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
+
+
+@app.route(operations.UPDATE_TASK)
 def update_task(request: Request) -> Response:
-    body, backoff = request.parse_body(contract.TaskUpdateBody), Backoff(request.remaining_ms)
+    body, backoff = request.parse_body(models.TaskUpdateBody), Backoff(request.remaining_ms)
     attempt_ref = AttemptIndex(dynamodb(), get_settings(), backoff).find(request.tenant, request.path["taskId"])
     report = body.report(attempt_ref.task_id, attempt_ref.attempt)
     ledger = Ledger(dynamodb(), get_settings(), system_clock, backoff)
@@ -36,17 +46,19 @@ def update_task(request: Request) -> Response:
 
 
 def _attempt_view(
-    task: Task, attempt: int, update: contract.TaskUpdateBody, backoff: Backoff
-) -> contract.TaskExecutionView:
+    task: Task, attempt: int, update: models.TaskUpdateBody, backoff: Backoff
+) -> models.TaskExecutionView:
     """Return the view of the attempt in the path, which may not be the current one."""
     payloads = Payloads(dynamodb(), get_settings(), backoff)
     detail = payloads.get_details(task.tenant, task.execution_id, [task])[0]
-    if not contract.is_earlier_attempt(task, attempt):
-        return contract.workflow_task_view(detail, contract.current_attempt_state(detail, attempt))
+    if not translation.is_earlier_attempt(task, attempt):
+        return translation.workflow_task_view(detail, translation.current_attempt_state(detail, attempt))
     history = History(dynamodb(), get_settings(), backoff)
     entry = history.last_change(task.tenant, task.execution_id, task.task_id, attempt)
     output = None
     if entry is not None and entry.output_attempt is not None and entry.output_fingerprint is not None:
         sk = keys.output_sk(task.task_id, entry.output_attempt, entry.output_fingerprint)
         output = payloads.get_text(task.tenant, task.execution_id, sk)
-    return contract.workflow_task_view(detail, contract.earlier_attempt_state(attempt, entry, output, update.status))
+    return translation.workflow_task_view(
+        detail, translation.earlier_attempt_state(attempt, entry, output, update.status)
+    )

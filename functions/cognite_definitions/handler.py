@@ -1,79 +1,90 @@
 """Routes for clients that define work as in Cognite Data Fusion: workflows and their versions."""
 
-from tasklatch.api.app import HttpApp, Request, Response, page_response
-from tasklatch.platforms.cognite import definitions as contract
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from tasklatch.api.app import HttpApp
+from tasklatch.api.messages import Request, Response, page_response
+from tasklatch.platforms.cognite.definitions import models, operations, translation
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.settings import get_settings
 from tasklatch.workflow.definitions import WorkflowDefinitions
 
 app = HttpApp()
-handler = app.resolve
 
 
-@app.route(contract.UPSERT_WORKFLOWS)
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
+
+
+@app.route(operations.UPSERT_WORKFLOWS)
 def upsert_workflows(request: Request) -> Response:
     definitions = _definitions(request)
     created = [
         definitions.put_workflow(
             request.tenant, body.externalId, description=body.description, data_set_id=body.dataSetId
         )
-        for body in request.parse_body(contract.WorkflowsBody).unique_items()
+        for body in request.parse_body(models.WorkflowsBody).unique_items()
     ]
-    return Response({"items": [contract.workflow_view(workflow) for workflow in created]})
+    return Response({"items": [translation.workflow_view(workflow) for workflow in created]})
 
 
-@app.route(contract.LIST_WORKFLOWS)
+@app.route(operations.LIST_WORKFLOWS)
 def list_workflows(request: Request) -> Response:
-    query = request.parse_query(contract.WorkflowsQuery)
+    query = request.parse_query(models.WorkflowsQuery)
     workflows, cursor = _definitions(request).list_workflows(request.tenant, limit=query.page, cursor=query.cursor)
-    return page_response([contract.workflow_view(workflow) for workflow in workflows], cursor)
+    return page_response([translation.workflow_view(workflow) for workflow in workflows], cursor)
 
 
-@app.route(contract.GET_WORKFLOW)
+@app.route(operations.GET_WORKFLOW)
 def get_workflow(request: Request) -> Response:
     return Response(
-        contract.workflow_view(_definitions(request).workflow(request.tenant, request.path["workflowExternalId"]))
+        translation.workflow_view(_definitions(request).workflow(request.tenant, request.path["workflowExternalId"]))
     )
 
 
-@app.route(contract.DELETE_WORKFLOWS)
+@app.route(operations.DELETE_WORKFLOWS)
 def delete_workflows(request: Request) -> Response:
-    query, names = request.parse_query(contract.DeleteQuery), request.parse_body(contract.WorkflowRefs).names()
+    query, names = request.parse_query(models.DeleteQuery), request.parse_body(models.WorkflowRefs).names()
     _definitions(request).delete_workflows(request.tenant, names, ignore_unknown=query.ignoreUnknownIds)
     return Response({})
 
 
-@app.route(contract.UPSERT_VERSIONS)
+@app.route(operations.UPSERT_VERSIONS)
 def upsert_versions(request: Request) -> Response:
-    bodies = request.parse_body(contract.VersionsBody).unique_items()
+    bodies = request.parse_body(models.VersionsBody).unique_items()
     texts = [(body, body.definition_text()) for body in bodies]
     definitions = _definitions(request)
     created = [
         definitions.put_version(request.tenant, body.workflowExternalId, body.version, text) for body, text in texts
     ]
-    return Response({"items": [contract.version_view(version) for version in created]})
+    return Response({"items": [translation.version_view(version) for version in created]})
 
 
-@app.route(contract.LIST_VERSIONS)
+@app.route(operations.LIST_VERSIONS)
 def list_versions(request: Request) -> Response:
-    body = request.parse_body(contract.VersionsListBody)
+    body = request.parse_body(models.VersionsListBody)
     versions, cursor = _definitions(request).list_versions(
         request.tenant, body.workflow_versions(), limit=body.page, cursor=body.cursor
     )
-    return page_response([contract.version_view(version) for version in versions], cursor)
+    return page_response([translation.version_view(version) for version in versions], cursor)
 
 
-@app.route(contract.GET_VERSION)
+@app.route(operations.GET_VERSION)
 def get_version(request: Request) -> Response:
     version = _definitions(request).version(request.tenant, request.path["workflowExternalId"], request.path["version"])
-    return Response(contract.version_view(version))
+    return Response(translation.version_view(version))
 
 
-@app.route(contract.DELETE_VERSIONS)
+@app.route(operations.DELETE_VERSIONS)
 def delete_versions(request: Request) -> Response:
-    query, names = request.parse_query(contract.DeleteQuery), request.parse_body(contract.VersionRefs).names()
+    query, names = request.parse_query(models.DeleteQuery), request.parse_body(models.VersionRefs).names()
     _definitions(request).delete_versions(request.tenant, names, ignore_unknown=query.ignoreUnknownIds)
     return Response({})
 

@@ -1,106 +1,122 @@
 """Routes for clients that run workflows as in Cognite Data Fusion: sessions, runs and their executions."""
 
 import secrets
+from typing import Any
 
-from tasklatch.api.app import HttpApp, Request, Response, page_response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from tasklatch.api.app import HttpApp
 from tasklatch.api.body import dump_json
+from tasklatch.api.messages import Request, Response, page_response
 from tasklatch.domain.execution import Execution, WorkflowRun
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.dynamodb import keys
-from tasklatch.executions.executions import Executions
+from tasklatch.executions.control import ExecutionControl
+from tasklatch.executions.creation import ExecutionCreator
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.payloads import Payloads
-from tasklatch.platforms.cognite import executions as contract
-from tasklatch.platforms.cognite.definitions import definitions_from_version
+from tasklatch.platforms.cognite.definitions.translation import definitions_from_version
+from tasklatch.platforms.cognite.executions import models, operations, translation
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.settings import get_settings
 from tasklatch.workflow.definitions import WorkflowDefinitions
-from tasklatch.workflow.engine import WorkflowEngine
 
 app = HttpApp()
-handler = app.resolve
 
 
-@app.route(contract.CREATE_SESSIONS)
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
+
+
+@app.route(operations.CREATE_SESSIONS)
 def create_sessions(request: Request) -> Response:
-    sessions = request.parse_body(contract.SessionsBody).items
-    created = [contract.session_view(session, secrets.randbits(53), secrets.token_urlsafe(32)) for session in sessions]
+    sessions = request.parse_body(models.SessionsBody).items
+    created = [
+        translation.session_view(session, secrets.randbits(53), secrets.token_urlsafe(32)) for session in sessions
+    ]
     return Response({"items": created})
 
 
-@app.route(contract.RUN_WORKFLOW)
+@app.route(operations.RUN_WORKFLOW)
 def run_workflow(request: Request) -> Response:
-    body, backoff = request.parse_body(contract.RunBody), Backoff(request.remaining_ms)
+    body, backoff = request.parse_body(models.RunBody), Backoff(request.remaining_ms)
     version = WorkflowDefinitions(dynamodb(), get_settings(), system_clock, backoff).version(
         request.tenant, request.path["workflowExternalId"], request.path["version"]
     )
-    execution, _ = Executions(dynamodb(), get_settings(), system_clock, backoff).create(
-        request.tenant,
-        contract.run_id(request.tenant, version.external_id, version.version, body.authentication.nonce),
-        definitions_from_version(version),
-        metadata=dump_json(body.metadata, "metadata"),
-        group=contract.workflow_group(version.external_id),
-        run=WorkflowRun(version.version, version.definition, body.input_text()),
+    execution, _ = ExecutionCreator(dynamodb(), get_settings(), system_clock, backoff).create(
+        NewExecution(
+            request.tenant,
+            translation.run_id(request.tenant, version.external_id, version.version, body.authentication.nonce),
+            definitions_from_version(version),
+            metadata=dump_json(body.metadata, "metadata"),
+            group=translation.workflow_group(version.external_id),
+            run=WorkflowRun(version.version, version.definition, body.input_text()),
+        )
     )
-    return Response(contract.workflow_execution_view(execution), log_fields={"execution_id": execution.execution_id})
+    return Response(translation.workflow_execution_view(execution), log_fields={"execution_id": execution.execution_id})
 
 
-@app.route(contract.LIST_EXECUTIONS)
+@app.route(operations.LIST_EXECUTIONS)
 def list_executions(request: Request) -> Response:
-    body = request.parse_body(contract.WorkflowExecutionsListBody)
-    executions, cursor = _executions(request).list_executions(
+    body = request.parse_body(models.WorkflowExecutionsListBody)
+    executions, cursor = _reader(request).list_executions(
         request.tenant,
         limit=body.page,
         cursor=body.cursor,
-        criteria=body.to_filter(),
+        criteria=translation.to_execution_filter(body),
         created_after=body.filter.createdTimeStart,
         created_before=body.filter.createdTimeEnd,
     )
-    return page_response([contract.workflow_execution_view(execution) for execution in executions], cursor)
+    return page_response([translation.workflow_execution_view(execution) for execution in executions], cursor)
 
 
-@app.route(contract.GET_EXECUTION)
+@app.route(operations.GET_EXECUTION)
 def get_execution(request: Request) -> Response:
     execution = _get_run(request)
     tenant, execution_id = execution.tenant, execution.execution_id
     payloads = Payloads(dynamodb(), get_settings(), Backoff(request.remaining_ms))
     return Response(
-        contract.workflow_execution_detail_view(
+        translation.workflow_execution_detail_view(
             execution,
             payloads.get_text(tenant, execution_id, keys.DEFINITION_SK),
             payloads.get_text(tenant, execution_id, keys.EXECUTION_INPUT_SK),
-            payloads.get_details(tenant, execution_id, list(_workflow(request).tasks(tenant, execution_id))),
+            payloads.get_details(tenant, execution_id, list(_reader(request).iterate_tasks(tenant, execution_id))),
         )
     )
 
 
-@app.route(contract.CANCEL_EXECUTION)
+@app.route(operations.CANCEL_EXECUTION)
 def cancel_execution(request: Request) -> Response:
-    reason = request.parse_body(contract.WorkflowCancelBody).reason
+    reason = request.parse_body(models.WorkflowCancelBody).reason
     execution = _get_run(request)
     return Response(
-        contract.workflow_execution_view(
-            _workflow(request).cancel(request.tenant, execution.execution_id, reason or None)
+        translation.workflow_execution_view(
+            _control(request).cancel(request.tenant, execution.execution_id, reason or None)
         )
     )
 
 
-@app.route(contract.RETRY_EXECUTION)
+@app.route(operations.RETRY_EXECUTION)
 def retry_execution(request: Request) -> Response:
-    request.parse_body(contract.WorkflowRetryBody)
+    request.parse_body(models.WorkflowRetryBody)
     return Response(
-        contract.workflow_execution_view(_workflow(request).retry(request.tenant, _get_run(request).execution_id))
+        translation.workflow_execution_view(_control(request).retry(request.tenant, _get_run(request).execution_id))
     )
 
 
 def _get_run(request: Request) -> Execution:
     """Read the execution in the path, and check that it is a run of a workflow."""
-    return contract.check_is_run(_executions(request).get(request.tenant, request.path["executionId"]))
+    return translation.check_is_run(_reader(request).get(request.tenant, request.path["executionId"]))
 
 
-def _executions(request: Request) -> Executions:
-    return Executions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _reader(request: Request) -> ExecutionReader:
+    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
 
 
-def _workflow(request: Request) -> WorkflowEngine:
-    return WorkflowEngine(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _control(request: Request) -> ExecutionControl:
+    return ExecutionControl(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

@@ -1,118 +1,136 @@
 """Routes for clients that run work: create executions, add tasks, read both."""
 
 from http import HTTPStatus
+from typing import Any
 
-from tasklatch.api.app import HttpApp, Request, Response, page_response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from tasklatch.api.app import HttpApp
 from tasklatch.api.body import dump_json
 from tasklatch.api.idempotency import execution_id_for, keyed_request
-from tasklatch.api.v1 import executions as contract
+from tasklatch.api.messages import Request, Response, page_response
+from tasklatch.api.query_values import to_milliseconds
+from tasklatch.api.v1.executions import models, operations, translation
 from tasklatch.api.v1.views import task_view
-from tasklatch.executions.executions import Executions
+from tasklatch.domain.new_execution import NewExecution
+from tasklatch.executions.creation import ExecutionCreator
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.history import History
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
-handler = app.resolve
 
 
-@app.route(contract.CREATE_EXECUTION)
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
+
+
+@app.route(operations.CREATE_EXECUTION)
 def create_execution(request: Request) -> Response:
-    body = request.parse_body(contract.ExecutionBody)
-    keyed = keyed_request(contract.CREATE_EXECUTION.name, request.headers, request.body)
-    metadata = dump_json(body.metadata, "metadata", limit=contract.MAX_METADATA_BYTES)
-    executions, definitions = _executions(request), body.definitions()
-    executions.claim_key(request.tenant, keyed, definitions)
-    execution, created = executions.create(
-        request.tenant,
-        execution_id_for(request.tenant, body.executionId, keyed),
-        definitions,
-        name=body.name,
-        metadata=metadata,
+    body = request.parse_body(models.ExecutionBody)
+    keyed = keyed_request(operations.CREATE_EXECUTION.name, request.headers, request.body)
+    metadata = dump_json(body.metadata, "metadata", limit=models.MAX_METADATA_BYTES)
+    execution, created = _creator(request).create(
+        NewExecution(
+            request.tenant,
+            execution_id_for(request.tenant, body.executionId, keyed),
+            body.definitions(),
+            name=body.name,
+            metadata=metadata,
+        ),
+        keyed,
     )
     return Response(
-        contract.execution_view(execution),
+        translation.execution_view(execution),
         HTTPStatus.CREATED if created else HTTPStatus.OK,
         {"location": f"/v1/executions/{execution.execution_id}"},
         log_fields={"execution_id": execution.execution_id},
     )
 
 
-@app.route(contract.ADD_TASKS)
+@app.route(operations.ADD_TASKS)
 def add_tasks(request: Request) -> Response:
-    definitions = request.parse_body(contract.TasksBody).definitions()
-    tasks = _executions(request).add_tasks(request.tenant, request.path["executionId"], definitions)
+    definitions = request.parse_body(models.TasksBody).definitions()
+    tasks = _creator(request).add_tasks(request.tenant, request.path["executionId"], definitions)
     return Response({"items": [task_view(task) for task in tasks]})
 
 
-@app.route(contract.LIST_EXECUTIONS)
+@app.route(operations.LIST_EXECUTIONS)
 def list_executions(request: Request) -> Response:
-    query = request.parse_query(contract.ExecutionsQuery)
-    executions, cursor = _executions(request).list_executions(
+    query = request.parse_query(models.ExecutionsQuery)
+    executions, cursor = _reader(request).list_executions(
         request.tenant,
         limit=query.limit,
         cursor=query.cursor,
         criteria=query.to_filter(),
-        created_after=contract.milliseconds(query.createdAfter),
-        created_before=contract.milliseconds(query.createdBefore),
+        created_after=to_milliseconds(query.createdAfter),
+        created_before=to_milliseconds(query.createdBefore),
     )
-    return page_response([contract.execution_view(execution) for execution in executions], cursor)
+    return page_response([translation.execution_view(execution) for execution in executions], cursor)
 
 
-@app.route(contract.GET_EXECUTION)
+@app.route(operations.GET_EXECUTION)
 def get_execution(request: Request) -> Response:
-    executions, execution_id = _executions(request), request.path["executionId"]
-    execution = executions.get(request.tenant, execution_id)
-    return Response(contract.execution_detail_view(execution, executions.counts(request.tenant, execution_id)))
+    reader, execution_id = _reader(request), request.path["executionId"]
+    execution = reader.get(request.tenant, execution_id)
+    return Response(translation.execution_detail_view(execution, reader.count_tasks(request.tenant, execution_id)))
 
 
-@app.route(contract.LIST_TASKS)
+@app.route(operations.LIST_TASKS)
 def list_tasks(request: Request) -> Response:
-    query = request.parse_query(contract.TasksQuery)
-    tasks, cursor = _executions(request).list_tasks(
+    query = request.parse_query(models.TasksQuery)
+    tasks, cursor = _reader(request).list_tasks(
         request.tenant, request.path["executionId"], limit=query.limit, cursor=query.cursor, status=query.status
     )
     return page_response([task_view(task) for task in tasks], cursor)
 
 
-@app.route(contract.GET_TASK)
+@app.route(operations.GET_TASK)
 def get_task(request: Request) -> Response:
     return _task_detail(request, request.path["taskId"])
 
 
-@app.route(contract.GET_NAMED_TASK)
+@app.route(operations.GET_NAMED_TASK)
 def get_named_task(request: Request) -> Response:
-    return _task_detail(request, request.parse_body(contract.NamedTaskBody).taskId)
+    return _task_detail(request, request.parse_body(models.NamedTaskBody).taskId)
 
 
-@app.route(contract.LIST_HISTORY)
+@app.route(operations.LIST_HISTORY)
 def list_history(request: Request) -> Response:
-    return _history_page(request, request.path["taskId"], request.parse_query(contract.HistoryQuery))
+    return _history_page(request, request.path["taskId"], request.parse_query(models.HistoryQuery))
 
 
-@app.route(contract.LIST_NAMED_HISTORY)
+@app.route(operations.LIST_NAMED_HISTORY)
 def list_named_history(request: Request) -> Response:
-    body = request.parse_body(contract.NamedHistoryBody)
+    body = request.parse_body(models.NamedHistoryBody)
     return _history_page(request, body.taskId, body)
 
 
 def _task_detail(request: Request, task_id: str) -> Response:
-    detail = _executions(request).get_task_detail(request.tenant, request.path["executionId"], task_id)
-    return Response(contract.task_detail_view(detail))
+    detail = _reader(request).get_task_detail(request.tenant, request.path["executionId"], task_id)
+    return Response(translation.task_detail_view(detail))
 
 
-def _history_page(request: Request, task_id: str, page: contract.HistoryQuery | contract.NamedHistoryBody) -> Response:
+def _history_page(request: Request, task_id: str, page: models.HistoryQuery | models.NamedHistoryBody) -> Response:
     execution_id = request.path["executionId"]
     history = History(dynamodb(), get_settings(), Backoff(request.remaining_ms))
     entries, cursor = history.list_entries(request.tenant, execution_id, task_id, limit=page.limit, cursor=page.cursor)
     if not entries and page.cursor is None:
-        _executions(request).get_task_detail(request.tenant, execution_id, task_id)
+        _reader(request).get_task_detail(request.tenant, execution_id, task_id)
     return page_response(
-        [contract.history_view(entry, request.tenant, execution_id, task_id) for entry in entries], cursor
+        [translation.history_view(entry, request.tenant, execution_id, task_id) for entry in entries], cursor
     )
 
 
-def _executions(request: Request) -> Executions:
-    return Executions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _creator(request: Request) -> ExecutionCreator:
+    return ExecutionCreator(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+
+
+def _reader(request: Request) -> ExecutionReader:
+    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

@@ -1,72 +1,88 @@
 """Routes for a Forge app: updateTaskStatus for its taskRunner, and the registration of scans and child tasks."""
 
 from http import HTTPStatus
+from typing import Any
 
-from tasklatch.api.app import HttpApp, Request, Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from tasklatch.api.app import HttpApp
 from tasklatch.api.body import dump_json
 from tasklatch.api.idempotency import execution_id_for, keyed_request
+from tasklatch.api.messages import Request, Response
 from tasklatch.domain.errors import NotFoundError
-from tasklatch.executions.executions import Executions
+from tasklatch.domain.new_execution import NewExecution
+from tasklatch.executions.creation import ExecutionCreator
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
-from tasklatch.platforms.forge import models as contract
+from tasklatch.platforms.forge import models, operations, translation
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
-from tasklatch.runtime.observability import count_verdicts
+from tasklatch.runtime.observability import count_verdicts, logger, metrics
 from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
-handler = app.resolve
 
 
-@app.route(contract.UPDATE_TASK_STATUS)
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
+
+
+@app.route(operations.UPDATE_TASK_STATUS)
 def update_task_status(request: Request) -> Response:
-    update = contract.parse_status_update(request.body)
-    execution_id = contract.execution_id_for_scan(update.scanId)
+    update = models.parse_status_update(request.body)
+    execution_id = translation.execution_id_for_scan(update.scanId)
     report = update.report(request.tenant, execution_id)
     ledger = Ledger(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
     try:
         result = ledger.record(request.tenant, execution_id, report, request.request_id)
     except NotFoundError:
         # The ledger looks for the task only; this read makes the error name the scan if that does not exist either.
-        _executions(request).get(request.tenant, execution_id)
+        _reader(request).get(request.tenant, execution_id)
         raise
-    return Response(contract.status_update_response(result), log_fields=count_verdicts([(report, result)]))
+    return Response(translation.status_update_response(result), log_fields=count_verdicts([(report, result)]))
 
 
-@app.route(contract.REGISTER_SCAN)
+@app.route(operations.REGISTER_SCAN)
 def register_scan(request: Request) -> Response:
-    body = request.parse_body(contract.ScanBody)
-    requested_id = contract.execution_id_for_scan(body.scanId) if body.scanId is not None else None
-    keyed = keyed_request(contract.REGISTER_SCAN.name, request.headers, request.body)
+    body = request.parse_body(models.ScanBody)
+    requested_id = translation.execution_id_for_scan(body.scanId) if body.scanId is not None else None
+    keyed = keyed_request(operations.REGISTER_SCAN.name, request.headers, request.body)
     execution_id = execution_id_for(request.tenant, requested_id, keyed)
     scan_id = body.scanId or execution_id
     metadata = {"connectionId": body.connectionId, "scanId": scan_id}
-    executions, definitions = _executions(request), body.definitions(scan_id)
-    executions.claim_key(request.tenant, keyed, definitions)
-    execution, created = executions.create(
-        request.tenant,
-        execution_id,
-        definitions,
-        metadata=dump_json(metadata, "connectionId"),
-        keep_open=True,
+    execution, created = _creator(request).create(
+        NewExecution(
+            request.tenant,
+            execution_id,
+            body.definitions(scan_id),
+            metadata=dump_json(metadata, "connectionId"),
+            keep_open=True,
+        ),
+        keyed,
     )
     return Response(
-        contract.scan_response(scan_id, execution, len(body.tasks)),
+        translation.scan_response(scan_id, execution, len(body.tasks)),
         HTTPStatus.CREATED if created else HTTPStatus.OK,
         {"location": f"/v1/executions/{execution.execution_id}"},
         log_fields={"execution_id": execution.execution_id},
     )
 
 
-@app.route(contract.ADD_CHILDREN)
+@app.route(operations.ADD_CHILDREN)
 def add_children(request: Request) -> Response:
-    body = request.parse_body(contract.ChildrenBody)
-    executions, execution_id = _executions(request), contract.execution_id_for_scan(body.scanId)
-    execution = executions.get(request.tenant, execution_id)
-    executions.add_tasks(request.tenant, execution_id, body.definitions(body.scanId))
-    return Response(contract.scan_response(body.scanId, execution, len(body.tasks)))
+    body = request.parse_body(models.ChildrenBody)
+    execution_id = translation.execution_id_for_scan(body.scanId)
+    execution = _reader(request).get(request.tenant, execution_id)
+    _creator(request).add_tasks(request.tenant, execution_id, body.definitions(body.scanId))
+    return Response(translation.scan_response(body.scanId, execution, len(body.tasks)))
 
 
-def _executions(request: Request) -> Executions:
-    return Executions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+def _creator(request: Request) -> ExecutionCreator:
+    return ExecutionCreator(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+
+
+def _reader(request: Request) -> ExecutionReader:
+    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))

@@ -4,17 +4,22 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from tasklatch.api.errors import STATUS
 from tasklatch.domain.errors import TasklatchError
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb, live_callback
 from tasklatch.runtime.clock import system_clock
-from tasklatch.runtime.observability import logger, report_unhandled
+from tasklatch.runtime.observability import logger, metrics, report_unhandled
 from tasklatch.runtime.settings import get_settings
 
 
-def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Handle a connect or disconnect event of API Gateway's WebSocket API."""
     connection = event["requestContext"]
     settings = get_settings()
@@ -32,5 +37,5 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
     except Exception:  # noqa: BLE001 - API Gateway gets a status for any error, and an alarm reports it
         report_unhandled(route=connection["routeKey"])
         status = HTTPStatus.INTERNAL_SERVER_ERROR
-    logger().info("live", extra={"route": connection["routeKey"], "status": status.value})
+    logger.info("live", extra={"route": connection["routeKey"], "status": status.value})
     return {"statusCode": status.value}

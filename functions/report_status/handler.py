@@ -1,21 +1,15 @@
 """Routes for workers: a report on an attempt, a batch of reports, a heartbeat."""
 
-from tasklatch.api.app import HttpApp, Request, Response
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from tasklatch.api.app import HttpApp
 from tasklatch.api.ids import round_to_millis
-from tasklatch.api.v1.reports import (
-    REPORT_STATUS,
-    REPORT_STATUSES,
-    SEND_HEARTBEAT,
-    SEND_NAMED_HEARTBEAT,
-    BatchBody,
-    HeartbeatBody,
-    NamedHeartbeatBody,
-    ReportBody,
-    batched_report,
-    batched_response,
-    heartbeat_response,
-    report_response,
-)
+from tasklatch.api.messages import Request, Response
+from tasklatch.api.v1.reports.models import BatchBody, HeartbeatBody, NamedHeartbeatBody, ReportBody
+from tasklatch.api.v1.reports.operations import REPORT_STATUS, REPORT_STATUSES, SEND_HEARTBEAT, SEND_NAMED_HEARTBEAT
+from tasklatch.api.v1.reports.translation import batched_report, batched_response, heartbeat_response, report_response
 from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.report import Report
 from tasklatch.domain.results import ReportResult
@@ -23,11 +17,16 @@ from tasklatch.ledger.ledger import Ledger
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
-from tasklatch.runtime.observability import count_verdicts
+from tasklatch.runtime.observability import count_verdicts, logger, metrics
 from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
-handler = app.resolve
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
 
 
 @app.route(REPORT_STATUS)

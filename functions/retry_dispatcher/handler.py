@@ -2,37 +2,48 @@
 
 from typing import Any
 
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.retries.timer_scheduler import TimerScheduler, timer_from_message
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb, scheduler, sqs
 from tasklatch.runtime.clock import system_clock
-from tasklatch.runtime.observability import logger
-from tasklatch.runtime.queue_records import DeadLetters, process_records
+from tasklatch.runtime.observability import logger, metrics
+from tasklatch.runtime.queue_records import DeadLetters, process_message
 from tasklatch.runtime.settings import get_settings
-from tasklatch.workflow.engine import WorkflowEngine
 
 
-def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Handle timers from their queue; a failed one alone is retried or moved to the dead-letter queue."""
     backoff = Backoff(context.get_remaining_time_in_millis)
-    timer_handler = _dispatcher(backoff)
+    timer_handler = _timer_handler(backoff)
+    dead_letters = DeadLetters(sqs, get_settings().dead_letter_queue_url, backoff)
 
-    def fire(text: str) -> None:
-        timer = timer_from_message(text)
-        logger().info("timer", extra={"kind": timer.kind, "attempt": timer.attempt, "did": timer_handler.handle(timer)})
+    def handle_timer(body: str) -> None:
+        timer = timer_from_message(body)
+        result = timer_handler.handle(timer)
+        logger.info("timer handled", extra={"kind": timer.kind, "attempt": timer.attempt, "result": result})
 
-    return process_records(event["Records"], fire, DeadLetters(sqs, get_settings().dead_letter_queue_url, backoff))
+    def handle_record(record: SQSRecord) -> None:
+        process_message(record.message_id, record.body, handle_timer, dead_letters)
+
+    processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+    return process_partial_response(event=event, record_handler=handle_record, processor=processor, context=context)
 
 
-def _dispatcher(backoff: Backoff) -> TimerHandler:
+def _timer_handler(backoff: Backoff) -> TimerHandler:
     client, settings = dynamodb(), get_settings()
     return TimerHandler(
         Ledger(client, settings, system_clock, backoff),
-        WorkflowEngine(client, settings, system_clock, backoff),
+        ExecutionTable(client, settings, system_clock, backoff),
         TimerScheduler(sqs(), scheduler(), settings, system_clock, backoff),
         system_clock,
     )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.domain.changes import Change
 from tasklatch.domain.errors import ServiceBusyError
@@ -13,22 +14,24 @@ from tasklatch.retries.timer_scheduler import TimerScheduler
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb, scheduler, sqs
 from tasklatch.runtime.clock import system_clock
-from tasklatch.runtime.observability import logger
+from tasklatch.runtime.observability import FIRST_RECORD, logger, metrics
 from tasklatch.runtime.settings import get_settings
 
 
-def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
+@logger.inject_lambda_context(correlation_id_path=FIRST_RECORD, clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Process a batch of the table's stream; return the failed records, so that Lambda retries them."""
     changes, failed = read_changes(event["Records"])
     tasks = {
         number: change.task
         for number, change in changes.items()
-        if isinstance(change, Change) and not change.is_a_sign_of_life
+        if isinstance(change, Change) and not change.only_continues
     }
     try:
         _retry_planner(Backoff(context.get_remaining_time_in_millis)).plan(tasks.values())
     except ServiceBusyError as busy:
-        logger().warning("timer scheduling deferred", extra={"tasks": len(tasks), "detail": str(busy)})
+        logger.warning("timer scheduling deferred", extra={"tasks": len(tasks), "detail": str(busy)})
         failed += tasks
     return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
 

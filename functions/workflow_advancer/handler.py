@@ -4,33 +4,39 @@ import json
 from typing import Any
 
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb, sqs
 from tasklatch.runtime.clock import system_clock
+from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.queue_records import DeadLetters, process_records
 from tasklatch.runtime.settings import get_settings
-from tasklatch.workflow.engine import WorkflowEngine
+from tasklatch.workflow.advancer import WorkflowAdvancer
+from tasklatch.workflow.closer import ExecutionCloser
 
 
-def handler(event: dict[str, Any], context: Any) -> PartialItemFailureResponse:
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Process change events from their queue; a failed one alone is retried or moved to the dead-letter queue."""
     backoff = Backoff(context.get_remaining_time_in_millis)
-    workflow = WorkflowEngine(dynamodb(), get_settings(), system_clock, backoff)
+    advancer = WorkflowAdvancer(dynamodb(), get_settings(), system_clock, backoff)
+    closer = ExecutionCloser(dynamodb(), get_settings(), system_clock, backoff)
     dead_letters = DeadLetters(sqs, get_settings().dead_letter_queue_url, backoff)
     moved: dict[tuple[str, str], str] = {}
 
-    def follow(text: str) -> None:
-        detail = json.loads(text)["detail"]
+    def advance(body: str) -> None:
+        detail = json.loads(body)["detail"]
         tenant, execution_id = detail["tenant"], detail["executionId"]
         if "taskId" not in detail:
-            workflow.cancel_open_tasks(tenant, execution_id)
-        elif workflow.schedule_dependents(tenant, execution_id, detail["taskId"]):
-            moved[tenant, execution_id] = text
+            closer.cancel_open_tasks(tenant, execution_id)
+        elif advancer.schedule_dependents(tenant, execution_id, detail["taskId"]):
+            moved[tenant, execution_id] = body
 
-    response = process_records(event["Records"], follow, dead_letters)
+    response = process_records(event["Records"], advance, dead_letters)
     # One check per execution covers all its tasks in the batch; if it fails, the last task's message is retried.
-    closing = {text: execution for execution, text in moved.items()}
+    closing = {body: execution for execution, body in moved.items()}
     last = [record for record in event["Records"] if record["body"] in closing]
-    late = process_records(last, lambda text: workflow.complete_if_finished(*closing[text]), dead_letters)
+    late = process_records(last, lambda body: closer.complete_if_finished(*closing[body]), dead_letters)
     return {"batchItemFailures": [*response["batchItemFailures"], *late["batchItemFailures"]]}

@@ -166,7 +166,7 @@ class Store:
 
 
 def _bindings(request: Mapping[str, Any]) -> expressions.Bindings:
-    return expressions.Bindings(request["ExpressionAttributeNames"], request["ExpressionAttributeValues"])
+    return expressions.Bindings(request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"])
 
 
 def _condition_holds(request: Mapping[str, Any], old: Item) -> bool:

@@ -31,7 +31,7 @@ from local.api_client import ApiClient
 from local.cloud.stack import ROOT, Stack
 from local.cloud.tokens import fetch_token
 from local.replay.runner import attached_queue
-from tasklatch.platforms.cognite.executions import run_id
+from tasklatch.platforms.cognite.executions.translation import run_id
 from tests.e2e.test_api import until
 from tests.factories import fresh_name
 
@@ -398,9 +398,9 @@ def test_errors_become_the_clients_own_exceptions(client: CogniteClient) -> None
     with pytest.raises(CogniteDuplicatedError) as twice:
         define(client, a_task("a"), a_task("a"), workflow=workflow, version="2")
     assert twice.value.duplicated == [{"externalId": "a"}]
-    with pytest.raises(CogniteAPIError, match="a circle") as circle:
+    with pytest.raises(CogniteAPIError, match="dependency cycle") as cycle:
         define(client, a_task("a", "b"), a_task("b", "a"), workflow=workflow, version="2")
-    assert circle.value.code == 400
+    assert cycle.value.code == 400
     with pytest.raises(CogniteAPIError) as unknown_status:
         client.workflows.tasks.update(task.id, "sleeping")  # type: ignore[arg-type]
     assert unknown_status.value.code == 400

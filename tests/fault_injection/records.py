@@ -15,6 +15,10 @@ class Invocation(FakeTime):
 
     function: str = ""
     trigger: str = ""
+    aws_request_id: str = "request"
+    function_name: str = "function"
+    invoked_function_arn: str = "function"
+    memory_limit_in_mb: int = 1024
 
     def get_remaining_time_in_millis(self) -> int:
         return self.remaining_ms()

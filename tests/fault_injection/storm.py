@@ -1,6 +1,6 @@
 """Many reports by many workers at once, while calls to AWS keep failing at random; and the checks at the end."""
 
-from collections import Counter, defaultdict
+from collections import Counter, UserDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from threading import Lock, local
 from typing import Any, Final
 
 import pytest
-from aws_lambda_powertools.metrics import EphemeralMetrics
 
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.observability import metrics
 from tests.fault_injection.check import broken_promises
 from tests.fault_injection.emulated_aws import WireRequest, WireResponse
 from tests.fault_injection.faults import LASTING, Fault, faults_of, inflict
@@ -204,16 +204,19 @@ def _send(service: WholeService, request: _Request) -> None:
 
 def _let_functions_run_side_by_side(patch: pytest.MonkeyPatch) -> None:
     """Give each thread metrics of its own: on Lambda each instance of a function is a process."""
-    own = local()
+    for name in ("metric_set", "dimension_set", "metadata_set"):
+        patch.setattr(metrics.provider, name, _PerThread())
 
-    def metrics() -> EphemeralMetrics:
-        if not hasattr(own, "metrics"):
-            own.metrics = EphemeralMetrics()
-        result: EphemeralMetrics = own.metrics
-        return result
 
-    patch.setattr("tasklatch.runtime.observability.metrics", metrics)
-    patch.setattr("tasklatch.api.app.metrics", metrics)
+class _PerThread(UserDict[str, Any]):
+    """A dictionary of which each thread has its own."""
+
+    def __init__(self) -> None:
+        self._local = local()
+
+    @property
+    def data(self) -> dict[str, Any]:  # type: ignore[override]
+        return self._local.__dict__.setdefault("data", {})  # type: ignore[no-any-return]
 
 
 def _wrong(

@@ -163,13 +163,14 @@ def acknowledge_before_the_write(self: Ledger, *arguments: Any) -> ReportResult:
 def report_no_failed_message(seed: str) -> Callable[[Patch], Iterator[None]]:
     def apply(patch: Patch) -> Iterator[None]:
         module = load_handler(seed)
-        process_records = module.process_records
+        name = "process_partial_response" if hasattr(module, "process_partial_response") else "process_records"
+        process = getattr(module, name)
 
-        def take_and_hide(*arguments: Any) -> Any:
-            process_records(*arguments)
+        def process_and_hide(*arguments: Any, **keywords: Any) -> Any:
+            process(*arguments, **keywords)
             return {"batchItemFailures": []}
 
-        patch.setattr(module, "process_records", take_and_hide)
+        patch.setattr(module, name, process_and_hide)
         yield
 
     return apply
@@ -210,7 +211,7 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         Fault.FIRST_PART_REFUSED,
     ),
     "a server error is not retried": (
-        in_code("tasklatch.runtime.backoff._is_busy", lambda _: False),
+        in_code("tasklatch.runtime.backoff.is_busy", lambda _: False),
         "report_status",
         "UpdateItem",
         Fault.SERVER_ERROR,
@@ -240,7 +241,7 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         Fault.OUTAGE,
     ),
     "a request does not recognise its own write": (
-        in_code("tasklatch.ledger.ledger.decide_verdict", lambda _latch, _task_or_not_found: Verdict.DUPLICATE),
+        in_code("tasklatch.ledger.report_write.decide_verdict", lambda _latch, _task_or_not_found: Verdict.DUPLICATE),
         "report_status",
         "UpdateItem",
         Fault.RESPONSE_LOST,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import ValidationError  # type: ignore[import-untyped]
 
 from local.handlers import load_handler
-from tasklatch.api.app import Request, Response
+from tasklatch.api.messages import Request, Response
 from tests.api_gateway import URL, HttpApi, operations
 from tests.factories import ALL_SCOPES, Reply
 from tests.fuzzing import (

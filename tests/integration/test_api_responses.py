@@ -308,7 +308,7 @@ BAD_EXECUTIONS: Final[dict[str, tuple[Any, int]]] = {
     "no tasks": ({"tasks": []}, 422),
     "501 tasks": ({"tasks": [{"taskId": f"{number}"} for number in range(501)]}, 422),
     "the same task twice": ({"tasks": [{"taskId": "a"}, {"taskId": "a"}]}, 422),
-    "a circle": ({"tasks": [{"taskId": "a", "dependsOn": ["b"]}, {"taskId": "b", "dependsOn": ["a"]}]}, 422),
+    "a dependency cycle": ({"tasks": [{"taskId": "a", "dependsOn": ["b"]}, {"taskId": "b", "dependsOn": ["a"]}]}, 422),
     "an unknown dependency": ({"tasks": [{"taskId": "a", "dependsOn": ["b"]}]}, 422),
     "a control character": ({"tasks": [{"taskId": "a\nb"}]}, 422),
     "a task without a name": ({"tasks": [{"taskId": ""}]}, 422),

@@ -318,7 +318,7 @@ def test_definition_that_cannot_be_run_is_refused_and_not_kept(api: Api) -> None
     reply = api(VERSIONS, body={"items": [{"workflowExternalId": "w", "version": "1", "workflowDefinition": circle}]})
 
     assert reply.status == 400
-    assert "a circle" in reply.body["error"]["message"]
+    assert "dependency cycle" in reply.body["error"]["message"]
     assert api(VERSION, "w", "1").status == 404
 
 
@@ -424,7 +424,7 @@ def test_unknown_execution_is_a_bad_request_to_read_and_not_found_to_change(api:
 def test_cancelled_execution_is_terminated_with_its_reason(api: Api, execution_id: str) -> None:
     # when
     cancelled = api(CANCEL, execution_id, body={"reason": "enough"}).body
-    api.world.workflow.cancel_open_tasks(api.tenant, execution_id)
+    api.world.closer.cancel_open_tasks(api.tenant, execution_id)
 
     # then
     assert (cancelled["status"], cancelled["reasonForIncompletion"]) == ("TERMINATED", "enough")
@@ -437,7 +437,7 @@ def test_retry_gives_what_was_cancelled_one_more_attempt_under_a_new_id(api: Api
     before = api.task_ids(execution_id)
     api.update(before["a"], "COMPLETED", output={"rows": 3})
     api(CANCEL, execution_id, body={})
-    api.world.workflow.cancel_open_tasks(api.tenant, execution_id)
+    api.world.closer.cancel_open_tasks(api.tenant, execution_id)
 
     # when
     retried = api(RETRY, execution_id, body={"authentication": {"nonce": "n"}})

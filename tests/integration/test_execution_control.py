@@ -7,10 +7,10 @@ from typing import Any, Final
 import pytest
 
 from tasklatch.domain.errors import ConflictError, NotFoundError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
 from tests.api_description import check_answer
 from tests.factories import Reply, api_event, call_api, fresh_name, some_tasks
@@ -28,12 +28,12 @@ def world(statements_table: Table) -> World:
 
 
 def cancel(world: World, reason: str | None = "no longer needed") -> None:
-    world.workflow.cancel(world.tenant, "nightly", reason)
-    world.workflow.cancel_open_tasks(world.tenant, "nightly")
+    world.control.cancel(world.tenant, "nightly", reason)
+    world.closer.cancel_open_tasks(world.tenant, "nightly")
 
 
 def retry(world: World) -> None:
-    world.workflow.retry(world.tenant, "nightly")
+    world.control.retry(world.tenant, "nightly")
 
 
 # ---------------------------------------------------------------- cancel
@@ -112,7 +112,7 @@ def test_announcement_that_a_running_execution_ended_cancels_nothing(world: Worl
     world.create(*some_tasks("only"))
 
     # when
-    world.workflow.cancel_open_tasks(world.tenant, "nightly")
+    world.closer.cancel_open_tasks(world.tenant, "nightly")
 
     # then
     assert world.task("only").status is TaskStatus.SCHEDULED
@@ -121,7 +121,7 @@ def test_announcement_that_a_running_execution_ended_cancels_nothing(world: Worl
 def test_success_that_arrives_while_tasks_are_cancelled_stays(world: World) -> None:
     # given
     world.create(*some_tasks("quick", "slow"))
-    world.workflow.cancel(world.tenant, "nightly", None)
+    world.control.cancel(world.tenant, "nightly", None)
     arrived: list[Verdict] = []
 
     def around(operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
@@ -130,7 +130,7 @@ def test_success_that_arrives_while_tasks_are_cancelled_stays(world: World) -> N
         return send()
 
     # when
-    world.through(intercepted(world.table.client, around)).workflow.cancel_open_tasks(world.tenant, "nightly")
+    world.through(intercepted(world.table.client, around)).closer.cancel_open_tasks(world.tenant, "nightly")
 
     # then
     assert arrived == [Verdict.APPLIED]
@@ -141,7 +141,7 @@ def test_success_that_arrives_while_tasks_are_cancelled_stays(world: World) -> N
 def test_retry_in_the_middle_of_cancelling_is_not_undone(world: World, moment: str) -> None:
     # given
     world.create(*some_tasks("only", "other"))
-    world.workflow.cancel(world.tenant, "nightly", None)
+    world.control.cancel(world.tenant, "nightly", None)
     retried: list[bool] = []
 
     def around(operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
@@ -151,7 +151,7 @@ def test_retry_in_the_middle_of_cancelling_is_not_undone(world: World, moment: s
         return send()
 
     # when
-    world.through(intercepted(world.table.client, around)).workflow.cancel_open_tasks(world.tenant, "nightly")
+    world.through(intercepted(world.table.client, around)).closer.cancel_open_tasks(world.tenant, "nightly")
 
     # then
     assert world.status() is ExecutionStatus.RUNNING
@@ -169,11 +169,11 @@ def test_execution_whose_retry_was_cancelled_on_the_way_is_not_called_completed(
         if operation == "update_item" and arguments["Key"]["sk"]["S"] == keys.EXECUTION_SK and not cancelled:
             # The task is open again, and the execution is not yet running: who cancels for its end is at work now.
             cancelled.append(True)
-            world.workflow.cancel_open_tasks(world.tenant, "nightly")
+            world.closer.cancel_open_tasks(world.tenant, "nightly")
         return send()
 
     # when
-    world.through(intercepted(world.table.client, around)).workflow.retry(world.tenant, "nightly")
+    world.through(intercepted(world.table.client, around)).control.retry(world.tenant, "nightly")
 
     # then
     assert cancelled == [True]
@@ -265,7 +265,7 @@ def test_tasks_that_wait_wait_for_their_parents_again(world: World) -> None:
     )
     world.report("breaks", TaskStatus.FAILED, attempt=1)
     world.advance("breaks")
-    world.workflow.cancel_open_tasks(world.tenant, "nightly")
+    world.closer.cancel_open_tasks(world.tenant, "nightly")
 
     # when
     retry(world)
@@ -339,12 +339,12 @@ def test_retry_that_dies_anywhere_can_be_repeated(world: World) -> None:
 
         # when
         with pytest.raises(DyingClientError):
-            world.through(intercepted(world.table.client, around)).workflow.retry(world.tenant, execution_id)
+            world.through(intercepted(world.table.client, around)).control.retry(world.tenant, execution_id)
         if world.status(execution_id) is not ExecutionStatus.RUNNING:
-            world.workflow.retry(world.tenant, execution_id)
+            world.control.retry(world.tenant, execution_id)
         else:
             pending = [name for name, status in world.statuses(execution_id).items() if status is TaskStatus.PENDING]
-            world.workflow.schedule_unblocked(world.tenant, execution_id, pending)
+            world.advancer.schedule_unblocked(world.tenant, execution_id, pending)
 
         # then
         assert world.statuses(execution_id) == {"breaks": TaskStatus.SCHEDULED, "after": TaskStatus.PENDING}

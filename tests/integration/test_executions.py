@@ -11,13 +11,15 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tasklatch.domain.errors import ConflictError, InvalidRequestError, NotFoundError, ServiceBusyError
-from tasklatch.domain.execution import TaskDefinition
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import task_from_item
-from tasklatch.executions.executions import Executions
+from tasklatch.executions.creation import ExecutionCreator
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
 from tests.factories import NOW, FakeTime, a_report, fixed_clock, fresh_name, some_tasks
 from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
@@ -29,8 +31,12 @@ CHAIN: Final = [
 ]
 
 
-def executions_of(table: Table, client: Any = None, time_left: FakeTime | None = None) -> Executions:
-    return Executions(client or table.client, table.settings, fixed_clock, make_backoff(time_left))
+def creator_of(table: Table, client: Any = None, time_left: FakeTime | None = None) -> ExecutionCreator:
+    return ExecutionCreator(client or table.client, table.settings, fixed_clock, make_backoff(time_left))
+
+
+def reader_of(table: Table) -> ExecutionReader:
+    return ExecutionReader(table.client, table.settings, fixed_clock, make_backoff())
 
 
 def tasks_of(table: Table, execution_id: str = "nightly") -> dict[str, Task]:
@@ -52,8 +58,8 @@ def is_committed(table: Table) -> bool:
 
 def test_tasks_that_wait_for_nothing_are_scheduled(statements_table: Table) -> None:
     # when
-    execution, created = executions_of(statements_table).create(
-        statements_table.tenant, "nightly", CHAIN, name="Nightly", metadata='{"a":1}'
+    execution, created = creator_of(statements_table).create(
+        NewExecution(statements_table.tenant, "nightly", CHAIN, name="Nightly", metadata='{"a":1}')
     )
 
     # then
@@ -76,7 +82,7 @@ def test_everything_created_expires_and_open_tasks_are_listed(statements_table: 
     table = statements_table
 
     # when
-    executions_of(table).create(table.tenant, "nightly", CHAIN)
+    creator_of(table).create(NewExecution(table.tenant, "nightly", CHAIN))
 
     # then
     items = table.items(keys.execution_pk(table.tenant, "nightly"))
@@ -90,22 +96,22 @@ def test_everything_created_expires_and_open_tasks_are_listed(statements_table: 
 
 def test_nothing_expires_without_a_retention(statements_table: Table) -> None:
     table = replace(statements_table, settings=replace(statements_table.settings, retention_days=0))
-    executions_of(table).create(table.tenant, "nightly", CHAIN)
+    creator_of(table).create(NewExecution(table.tenant, "nightly", CHAIN))
     assert not any("expiresAt" in item for item in table.items(keys.execution_pk(table.tenant, "nightly")))
 
 
 def test_repeat_returns_the_same_execution_and_resets_nothing(statements_table: Table) -> None:
     # given an execution whose tasks have moved on
     table = statements_table
-    executions = executions_of(table)
-    first, _ = executions.create(table.tenant, "nightly", CHAIN)
+    creator = creator_of(table)
+    first, _ = creator.create(NewExecution(table.tenant, "nightly", CHAIN))
     ledger = Ledger(table.client, table.settings, fixed_clock, make_backoff())
     ledger.record(table.tenant, "nightly", a_report(task_id="fetch"), fresh_name())
     ledger.record(table.tenant, "nightly", a_report(TaskStatus.IN_PROGRESS, "notify"), fresh_name())
     before = table.items(keys.execution_pk(table.tenant, "nightly"))
 
     # when
-    second, created = executions.create(table.tenant, "nightly", CHAIN)
+    second, created = creator.create(NewExecution(table.tenant, "nightly", CHAIN))
 
     # then
     assert not created
@@ -130,13 +136,13 @@ def test_same_id_for_another_request_is_a_conflict_and_changes_nothing(
 ) -> None:
     # given
     table = statements_table
-    executions = executions_of(table)
-    executions.create(table.tenant, "nightly", CHAIN, name="Nightly")
+    creator = creator_of(table)
+    creator.create(NewExecution(table.tenant, "nightly", CHAIN, name="Nightly"))
     before = table.items(keys.execution_pk(table.tenant, "nightly"))
 
     # when
     with pytest.raises(ConflictError):
-        executions.create(table.tenant, "nightly", **({"definitions": CHAIN, "name": "Nightly"} | other))
+        creator.create(NewExecution(table.tenant, "nightly", **({"definitions": CHAIN, "name": "Nightly"} | other)))
 
     # then
     assert table.items(keys.execution_pk(table.tenant, "nightly")) == before
@@ -145,7 +151,7 @@ def test_same_id_for_another_request_is_a_conflict_and_changes_nothing(
 def test_tasks_that_do_not_fit_together_write_nothing(statements_table: Table) -> None:
     table = statements_table
     with pytest.raises(InvalidRequestError):
-        executions_of(table).create(table.tenant, "nightly", [TaskDefinition("a", depends_on=("b",))])
+        creator_of(table).create(NewExecution(table.tenant, "nightly", [TaskDefinition("a", depends_on=("b",))]))
     assert table.items(keys.execution_pk(table.tenant, "nightly")) == []
 
 
@@ -156,13 +162,13 @@ def test_five_hundred_tasks_are_created_at_once(statements_table: Table) -> None
 
     # when
     with counted_calls(table.client) as calls:
-        executions_of(table).create(table.tenant, "nightly", definitions)
+        creator_of(table).create(NewExecution(table.tenant, "nightly", definitions))
 
     # then
     assert statuses(tasks_of(table)) == {definition.task_id: TaskStatus.SCHEDULED for definition in definitions}
     assert calls["BatchExecuteStatement"] == 2 * 500 / 25
     assert calls.total() <= 2 * 500 / 25 + 4, "and a few more, however many tasks there are"
-    assert executions_of(table).counts(table.tenant, "nightly") == {TaskStatus.SCHEDULED: 500}
+    assert reader_of(table).count_tasks(table.tenant, "nightly") == {TaskStatus.SCHEDULED: 500}
 
 
 class Crash(Exception):  # noqa: N818 - nothing is wrong, but for the function's end
@@ -195,7 +201,7 @@ def crash_creation(table: Table, definitions: Sequence[TaskDefinition], when: Ca
         fresh = replace(table, tenant=fresh_name())
         client = intercepted(fresh.client, DiesAt(number, takes_effect=True))
         with pytest.raises(Crash):
-            executions_of(fresh, client).create(fresh.tenant, "nightly", definitions)
+            creator_of(fresh, client).create(NewExecution(fresh.tenant, "nightly", definitions))
         if when(fresh):
             return fresh
     raise AssertionError("no crash leaves that behind")
@@ -221,7 +227,7 @@ def test_creation_ends_right_wherever_an_earlier_try_crashed(statements_table: T
             fresh = replace(table, tenant=fresh_name())
             client = intercepted(fresh.client, DiesAt(number, takes_effect=takes_effect))
             try:
-                executions_of(fresh, client).create(fresh.tenant, "nightly", definitions)
+                creator_of(fresh, client).create(NewExecution(fresh.tenant, "nightly", definitions))
             except Crash:
                 crashes += 1
             else:
@@ -232,7 +238,7 @@ def test_creation_ends_right_wherever_an_earlier_try_crashed(statements_table: T
                 assert {task.status for task in tasks_of(fresh).values()} <= {TaskStatus.PENDING}
 
             # and when it is sent again, it ends as if nothing had happened
-            executions_of(fresh).create(fresh.tenant, "nightly", definitions)
+            creator_of(fresh).create(NewExecution(fresh.tenant, "nightly", definitions))
             assert is_committed(fresh)
             tasks = tasks_of(fresh)
             assert statuses(tasks) == expected
@@ -256,7 +262,7 @@ def test_creation_resumed_after_a_crash_does_not_reset_what_was_worked_on(statem
     assert done.verdict is Verdict.APPLIED
 
     # when
-    executions_of(table).create(table.tenant, "nightly", definitions)
+    creator_of(table).create(NewExecution(table.tenant, "nightly", definitions))
 
     # then
     tasks = tasks_of(table)
@@ -270,8 +276,8 @@ def test_creation_that_was_never_finished_is_not_spoiled_by_another_request(stat
 
     # when another request comes under the same id, and then the first one again
     with pytest.raises(ConflictError):
-        executions_of(table).create(table.tenant, "nightly", some_tasks("other"))
-    _, created = executions_of(table).create(table.tenant, "nightly", CHAIN)
+        creator_of(table).create(NewExecution(table.tenant, "nightly", some_tasks("other")))
+    _, created = creator_of(table).create(NewExecution(table.tenant, "nightly", CHAIN))
 
     # then
     assert created
@@ -307,11 +313,13 @@ def test_lost_answers_do_not_spoil_a_creation(statements_table: Table) -> None:
     around = LosesAnswersOnce()
 
     # when
-    execution, _ = executions_of(table, intercepted(table.client, around)).create(table.tenant, "nightly", CHAIN)
+    execution, _ = creator_of(table, intercepted(table.client, around)).create(
+        NewExecution(table.tenant, "nightly", CHAIN)
+    )
 
     # then
     assert {"get_item", "batch_execute_statement", "batch_write_item", "put_item"} <= around.lost
-    assert executions_of(table).get(table.tenant, "nightly") == execution
+    assert reader_of(table).get(table.tenant, "nightly") == execution
     assert Counter(statuses(tasks_of(table)).values()) == {TaskStatus.SCHEDULED: 2, TaskStatus.PENDING: 1}
 
 
@@ -333,7 +341,7 @@ class RefusesStatements:
 def test_throttled_creation_goes_on_when_the_table_takes_it(statements_table: Table) -> None:
     table = statements_table
     client = intercepted(table.client, RefusesStatements(3))
-    executions_of(table, client).create(table.tenant, "nightly", CHAIN)
+    creator_of(table, client).create(NewExecution(table.tenant, "nightly", CHAIN))
     assert Counter(statuses(tasks_of(table)).values()) == {TaskStatus.SCHEDULED: 2, TaskStatus.PENDING: 1}
 
 
@@ -345,12 +353,12 @@ def test_creation_that_never_gets_through_is_busy_and_leaves_no_execution(statem
 
     # when
     with pytest.raises(ServiceBusyError):
-        executions_of(table, client, time_left).create(table.tenant, "nightly", CHAIN)
+        creator_of(table, client, time_left).create(NewExecution(table.tenant, "nightly", CHAIN))
 
     # then
     assert not is_committed(table)
     with pytest.raises(NotFoundError):
-        executions_of(table).get(table.tenant, "nightly")
+        reader_of(table).get(table.tenant, "nightly")
 
 
 def below_execution(table: Table) -> list[dict[str, Any]]:
@@ -360,13 +368,13 @@ def below_execution(table: Table) -> list[dict[str, Any]]:
 
 
 def added(table: Table, *definitions: TaskDefinition) -> Sequence[Task]:
-    return executions_of(table).add_tasks(table.tenant, "nightly", list(definitions))
+    return creator_of(table).add_tasks(table.tenant, "nightly", list(definitions))
 
 
 def test_tasks_can_be_added_and_added_again(statements_table: Table) -> None:
     # given
     table = statements_table
-    executions_of(table).create(table.tenant, "nightly", CHAIN)
+    creator_of(table).create(NewExecution(table.tenant, "nightly", CHAIN))
     more = [TaskDefinition("archive", input='{"to":"b"}'), TaskDefinition("report", depends_on=("parse", "archive"))]
 
     # when
@@ -381,7 +389,7 @@ def test_tasks_can_be_added_and_added_again(statements_table: Table) -> None:
     ]
     assert second == first
     assert below_execution(table) == before
-    detail = executions_of(table).get_task_detail(table.tenant, "nightly", "report")
+    detail = reader_of(table).get_task_detail(table.tenant, "nightly", "report")
     assert detail.depends_on == ("parse", "archive")
 
 
@@ -399,7 +407,7 @@ def test_refused_addition_leaves_everything_as_it_was(
 ) -> None:
     # given
     table = statements_table
-    executions_of(table).create(table.tenant, "nightly", CHAIN)
+    creator_of(table).create(NewExecution(table.tenant, "nightly", CHAIN))
     before = table.items(keys.execution_pk(table.tenant, "nightly"))
 
     # when
@@ -408,7 +416,7 @@ def test_refused_addition_leaves_everything_as_it_was(
 
     # then
     assert table.items(keys.execution_pk(table.tenant, "nightly")) == before
-    assert executions_of(table).get_task_detail(table.tenant, "nightly", "fetch").input == '{"url":"a"}'
+    assert reader_of(table).get_task_detail(table.tenant, "nightly", "fetch").input == '{"url":"a"}'
 
 
 def test_nothing_is_added_to_an_execution_that_is_not_there(statements_table: Table) -> None:
@@ -421,7 +429,7 @@ def test_nothing_is_added_to_an_execution_that_is_not_there(statements_table: Ta
 def test_nothing_is_added_to_an_execution_that_is_over(statements_table: Table) -> None:
     # given
     table = statements_table
-    executions_of(table).create(table.tenant, "nightly", CHAIN)
+    creator_of(table).create(NewExecution(table.tenant, "nightly", CHAIN))
     item = table.item(keys.execution_pk(table.tenant, "nightly"), keys.EXECUTION_SK)
     assert item is not None
     table.put(item | {"status": {"S": "COMPLETED"}})
@@ -435,20 +443,20 @@ def test_nothing_is_added_to_an_execution_that_is_over(statements_table: Table) 
 def test_tenants_can_use_the_same_names(statements_table: Table) -> None:
     # given
     table, other = statements_table, replace(statements_table, tenant=fresh_name())
-    executions_of(table).create(table.tenant, "nightly", CHAIN)
+    creator_of(table).create(NewExecution(table.tenant, "nightly", CHAIN))
 
     # when
-    executions_of(other).create(other.tenant, "nightly", some_tasks("fetch"))
+    creator_of(other).create(NewExecution(other.tenant, "nightly", some_tasks("fetch")))
     ledger = Ledger(table.client, table.settings, fixed_clock, make_backoff())
     ledger.record(other.tenant, "nightly", a_report(task_id="fetch"), fresh_name())
 
     # then
     assert tasks_of(table)["fetch"].status is TaskStatus.SCHEDULED
     assert statuses(tasks_of(other)) == {"fetch": TaskStatus.COMPLETED}
-    listed, _ = executions_of(table).list_executions(table.tenant, limit=100)
+    listed, _ = reader_of(table).list_executions(table.tenant, limit=100)
     assert [definition.tenant for definition in listed] == [table.tenant]
     with pytest.raises(NotFoundError):
-        executions_of(table).get(fresh_name(), "nightly")
+        reader_of(table).get(fresh_name(), "nightly")
 
 
 def test_payloads_of_any_text_come_back_as_they_were(statements_table: Table) -> None:
@@ -457,7 +465,7 @@ def test_payloads_of_any_text_come_back_as_they_were(statements_table: Table) ->
     text = json.dumps({"ä\u0000\U0001f600": ["\\", '"', 1e308, None]}, ensure_ascii=False)
 
     # when
-    executions_of(table).create(table.tenant, "nightly", [TaskDefinition("a#b%/ü", input=text)])
+    creator_of(table).create(NewExecution(table.tenant, "nightly", [TaskDefinition("a#b%/ü", input=text)]))
 
     # then
-    assert executions_of(table).get_task_detail(table.tenant, "nightly", "a#b%/ü").input == text
+    assert reader_of(table).get_task_detail(table.tenant, "nightly", "a#b%/ü").input == text

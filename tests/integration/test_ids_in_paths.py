@@ -275,7 +275,7 @@ def test_route_names_the_one_that_takes_the_id_in_the_body(
     for what, problem in problems.items():
         assert (problem["type"], problem["status"]) == (NOT_IN_PATH, 422)
         assert problem["detail"] == (
-            f"taskId '50%' cannot be addressed in a path: name it in the body of {body_routes[what]}"
+            f"taskId '50%' cannot be addressed in a path: send it in the body of {body_routes[what]}"
         )
 
 

@@ -534,13 +534,13 @@ def test_heartbeat_tells_whether_to_go_on(
     before = given_task(table, status, attempt)
 
     # when
-    pulse = ledger_of(table).heartbeat(table.tenant, "nightly", "resize", names, 0.5)
+    result = ledger_of(table).heartbeat(table.tenant, "nightly", "resize", names, 0.5)
 
     # then
-    assert pulse.should_continue is goes_on
-    assert (pulse.reason is None) is goes_on
+    assert result.should_continue is goes_on
+    assert (result.reason is None) is goes_on
     after = task_from_item(stored(table, before))
-    assert after == pulse.task
+    assert after == result.task
     assert (after.version, after.status, after.precedence) == (before.version, before.status, before.precedence)
     assert (after.heartbeat_at, after.progress) == ((NOW, 0.5) if goes_on else (None, None))
 

@@ -12,10 +12,12 @@ import pytest
 
 from tasklatch.domain.conditional_write import next_attempt_write
 from tasklatch.domain.errors import ConflictError, NotFoundError
-from tasklatch.domain.execution import ExecutionFilter, TaskDefinition
+from tasklatch.domain.execution import ExecutionFilter
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.ledger.payloads import Payloads
 from tasklatch.runtime.settings import Settings
 from tests.factories import a_report, fresh_name, some_tasks
@@ -37,7 +39,7 @@ def world(ministack: "DynamoDBClient") -> Iterator[World]:
 
 
 def open_execution(world: World, *definitions: TaskDefinition, group: str | None = None, name: str = "nightly") -> None:
-    world.executions.create(world.tenant, name, definitions, group=group, keep_open=True)
+    world.creator.create(NewExecution(world.tenant, name, definitions, group=group, keep_open=True))
 
 
 def once(task_id: str, *depends_on: str) -> TaskDefinition:
@@ -65,7 +67,7 @@ def test_what_waits_for_a_failure_is_not_let_go_by_tasks_that_are_added(world: W
     open_execution(world, once("breaks"))
     world.report("breaks", TaskStatus.FAILED, attempt=1)
 
-    world.executions.add_tasks(world.tenant, "nightly", [once("after", "breaks"), once("other")])
+    world.creator.add_tasks(world.tenant, "nightly", [once("after", "breaks"), once("other")])
 
     assert world.statuses() == {"breaks": "FAILED", "after": "PENDING", "other": "SCHEDULED"}
 
@@ -74,7 +76,7 @@ def test_tasks_can_be_added_when_all_others_are_done(world: World) -> None:
     open_execution(world, *some_tasks("first"))
     world.complete("first")
 
-    world.executions.add_tasks(world.tenant, "nightly", some_tasks("second"))
+    world.creator.add_tasks(world.tenant, "nightly", some_tasks("second"))
 
     assert world.statuses() == {"first": "COMPLETED", "second": "SCHEDULED"}
     assert world.status() is ExecutionStatus.RUNNING
@@ -104,7 +106,7 @@ def test_person_may_retry_what_failed_in_it_while_it_runs(world: World) -> None:
     before = world.execution()
 
     # when
-    after = world.workflow.retry(world.tenant, "nightly")
+    after = world.control.retry(world.tenant, "nightly")
 
     # then
     assert world.statuses() == {"breaks": "SCHEDULED", "works": "COMPLETED"}
@@ -115,7 +117,7 @@ def test_person_may_retry_what_failed_in_it_while_it_runs(world: World) -> None:
 def test_execution_that_ends_by_itself_cannot_be_retried_while_it_runs(world: World) -> None:
     world.create(*some_tasks("a"))
     with pytest.raises(ConflictError):
-        world.workflow.retry(world.tenant, "nightly")
+        world.control.retry(world.tenant, "nightly")
 
 
 def test_group_lists_its_executions_and_no_others(world: World) -> None:
@@ -127,13 +129,13 @@ def test_group_lists_its_executions_and_no_others(world: World) -> None:
     open_execution(world, name="none")
 
     # when
-    first, cursor = world.executions.list_executions(world.tenant, limit=2, criteria=OF_FLOW)
-    rest, end = world.executions.list_executions(world.tenant, limit=2, criteria=OF_FLOW, cursor=cursor)
+    first, cursor = world.reader.list_executions(world.tenant, limit=2, criteria=OF_FLOW)
+    rest, end = world.reader.list_executions(world.tenant, limit=2, criteria=OF_FLOW, cursor=cursor)
 
     # then
     assert [item.execution_id for item in (*first, *rest)] == ["run-2", "run-1", "run-0"]
     assert end is None
-    every = world.executions.list_executions(world.tenant, limit=10)[0]
+    every = world.reader.list_executions(world.tenant, limit=10)[0]
     assert {element.execution_id for element in every} == {"run-0", "run-1", "run-2", "other", "none"}
     assert {entry.group for entry in every} == {"flow", "flow-2", None}
 
@@ -148,20 +150,20 @@ def test_same_id_for_another_group_is_a_conflict(world: World) -> None:
 def test_deleted_execution_is_cancelled_once_and_kept(world: World) -> None:
     world.create(*some_tasks("a"))
 
-    world.workflow.delete(world.tenant, "nightly")
-    world.workflow.cancel_open_tasks(world.tenant, "nightly")
+    world.control.delete(world.tenant, "nightly")
+    world.closer.cancel_open_tasks(world.tenant, "nightly")
 
     assert world.status() is ExecutionStatus.TERMINATED
     assert world.execution().deleted_at == world.clock.now
     assert world.statuses() == {"a": "CANCELED"}
     with pytest.raises(NotFoundError):
-        world.workflow.delete(world.tenant, "nightly")
+        world.control.delete(world.tenant, "nightly")
 
 
 def test_completed_execution_that_is_deleted_stays_completed(world: World) -> None:
     world.create(*some_tasks("a"))
     world.complete("a")
-    world.workflow.delete(world.tenant, "nightly")
+    world.control.delete(world.tenant, "nightly")
     assert world.status() is ExecutionStatus.COMPLETED
 
 
@@ -227,7 +229,7 @@ def test_input_that_names_its_attempt_names_the_one_that_is_handed_out(world: Wo
         second.task_execution_id: {"n": 1, "taskExecutionId": second.task_execution_id},
         world.task("plain").task_execution_id: {"n": 1},
     }
-    shown = world.executions.get_task_detail(world.tenant, "nightly", "named").input
+    shown = world.reader.get_task_detail(world.tenant, "nightly", "named").input
     assert json.loads(shown or "")["taskExecutionId"] == second.task_execution_id
 
 

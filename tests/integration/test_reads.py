@@ -14,7 +14,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_to_item
-from tasklatch.executions.executions import Executions
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.history import History
 from tests.factories import NOW, a_report, a_task, fixed_clock, fresh_name, stored_item
 from tests.integration.emulators import Table, counted_calls, make_backoff
@@ -22,8 +22,8 @@ from tests.integration.emulators import Table, counted_calls, make_backoff
 HOUR: Final = 3_600_000
 
 
-def executions_of(table: Table) -> Executions:
-    return Executions(table.client, table.settings, fixed_clock, make_backoff())
+def reader_of(table: Table) -> ExecutionReader:
+    return ExecutionReader(table.client, table.settings, fixed_clock, make_backoff())
 
 
 def given_executions(table: Table, *statuses: ExecutionStatus) -> list[Execution]:
@@ -64,7 +64,7 @@ ARE_DONE = ExecutionFilter(frozenset({DONE}))
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
 def test_executions_are_listed_newest_first_each_once(table: Table, limit: int) -> None:
     executions = given_executions(table, *[RUNNING] * 7)
-    result = all_pages(executions_of(table).list_executions, table.tenant, limit=limit)
+    result = all_pages(reader_of(table).list_executions, table.tenant, limit=limit)
     assert result == executions[::-1]
 
 
@@ -75,7 +75,7 @@ def test_executions_are_found_by_status_and_time(table: Table, limit: int) -> No
 
     # when
     result = all_pages(
-        executions_of(table).list_executions,
+        reader_of(table).list_executions,
         table.tenant,
         limit=limit,
         criteria=ARE_DONE,
@@ -92,8 +92,8 @@ def test_search_that_finds_little_stops_for_breath_and_can_be_gone_on_with(table
     executions = given_executions(table, DONE, *[RUNNING] * 30)
 
     # when
-    page, cursor = executions_of(table).list_executions(table.tenant, limit=2, criteria=ARE_DONE)
-    rest = all_pages(executions_of(table).list_executions, table.tenant, limit=2, criteria=ARE_DONE)
+    page, cursor = reader_of(table).list_executions(table.tenant, limit=2, criteria=ARE_DONE)
+    rest = all_pages(reader_of(table).list_executions, table.tenant, limit=2, criteria=ARE_DONE)
 
     # then
     assert page == []
@@ -103,7 +103,7 @@ def test_search_that_finds_little_stops_for_breath_and_can_be_gone_on_with(table
 
 def test_executions_of_another_tenant_are_not_listed(table: Table) -> None:
     given_executions(table, RUNNING)
-    assert executions_of(table).list_executions(fresh_name(), limit=10) == ([], None)
+    assert reader_of(table).list_executions(fresh_name(), limit=10) == ([], None)
 
 
 def given_tasks(table: Table, *statuses: TaskStatus) -> list[Task]:
@@ -122,47 +122,47 @@ def given_tasks(table: Table, *statuses: TaskStatus) -> list[Task]:
 @pytest.mark.parametrize("limit", [1, 4, 100])
 def test_tasks_are_listed_by_id_each_once(table: Table, limit: int) -> None:
     tasks = given_tasks(table, *[TaskStatus.SCHEDULED, TaskStatus.FAILED] * 4)
-    assert all_pages(executions_of(table).list_tasks, table.tenant, "run-000", limit=limit) == tasks
-    failed = all_pages(executions_of(table).list_tasks, table.tenant, "run-000", limit=limit, status=TaskStatus.FAILED)
+    assert all_pages(reader_of(table).list_tasks, table.tenant, "run-000", limit=limit) == tasks
+    failed = all_pages(reader_of(table).list_tasks, table.tenant, "run-000", limit=limit, status=TaskStatus.FAILED)
     assert failed == tasks[1::2]
 
 
 def test_tasks_are_counted_by_status(table: Table) -> None:
     given_tasks(table, TaskStatus.PENDING, TaskStatus.FAILED, TaskStatus.PENDING)
-    counts = executions_of(table).counts(table.tenant, "run-000")
+    counts = reader_of(table).count_tasks(table.tenant, "run-000")
     assert counts == {TaskStatus.PENDING: 2, TaskStatus.FAILED: 1}
 
 
 def test_list_of_an_execution_that_is_not_there_is_not_found(table: Table) -> None:
     with pytest.raises(NotFoundError):
-        executions_of(table).list_tasks(table.tenant, "run-000", limit=10)
+        reader_of(table).list_tasks(table.tenant, "run-000", limit=10)
 
 
 @pytest.mark.parametrize("task_id", ["no such task", "task 000#1", ""])
 def test_detail_of_a_task_that_is_not_there_is_not_found(table: Table, task_id: str) -> None:
     given_tasks(table, TaskStatus.PENDING)
     with pytest.raises(NotFoundError):
-        executions_of(table).get_task_detail(table.tenant, "run-000", task_id)
+        reader_of(table).get_task_detail(table.tenant, "run-000", task_id)
 
 
 def test_cursor_is_good_only_for_the_list_and_the_filter_it_came_from(table: Table) -> None:
     # given
     given_executions(table, *[RUNNING] * 3)
     given_tasks(table, *[TaskStatus.PENDING] * 3)
-    executions = executions_of(table)
-    _, of_executions = executions.list_executions(table.tenant, limit=1)
-    _, of_tasks = executions.list_tasks(table.tenant, "run-000", limit=1)
+    reader = reader_of(table)
+    _, of_executions = reader.list_executions(table.tenant, limit=1)
+    _, of_tasks = reader.list_tasks(table.tenant, "run-000", limit=1)
     assert of_executions is not None
     assert of_tasks is not None
 
     # when / then
     for refused in (
-        lambda: executions.list_executions(table.tenant, limit=1, cursor=of_tasks),
-        lambda: executions.list_executions(table.tenant, limit=1, cursor=of_executions, criteria=ARE_DONE),
-        lambda: executions.list_executions(table.tenant, limit=1, cursor=of_executions, created_before=NOW),
-        lambda: executions.list_executions(fresh_name(), limit=1, cursor=of_executions),
-        lambda: executions.list_tasks(table.tenant, "run-000", limit=1, cursor=of_executions),
-        lambda: executions.list_tasks(table.tenant, "run-001", limit=1, cursor=of_tasks),
+        lambda: reader.list_executions(table.tenant, limit=1, cursor=of_tasks),
+        lambda: reader.list_executions(table.tenant, limit=1, cursor=of_executions, criteria=ARE_DONE),
+        lambda: reader.list_executions(table.tenant, limit=1, cursor=of_executions, created_before=NOW),
+        lambda: reader.list_executions(fresh_name(), limit=1, cursor=of_executions),
+        lambda: reader.list_tasks(table.tenant, "run-000", limit=1, cursor=of_executions),
+        lambda: reader.list_tasks(table.tenant, "run-001", limit=1, cursor=of_tasks),
     ):
         with pytest.raises(InvalidRequestError):
             refused()
@@ -228,6 +228,6 @@ def test_cursor_of_another_history_is_refused(table: Table) -> None:
 def test_page_of_executions_costs_two_calls(table: Table) -> None:
     given_executions(table, *[RUNNING] * 25)
     with counted_calls(table.client) as calls:
-        executions_of(table).list_executions(table.tenant, limit=25)
+        reader_of(table).list_executions(table.tenant, limit=25)
     assert calls["Query"] <= 2
     assert calls["BatchGetItem"] <= 2

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tasklatch.domain.errors import ServiceBusyError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.timer import TimerKind
 from tasklatch.dynamodb import keys
 from tasklatch.retries.reconciler import ReconcileSummary
@@ -63,7 +63,7 @@ def test_retry_whose_timer_was_lost_is_armed_again(world: World) -> None:
     assert result.overdue_tasks == 1
     [(timer, delay)] = sent_timers(world.queue)
     assert (timer.kind, timer.attempt, delay) == (TimerKind.RETRY, 1, 0)
-    assert world.dispatcher.handle(timer) == "opened"
+    assert world.timer_handler.handle(timer) == "opened"
 
 
 def test_deadline_whose_timer_was_lost_is_armed_again(world: World) -> None:
@@ -79,7 +79,7 @@ def test_deadline_whose_timer_was_lost_is_armed_again(world: World) -> None:
     assert result.overdue_tasks == 1
     [(timer, _)] = sent_timers(world.queue)
     assert timer.kind is TimerKind.DEADLINE
-    assert world.dispatcher.handle(timer) == "timed out"
+    assert world.timer_handler.handle(timer) == "timed out"
 
 
 @pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.FAILED_WITH_TERMINAL_ERROR])
@@ -161,7 +161,7 @@ def test_execution_that_nobody_ended_is_ended(world: World, *, fails: bool) -> N
 def test_tasks_that_nobody_cancelled_are_cancelled(world: World) -> None:
     # given
     world.create(*some_tasks("one", "two"))
-    world.workflow.cancel(world.tenant, "nightly", "enough")
+    world.control.cancel(world.tenant, "nightly", "enough")
     later(world)
 
     # when
@@ -209,7 +209,7 @@ def test_what_is_on_time_is_left_alone(world: World) -> None:
     world.create(*some_tasks("done"), execution_id="done")
     world.report("done", execution_id="done")
     world.create(*some_tasks("open"), execution_id="cancelled")
-    world.workflow.cancel(world.tenant, "cancelled", None)
+    world.control.cancel(world.tenant, "cancelled", None)
     world.report("ready")
     world.report("tries", TaskStatus.FAILED, attempt=1)
     world.report("spent", TaskStatus.FAILED, attempt=1)

@@ -15,8 +15,10 @@ from local.handlers import ROOT
 from tasklatch.domain.history import change_entry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.dynamodb import keys
+from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.history import History
-from tasklatch.workflow.engine import WorkflowEngine
+from tasklatch.workflow.advancer import WorkflowAdvancer
+from tasklatch.workflow.closer import ExecutionCloser
 from tests.api_description import check_answer
 from tests.factories import Reply, a_task, api_event, call_api, fixed_clock, fresh_name
 from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
@@ -291,15 +293,15 @@ def test_cancelled_execution_is_shown_as_such(api: Api, execution_id: str) -> No
 def test_execution_does_not_end_with_its_tasks(api: Api, execution_id: str) -> None:
     # given
     api.report(execution_id, ("extract", "completed"), ("send", "failed"))
-    workflow = WorkflowEngine(api.table.client, api.table.settings, fixed_clock, make_backoff())
+    parts = (api.table.client, api.table.settings, fixed_clock, make_backoff())
 
     # when what follows from a settled task is done
     for name in ("extract", "send"):
-        workflow.advance("default", execution_id, name)
-    workflow.complete_if_finished("default", execution_id)
+        WorkflowAdvancer(*parts).advance("default", execution_id, name)
+    ExecutionCloser(*parts).complete_if_finished("default", execution_id)
 
     # then
-    assert workflow.read("default", execution_id).status is ExecutionStatus.RUNNING
+    assert ExecutionReader(*parts).get("default", execution_id).status is ExecutionStatus.RUNNING
     assert api(SHOW, execution_id).body["status"] == "running"
     assert api(NATIVE_EXECUTION, execution_id).body["staysOpen"] is True
 

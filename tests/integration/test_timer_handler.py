@@ -1,4 +1,4 @@
-"""What timers do when they fire, and what arms them: the whole circle of retries and deadlines, on both emulators."""
+"""Timers: what schedules them and what they do; the whole circle of retries and deadlines, on both emulators."""
 
 import json
 from collections.abc import Callable
@@ -86,11 +86,11 @@ def test_next_attempt_is_opened_when_its_time_has_come(world: World) -> None:
     assert timer.due == NOW + 10_000
 
     # when
-    did = world.dispatcher.handle(timer)
+    result = world.timer_handler.handle(timer)
 
     # then
     opened = now_is(world, task)
-    assert did == "opened"
+    assert result == "opened"
     assert (opened.status, opened.attempt, opened.version) == (TaskStatus.SCHEDULED, 2, task.version + 1)
     assert opened.scheduled_at == world.clock()
     assert opened.task_execution_id != task.task_execution_id
@@ -104,10 +104,10 @@ def test_timer_that_fires_often_opens_one_attempt(world: World) -> None:
     task, timer = given_failure(world)
 
     # when
-    did = [world.dispatcher.handle(timer) for _ in range(4)]
+    result = [world.timer_handler.handle(timer) for _ in range(4)]
 
     # then
-    assert did == ["opened", "obsolete", "obsolete", "obsolete"]
+    assert result == ["opened", "obsolete", "obsolete", "obsolete"]
     assert (now_is(world, task).attempt, now_is(world, task).version) == (2, task.version + 1)
 
 
@@ -121,14 +121,14 @@ def test_two_dispatchers_at_once_open_one_attempt(world: World, moment_: str) ->
     def around(_operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
         created[0] += 1
         if created[0] == at:
-            assert world.dispatcher.handle(timer) == "opened"
+            assert world.timer_handler.handle(timer) == "opened"
         return send()
 
     # when
-    did = world.through(intercepted(world.table.client, around)).dispatcher.handle(timer)
+    result = world.through(intercepted(world.table.client, around)).timer_handler.handle(timer)
 
     # then
-    assert did == "obsolete"
+    assert result == "obsolete"
     assert (now_is(world, task).attempt, now_is(world, task).version) == (2, task.version + 1)
 
 
@@ -138,10 +138,10 @@ def test_success_calls_the_retry_off(world: World) -> None:
     assert world.report(task.task_id, attempt=1).verdict is Verdict.APPLIED
 
     # when
-    did = world.dispatcher.handle(timer)
+    result = world.timer_handler.handle(timer)
 
     # then
-    assert did == "obsolete"
+    assert result == "obsolete"
     assert (now_is(world, task).status, now_is(world, task).attempt) == (TaskStatus.COMPLETED, 1)
 
 
@@ -155,10 +155,10 @@ def test_success_in_the_very_moment_of_the_retry_stays(world: World) -> None:
         return send()
 
     # when
-    did = world.through(intercepted(world.table.client, around)).dispatcher.handle(timer)
+    result = world.through(intercepted(world.table.client, around)).timer_handler.handle(timer)
 
     # then
-    assert did == "obsolete"
+    assert result == "obsolete"
     assert now_is(world, task).status is TaskStatus.COMPLETED
 
 
@@ -172,10 +172,10 @@ def test_terminal_error_in_the_very_moment_of_the_retry_stays(world: World) -> N
         return send()
 
     # when
-    did = world.through(intercepted(world.table.client, around)).dispatcher.handle(timer)
+    result = world.through(intercepted(world.table.client, around)).timer_handler.handle(timer)
 
     # then
-    assert did == "obsolete"
+    assert result == "obsolete"
     assert (now_is(world, task).status, now_is(world, task).attempt) == (TaskStatus.FAILED_WITH_TERMINAL_ERROR, 1)
 
 
@@ -198,10 +198,10 @@ def test_timer_of_a_task_that_is_not_to_be_retried_is_obsolete(
     task = given_task(world, status, **fields)
 
     # when
-    did = world.dispatcher.handle(Timer(TimerKind.RETRY, world.tenant, "nightly", task.task_id, 1, NOW))
+    result = world.timer_handler.handle(Timer(TimerKind.RETRY, world.tenant, "nightly", task.task_id, 1, NOW))
 
     # then
-    assert did == "obsolete"
+    assert result == "obsolete"
     assert now_is(world, task) == task
 
 
@@ -212,7 +212,7 @@ def test_no_attempt_is_opened_in_an_execution_that_is_over(world: World, status:
     given_execution(world, status)
 
     # then
-    assert world.dispatcher.handle(timer) == "obsolete"
+    assert world.timer_handler.handle(timer) == "obsolete"
     assert now_is(world, task) == task
 
 
@@ -221,12 +221,12 @@ def test_timer_of_an_older_attempt_is_obsolete(world: World) -> None:
     task, timer = given_failure(world, attempt=2)
 
     # then
-    assert world.dispatcher.handle(replace(timer, attempt=1)) == "obsolete"
+    assert world.timer_handler.handle(replace(timer, attempt=1)) == "obsolete"
     assert now_is(world, task) == task
 
 
 def test_timer_of_what_is_not_there_is_obsolete(world: World) -> None:
-    assert world.dispatcher.handle(Timer(TimerKind.RETRY, world.tenant, "nightly", "nobody", 1, NOW)) == "obsolete"
+    assert world.timer_handler.handle(Timer(TimerKind.RETRY, world.tenant, "nightly", "nobody", 1, NOW)) == "obsolete"
 
 
 def test_timer_that_fires_early_is_armed_for_the_rest(world: World) -> None:
@@ -235,10 +235,10 @@ def test_timer_that_fires_early_is_armed_for_the_rest(world: World) -> None:
     world.clock.now = timer.due - 2_500
 
     # when
-    did = world.dispatcher.handle(timer)
+    result = world.timer_handler.handle(timer)
 
     # then
-    assert did == "re-armed"
+    assert result == "rescheduled"
     assert sent_timers(world.queue) == [(timer, 3)]
     assert now_is(world, task) == task
 
@@ -275,11 +275,11 @@ def test_silent_attempt_is_timed_out(
     world.clock.now = due
 
     # when
-    did = [world.dispatcher.handle(timer) for _ in range(2)]
+    result = [world.timer_handler.handle(timer) for _ in range(2)]
 
     # then
     timed_out = now_is(world, task)
-    assert did == ["timed out", "obsolete"]
+    assert result == ["timed out", "obsolete"]
     assert (timed_out.status, timed_out.message, timed_out.ended_at) == (TaskStatus.TIMED_OUT, why, due)
     assert timed_out.version == task.version + 1
     decision = decide_retry(timed_out)
@@ -295,17 +295,17 @@ def test_heartbeat_puts_the_deadline_off(world: World) -> None:
     world.clock.now = timer.due
 
     # when
-    did = world.dispatcher.handle(timer)
+    result = world.timer_handler.handle(timer)
 
     # then
-    assert did == "re-armed"
+    assert result == "rescheduled"
     assert sent_timers(world.queue) == [(replace(timer, due=NOW + 50_000), 20)]
 
     # when: nothing more is heard
     world.clock.now = NOW + 50_000
 
     # then
-    assert world.dispatcher.handle(timer) == "timed out"
+    assert world.timer_handler.handle(timer) == "timed out"
 
 
 def test_deadline_of_an_attempt_that_was_started_counts_from_its_start(world: World) -> None:
@@ -316,7 +316,7 @@ def test_deadline_of_an_attempt_that_was_started_counts_from_its_start(world: Wo
     world.clock.now = timer.due
 
     # then
-    assert world.dispatcher.handle(timer) == "re-armed"
+    assert world.timer_handler.handle(timer) == "rescheduled"
     assert sent_timers(world.queue)[0][0].due == NOW + 110_000
 
 
@@ -329,7 +329,7 @@ def test_deadline_of_an_attempt_that_ended_is_obsolete(world: World, status: Tas
     before = now_is(world, task)
 
     # then
-    assert world.dispatcher.handle(timer) == "obsolete"
+    assert world.timer_handler.handle(timer) == "obsolete"
     assert now_is(world, task) == before
 
 
@@ -344,10 +344,10 @@ def test_report_in_the_very_moment_of_the_time_out_stays(world: World) -> None:
         return send()
 
     # when
-    did = world.through(intercepted(world.table.client, around)).dispatcher.handle(timer)
+    result = world.through(intercepted(world.table.client, around)).timer_handler.handle(timer)
 
     # then
-    assert did == "obsolete"
+    assert result == "obsolete"
     assert now_is(world, task).status is TaskStatus.FAILED
 
 
@@ -355,14 +355,14 @@ def test_attempt_that_was_timed_out_can_still_succeed(world: World) -> None:
     # given
     task, timer = given_attempt(world, timeout_seconds=60)
     world.clock.now = timer.due
-    world.dispatcher.handle(timer)
+    world.timer_handler.handle(timer)
 
     # then
     assert world.report(task.task_id, attempt=1).verdict is Verdict.APPLIED
     assert now_is(world, task).status is TaskStatus.COMPLETED
 
 
-# ---------------------------------------------------------------- what failures arm
+# ---------------------------------------------------------------- what failures schedule
 
 
 @pytest.mark.parametrize("reason", list(FailureReason))
@@ -396,26 +396,26 @@ def test_worker_is_told_what_the_scheduler_arms(
         ),
     )
     failed = now_is(world, task)
-    answer = arm(world, load, monkeypatch, stream_record(failed, task))
+    answer = schedule_retries(world, load, monkeypatch, stream_record(failed, task))
 
     # then
     assert answer == {"batchItemFailures": []}
     messages = reply.body["retry"]
-    armed = [timer for timer, _ in sent_timers(world.queue)]
+    scheduled = [timer for timer, _ in sent_timers(world.queue)]
     assert messages["willRetry"] is (FAILURE_POLICY[reason].retryable and attempt < 3)
-    assert [format_timestamp(timer.due) for timer in armed] == (
+    assert [format_timestamp(timer.due) for timer in scheduled] == (
         [messages["notBefore"]] if messages["willRetry"] else []
     )
     if messages["willRetry"]:
         assert messages["nextAttempt"] == attempt + 1
-        assert (armed[0].kind, armed[0].attempt) == (TimerKind.RETRY, attempt)
-        assert (failed.ended_at or 0) < armed[0].due <= (failed.ended_at or 0) + 90_000
-        world.clock.now = armed[0].due
-        assert world.dispatcher.handle(armed[0]) == "opened"
+        assert (scheduled[0].kind, scheduled[0].attempt) == (TimerKind.RETRY, attempt)
+        assert (failed.ended_at or 0) < scheduled[0].due <= (failed.ended_at or 0) + 90_000
+        world.clock.now = scheduled[0].due
+        assert world.timer_handler.handle(scheduled[0]) == "opened"
         assert now_is(world, task).attempt == messages["nextAttempt"]
 
 
-def arm(
+def schedule_retries(
     world: World, load: Callable[[str, Any], ModuleType], monkeypatch: pytest.MonkeyPatch, *records: Any
 ) -> dict[str, Any]:
     """Let the scheduler follow records of the stream."""
@@ -497,10 +497,10 @@ def message(text: str, name: str = "") -> dict[str, Any]:
     return {"messageId": name or fresh_name(), "body": text}
 
 
-def fire(
+def handle_messages(
     world: World, load: Callable[[str, Any], ModuleType], monkeypatch: pytest.MonkeyPatch, *records: Any
 ) -> dict[str, Any]:
-    """Let the dispatcher take messages of the timer queue."""
+    """Let retry_dispatcher take messages of the timer queue."""
     module = load("retry_dispatcher", world.client or world.table.client)
     monkeypatch.setattr(module, "sqs", lambda: world.queue)
     monkeypatch.setattr(module, "scheduler", lambda: world.scheduler)
@@ -532,7 +532,7 @@ def test_malformed_timer_is_set_aside_alone(
     world.queue.answers["send_message"] = {"MessageId": "1"}
 
     # when
-    answer = fire(world, load, monkeypatch, message(text, "bad"), message(timer_to_message(timer), "good"))
+    answer = handle_messages(world, load, monkeypatch, message(text, "bad"), message(timer_to_message(timer), "good"))
 
     # then
     assert answer == {"batchItemFailures": []}
@@ -553,7 +553,7 @@ def test_timer_that_the_table_refuses_is_reported_alone(
         return send()
 
     # when
-    answer = fire(
+    answer = handle_messages(
         world.through(intercepted(world.table.client, around)),
         load,
         monkeypatch,
@@ -577,8 +577,8 @@ def test_records_that_the_scheduler_cannot_read_are_reported_alone(
     monkeypatch.setattr(load("retry_scheduler", world.table.client), "system_clock", world.clock)
 
     # when
-    answer = arm(world, load, monkeypatch, stream_record(task, number="1"), bad)
+    answer = schedule_retries(world, load, monkeypatch, stream_record(task, number="1"), bad)
 
     # then
     assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
-    assert [armed for armed, _ in sent_timers(world.queue)] == [timer]
+    assert [scheduled for scheduled, _ in sent_timers(world.queue)] == [timer]

@@ -346,13 +346,13 @@ def test_nothing_that_is_sent_forges_a_line_of_the_log(
     assert http_api.crash() is None
     reached = [call for call in calls if "x-request-id" in call.headers]
     assert len(log.lines) == len(reached) + 1 + log.metric_lines
-    assert {line["message"] for line in log.objects() if "message" in line} == {"answered"}
+    assert {line["message"] for line in log.objects() if "message" in line} == {"request handled"}
     assert status == 415
 
 
 def test_lines_of_the_log_are_looked_at_one_by_one(log: LogLines) -> None:
     """The check itself: what is written past the logger, or by a logger that does not escape, is seen."""
-    logger().registered_handler.stream.write(f"plain text\n{FORGED}\n")  # type: ignore[attr-defined]
+    logger.registered_handler.stream.write(f"plain text\n{FORGED}\n")  # type: ignore[attr-defined]
 
     assert len(log.lines) == 2
     with pytest.raises(json.JSONDecodeError):

@@ -13,13 +13,14 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from tasklatch.domain.errors import ConflictError, NotFoundError, ServiceBusyError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.json_text import MAX_NESTING
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
-from tasklatch.workflow.engine import MAX_REFERRED_BYTES
+from tasklatch.workflow.input_resolver import MAX_REFERRED_BYTES
 from tests.factories import Context, FakeTime, some_tasks
 from tests.integration.emulators import Table, counted_calls, intercepted
 from tests.workflow_helpers import ONCE, World, diamond
@@ -319,7 +320,7 @@ def test_failure_for_good_ends_the_execution_and_the_rest_is_cancelled(world: Wo
     assert world.execution().reason == "task 'breaks' ended FAILED"
 
     # when: it is announced that the execution is over
-    world.workflow.cancel_open_tasks(world.tenant, "nightly")
+    world.closer.cancel_open_tasks(world.tenant, "nightly")
 
     # then
     assert world.statuses() == {
@@ -562,12 +563,12 @@ def test_input_that_would_be_nested_too_deep_fails_for_good_and_can_be_retried(w
     # then
     failed = world.task(last)
     assert failed.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
-    assert failed.message == f"its input, with all that it refers to, is nested more than {MAX_NESTING} levels deep"
+    assert failed.message == f"its input, with its references resolved, is nested more than {MAX_NESTING} levels deep"
     world.advance(last)
     assert world.status() is ExecutionStatus.FAILED
 
     # when a person tries it again
-    world.workflow.retry(world.tenant, "nightly")
+    world.control.retry(world.tenant, "nightly")
 
     # then it is tried, and comes to the same end; an attempt that was never opened is not spent
     again = world.task(last)
@@ -603,7 +604,7 @@ def test_what_was_kept_before_depth_was_bounded_fails_what_refers_to_it(world: W
     # then
     failed = world.task("sink")
     assert failed.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
-    assert failed.message == "its input, with all that it refers to, is nested too deep"
+    assert failed.message == "its input, with its references resolved, is nested too deep"
     assert world.task("other").status is TaskStatus.SCHEDULED
 
 
@@ -682,11 +683,11 @@ def test_tasks_added_again_keep_the_input_that_they_were_handed_out_with(world: 
     world.create(*some_tasks("done"))
     world.report("done", output='{"n":1}')
     added = TaskDefinition("more", input='{"n":"${done.output.n}"}')
-    world.executions.add_tasks(world.tenant, "nightly", [added])
+    world.creator.add_tasks(world.tenant, "nightly", [added])
     assert input_of(world, "more") == {"n": 1}
 
     # when
-    world.executions.add_tasks(world.tenant, "nightly", [added])
+    world.creator.add_tasks(world.tenant, "nightly", [added])
 
     # then
     assert input_of(world, "more") == {"n": 1}
@@ -701,7 +702,7 @@ def test_announcement_that_no_try_can_serve_holds_up_no_other(
     # given two executions; a task of one of them cannot be read
     world.create(*some_tasks("good"))
     world.report("good")
-    world.executions.create(world.tenant, "spoilt", some_tasks("bad", "beside"))
+    world.creator.create(NewExecution(world.tenant, "spoilt", some_tasks("bad", "beside")))
     item = world.table.item(keys.execution_pk(world.tenant, "spoilt"), keys.task_sk("bad"))
     assert item is not None
     world.table.put({**item, "attempt": {"S": "none"}})
@@ -732,7 +733,7 @@ def test_tasks_added_that_wait_for_settled_tasks_are_scheduled(world: World) -> 
     world.complete("done")
 
     # when
-    added = world.executions.add_tasks(
+    added = world.creator.add_tasks(
         world.tenant,
         "nightly",
         [
@@ -758,7 +759,7 @@ def test_execution_does_not_end_while_tasks_are_added(world: World) -> None:
     # when: tasks are added between the look at all tasks and the end
     def around(operation: str, send: Callable[[], Any], arguments: dict[str, Any]) -> Any:
         if operation == "update_item" and arguments["Key"]["sk"] == {"S": "EXEC"}:
-            world.executions.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("only",))])
+            world.creator.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("only",))])
         return send()
 
     world.through(intercepted(world.table.client, around)).advance("only")
@@ -785,7 +786,7 @@ def test_tasks_that_come_too_late_are_withdrawn(world: World) -> None:
     # when: the execution ends just before the tasks are there
     late = world.through(intercepted(world.table.client, around))
     with pytest.raises(ConflictError, match="ended"):
-        late.executions.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("only",))])
+        late.creator.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("only",))])
 
     # then
     assert world.status() is ExecutionStatus.COMPLETED
@@ -805,7 +806,7 @@ def test_adding_that_dies_anywhere_holds_up_nothing_and_can_be_repeated(world: W
         # when
         died = False
         try:
-            dying.executions.add_tasks(world.tenant, execution_id, more)
+            dying.creator.add_tasks(world.tenant, execution_id, more)
         except DyingClientError:
             died = True
         world.report("first", execution_id=execution_id)
@@ -813,7 +814,7 @@ def test_adding_that_dies_anywhere_holds_up_nothing_and_can_be_repeated(world: W
 
         # then
         assert world.task("second", execution_id).status is TaskStatus.SCHEDULED
-        world.executions.add_tasks(world.tenant, execution_id, more)
+        world.creator.add_tasks(world.tenant, execution_id, more)
         assert world.task("more", execution_id).status is TaskStatus.SCHEDULED
         for name in ("more", "second", "last"):
             world.report(name, execution_id=execution_id)
@@ -843,7 +844,7 @@ def test_pair_is_never_there_without_its_counter(world: World) -> None:
 
     dying = world.through(intercepted(world.table.client, around), FakeTime(6_000))
     with pytest.raises(ServiceBusyError):
-        dying.executions.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("first",))])
+        dying.creator.add_tasks(world.tenant, "nightly", [TaskDefinition("more", depends_on=("first",))])
 
     # when
     assert lost

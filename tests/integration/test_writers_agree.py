@@ -7,13 +7,14 @@ from typing import Any, Final
 import pytest
 
 from tasklatch.domain.amendment import amendment_write
-from tasklatch.domain.conditional_write import decide_verdict, write_for_report
+from tasklatch.domain.conditional_write import write_for_report
 from tasklatch.domain.errors import AttemptNotOpenError, TasklatchError
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import REPORTABLE, TaskStatus
 from tasklatch.domain.task import Task
+from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.ledger.ledger import Ledger

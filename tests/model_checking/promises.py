@@ -316,8 +316,8 @@ def every_change_is_in_the_history(view: View, task_id: str, stream: Sequence[Ta
 
 def every_change_is_published(view: View, sort_key: str, versions: Iterable[int]) -> bool:
     """Promise 7: for every version there is an event on the bus."""
-    announced = {event.detail["version"] for event in view.events if event.subject == (EXECUTION, sort_key)}
-    return announced == set(versions)
+    published = {event.detail["version"] for event in view.events if event.subject == (EXECUTION, sort_key)}
+    return published == set(versions)
 
 
 def every_change_reaches_watchers(view: View, task_id: str, versions: Iterable[int]) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from tasklatch.api.v1.reports import BatchedReportBody, ReportBody
+from tasklatch.api.v1.reports.models import BatchedReportBody, ReportBody
 from tasklatch.domain.errors import AttemptNotOpenError
 from tasklatch.domain.report import Report
 from tests.model_checking.case import EXECUTION, TENANT, Case, Request

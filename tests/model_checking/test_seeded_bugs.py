@@ -11,13 +11,7 @@ import pytest
 from botocore.exceptions import HTTPClientError
 
 from local.handlers import load_handler
-from tasklatch.domain.conditional_write import (
-    ConditionalWrite,
-    decide_verdict,
-    next_attempt_write,
-    system_write,
-    write_for_report,
-)
+from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
@@ -30,12 +24,14 @@ from tasklatch.domain.status import (
 )
 from tasklatch.domain.task import OutputPlace, Task
 from tasklatch.domain.timer import Timer
+from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
 from tasklatch.dynamodb.task_item import task_from_item
-from tasklatch.ledger import ledger
+from tasklatch.ledger import heartbeat, ledger, report_write
 from tasklatch.ledger.history import History
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import Payloads
+from tasklatch.ledger.task_table import TaskTable, WriteResult
 from tasklatch.notifications import stream
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.retries import timer_handler
@@ -43,8 +39,9 @@ from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.reconciler import Reconciler
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.runtime.backoff import Backoff
-from tasklatch.workflow import engine
-from tasklatch.workflow.engine import WorkflowEngine
+from tasklatch.workflow import closer, task_scheduler
+from tasklatch.workflow.closer import ExecutionCloser
+from tasklatch.workflow.dependency_counters import DependencyCounters
 from tests.model_checking import cases, waiting_cases
 from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
@@ -76,13 +73,13 @@ def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
         write = write_for_report(*arguments, **names)
         return replace(write, precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
 
-    patch.setattr(ledger, "write_for_report", from_waiting)
+    patch.setattr(report_write, "write_for_report", from_waiting)
     patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
 
 
 def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
     """Accept heartbeats on a task that waits."""
-    patch.setattr(ledger, "heartbeat_interval", lambda attempt: (attempt * 10, attempt * 10 + 3))
+    patch.setattr(heartbeat, "heartbeat_interval", lambda attempt: (attempt * 10, attempt * 10 + 3))
 
 
 def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> None:
@@ -96,7 +93,7 @@ def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> No
 
 def _what_comes_later_adds_nothing(patch: pytest.MonkeyPatch) -> None:
     """Drop the additions of a report that does not raise the latch."""
-    patch.setattr(ledger, "amendment_write", lambda *_arguments, **_named: None)
+    patch.setattr(report_write, "amendment_write", lambda *_arguments, **_named: None)
 
 
 def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
@@ -105,7 +102,8 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
     def versionless(*arguments: Any, **names: Any) -> ConditionalWrite:
         return replace(created(*arguments, **names), version=None, max_precedence=SEALED_PRECEDENCE)
 
-    patch.setattr(engine, "system_write", versionless)
+    for module in (closer, task_scheduler):
+        patch.setattr(module, "system_write", versionless)
 
 
 def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
@@ -141,18 +139,18 @@ def _answered_before_the_write_is_certain(patch: pytest.MonkeyPatch) -> None:
 
         return call(self, hopeful)
 
-    def write(self: Ledger, tenant: str, execution_id: str, write: ConditionalWrite, _now: int) -> Task:
+    def write(self: TaskTable, tenant: str, execution_id: str, write: ConditionalWrite, _now: int) -> WriteResult:
         task = self.read(tenant, execution_id, write.task_id)
         request = write_expression.render_update_item(write, "ledger", f"EXEC#{tenant}#{execution_id}", None)
-        answer = once(self._patience, lambda: self._client.update_item(**request))
-        return task_from_item(answer["Attributes"]) if answer else task
+        answer = once(self._backoff, lambda: self._client.update_item(**request))
+        return WriteResult(succeeded=True, task=task_from_item(answer["Attributes"]) if answer else task)
 
-    patch.setattr(Ledger, "_write", write)
+    patch.setattr(TaskTable, "write", write)
 
 
 def _a_report_without_attempt_forgets_what_it_did(patch: pytest.MonkeyPatch) -> None:
     """Apply a repeated report without attempt to the attempt that is current by then."""
-    patch.setattr(ledger, "_read_is_stale", lambda write, result: write.version not in (None, result.version))
+    patch.setattr(report_write, "_read_is_stale", lambda write, result: write.version not in (None, result.version))
 
 
 def _ignored_reports_are_not_stored(patch: pytest.MonkeyPatch) -> None:
@@ -232,7 +230,7 @@ def _a_failed_task_is_not_closed(patch: pytest.MonkeyPatch) -> None:
 def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
     """Count a pair down again at each event."""
 
-    def count(self: WorkflowEngine, pk: str, pairs: Any) -> bool:
+    def count(self: DependencyCounters, pk: str, pairs: Any) -> bool:
         for pair in pairs:
             self._client.update_item(
                 TableName=self._table,
@@ -250,25 +248,25 @@ def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
             )
         return True
 
-    patch.setattr(WorkflowEngine, "_count_down_pairs", count)
+    patch.setattr(DependencyCounters, "_count_down_pairs", count)
 
 
 def _the_index_is_trusted(patch: pytest.MonkeyPatch) -> None:
     """End an execution by the index alone."""
 
-    def close(self: WorkflowEngine, tenant: str, execution_id: str) -> None:
-        execution = self.read(tenant, execution_id)
-        if execution.status == "RUNNING" and not self.has_open_tasks(execution):
-            self._change(execution, ExecutionStatus.COMPLETED, None)
+    def close(self: ExecutionCloser, tenant: str, execution_id: str) -> None:
+        execution = self._executions.read(tenant, execution_id)
+        if execution.status == "RUNNING" and not self._tasks.has_open(execution):
+            self._executions.change_status(execution, ExecutionStatus.COMPLETED, None)
 
-    patch.setattr(WorkflowEngine, "complete_if_finished", close)
+    patch.setattr(ExecutionCloser, "complete_if_finished", close)
 
 
 def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
     """Leave cancelled tasks out of an execution's outcome."""
     outcome = execution_outcome
     patch.setattr(
-        engine,
+        closer,
         "execution_outcome",
         lambda tasks: outcome(task for task in tasks if task.status is not TaskStatus.CANCELED),
     )

@@ -18,11 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tasklatch.domain.changes import Change
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.domain.errors import AttemptNotOpenError, ConflictError, TasklatchError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, REPORTABLE, ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import write_expression
 from tasklatch.ledger.history import History
@@ -161,7 +161,7 @@ class Life(RuleBasedStateMachine):
         timer, _ = data.draw(st.sampled_from(sent_timers(self.world.queue)))
         note(f"{timer} at {self.world.clock.now}")
         stands, due = self.model[timer.task_id], self._due(timer)
-        did = self.world.dispatcher.handle(timer)
+        did = self.world.timer_handler.handle(timer)
         if did == "opened":
             assert due
             assert stands.will_retry
@@ -172,7 +172,7 @@ class Life(RuleBasedStateMachine):
             assert stands.status in (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
             stands.status = TaskStatus.TIMED_OUT
         elif due and timer.attempt == stands.attempt:
-            assert did != "re-armed" or timer.kind == "deadline"
+            assert did != "rescheduled" or timer.kind == "deadline"
             assert not (timer.kind == "retry" and stands.will_retry and self.execution is ExecutionStatus.RUNNING)
         self._compare()
 
@@ -190,7 +190,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def the_advancer_receives_the_end(self) -> None:
-        self.world.workflow.cancel_open_tasks(self.world.tenant, "nightly")
+        self.world.closer.cancel_open_tasks(self.world.tenant, "nightly")
         if self.execution not in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
             self._cancel_open()
         self._compare()
@@ -199,7 +199,7 @@ class Life(RuleBasedStateMachine):
     def a_person_cancels(self) -> None:
         ended = self.execution not in (ExecutionStatus.RUNNING, ExecutionStatus.TERMINATED)
         try:
-            self.world.workflow.cancel(self.world.tenant, "nightly", "enough")
+            self.world.control.cancel(self.world.tenant, "nightly", "enough")
         except ConflictError:
             assert ended
         else:
@@ -211,7 +211,7 @@ class Life(RuleBasedStateMachine):
     def a_person_retries(self) -> None:
         over = self.execution in (ExecutionStatus.FAILED, ExecutionStatus.TERMINATED)
         try:
-            self.world.workflow.retry(self.world.tenant, "nightly")
+            self.world.control.retry(self.world.tenant, "nightly")
         except ConflictError:
             assert not over
         else:

@@ -9,7 +9,7 @@ from aws_lambda_powertools.event_handler.openapi.models import OpenAPI
 
 from local.describe import DESCRIPTION, description_text
 from local.handlers import load_handler
-from tasklatch.api.v1.reports import BatchedReportBody, ReportBody
+from tasklatch.api.v1.reports.models import BatchedReportBody, ReportBody
 from tests.api_description import check_schemas, description
 from tests.factories import api_event, call_api
 

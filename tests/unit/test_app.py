@@ -1,4 +1,4 @@
-"""How a request becomes an answer; what each error is to an HTTP client."""
+"""How a request becomes a response, and an error an HTTP status."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -8,9 +8,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from local.handlers import load_handler
-from tasklatch.api.app import HttpApp, Operation, Request, Response
+from tasklatch.api.app import HttpApp
 from tasklatch.api.authorization import Scope
 from tasklatch.api.errors import STATUS, to_problem_details
+from tasklatch.api.messages import Request, Response
+from tasklatch.api.operation import Operation
 from tasklatch.domain import errors
 from tasklatch.domain.errors import InvalidRequestError, ServiceBusyError, TasklatchError
 from tests.api_description import check_answer
@@ -53,14 +55,16 @@ def captured() -> list[Request]:
 @pytest.fixture
 def routes(captured: list[Request]) -> HttpApp:
     routes = HttpApp()
-    answers = {HTTPStatus.OK: dict[str, Any]}
+    responses = {HTTPStatus.OK: dict[str, Any]}
 
-    @routes.route(Operation(name="read", key=READ, summary="Read", scope=Scope.READ, request=Thing, responses=answers))
+    @routes.route(
+        Operation(name="read", key=READ, summary="Read", scope=Scope.READ, request=Thing, responses=responses)
+    )
     def read(call: Request) -> Response:
         captured.append(call)
         return Response({"size": call.parse_body(Thing).size, "tenant": call.tenant})
 
-    @routes.route(Operation(name="open", key=OPEN, summary="Open", scope=None, responses=answers))
+    @routes.route(Operation(name="open", key=OPEN, summary="Open", scope=None, responses=responses))
     def open_to_all(call: Request) -> Response:
         captured.append(call)
         if "fail" in call.query:
@@ -70,12 +74,12 @@ def routes(captured: list[Request]) -> HttpApp:
     return routes
 
 
-def answer(routes: HttpApp, route: str, **request: Any) -> Reply:
+def send(routes: HttpApp, route: str, **request: Any) -> Reply:
     return call_api(routes.resolve, api_event(route, **request))
 
 
 def test_request_is_answered_in_json_by_its_route(routes: HttpApp, captured: list[Request]) -> None:
-    reply = answer(routes, READ, path={"taskId": "a b#c"}, body={"size": 3}, request_id="own")
+    reply = send(routes, READ, path={"taskId": "a b#c"}, body={"size": 3}, request_id="own")
     assert (reply.status, reply.body) == (200, {"size": 3, "tenant": "default"})
     assert reply.headers["content-type"] == "application/json"
     assert captured[0].path == {"taskId": "a b#c"}
@@ -83,7 +87,7 @@ def test_request_is_answered_in_json_by_its_route(routes: HttpApp, captured: lis
 
 
 def test_answer_can_be_text_with_headers_of_its_own(routes: HttpApp) -> None:
-    reply = answer(routes, OPEN)
+    reply = send(routes, OPEN)
     assert (reply.status, reply.text) == (202, "text")
     assert (reply.headers["content-type"], reply.headers["location"]) == ("text/plain", "/x")
 
@@ -95,7 +99,7 @@ def test_answer_can_be_text_with_headers_of_its_own(routes: HttpApp) -> None:
 def test_request_id_is_the_callers_where_it_can_be(
     routes: HttpApp, captured: list[Request], initial: str, expected: str
 ) -> None:
-    reply = answer(routes, OPEN, headers={"x-request-id": initial}, request_id="own")
+    reply = send(routes, OPEN, headers={"x-request-id": initial}, request_id="own")
     assert reply.headers["x-request-id"] == expected
     assert captured[0].request_id == "own", "callers may repeat theirs, so no write is recognised by it"
 
@@ -114,20 +118,20 @@ def test_request_id_is_the_callers_where_it_can_be(
 )
 def test_fault_is_answered_with_its_problem(routes: HttpApp, request_: dict[str, Any], status: int) -> None:
     request = {"path": {"taskId": "a"}, "body": {"size": 3}, "request_id": "own"} | request_
-    reply = answer(routes, READ, **request)
+    reply = send(routes, READ, **request)
     assert (reply.status, reply.body["status"]) == (status, status)
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.body["request_id"] == reply.headers["x-request-id"] == "own"
 
 
 def test_scope_is_checked_before_anything_is_read(routes: HttpApp) -> None:
-    reply = answer(routes, READ, path={"taskId": "a\nb"}, body="{", claims={"scope": ""})
+    reply = send(routes, READ, path={"taskId": "a\nb"}, body="{", claims={"scope": ""})
     assert reply.status == 403
 
 
 @pytest.mark.parametrize("error", list(every_error()))
 def test_every_error_has_a_problem_of_its_own(routes: HttpApp, error: type[TasklatchError]) -> None:
-    reply = answer(routes, OPEN, query={"fail": error.__name__})
+    reply = send(routes, OPEN, query={"fail": error.__name__})
     assert reply.status == STATUS[error]
     assert reply.body["type"].startswith("urn:tasklatch:problem:")
     assert reply.body["title"] == STATUS[error].phrase
@@ -155,24 +159,24 @@ def test_whatever_a_function_raises_is_answered_logged_and_counted(
     log = LogLines.capture(monkeypatch)
 
     # when
-    reply = answer(routes, OPEN, request_id="own")
+    reply = send(routes, OPEN, request_id="own")
 
     # then
     assert reply.status == 500
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.body["type"] == "urn:tasklatch:problem:internal-error"
     assert reply.body["request_id"] == reply.headers["x-request-id"] == "own"
-    messages, counted, answered = log.objects()
+    messages, counted, handled = log.objects()
     assert (messages["request_id"], messages["route"], messages["level"]) == ("own", OPEN, "ERROR")
     assert type(error).__name__ in messages["exception"]
     assert (counted["UnhandledErrors"], counted["service"]) == ([1], "api")
     assert counted["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
-    assert answered["status"] == 500
+    assert handled["status"] == 500
 
 
 def test_answer_that_cannot_be_written_is_an_error_like_any_other(routes: HttpApp) -> None:
     routes.route(routes.operations[OPEN])(lambda _: Response({"x": object()}))
-    assert answer(routes, OPEN).status == 500
+    assert send(routes, OPEN).status == 500
 
 
 def test_each_answer_leaves_one_line_in_the_log_without_payload(
@@ -182,8 +186,8 @@ def test_each_answer_leaves_one_line_in_the_log_without_payload(
     secret = {"authorization": "s3cr3t"}
 
     # when
-    answer(routes, READ, path={"taskId": "a"}, body={"size": 31337}, request_id="own", headers=secret)
-    answer(routes, OPEN, request_id="other")
+    send(routes, READ, path={"taskId": "a"}, body={"size": 31337}, request_id="own", headers=secret)
+    send(routes, OPEN, request_id="other")
 
     # then
     lines = [vars(record) for record in caplog.records]

@@ -11,13 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasklatch.api.body import MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, dump_json, parse_json, read_body, validate
-from tasklatch.api.v1.reports import ReportBody
-from tasklatch.domain.errors import (
-    InvalidRequestError,
-    PayloadTooLargeError,
-    TasklatchError,
-    UnsupportedEncodingError,
-)
+from tasklatch.api.v1.reports.models import ReportBody
+from tasklatch.domain.errors import InvalidRequestError, PayloadTooLargeError, TasklatchError, UnsupportedEncodingError
 from tasklatch.domain.json_text import MAX_NESTING
 from tasklatch.domain.status import REPORTABLE
 

@@ -15,15 +15,17 @@ from tasklatch.domain.errors import (
     PayloadTooLargeError,
     ServiceBusyError,
 )
-from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.history import change_entry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, TaskDetail
+from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.workflow_definition import WorkflowVersion
-from tasklatch.platforms.cognite import definitions
-from tasklatch.platforms.cognite import executions as contract
+from tasklatch.platforms.cognite.definitions.models import VersionBody, WorkflowsBody
+from tasklatch.platforms.cognite.definitions.translation import definition_view, definitions_from_version
 from tasklatch.platforms.cognite.errors import UNKNOWN_IS_BAD_REQUEST
+from tasklatch.platforms.cognite.executions import models, operations, translation
 from tests.factories import NOW, a_task
 
 FUNCTION = {"function": {"externalId": "fn", "data": {"a": "${workflow.input}"}}, "isAsyncComplete": True}
@@ -33,9 +35,9 @@ def a_definition(external_id: str = "first", **fields: Any) -> dict[str, Any]:
     return {"externalId": external_id, "type": "function", "parameters": FUNCTION, **fields}
 
 
-def a_version(*tasks: dict[str, Any], **fields: Any) -> definitions.VersionBody:
+def a_version(*tasks: dict[str, Any], **fields: Any) -> VersionBody:
     body = {"workflowExternalId": "nightly", "version": "1", "workflowDefinition": {"tasks": list(tasks)}, **fields}
-    return validate(definitions.VersionBody, body)
+    return validate(VersionBody, body)
 
 
 def definition_of(**fields: Any) -> TaskDefinition:
@@ -51,7 +53,7 @@ def an_execution(**fields: Any) -> Execution:
         "created_at": NOW,
         "updated_at": NOW,
         "definition": "d",
-        "group": contract.workflow_group("nightly"),
+        "group": translation.workflow_group("nightly"),
         "group_version": "7",
         "has_attempt_index": True,
     }
@@ -168,12 +170,12 @@ def test_name_that_cannot_stand_in_a_path_is_refused_when_it_is_given(wrong: str
     with pytest.raises(InvalidRequestError):
         a_version(a_definition(), version=wrong)
     with pytest.raises(InvalidRequestError):
-        validate(definitions.WorkflowsBody, {"items": [{"externalId": wrong}]})
+        validate(WorkflowsBody, {"items": [{"externalId": wrong}]})
 
 
 def test_bound_on_executions_is_refused_rather_than_ignored() -> None:
     with pytest.raises(InvalidRequestError):
-        validate(definitions.WorkflowsBody, {"items": [{"externalId": "a", "maxConcurrentExecutions": 2}]})
+        validate(WorkflowsBody, {"items": [{"externalId": "a", "maxConcurrentExecutions": 2}]})
 
 
 def test_what_a_newer_client_sends_besides_is_let_pass() -> None:
@@ -187,7 +189,7 @@ def test_same_definition_has_the_same_hash() -> None:
     spelled_out = a_version(a_definition(retries=3, timeout=3600, onFailure="abortWorkflow")).definition_text()
     other = a_version(a_definition(retries=4)).definition_text()
 
-    hashes = [definitions.definition_view(text)["hash"] for text in (body, spelled_out, other)]
+    hashes = [definition_view(text)["hash"] for text in (body, spelled_out, other)]
 
     assert hashes[0] == hashes[1] != hashes[2]
 
@@ -198,7 +200,7 @@ def test_run_is_made_from_what_was_kept() -> None:
         tenant="default", external_id="nightly", version="1", definition=text, created_at=NOW, updated_at=NOW
     )
 
-    created = definitions.definitions_from_version(version)
+    created = definitions_from_version(version)
 
     assert [(future.task_id, future.depends_on) for future in created] == [("a", ()), ("b", ("a",))]
 
@@ -206,18 +208,18 @@ def test_run_is_made_from_what_was_kept() -> None:
 def test_run_is_named_by_its_nonce() -> None:
     names = ("default", "nightly", "1", "nonce")
 
-    assert contract.run_id(*names) == contract.run_id(*names)
-    assert len({contract.run_id(*(*names[:index], "x", *names[index + 1 :])) for index in range(4)}) == 4
+    assert translation.run_id(*names) == translation.run_id(*names)
+    assert len({translation.run_id(*(*names[:index], "x", *names[index + 1 :])) for index in range(4)}) == 4
 
 
 @pytest.mark.parametrize("status", ["completed", "IN_PROGRESS", "SKIPPED", "", None, 1])
 def test_status_that_a_worker_cannot_give_is_refused(status: Any) -> None:
     with pytest.raises(InvalidRequestError):
-        validate(contract.TaskUpdateBody, {"status": status})
+        validate(models.TaskUpdateBody, {"status": status})
 
 
 def test_update_adds_to_the_earlier_report_of_its_attempt() -> None:
-    report = validate(contract.TaskUpdateBody, {"status": "FAILED", "output": {"a": 1}}).report("resize", 2)
+    report = validate(models.TaskUpdateBody, {"status": "FAILED", "output": {"a": 1}}).report("resize", 2)
 
     assert (report.status, report.attempt, report.output) == (TaskStatus.FAILED, 2, '{"a":1}')
     assert report.merges_output
@@ -229,7 +231,7 @@ def test_update_adds_to_the_earlier_report_of_its_attempt() -> None:
 )
 def test_metadata_over_the_platforms_bounds_is_refused(metadata: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
-        validate(contract.RunBody, {"authentication": {"nonce": "n"}, "metadata": metadata})
+        validate(models.RunBody, {"authentication": {"nonce": "n"}, "metadata": metadata})
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_metadata_over_the_platforms_bounds_is_refused(metadata: dict[str, Any])
     ],
 )
 def test_session_shows_no_secret(body: dict[str, Any], kind: str) -> None:
-    view = contract.session_view(validate(contract.SessionBody, body), 7, "nonce")
+    view = translation.session_view(validate(models.SessionBody, body), 7, "nonce")
 
     assert (view["type"], view["status"]) == (kind, "READY")
     assert "hush" not in json.dumps(view)
@@ -249,15 +251,15 @@ def test_session_shows_no_secret(body: dict[str, Any], kind: str) -> None:
 
 def test_execution_of_another_contract_is_not_translated() -> None:
     with pytest.raises(NotFoundError):
-        contract.check_is_run(an_execution(group=None, group_version=None))
+        translation.check_is_run(an_execution(group=None, group_version=None))
     with pytest.raises(NotFoundError):
-        contract.check_is_run(an_execution(group="flow:7", group_version=None))
+        translation.check_is_run(an_execution(group="flow:7", group_version=None))
 
 
 def test_ended_execution_has_time_and_reason() -> None:
     ended = an_execution(status=ExecutionStatus.TERMINATED, ended_at=NOW + 5, reason="enough", metadata='{"a":"b"}')
 
-    view = contract.workflow_execution_view(ended)
+    view = translation.workflow_execution_view(ended)
 
     assert (view["workflowExternalId"], view["version"]) == ("nightly", "7")
     assert (view["status"], view["endTime"], view["reasonForIncompletion"]) == ("TERMINATED", NOW + 5, "enough")
@@ -273,7 +275,7 @@ def test_tasks_are_shown_in_the_definitions_order_and_pending_ones_not_at_all() 
         detail_of(task_id="z"),
     ]
 
-    view = contract.workflow_execution_detail_view(an_execution(), text, '{"k":1}', details)
+    view = translation.workflow_execution_detail_view(an_execution(), text, '{"k":1}', details)
 
     assert [task["externalId"] for task in view["executedTasks"]] == ["z", "a", "added"]
     assert view["input"] == {"k": 1}
@@ -287,7 +289,7 @@ def test_payloads_that_one_answer_cannot_hold_are_left_out_by_name() -> None:
     output = json.dumps({"x": "y" * 102_000})
     details = [replace(detail_of(TaskStatus.COMPLETED, task_id=name), output=output) for name in names]
 
-    view = contract.workflow_execution_detail_view(an_execution(), text, None, details)
+    view = translation.workflow_execution_detail_view(an_execution(), text, None, details)
 
     assert len(json.dumps(view)) < 5 * 1024 * 1024
     omitted = view["omittedPayloads"]
@@ -316,7 +318,9 @@ def test_payloads_that_one_answer_cannot_hold_are_left_out_by_name() -> None:
     ],
 )
 def test_final_failure_says_why(status: TaskStatus, fields: dict[str, Any], why: str | None) -> None:
-    view = contract.workflow_task_view(detail_of(status), contract.current_attempt_state(detail_of(status, **fields)))
+    view = translation.workflow_task_view(
+        detail_of(status), translation.current_attempt_state(detail_of(status, **fields))
+    )
 
     assert view.get("reasonForIncompletion") == why
 
@@ -324,25 +328,25 @@ def test_final_failure_says_why(status: TaskStatus, fields: dict[str, Any], why:
 def test_success_stands_for_every_attempt() -> None:
     done = a_task(TaskStatus.COMPLETED, attempt=3)
 
-    assert not contract.is_earlier_attempt(done, 1)
-    assert contract.is_earlier_attempt(a_task(TaskStatus.IN_PROGRESS, attempt=3), 2)
-    assert not contract.is_earlier_attempt(a_task(TaskStatus.IN_PROGRESS, attempt=3), 3)
+    assert not translation.is_earlier_attempt(done, 1)
+    assert translation.is_earlier_attempt(a_task(TaskStatus.IN_PROGRESS, attempt=3), 2)
+    assert not translation.is_earlier_attempt(a_task(TaskStatus.IN_PROGRESS, attempt=3), 3)
 
 
 def test_earlier_attempt_is_shown_as_the_history_has_it() -> None:
     failed = a_task(TaskStatus.TIMED_OUT, attempt=1, message="silent for 10 s")
 
-    state = contract.earlier_attempt_state(1, change_entry(failed, None), '{"a":1}', "COMPLETED")
-    unknown = contract.earlier_attempt_state(1, None, None, "FAILED_WITH_TERMINAL_ERROR")
+    state = translation.earlier_attempt_state(1, change_entry(failed, None), '{"a":1}', "COMPLETED")
+    unknown = translation.earlier_attempt_state(1, None, None, "FAILED_WITH_TERMINAL_ERROR")
 
-    assert (state.status, state.why, state.output) == (TaskStatus.TIMED_OUT, "silent for 10 s", '{"a":1}')
+    assert (state.status, state.reason, state.output) == (TaskStatus.TIMED_OUT, "silent for 10 s", '{"a":1}')
     assert unknown.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR
 
 
 def test_task_that_another_contract_added_is_shown_as_it_is() -> None:
     detail = TaskDetail(a_task(TaskStatus.SCHEDULED), None, None, ())
 
-    view = contract.workflow_task_view(detail, contract.current_attempt_state(detail))
+    view = translation.workflow_task_view(detail, translation.current_attempt_state(detail))
 
     assert (view["taskType"], view["input"], view["output"]) == ("native", {}, {})
 
@@ -352,7 +356,7 @@ def test_errors_come_in_the_platforms_shape() -> None:
     twice = DuplicateNameError("task", ["a"])
     wrong = InvalidRequestError("no", [{"loc": ["body", "items", 0, "externalId"], "msg": "bad", "type": "bad"}])
     busy = ServiceBusyError("the table is busy")
-    error_format = contract.UPDATE_TASK.error_format
+    error_format = operations.UPDATE_TASK.error_format
 
     body = {
         error: error_format.render(error, to_problem_details(error, "id", error_format.status(STATUS[type(error)])))[
@@ -373,4 +377,4 @@ def test_errors_come_in_the_platforms_shape() -> None:
 
 def test_unknown_execution_is_a_bad_request() -> None:
     assert UNKNOWN_IS_BAD_REQUEST.status(STATUS[NotFoundError]) == 400
-    assert contract.UPDATE_TASK.error_format.status(STATUS[NotFoundError]) == 404
+    assert operations.UPDATE_TASK.error_format.status(STATUS[NotFoundError]) == 404

@@ -13,11 +13,9 @@ from tasklatch.domain.amendment import amendment_write
 from tasklatch.domain.conditional_write import (
     TRANSITIONS,
     ConditionalWrite,
-    decide_verdict,
     heartbeat_interval,
     manual_retry_write,
     next_attempt_write,
-    prevented_overwrite,
     system_write,
     unopened_failure_write,
     write_for_report,
@@ -35,6 +33,7 @@ from tasklatch.domain.status import (
     status_precedence,
 )
 from tasklatch.domain.task import Task
+from tasklatch.domain.verdict import decide_verdict, prevented_overwrite
 from tests.factories import NOW, a_report, a_task
 
 ATTEMPT_STATUSES: Final = tuple(STATUS_RANK)

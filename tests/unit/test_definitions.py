@@ -8,16 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasklatch.domain.errors import ConflictError, InvalidRequestError
-from tasklatch.domain.execution import (
-    TaskDefinition,
-    WorkflowRun,
-    check_definitions,
-    check_unchanged,
-    creation_fingerprint,
-    new_task,
-)
+from tasklatch.domain.execution import WorkflowRun
+from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition, check_definitions, check_unchanged, new_task
 from tests.factories import NOW, some_tasks
 
 
@@ -53,8 +48,8 @@ def test_each_unknown_dependency_is_named() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 5, 500])
 def test_cycle_of_any_length_is_detected(length: int) -> None:
-    circle = [waiting(f"{number}", f"{(number + 1) % length}") for number in range(length)]
-    ((kind, _),) = faults(*circle, waiting("outside", "0"))
+    cycle = [waiting(f"{number}", f"{(number + 1) % length}") for number in range(length)]
+    ((kind, _),) = faults(*cycle, waiting("outside", "0"))
     assert kind == "dependency_cycle"
 
 
@@ -64,6 +59,10 @@ def test_long_chain_is_no_cycle() -> None:
 
 def test_task_ids_are_case_sensitive() -> None:
     check_definitions(some_tasks("a", "A"))
+
+
+def creation(name: str | None, metadata: str | None, definitions: list[TaskDefinition]) -> NewExecution:
+    return NewExecution("tenant", "nightly", definitions, name=name, metadata=metadata)
 
 
 ANY = TaskDefinition("a", input="{}", timeout_seconds=1)
@@ -89,8 +88,11 @@ def test_fingerprints_are_the_same_in_whatever_order_the_keys_of_an_object_came(
     runs = [WorkflowRun("1", text, text) for text in (item, other)]
 
     assert replace(ANY, input=item).fingerprint == replace(ANY, input=other).fingerprint
-    assert creation_fingerprint("n", item, [ANY]) == creation_fingerprint("n", other, [ANY])
-    assert creation_fingerprint("n", item, [], run=runs[0]) == creation_fingerprint("n", other, [], run=runs[1])
+    assert creation("n", item, [ANY]).fingerprint == creation("n", other, [ANY]).fingerprint
+    assert (
+        replace(creation("n", item, []), run=runs[0]).fingerprint
+        == replace(creation("n", other, []), run=runs[1]).fingerprint
+    )
 
 
 @pytest.mark.parametrize("other", OTHERS[1:])
@@ -113,8 +115,8 @@ _METADATA = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2
 def test_creation_has_the_fingerprint_of_its_request(
     name: str | None, metadata: str | None, definitions: list[TaskDefinition]
 ) -> None:
-    fingerprint = creation_fingerprint(name, metadata, definitions)
-    assert fingerprint == creation_fingerprint(name, metadata, list(definitions))
-    assert fingerprint != creation_fingerprint((name or "") + "x", metadata, definitions)
-    assert fingerprint != creation_fingerprint(name, json.dumps([metadata]), definitions)
-    assert fingerprint != creation_fingerprint(name, metadata, [*definitions, ANY])
+    fingerprint = creation(name, metadata, definitions).fingerprint
+    assert fingerprint == creation(name, metadata, list(definitions)).fingerprint
+    assert fingerprint != creation((name or "") + "x", metadata, definitions).fingerprint
+    assert fingerprint != creation(name, json.dumps([metadata]), definitions).fingerprint
+    assert fingerprint != creation(name, metadata, [*definitions, ANY]).fingerprint

@@ -11,7 +11,8 @@ from tasklatch.domain.report import Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import RetryPolicy
-from tasklatch.platforms.forge.models import execution_id_for_scan, parse_status_update, status_update_response
+from tasklatch.platforms.forge.models import parse_status_update
+from tasklatch.platforms.forge.translation import execution_id_for_scan, status_update_response
 from tests.factories import a_task
 
 ROOT_TASK: Final = "0f0f7d50-5f3c-4f57-9d06-3d6f5a7a2c11"
@@ -27,8 +28,8 @@ REASON: Final = (
 )
 
 
-def said(**fields: Any) -> dict[str, Any]:
-    """A report that Forge takes, unless told otherwise."""
+def a_status_update(**fields: Any) -> dict[str, Any]:
+    """A report that Forge accepts, with some fields replaced."""
     good = {
         "scanId": "scan-1",
         "taskExecutionId": "first",
@@ -65,7 +66,7 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], str]]] = {
 @pytest.mark.parametrize(("fields", "message"), FAULTS.values(), ids=FAULTS)
 def test_fault_is_named_as_forge_documents_it(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequestError) as refused:
-        parse_status_update(said(**fields))
+        parse_status_update(a_status_update(**fields))
     assert str(refused.value) == message
 
 
@@ -101,7 +102,7 @@ def test_body_that_is_no_object_has_no_connection(body: Any) -> None:
 
 @pytest.mark.parametrize("task_id", [ROOT_TASK, CHILD_TASK, "00000000-0000-0000-0000-000000000000"])
 def test_uuid_of_any_version_is_taken_as_it_is(task_id: str) -> None:
-    report = parse_status_update(said(task={"taskId": task_id, "extra": 1}, more={"sdk": "1"})).report(
+    report = parse_status_update(a_status_update(task={"taskId": task_id, "extra": 1}, more={"sdk": "1"})).report(
         "default", "scan-1"
     )
     assert report.task_id == task_id
@@ -118,7 +119,7 @@ def test_uuid_of_any_version_is_taken_as_it_is(task_id: str) -> None:
     ],
 )
 def test_reason_means_something_on_a_failure_only(status: str, reason: str | None, expected: tuple[Any, Any]) -> None:
-    report = parse_status_update(said(status=status, failureReason=reason)).report("default", "scan-1")
+    report = parse_status_update(a_status_update(status=status, failureReason=reason)).report("default", "scan-1")
     assert (report.status, report.failure_reason) == expected
 
 
@@ -131,7 +132,7 @@ OF_ANOTHER_TASK: Final = task_execution_id("default", "scan-1", CHILD_TASK, 2)
     [(ISSUED, 2), (OF_ANOTHER_TASK, None), ("fresh", None), ("", None), (7, None), (None, None), (..., None)],
 )
 def test_id_that_was_not_issued_for_the_task_means_the_current_attempt(initial: Any, attempt: int | None) -> None:
-    assert parse_status_update(said(taskExecutionId=initial)).report("default", "scan-1").attempt == attempt
+    assert parse_status_update(a_status_update(taskExecutionId=initial)).report("default", "scan-1").attempt == attempt
 
 
 def test_scan_that_can_be_an_execution_is_one_as_it_is() -> None:
@@ -174,7 +175,7 @@ def test_answer_to_a_failure_says_whether_it_is_retried() -> None:
     ]
 
     assert "RATE_LIMITED is retried" in messages[0]
-    assert "attempts are spent" in messages[1]
+    assert "no attempts left" in messages[1]
     assert messages[2] == "Task status updated"
 
 

@@ -14,17 +14,15 @@ NAMES: Final = sorted(path.parent.name for path in FUNCTIONS.glob("*/handler.py"
 UNUSED: Final = (
     "aws_lambda_powertools.event_handler",
     "aws_lambda_powertools.utilities.parser",
-    "boto3",
-    "multiprocessing",
-    "s3transfer",
 )
 REACTIONS: Final = (
     "tasklatch.notifications.publisher",
     "tasklatch.notifications.event_bus",
-    "tasklatch.executions.executions",
+    "tasklatch.executions.creation",
+    "tasklatch.executions.reader",
     "tasklatch.notifications.websockets",
     "tasklatch.retries.timer_scheduler",
-    "tasklatch.workflow.engine",
+    "tasklatch.workflow.advancer",
     "tasklatch.api.v1.executions",
     "local.openapi",
 )

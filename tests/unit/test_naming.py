@@ -22,6 +22,7 @@ UNWANTED_NAMES: Final = frozenset(
         *("Announcer", "Call", "Dispatcher", "Home", "Latch", "Live", "Patience", "Pulse", "Recorded", "SafetyNet"),
         *("TaskPointers", "Trouble", "Disturbance", "Wording"),
         *("checked_body", "judge", "latch_of", "lets_through", "moment", "payload_text", "receipt", "side_by_side"),
+        *("attempt_spoken_of", "is_a_sign_of_life", "path_confusion"),
     }
 )
 """Words of a vocabulary of its own, for which the field has others. The latch stays the name of the idea."""

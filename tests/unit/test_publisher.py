@@ -29,7 +29,7 @@ AFTER = a_task(TaskStatus.COMPLETED, version=4)
 
 
 class Outside:
-    """Everything that an announcer speaks to."""
+    """Everything that a publisher writes to."""
 
     def __init__(self, *, inputs: Sequence[dict[str, Any]] = (), watchers: Sequence[str] = (), bus: Any = None) -> None:
         self.table = FakeClient(
@@ -42,7 +42,7 @@ class Outside:
         self.callback = FakeClient(post_to_connection={})
         self.callbacks = 0
 
-    def announce(self, *changes: Change | ExecutionChange, time_left: FakeTime | None = None) -> None:
+    def publish(self, *changes: Change | ExecutionChange, time_left: FakeTime | None = None) -> None:
         backoff = make_backoff(time_left)
         table: Any = self.table
         bus: Any = self.bus
@@ -100,10 +100,10 @@ def input_item(text: str, **fields: str) -> dict[str, Any]:
     }
 
 
-def announced(task: Task, before: Task | None = BEFORE, **outside: Any) -> Any:
+def published_detail(task: Task, before: Task | None = BEFORE, **outside: Any) -> Any:
     """The detail of the one event that a change makes."""
     initial = Outside(**outside)
-    initial.announce(Change(task, before))
+    initial.publish(Change(task, before))
     [detail] = initial.details
     return detail
 
@@ -116,7 +116,7 @@ def test_change_is_written_once_published_once_and_pushed_to_nobody_if_nobody_wa
     outside = Outside()
 
     # when
-    outside.announce(Change(AFTER, BEFORE))
+    outside.publish(Change(AFTER, BEFORE))
 
     # then
     assert [name for name, _ in outside.table.calls] == ["batch_write_item", "query"]
@@ -130,7 +130,7 @@ def test_change_is_pushed_to_each_who_watches() -> None:
     outside = Outside(watchers=["one", "two"])
 
     # when
-    outside.announce(Change(AFTER, BEFORE))
+    outside.publish(Change(AFTER, BEFORE))
 
     # then
     assert [request["ConnectionId"] for request in outside.callback.requests("post_to_connection")] == ["one", "two"]
@@ -145,7 +145,7 @@ def test_same_change_again_is_the_same_entry_and_an_event_of_the_same_version() 
 
     # when
     for _ in range(2):
-        outside.announce(Change(AFTER, BEFORE))
+        outside.publish(Change(AFTER, BEFORE))
 
     # then
     assert outside.history[0] == outside.history[1]
@@ -157,7 +157,7 @@ def test_same_change_twice_in_a_batch_is_written_once() -> None:
     outside = Outside()
 
     # when
-    outside.announce(Change(AFTER, BEFORE), Change(AFTER, BEFORE))
+    outside.publish(Change(AFTER, BEFORE), Change(AFTER, BEFORE))
 
     # then
     assert len(outside.history) == 1
@@ -166,7 +166,7 @@ def test_same_change_twice_in_a_batch_is_written_once() -> None:
 def test_event_says_whose_task_it_is_and_what_became_of_it() -> None:
     # when
     outside = Outside()
-    outside.announce(Change(replace(AFTER, message="fine", platform_status="big"), BEFORE))
+    outside.publish(Change(replace(AFTER, message="fine", platform_status="big"), BEFORE))
 
     # then
     [entry] = outside.entries
@@ -194,7 +194,7 @@ def test_change_of_an_execution_makes_an_event_and_no_entry() -> None:
     ended = an_execution(ExecutionStatus.TERMINATED, version=2, reason="enough")
 
     # when
-    outside.announce(ExecutionChange(ended, an_execution()))
+    outside.publish(ExecutionChange(ended, an_execution()))
 
     # then
     assert not outside.history
@@ -212,7 +212,7 @@ def test_watchers_receive_changes_in_order_execution_by_execution() -> None:
     other = replace(AFTER, execution_id="weekly")
 
     # when
-    outside.announce(Change(BEFORE, None), Change(other, None), Change(AFTER, BEFORE))
+    outside.publish(Change(BEFORE, None), Change(other, None), Change(AFTER, BEFORE))
 
     # then
     assert [(item["executionId"], item["version"]) for item in outside.pushed] == [
@@ -228,7 +228,7 @@ def test_publishing_nothing_makes_no_call() -> None:
     outside = Outside()
 
     # when
-    outside.announce()
+    outside.publish()
 
     # then
     assert not outside.table.calls
@@ -241,18 +241,18 @@ SCHEDULED = a_task(TaskStatus.SCHEDULED, version=2, scheduled_at=NOW)
 
 
 def test_worker_gets_a_small_input_with_the_event() -> None:
-    detail = announced(SCHEDULED, inputs=[input_item('{"url": "é"}')])
+    detail = published_detail(SCHEDULED, inputs=[input_item('{"url": "é"}')])
     assert detail["input"] == {"url": "é"}
     assert "inputPath" not in detail
 
 
 def test_worker_gets_the_input_with_what_it_refers_to() -> None:
-    detail = announced(SCHEDULED, inputs=[input_item('{"url": "${a.output.b}"}', resolved='{"url": 5}')])
+    detail = published_detail(SCHEDULED, inputs=[input_item('{"url": "${a.output.b}"}', resolved='{"url": 5}')])
     assert detail["input"] == {"url": 5}
 
 
 def test_task_without_input_is_given_an_empty_one() -> None:
-    assert announced(SCHEDULED)["input"] == {}
+    assert published_detail(SCHEDULED)["input"] == {}
 
 
 @pytest.mark.parametrize(("over", "inline"), [(0, True), (1, False)])
@@ -262,7 +262,7 @@ def test_large_input_is_read_and_not_sent(*, over: int, inline: bool) -> None:
     assert len(text) == MAX_INPUT_BYTES + over
 
     # when
-    detail = announced(replace(SCHEDULED, task_id="resize"), inputs=[input_item(text)])
+    detail = published_detail(replace(SCHEDULED, task_id="resize"), inputs=[input_item(text)])
 
     # then
     assert ("input" in detail) is inline
@@ -275,7 +275,7 @@ def test_large_input_of_a_task_that_no_path_names_is_read_with_its_id_in_the_bod
     item = {**input_item(json.dumps({"x": "y" * MAX_INPUT_BYTES})), "sk": {"S": keys.input_sk(task_id)}}
 
     # when
-    detail = announced(replace(SCHEDULED, task_id=task_id), inputs=[item])
+    detail = published_detail(replace(SCHEDULED, task_id=task_id), inputs=[item])
 
     # then
     assert detail["inputPath"] == "/v1/executions/nightly/tasks/read"
@@ -289,7 +289,7 @@ def test_every_attempt_in_a_batch_is_given_its_input() -> None:
     second = replace(SCHEDULED, attempt=2, version=4)
 
     # when
-    outside.announce(Change(SCHEDULED, None), Change(second, None))
+    outside.publish(Change(SCHEDULED, None), Change(second, None))
 
     # then
     assert [detail["input"] for detail in outside.details] == [{"n": 1}, {"n": 1}]
@@ -307,7 +307,7 @@ def test_ten_of_the_largest_events_fit_into_one_call() -> None:
     )
 
     # when
-    outside.announce(*(Change(replace(long, task_id=name), None) for name in names))
+    outside.publish(*(Change(replace(long, task_id=name), None) for name in names))
 
     # then
     [request] = outside.bus.requests("put_events")
@@ -335,7 +335,7 @@ def test_settled_says_whether_anything_more_is_awaited(
     task = a_task(status, on_failure=on_failure, retry_policy=policy, failure_reason=reason)
 
     # when
-    detail = announced(task)
+    detail = published_detail(task)
 
     # then
     sealed = status in FINAL_STATUSES - {TaskStatus.FAILED_WITH_TERMINAL_ERROR}
@@ -350,7 +350,7 @@ def test_failures_that_only_an_administrator_can_mend_ask_for_attention(reason: 
     needs = {FailureReason.UNAUTHORIZED, FailureReason.AUTH_TOKEN_EXPIRED, FailureReason.AUTH_TOKEN_REVOKED}
 
     # when
-    outside.announce(Change(a_task(TaskStatus.FAILED_WITH_TERMINAL_ERROR, failure_reason=reason), BEFORE))
+    outside.publish(Change(a_task(TaskStatus.FAILED_WITH_TERMINAL_ERROR, failure_reason=reason), BEFORE))
 
     # then
     [entry] = outside.entries
@@ -371,7 +371,7 @@ def test_spent_retries_ask_for_attention(status: TaskStatus, *, spent: bool) -> 
     task = a_task(status, failure_reason=reason, ended_at=NOW, retry_policy=ONCE if spent else RetryPolicy())
 
     # when
-    outside.announce(Change(task, BEFORE))
+    outside.publish(Change(task, BEFORE))
 
     # then
     [entry] = outside.entries
@@ -388,7 +388,7 @@ def test_spent_retries_ask_for_attention(status: TaskStatus, *, spent: bool) -> 
 )
 def test_other_changes_have_their_topic(status: TaskStatus, detail_type: DetailType) -> None:
     outside = Outside()
-    outside.announce(Change(a_task(status), BEFORE))
+    outside.publish(Change(a_task(status), BEFORE))
     assert [entry["DetailType"] for entry in outside.entries] == [detail_type]
 
 
@@ -428,10 +428,10 @@ def test_events_about_one_task_reach_the_bus_in_order_though_it_refuses_the_firs
     taken = {"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]}
     bus = FakeClient(put_events=in_turn(refused, taken, {"FailedEntryCount": 0, "Entries": [{}, {}]}))
 
-    # when two tasks are spoken about twice each
+    # when: two events of each of two tasks
     event_bus(bus).publish(events(4, of_tasks=2))
 
-    # then nothing more is said about them before the first word was taken
+    # then: no later event of a task is sent before the bus accepted the first
     assert published(bus) == [[0, 1], [0], [2, 3]]
 
 
@@ -471,5 +471,5 @@ def test_event_that_the_bus_rejects_is_reported_before_watchers_are_notified() -
 
     # then
     with pytest.raises(ServiceBusyError):
-        outside.announce(Change(AFTER, BEFORE), time_left=FakeTime(6_000))
+        outside.publish(Change(AFTER, BEFORE), time_left=FakeTime(6_000))
     assert not outside.pushed

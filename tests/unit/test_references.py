@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tasklatch.api.ids import is_valid_task_id
 from tasklatch.domain.errors import InvalidRequestError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.reference import Reference, get_path, resolve_references
 from tasklatch.domain.reference_check import MAX_POSSIBLE_NAMES, check_references, possible_names
+from tasklatch.domain.task_definition import TaskDefinition
 
 PAYLOADS: dict[tuple[str, str], Any] = {
     ("a", "output"): {

@@ -11,9 +11,7 @@ from local.api_client import ApiError
 from local.replay.check import LedgerSnapshot, ReceivedAttempt, RequestResult, differences
 from local.replay.plan import make_plan
 from local.replay.scripts import ExpectedOutcome
-from tasklatch.domain.conditional_write import (
-    ConditionalWrite,
-)
+from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.domain.dependencies import fails_execution, is_terminal, retries_exhausted
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import TaskStatus

@@ -15,7 +15,8 @@ from botocore.exceptions import (
 from botocore.loaders import Loader
 
 from tasklatch.domain.errors import ServiceBusyError
-from tasklatch.runtime.backoff import BUSY_CODES, Backoff
+from tasklatch.runtime.aws_errors import BUSY_CODES
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tests.factories import FakeTime
 
 URL = "http://localhost"
@@ -130,13 +131,35 @@ def test_waits_are_drawn_from_nothing_up_to_a_ceiling_that_doubles(
     assert time.slept == pytest.approx([ceiling * draw for ceiling in ceilings])
 
 
-def test_loop_of_ones_own_shares_the_time() -> None:
+def test_function_that_has_more_to_do_is_called_again_until_its_time_is_up() -> None:
+    # given a function whose work is never done
     time = FakeTime(left_ms=20_000)
-    backoff = Backoff(time.remaining_ms, time.sleep)
-    tries = backoff.attempts()
-    observed = [next(tries) for _ in range(5)]
-    time.left_ms = 0
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(len(calls))
+        if len(calls) == 5:
+            time.left_ms = 0
+        raise TryAgainError
+
+    # when
     with pytest.raises(ServiceBusyError):
-        next(tries)
-    assert observed == [0, 1, 2, 3, 4]
+        Backoff(time.remaining_ms, time.sleep).run(work)
+
+    # then
+    assert calls == [0, 1, 2, 3, 4]
     assert len(time.slept) == 4
+
+
+def test_function_within_a_function_is_called_again_alone() -> None:
+    # given a function that sends a request at a busy service
+    time = FakeTime()
+    backoff = Backoff(time.remaining_ms, time.sleep)
+    request = failing(2, refused("ThrottlingException"))
+    calls: list[str] = []
+
+    # when
+    backoff.run(lambda: calls.append(backoff.run(request)))
+
+    # then
+    assert calls == ["done"]

@@ -8,13 +8,13 @@ from tasklatch.domain.conditional_write import write_for_report
 from tasklatch.domain.errors import UnknownTasksError
 from tasklatch.domain.report import Report
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, SEALED, ExecutionStatus, TaskStatus
-from tasklatch.platforms.superai import models as contract
+from tasklatch.platforms.superai import models, translation
 from tests.factories import NOW, a_task
 
 
 def reports(*words: str | None) -> list[Report]:
     items = [{"task_name": "extract", "status": word} for word in words]
-    return contract.TaskStatuses.model_validate({"statuses": items}).reports(NOW, "request")
+    return models.TaskStatuses.model_validate({"statuses": items}).reports(NOW, "request")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_seal_covers_what_is_open_and_never_a_success(word: str) -> None:
 def test_each_update_makes_a_record_of_its_own_in_order() -> None:
     # given the same word a hundred times, and later once more
     first, later = reports(*["running"] * 100), reports("running")
-    views = [contract.task_status_view(item, contract.TaskStatusItem(task_name="a"), a_task(), NOW) for item in first]
+    views = [translation.task_status_view(item, models.TaskStatusItem(task_name="a"), a_task(), NOW) for item in first]
 
     records = [report.record or "" for report in first]
     assert records == sorted(set(records))
@@ -70,15 +70,15 @@ def test_each_update_makes_a_record_of_its_own_in_order() -> None:
 
 def test_each_unknown_name_is_listed_once() -> None:
     names = ["a", "x", "b", "y", "x"]
-    body = contract.TaskStatuses.model_validate({"statuses": [{"task_name": name} for name in names]})
+    body = models.TaskStatuses.model_validate({"statuses": [{"task_name": name} for name in names]})
     with pytest.raises(UnknownTasksError, match='"x", "y"') as refused:
-        contract.check_names(body, ["a", "b"])
+        translation.check_names(body, ["a", "b"])
     assert refused.value.names == ["x", "y"]
 
 
 def test_every_status_has_a_superai_status() -> None:
-    assert set(contract.EXECUTION_STATUS) == set(ExecutionStatus)
-    assert set(contract.PROCESSING_STATUS) == set(TaskStatus)
+    assert set(models.EXECUTION_STATUS) == set(ExecutionStatus)
+    assert set(translation.PROCESSING_STATUS) == set(TaskStatus)
 
 
 CLEARED: Final[list[tuple[dict[str, Any], str]]] = [
@@ -90,5 +90,5 @@ CLEARED: Final[list[tuple[dict[str, Any], str]]] = [
 
 @pytest.mark.parametrize(("body", "status"), CLEARED)
 def test_record_shows_the_reported_status_or_that_of_the_task(body: dict[str, Any], status: str) -> None:
-    item = contract.TaskStatusItem.model_validate(body)
-    assert contract.task_status_view(item.report("r"), item, a_task(), NOW)["status"] == status
+    item = models.TaskStatusItem.model_validate(body)
+    assert translation.task_status_view(item.report("r"), item, a_task(), NOW)["status"] == status

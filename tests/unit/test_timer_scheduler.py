@@ -26,9 +26,9 @@ TIMER = Timer(TimerKind.RETRY, "default", "nightly", "resize", 1, NOW + 2_000)
 
 
 def timers(queue: FakeClient, scheduler: FakeClient | None = None, time_left: FakeTime | None = None) -> TimerScheduler:
-    given_queue: Any = queue
-    given_scheduler: Any = scheduler or FakeClient()
-    return TimerScheduler(given_queue, given_scheduler, SETTINGS, fixed_clock, make_backoff(time_left))
+    queue_client: Any = queue
+    scheduler_client: Any = scheduler or FakeClient()
+    return TimerScheduler(queue_client, scheduler_client, SETTINGS, fixed_clock, make_backoff(time_left))
 
 
 def dead_letters(queue: FakeClient) -> DeadLetters:
@@ -217,12 +217,12 @@ def test_message_that_lacks_something_is_no_timer(field: str) -> None:
 def test_message_that_another_try_may_serve_comes_again_without_its_neighbours(error: Exception) -> None:
     # given
     queue = FakeClient()
-    served: list[str] = []
+    handled: list[str] = []
 
     def take(text: str) -> None:
         if text == "bad":
             raise error
-        served.append(text)
+        handled.append(text)
 
     # when
     answer = process_records(
@@ -230,7 +230,7 @@ def test_message_that_another_try_may_serve_comes_again_without_its_neighbours(e
     )
 
     # then
-    assert served == ["first", "last"]
+    assert handled == ["first", "last"]
     assert answer == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
     assert not queue.calls
 

@@ -12,8 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
 
-from tasklatch.api.v1.executions import ExecutionsQuery
-from tasklatch.api.v1.reports import BatchBody, BatchedReportBody
+from tasklatch.api.v1.executions.models import ExecutionsQuery
+from tasklatch.api.v1.reports.models import BatchBody, BatchedReportBody
 from tasklatch.platforms.superai.models import FlowExecutionsQuery
 from tests.api_gateway import operations
 

@@ -45,22 +45,22 @@ Meaning = tuple[dict[str, Any], set[str], set[tuple[str, str, str]], dict[str, A
 
 def meaning_of_update(request: dict[str, Any]) -> Meaning:
     """What an UpdateItem request assigns, removes and needs, and the key it is about."""
-    names, values = request["ExpressionAttributeNames"], request["ExpressionAttributeValues"]
+    names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
     sets, _, removes = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
     assigned: dict[str, Any] = {}
     for term in sets.split(", "):
         target, _, source = term.partition(" = ")
-        assigned[names[target]] = values.get(source, "+1")
+        assigned[names.get(target, target)] = values.get(source, "+1")
     conditions = set()
     for term in request["ConditionExpression"].split(" AND "):
-        if term != "attribute_exists(#pk)":
+        if term != "attribute_exists(pk)":
             target, comparison, source = term.split(" ")
-            conditions.add((names[target], comparison, str(values[source])))
+            conditions.add((names.get(target, target), comparison, str(values[source])))
     expressions = f"{request['UpdateExpression']} {request['ConditionExpression']}"
     used = set(re.findall(r"#\w+", expressions))
     assert used == set(names), "DynamoDB refuses names that are not used"
     assert set(re.findall(r":\w+", expressions)) == set(values), "and values"
-    return assigned, {names[name] for name in removes.split(", ") if name}, conditions, request["Key"]
+    return assigned, {names.get(name, name) for name in removes.split(", ") if name}, conditions, request["Key"]
 
 
 def meaning_of_statement(request: Any) -> Meaning:

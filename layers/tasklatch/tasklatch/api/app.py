@@ -1,26 +1,23 @@
-"""Routes as data, and the app that dispatches requests to them.
+"""The app that dispatches requests to the handlers of their routes.
 
 API Gateway has already matched the request to a route (``routeKey``) and decoded the path's parameters. The app uses
-both unchanged: a second match, on the decoded path, would misread an id that contains a reserved character. The API
-description is generated from the same data (`local.openapi`).
+both unchanged: a second match, on the decoded path, would misread an id that contains a reserved character.
 """
 
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ValidationError
-
-from tasklatch.api.authorization import Scope, get_tenant
-from tasklatch.api.body import field_errors, parse_json, read_body, validate
-from tasklatch.api.errors import PROBLEM_DETAILS, STATUS, ErrorFormat, to_problem_details
+from tasklatch.api.authorization import get_tenant
+from tasklatch.api.body import parse_json, read_body
+from tasklatch.api.errors import STATUS, ErrorFormat, to_problem_details
 from tasklatch.api.ids import check_path_ids
+from tasklatch.api.messages import Request, Response
+from tasklatch.api.operation import Operation
 from tasklatch.domain.errors import (
     ForbiddenError,
     InvalidRequestError,
@@ -28,128 +25,15 @@ from tasklatch.domain.errors import (
     TasklatchError,
     UnexpectedError,
 )
-from tasklatch.runtime.observability import logger, metrics, report_unhandled
+from tasklatch.runtime.observability import logger, report_unhandled
 from tasklatch.runtime.settings import get_settings
 
-JSON: Final = "application/json"
 _LONGEST_DETAIL: Final = 300
 """Characters of an error's detail in the log line; the response has the whole detail."""
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 Event = Mapping[str, Any]
-M = TypeVar("M", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request, as passed to a route's function.
-
-    Attributes
-    ----------
-    tenant
-        Tenant of the caller; empty on a route that needs no token.
-    path
-        Parameters of the path, decoded.
-    body
-        Parsed JSON, not yet validated; None if the route has no request model.
-    correlation_id
-        The caller's ``X-Request-ID``, or `request_id` if it sent none that is valid.
-    request_id
-        API Gateway's id of the request: no two requests share it.
-    remaining_ms
-        Returns the function's remaining time in milliseconds.
-    """
-
-    tenant: str
-    path: Mapping[str, str]
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: Any
-    correlation_id: str
-    request_id: str
-    remaining_ms: Callable[[], int]
-
-    def parse_body(self, model: type[M]) -> M:
-        """Return the body as a model.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the body does not match the model.
-        """
-        return validate(model, self.body)
-
-    def parse_query(self, model: type[M]) -> M:
-        """Return the query string as a model.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the query string does not match the model.
-        """
-        try:
-            return model.model_validate_strings(dict(self.query))
-        except ValidationError as error:
-            errors = field_errors(error, "query")
-            raise InvalidRequestError("invalid query parameters", errors) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """Response of a route; `log_fields` are added to the log line of the request."""
-
-    body: Any
-    status: HTTPStatus = HTTPStatus.OK
-    headers: Mapping[str, str] = field(default_factory=dict)
-    media_type: str = JSON
-    log_fields: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """Declaration of one operation of the API.
-
-    Attributes
-    ----------
-    name
-        Unique among all operations.
-    key
-        API Gateway's key of the route: method and path.
-    scope
-        Scope that the caller's token needs; None if no token is needed.
-    responses
-        Types of the response bodies by status code; None if there is no body.
-    request, query
-        Models of the body and the query string.
-    problems
-        Status codes of errors, besides those that follow from the scope and the models.
-    headers
-        Request headers that the operation uses.
-    error_format
-        Format of the contract's error responses.
-    repeatable
-        Query parameters that a request may repeat.
-    body_route
-        Key of the operation that takes the task's id in the body, for ids that do not fit into a path.
-    tenant_parameter
-        Parameter of the path that names the tenant, for contracts that have one: it must equal the token's tenant.
-    """
-
-    name: str
-    key: str
-    summary: str
-    scope: Scope | None
-    responses: Mapping[HTTPStatus, Any]
-    request: type[BaseModel] | None = None
-    query: type[BaseModel] | None = None
-    problems: tuple[HTTPStatus, ...] = ()
-    headers: tuple[str, ...] = ()
-    error_format: ErrorFormat = PROBLEM_DETAILS
-    repeatable: frozenset[str] = frozenset()
-    body_route: str | None = None
-    tenant_parameter: str | None = None
-
 
 RouteHandler = Callable[[Request], Response]
 
@@ -180,34 +64,25 @@ class HttpApp:
             Lambda's context, used for the remaining time.
         """
         started = time.perf_counter()
-        operation = self.operations[event["routeKey"]]
-        headers: Mapping[str, str] = event.get("headers") or {}
-        request_id: str = event["requestContext"]["requestId"]
-        requested_id = headers.get("x-request-id", "")
-        correlation_id = requested_id if _REQUEST_ID.fullmatch(requested_id) else request_id
+        route: str = event["routeKey"]
+        operation, correlation_id = self.operations[route], _correlation_id(event)
+        logger.set_correlation_id(correlation_id)
         try:
-            response = self._dispatch(
-                operation, event, headers, correlation_id, request_id, context.get_remaining_time_in_millis
-            )
+            response = self._dispatch(operation, event, correlation_id, context.get_remaining_time_in_millis)
             body = _text(response.body)
         except Exception as error:  # noqa: BLE001 - the caller gets a response to any error, and an alarm reports it
             if not isinstance(error, TasklatchError):
-                report_unhandled(route=event["routeKey"], request_id=correlation_id)
+                report_unhandled(route=route, request_id=correlation_id)
                 error = UnexpectedError()
             response = _error_response(error, operation.error_format, correlation_id)
             body = _text(response.body)
-        logger().info(
-            "answered",
-            extra={
-                "route": event["routeKey"],
-                "status": response.status.value,
-                "request_id": correlation_id,
-                "ms": round((time.perf_counter() - started) * 1000, 1),
-                **response.log_fields,
-            },
-        )
-        if metrics().metric_set:
-            metrics().flush_metrics()
+        log_fields = {
+            "route": route,
+            "status": response.status.value,
+            "request_id": correlation_id,
+            "ms": round((time.perf_counter() - started) * 1000, 1),
+        }
+        logger.info("request handled", extra={**log_fields, **response.log_fields})
         return {
             "statusCode": response.status.value,
             "headers": {"content-type": response.media_type, "x-request-id": correlation_id, **response.headers},
@@ -215,22 +90,18 @@ class HttpApp:
         }
 
     def _dispatch(
-        self,
-        operation: Operation,
-        event: Event,
-        headers: Mapping[str, str],
-        correlation_id: str,
-        request_id: str,
-        remaining_ms: Callable[[], int],
+        self, operation: Operation, event: Event, correlation_id: str, remaining_ms: Callable[[], int]
     ) -> Response:
+        """Check a request against its operation, and call the handler."""
         tenant_claim = get_settings().tenant_claim
         tenant = get_tenant(event, operation.scope, tenant_claim) if operation.scope else ""
         path: Mapping[str, str] = event.get("pathParameters") or {}
         check_path_ids(path, operation.body_route)
         if operation.query is not None:
-            _check_once(event.get("rawQueryString", ""), operation.repeatable)
+            _check_no_repeats(event.get("rawQueryString", ""), operation.repeatable)
         if operation.tenant_parameter and tenant_claim and path[operation.tenant_parameter] != tenant:
             raise ForbiddenError(f"token is not valid for this {operation.tenant_parameter}")
+        headers = _headers(event)
         return self._handlers[operation.key](
             Request(
                 tenant=tenant,
@@ -239,13 +110,23 @@ class HttpApp:
                 headers=headers,
                 body=parse_json(read_body(event, headers) or b"{}") if operation.request else None,
                 correlation_id=correlation_id,
-                request_id=request_id,
+                request_id=event["requestContext"]["requestId"],
                 remaining_ms=remaining_ms,
             ),
         )
 
 
-def _check_once(query: str, repeatable: frozenset[str]) -> None:
+def _headers(event: Event) -> Mapping[str, str]:
+    return event.get("headers") or {}
+
+
+def _correlation_id(event: Event) -> str:
+    """Return the caller's ``X-Request-ID``, or API Gateway's id of the request if it sent none that is valid."""
+    requested_id = _headers(event).get("x-request-id", "")
+    return requested_id if _REQUEST_ID.fullmatch(requested_id) else str(event["requestContext"]["requestId"])
+
+
+def _check_no_repeats(query: str, repeatable: frozenset[str]) -> None:
     """Check that no query parameter is repeated: API Gateway joins repeated values with a comma.
 
     Raises
@@ -254,19 +135,14 @@ def _check_once(query: str, repeatable: frozenset[str]) -> None:
         If one is; the error names the first.
     """
     names = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in repeatable]
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        fault: dict[str, object] = {
-            "loc": ["query", twice[:255]],
-            "msg": "given more than once",
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        field_error: dict[str, object] = {
+            "loc": ["query", repeated[:255]],
+            "msg": "sent more than once",
             "type": "repeated_key",
         }
-        raise InvalidRequestError("invalid query parameters", [fault])
-
-
-def page_response(items: Sequence[Any], cursor: str | None) -> Response:
-    """Return one page of a list, with the cursor of the next page if there is one."""
-    return Response({"items": items, "nextCursor": cursor} if cursor else {"items": items})
+        raise InvalidRequestError("invalid query parameters", [field_error])
 
 
 def _text(body: Any) -> str:

@@ -45,7 +45,7 @@ def read_body(event: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
     """
     charset = _CHARSET.search(headers.get("content-type", ""))
     if charset and charset[1].lower() not in _UTF_8:
-        raise UnsupportedEncodingError(f"charset {charset[1][:40]!r} is not served: JSON is UTF-8")
+        raise UnsupportedEncodingError(f"charset {charset[1][:40]!r} is not supported: JSON is UTF-8")
     raw: str = event.get("body") or ""
     try:
         data = base64.b64decode(raw, validate=True) if event.get("isBase64Encoded") else raw.encode()
@@ -73,8 +73,8 @@ def parse_json(data: bytes) -> Any:
         return json_text.parse(data)
     except json_text.InvalidJsonError as error:
         path = map(_cut, error.path[: json_text.MAX_NESTING])
-        fault: dict[str, object] = {"loc": ["body", *path], "msg": str(error), "type": error.kind}
-        raise InvalidRequestError("the body cannot be read", [fault]) from error
+        field_error: dict[str, object] = {"loc": ["body", *path], "msg": str(error), "type": error.kind}
+        raise InvalidRequestError("invalid JSON in the request body", [field_error]) from error
 
 
 def validate(model: type[M], value: Any, *where: str | int) -> M:
@@ -136,15 +136,15 @@ def _gunzip(data: bytes) -> bytes:
     if len(unpacked) > MAX_BODY_BYTES:
         raise _too_large()
     if not unpacker.eof:
-        raise _invalid("body", "gzip ends too early", "gzip_invalid")
+        raise _invalid("body", "incomplete gzip stream", "gzip_invalid")
     if unpacker.unused_data:
         # Garbage or a second gzip member: to ignore it would be to accept only part of the request.
-        raise _invalid("body", "there is more behind the gzip's end", "gzip_invalid")
+        raise _invalid("body", "data after the end of the gzip stream", "gzip_invalid")
     return unpacked
 
 
 def _too_large() -> PayloadTooLargeError:
-    return PayloadTooLargeError(f"the body is over {MAX_BODY_BYTES:,} bytes when unpacked")
+    return PayloadTooLargeError(f"the body is over {MAX_BODY_BYTES:,} bytes after decompression")
 
 
 def _invalid(location: str, message: str, kind: str) -> InvalidRequestError:

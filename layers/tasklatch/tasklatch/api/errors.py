@@ -45,7 +45,7 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
 }
 """HTTP status of each error; an `ErrorFormat` can replace it."""
 
-_NAME: Final[dict[type[TasklatchError], str]] = {
+_PROBLEM_NAMES: Final[dict[type[TasklatchError], str]] = {
     UnauthorizedError: "unauthorized",
     ForbiddenError: "forbidden",
     NotFoundError: "not-found",
@@ -92,7 +92,7 @@ def to_problem_details(error: TasklatchError, correlation_id: str, status: HTTPS
     """
     status = status or STATUS[type(error)]
     problem: Problem = {
-        "type": f"urn:tasklatch:problem:{_NAME[type(error)]}",
+        "type": f"urn:tasklatch:problem:{_PROBLEM_NAMES[type(error)]}",
         "title": status.phrase,
         "status": status.value,
         "detail": str(error),

@@ -32,12 +32,12 @@ def keyed_request(operation: str, headers: Mapping[str, str], body: Any) -> Keye
     if key is None:
         return None
     if not _KEY.fullmatch(key):
-        fault: dict[str, object] = {
+        field_error: dict[str, object] = {
             "loc": ["header", "idempotency-key"],
             "msg": "must be 1 to 255 printable characters",
             "type": "key",
         }
-        raise InvalidRequestError("invalid Idempotency-Key", [fault])
+        raise InvalidRequestError("invalid Idempotency-Key", [field_error])
     return KeyedRequest(key, sha256(canonical_json([operation, body]).encode()).hexdigest())
 
 

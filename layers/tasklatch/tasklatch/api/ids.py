@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tasklatch.domain.addressing import PATH_PATTERN, UNCONFUSED_PATTERN, fits_path, path_confusion
+from tasklatch.domain.addressing import NEW_ID_PATTERN, PATH_PATTERN, fits_path, new_id_error
 from tasklatch.domain.errors import IdNotInPathError, InvalidRequestError
 
 MAX_ID_BYTES: Final = 900
@@ -31,16 +31,16 @@ def _id_error(value: str) -> str | None:
 
 
 def _check_id(value: str) -> str:
-    fault = _id_error(value)
-    if fault:
-        raise ValueError(fault)
+    message = _id_error(value)
+    if message:
+        raise ValueError(message)
     return value
 
 
 def _check_new(value: str) -> str:
-    fault = path_confusion(value)
-    if fault:
-        raise ValueError(fault)
+    message = new_id_error(value)
+    if message:
+        raise ValueError(message)
     return value
 
 
@@ -51,7 +51,7 @@ TaskId = Annotated[
 ]
 """Id of a task that may exist."""
 
-NewTaskId = Annotated[TaskId, Field(json_schema_extra={"pattern": UNCONFUSED_PATTERN}), AfterValidator(_check_new)]
+NewTaskId = Annotated[TaskId, Field(json_schema_extra={"pattern": NEW_ID_PATTERN}), AfterValidator(_check_new)]
 """Id of a task to create."""
 
 PathParameter = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID, json_schema_extra={"pattern": PATH_PATTERN})]
@@ -109,11 +109,11 @@ def check_path_ids(ids: Mapping[str, str], body_route: str | None = None) -> Non
     """
     for name, value in ids.items():
         if name == "executionId":
-            fault = None if _PATH_EXECUTION_ID.fullmatch(value) else f"must match {EXECUTION_ID}"
+            message = None if _PATH_EXECUTION_ID.fullmatch(value) else f"must match {EXECUTION_ID}"
         else:
-            fault = _id_error(value)
-        if fault:
-            error: dict[str, object] = {"loc": ["path", name], "msg": fault, "type": "invalid_id"}
-            raise InvalidRequestError(f"invalid {name} in path", [error])
+            message = _id_error(value)
+        if message:
+            field_error: dict[str, object] = {"loc": ["path", name], "msg": message, "type": "invalid_id"}
+            raise InvalidRequestError(f"invalid {name} in path", [field_error])
         if name != "executionId" and not fits_path(value):
             raise IdNotInPathError(name, value, body_route)

@@ -8,27 +8,34 @@ the second decoding turns into another id, or that clients and proxies resolve a
 import re
 from typing import Final
 
-_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
-_DOT_SEGMENT: Final = re.compile(r"(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
-_LOST_IN_PATHS: Final = "%/\\?;\ufffd"
-"""The last is U+FFFD, which replaces bytes that are not UTF-8."""
+# The regular expressions below are composed of these parts; Python and the API description read them alike
+_CONTROL: Final = r"\x00-\x1f\x7f-\x9f"
+_CHANGED_IN_PATHS: Final = r"%/\\?;\ufffd"
+"""Characters that a path can lose or change; the last, U+FFFD, replaces bytes that are not UTF-8."""
+_DOTS: Final = r"\.{1,2}"
+_DOTS_TO_END_OF_SEGMENT: Final = _DOTS + r"(?:[/\\]|$)"
+_ESCAPE: Final = r"%[0-9A-Fa-f]{2}"
 
-PATH_PATTERN: Final = r"^(?!\.{1,2}$)[^\x00-\x1f\x7f-\x9f%/\\?;\ufffd]+$"
+PATH_PATTERN: Final = f"^(?!{_DOTS}$)[^{_CONTROL}{_CHANGED_IN_PATHS}]+$"
 """Pattern of an id that a path can carry, for the API description."""
 
-UNCONFUSED_PATTERN: Final = r"^(?!.*%[0-9A-Fa-f]{2})(?!(?:.*[/\\])?\.{1,2}(?:[/\\]|$))[^\x00-\x1f\x7f-\x9f]*$"
+NEW_ID_PATTERN: Final = rf"^(?!.*{_ESCAPE})(?!(?:.*[/\\])?{_DOTS_TO_END_OF_SEGMENT})[^{_CONTROL}]*$"
 """Pattern of an id that can be created, for the API description."""
 
+_HAS_ESCAPE: Final = re.compile(_ESCAPE)
+_HAS_DOT_SEGMENT: Final = re.compile(rf"(?:^|[/\\]){_DOTS_TO_END_OF_SEGMENT}")
+_CHANGES_IN_PATH: Final = re.compile(rf"[{_CHANGED_IN_PATHS}]|\A{_DOTS}\Z")
 
-def path_confusion(value: str) -> str | None:
+
+def new_id_error(value: str) -> str | None:
     """Return the reason why an id of this form cannot be created; None if it can."""
-    if _ESCAPE.search(value):
-        return "'%' followed by two hexadecimal digits is not allowed: decoded again in a path, it is another id"
-    if _DOT_SEGMENT.search(value):
-        return "'.' and '..' are not allowed, nor between slashes: in a path they are resolved, and another is named"
+    if _HAS_ESCAPE.search(value):
+        return "'%' followed by two hexadecimal digits is not allowed: decoding in a path turns it into another id"
+    if _HAS_DOT_SEGMENT.search(value):
+        return "'.' and '..' are not allowed, nor between slashes: in a path they lead to another id"
     return None
 
 
 def fits_path(value: str) -> bool:
     """Return True if a path carries this id unchanged, however often it is decoded on the way."""
-    return not any(character in value for character in _LOST_IN_PATHS) and value not in (".", "..")
+    return _CHANGES_IN_PATH.search(value) is None

@@ -4,10 +4,11 @@ An attempt's output is that of its final report, or else its last checkpoint: th
 a checkpoint replaces the previous one, and an output that arrives after the attempt's end still fills an empty one.
 """
 
-from tasklatch.domain.conditional_write import ConditionalWrite, Value, attempt_spoken_of, is_open_to, report_values
+from tasklatch.domain.conditional_write import ConditionalWrite, Value, report_values
 from tasklatch.domain.report import Report
 from tasklatch.domain.status import FAILURES, SEALED, TaskStatus, status_precedence
 from tasklatch.domain.task import Task
+from tasklatch.domain.verdict import is_on_opened_attempt, reported_attempt
 
 
 def amendment_write(report: Report, task: Task, *, now: int, request_id: str) -> ConditionalWrite | None:
@@ -15,8 +16,6 @@ def amendment_write(report: Report, task: Task, *, now: int, request_id: str) ->
 
     Parameters
     ----------
-    report
-        The report.
     task
         The task as it was read. The write applies only to this version.
     now
@@ -30,17 +29,13 @@ def amendment_write(report: Report, task: Task, *, now: int, request_id: str) ->
         None if the report adds nothing, raises the latch, is on a sealed task, is on an attempt that is not open or
         is not the deciding one.
     """
-    if report.is_informational or task.status in SEALED or not is_open_to(report, task):
-        return None
     attempt = _attempt(report, task)
-    if attempt != task.deciding_attempt or status_precedence(report.status, attempt) > task.precedence:
-        return None
-    added = _added(report, task, attempt)
+    added = _added_fields(report, task, attempt) if _can_add(report, task, attempt) else {}
     if not added:
         return None
     values: dict[str, Value] = {**added, "updated_at": now, "request_id": request_id}
     if task.status is TaskStatus.IN_PROGRESS:
-        # A progress report is also a sign of life.
+        # A progress report counts as a heartbeat
         values["heartbeat_at"] = now
     return ConditionalWrite(
         task_id=task.task_id,
@@ -61,10 +56,17 @@ def _attempt(report: Report, task: Task) -> int:
     """Return the attempt that a report is about; for a success without an attempt, the deciding attempt."""
     if report.attempt is None and report.status is TaskStatus.COMPLETED:
         return task.deciding_attempt
-    return attempt_spoken_of(report, task)
+    return reported_attempt(report, task)
 
 
-def _added(report: Report, task: Task, attempt: int) -> dict[str, Value]:
+def _can_add(report: Report, task: Task, attempt: int) -> bool:
+    """Return True if a report may add fields to a task: it is on the deciding attempt, and does not raise the latch."""
+    if report.is_informational or task.status in SEALED or not is_on_opened_attempt(report, task):
+        return False
+    return attempt == task.deciding_attempt and status_precedence(report.status, attempt) <= task.precedence
+
+
+def _added_fields(report: Report, task: Task, attempt: int) -> dict[str, Value]:
     """Return the fields that the report adds or replaces."""
     if report.status is not TaskStatus.IN_PROGRESS:
         fills = report.output is not None and task.output_fingerprint is None and _decides_alike(report, task)

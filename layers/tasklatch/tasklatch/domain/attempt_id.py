@@ -50,7 +50,7 @@ def decode_attempt(value: str, tenant: str, execution_id: str, task_id: str) -> 
     parts = parse_attempt_id(value)
     if parts is None:
         return None
-    attempt, shared = parts
-    if attempt == 0 or shared != attempt_id_suffix(tenant, execution_id, task_id):
+    attempt, suffix = parts
+    if attempt == 0 or suffix != attempt_id_suffix(tenant, execution_id, task_id):
         raise AttemptNotOpenError("taskExecutionId was not issued for this task", task_id)
     return attempt

@@ -27,7 +27,7 @@ class Change:
     before: Task | None
 
     @property
-    def is_a_sign_of_life(self) -> bool:
+    def only_continues(self) -> bool:
         """True if a running attempt only continues: its scheduled timer will check the task again by itself."""
         is_running = self.task.status is TaskStatus.IN_PROGRESS
         return is_running and self.before is not None and self.before.precedence == self.task.precedence
@@ -50,7 +50,7 @@ def attention_reason(task: Task) -> str | None:
     if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR and reason is not None:
         return f"{reason}: an administrator must act" if FAILURE_POLICY[reason].needs_attention else None
     if task.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT) and retries_exhausted(task):
-        return "its retries are spent"
+        return "no attempts left"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The latch: the condition of a write, the values that it sets, and the verdict if the condition fails.
+"""The latch: the condition of a write, and the values that it sets.
 
 `TRANSITIONS` is the rule. The DynamoDB condition is rendered from the `ConditionalWrite` that this module derives from
 it (`tasklatch.dynamodb.write_expression`), and the tests derive their expectations from it too.
@@ -9,14 +9,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from tasklatch.domain.errors import AttemptNotOpenError
-from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, Report, Verdict
+from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, Report
 from tasklatch.domain.status import (
     COMPLETED_PRECEDENCE,
-    FAILURES,
     FINAL_STATUSES,
     SEALED,
-    SEALED_PRECEDENCE,
     TaskStatus,
     status_precedence,
 )
@@ -284,7 +281,7 @@ def manual_retry_write(task: Task, *, now: int) -> ConditionalWrite:
     """Derive the write that grants a task one more attempt at a person's request.
 
     This is the only write that may lower the latch: from a cancellation, never from a success. An attempt that was
-    never opened is not spent: it is the granted one. So every attempt before the waiting one was opened, and the
+    never opened is used as the granted one. So every attempt before the waiting one was opened, and the
     interval alone shows that its late success counts.
 
     Parameters
@@ -315,63 +312,3 @@ def manual_retry_write(task: Task, *, now: int) -> ConditionalWrite:
 def heartbeat_interval(attempt: int) -> tuple[int, int]:
     """Return the precedence interval of a scheduled or running attempt: the lower end, and the upper end (excluded)."""
     return status_precedence(_OPEN, attempt), status_precedence(TaskStatus.TIMED_OUT, attempt)
-
-
-def check_opened(task: Task, attempt: int) -> None:
-    """Check that an attempt at a task was opened, regardless of its outcome.
-
-    Raises
-    ------
-    AttemptNotOpenError
-        If it was not: the task waits, failed or was sealed before the attempt opened, or there is no such attempt.
-    """
-    if attempt > task.attempt:
-        raise AttemptNotOpenError(f"attempt {attempt} is not open: the current attempt is {task.attempt}", task.task_id)
-    if attempt > task.opened_attempts:
-        why = "the task waits" if task.status is TaskStatus.PENDING else f"the task is {task.status}"
-        raise AttemptNotOpenError(f"attempt {attempt} is not open: {why}", task.task_id)
-
-
-def attempt_spoken_of(report: Report, current: Task) -> int:
-    """Return a report's attempt; for a success without one the first, as one opened attempt is enough for a success."""
-    return report.attempt or (1 if report.status is TaskStatus.COMPLETED else current.attempt)
-
-
-def is_open_to(report: Report, current: Task) -> bool:
-    """Return True if the attempt that a report is about was opened."""
-    return attempt_spoken_of(report, current) <= current.opened_attempts
-
-
-def decide_verdict(write: ConditionalWrite, task: Task) -> Verdict:
-    """Return the verdict on a write whose condition failed.
-
-    Parameters
-    ----------
-    write
-        The write.
-    task
-        The task that it did not match.
-
-    Raises
-    ------
-    AttemptNotOpenError
-        If the write is about an attempt that is not open.
-    """
-    if task.request_id == write.values.get("request_id"):
-        # The write took effect: only its response was lost, and the request was sent again.
-        return Verdict.APPLIED
-    if write.needs_open_attempt:
-        check_opened(task, write.attempt)
-    if task.precedence >= SEALED_PRECEDENCE:
-        return Verdict.SEALED
-    if task.status is TaskStatus.COMPLETED:
-        return Verdict.DUPLICATE if write.status is TaskStatus.COMPLETED else Verdict.IGNORED_AFTER_SUCCESS
-    if write.attempt < task.attempt and write.fingerprint != task.outcome:
-        return Verdict.STALE_ATTEMPT
-    # The ledger already has this status of the attempt, or a later one.
-    return Verdict.DUPLICATE
-
-
-def prevented_overwrite(report_status: TaskStatus, verdict: Verdict) -> bool:
-    """Return True if a failure would have overwritten a success: the event that this service exists to prevent."""
-    return verdict is Verdict.IGNORED_AFTER_SUCCESS and report_status in FAILURES

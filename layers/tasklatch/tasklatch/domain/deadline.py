@@ -34,7 +34,7 @@ def next_deadline(task: Task) -> Deadline | None:
             due = task.started_at + task.timeout_seconds * 1000
             candidates.append(Deadline(due, f"it was not done within {task.timeout_seconds} s"))
         if task.heartbeat_timeout_seconds:
-            heard = max(task.started_at, task.heartbeat_at or 0)
-            due = heard + task.heartbeat_timeout_seconds * 1000
+            last_signal = max(task.started_at, task.heartbeat_at or 0)
+            due = last_signal + task.heartbeat_timeout_seconds * 1000
             candidates.append(Deadline(due, f"its worker was silent for {task.heartbeat_timeout_seconds} s"))
     return min(candidates, key=lambda candidate: candidate.due, default=None)

@@ -39,7 +39,7 @@ class IdNotInPathError(TasklatchError):
     """
 
     def __init__(self, parameter: str, value: str, body_route: str | None = None) -> None:
-        instead = f": name it in the body of {body_route}" if body_route else ""
+        instead = f": send it in the body of {body_route}" if body_route else ""
         super().__init__(f"{parameter} {value!r} cannot be addressed in a path{instead}")
 
 
@@ -140,9 +140,7 @@ class ServiceBusyError(TasklatchError):
 class UnexpectedError(TasklatchError):
     """An unexpected error: a bug, or a service that refuses a request that it should accept."""
 
-    def __init__(
-        self, detail: str = "an error that the service does not expect; its log has it by this request id"
-    ) -> None:
+    def __init__(self, detail: str = "internal error; the service's log has the details under this request id") -> None:
         super().__init__(detail)
 
 

@@ -1,6 +1,6 @@
-"""Strict JSON: a text that two parsers could read differently is refused, with the path of the error.
+"""Strict JSON: a text that two parsers could read differently is rejected, with the path of the error.
 
-Numbers are returned as they were sent: integers with all their digits; a decimal that a double cannot hold is refused.
+Numbers are returned as they were sent: integers with all their digits; a decimal that a double cannot hold is rejected.
 """
 
 import json
@@ -24,9 +24,9 @@ _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 _TOO_DEEP: Final = f"nested more than {MAX_NESTING} levels deep"
 _REPEATED: Final = "the key is repeated"
-_NOT_HELD: Final = "a decimal number must be one that a double holds: send it as a string"
+_INEXACT: Final = "a decimal number must be one that a double holds: send it as a string"
 _TOO_LONG: Final = "an integer has too many digits: send it as a string"
-_NO_NUMBER: Final = "NaN and Infinity are not JSON"
+_NOT_JSON: Final = "NaN and Infinity are not JSON"
 
 
 class InvalidJsonError(ValueError):
@@ -46,8 +46,8 @@ class InvalidJsonError(ValueError):
         self.path = path
 
 
-class _SuspectError(ValueError):
-    """A fault whose path is not known yet: a second pass must find it."""
+class _UnlocatedError(ValueError):
+    """An error whose path is not known yet: a second pass looks for it."""
 
 
 def parse(data: bytes) -> Any:
@@ -65,8 +65,8 @@ def parse(data: bytes) -> Any:
         value = decoder.decode(text)
     except RecursionError as error:
         raise InvalidJsonError(_TOO_DEEP, "too_deep") from error
-    except _SuspectError as error:
-        raise _first_fault(text) from error
+    except _UnlocatedError as error:
+        raise _first_error(text) from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise InvalidJsonError(f"not valid JSON: {error.msg} at {where}", "json_invalid") from error
@@ -75,7 +75,7 @@ def parse(data: bytes) -> Any:
     if text.count("[") + text.count("{") > MAX_NESTING and is_too_deep(value):
         raise InvalidJsonError(_TOO_DEEP, "too_deep")
     if _SURROGATE_ESCAPE.search(text) and _has_lone_surrogate(value):
-        raise InvalidJsonError("a text holds half of a surrogate pair", "json_invalid")
+        raise InvalidJsonError("a text contains half of a surrogate pair", "json_invalid")
     return value
 
 
@@ -99,7 +99,7 @@ def dump_payload(value: Any, what: str, limit: int) -> str:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     size = len(text.encode())
     if size > limit:
-        raise PayloadTooLargeError(f"{what} is {size:,} bytes of JSON, at most {limit:,} are kept")
+        raise PayloadTooLargeError(f"{what} is {size:,} bytes of JSON, the limit is {limit:,}")
     return text
 
 
@@ -121,7 +121,7 @@ def _decode(data: bytes) -> str:
     if data.startswith(_BYTE_ORDER_MARKS):
         raise InvalidJsonError("begins with a byte order mark: send UTF-8 without one", "encoding")
     if b"\0" in data[:4]:
-        raise InvalidJsonError("holds NUL bytes, as UTF-16 and UTF-32 do: send UTF-8", "encoding")
+        raise InvalidJsonError("contains NUL bytes, as UTF-16 and UTF-32 do: send UTF-8", "encoding")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -139,14 +139,14 @@ def _has_lone_surrogate(value: Any) -> bool:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise _SuspectError
+        raise _UnlocatedError
     return members
 
 
 def _decimal(text: str) -> float:
     value = float(text)
-    if repr(value) != text and not _is_held(text, value):
-        raise _SuspectError
+    if repr(value) != text and not _is_exact(text, value):
+        raise _UnlocatedError
     return value
 
 
@@ -156,10 +156,10 @@ def _integer(text: str) -> int | float:
 
 
 def _constant(_text: str) -> Any:
-    raise _SuspectError
+    raise _UnlocatedError
 
 
-def _is_held(text: str, value: float) -> bool:
+def _is_exact(text: str, value: float) -> bool:
     """Return True if a text is a double's shortest form, or its value rounded to any number of digits."""
     if math.isinf(value) or len(text) > _MAX_DECIMAL_CHARACTERS:
         return False
@@ -181,25 +181,25 @@ class _Pairs(list[Any]):
     """An object with all its keys, including repeated ones."""
 
 
-class _Refused(str):
-    """Reason why a value is refused, in place of the value."""
+class _Rejected(str):
+    """Reason for which a value is rejected, in place of the value."""
 
     __slots__ = ()
 
 
-def _looked_at(text: str) -> Any:
+def _decimal_or_rejected(text: str) -> Any:
     try:
         return _decimal(text)
-    except _SuspectError:
-        return _Refused(_NOT_HELD)
+    except _UnlocatedError:
+        return _Rejected(_INEXACT)
 
 
 _EXPLAINING: Final = json.JSONDecoder(
-    object_pairs_hook=_Pairs, parse_float=_looked_at, parse_constant=lambda _: _Refused(_NO_NUMBER)
+    object_pairs_hook=_Pairs, parse_float=_decimal_or_rejected, parse_constant=lambda _: _Rejected(_NOT_JSON)
 )
 
 
-def _first_fault(text: str) -> InvalidJsonError:
+def _first_error(text: str) -> InvalidJsonError:
     """Return the first error of an invalid text, with its path."""
     try:
         value = _EXPLAINING.decode(text)
@@ -208,7 +208,7 @@ def _first_fault(text: str) -> InvalidJsonError:
     except ValueError as error:
         return InvalidJsonError(f"not valid JSON: {error}", "json_invalid")
     for path, item in _walk(value):
-        if isinstance(item, _Refused):
+        if isinstance(item, _Rejected):
             return InvalidJsonError(str(item), "number", path)
         if isinstance(item, _Pairs):
             repeated = _repeated(name for name, _ in item)
@@ -227,20 +227,20 @@ def _repeated(names: Iterable[str]) -> str | None:
 
 
 def _walk(root: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Yield lists and refused values with their paths, in document order and with only the current path in memory."""
+    """Yield lists and rejected values with their paths, in document order and with only the current path in memory."""
     yield (), root
-    way: list[Iterator[tuple[str | int, Any]]] = [_children(root)]
+    levels: list[Iterator[tuple[str | int, Any]]] = [_children(root)]
     path: list[str | int] = []
-    while way:
-        step, item = next(way[-1], (None, None))
+    while levels:
+        step, item = next(levels[-1], (None, None))
         if step is None:
-            way.pop()
+            levels.pop()
             del path[-1:]
             continue
-        if isinstance(item, _Refused | list):
+        if isinstance(item, _Rejected | list):
             yield (*path, step), item
         if isinstance(item, list):
-            way.append(_children(item))
+            levels.append(_children(item))
             path.append(step)
 
 

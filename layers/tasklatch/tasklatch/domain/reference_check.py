@@ -3,11 +3,12 @@
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import islice
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
 from typing import Final
 
 from tasklatch.domain.errors import MAX_REPORTED_ERRORS, InvalidRequestError
-from tasklatch.domain.execution import TaskDefinition
 from tasklatch.domain.reference import (
     REFERENCE_PREFIX,
     WORKFLOW_NAME,
@@ -16,6 +17,7 @@ from tasklatch.domain.reference import (
     iterate_texts,
     possible_references,
 )
+from tasklatch.domain.task_definition import TaskDefinition
 
 MAX_POSSIBLE_NAMES: Final = 500
 """Limit on the task names that are looked up for all tasks of one request."""
@@ -44,8 +46,8 @@ def possible_names(definitions: Sequence[TaskDefinition]) -> set[str]:
             names.update(reading.reference.name for reading in readings)
         names -= task_names
         if len(names) > MAX_POSSIBLE_NAMES:
-            message = f"more than {MAX_POSSIBLE_NAMES} names are referred to that no dependsOn of the request names"
-            raise _error_response([_error_entry(index, message, "too_many_references")])
+            message = f"more than {MAX_POSSIBLE_NAMES} names in references are in no dependsOn of the request"
+            raise InvalidRequestError("invalid task definitions", [_error_entry(index, message, "too_many_references")])
     return names
 
 
@@ -56,7 +58,7 @@ def check_references(
     terminal: Collection[str] = (),
     started: Collection[str] = (),
 ) -> dict[str, tuple[str, ...]]:
-    """Check the references of new tasks.
+    """Check the references of new tasks, and return the names that each task refers to besides its own dependencies.
 
     Parameters
     ----------
@@ -67,37 +69,83 @@ def check_references(
     started
         Ids of those that have started: they were checked when they were added, and already have their input.
 
-    Returns
-    -------
-    dict
-        By task, the names that it refers to in addition to its own dependencies.
-
     Raises
     ------
     InvalidRequestError
         If a reference names a task that its task does not wait for, or matches more than one that it waits for, or if
         a task refers to too many others.
     """
-    known_ids = {definition.task_id for definition in definitions} | set(existing)
     graph = {definition.task_id: definition.depends_on for definition in definitions}
-    errors: list[dict[str, object]] = []
-    beyond: dict[str, tuple[str, ...]] = {}
-    for index, definition in enumerate(definitions):
-        if definition.task_id in started or not has_references(definition):
-            continue
-        awaited = _ancestors(definition.task_id, graph) | set(terminal)
-        errors += islice(_faults(index, definition, awaited, known_ids), MAX_REPORTED_ERRORS)
-        names = (_names(definition, awaited) & awaited) - set(definition.depends_on)
-        if sum(len(name.encode()) for name in names) > _MAX_NAMES_BYTES:
-            errors.append(
-                _error_entry(index, "refers to too many tasks that it does not name itself", "too_many_references")
-            )
-        beyond[definition.task_id] = tuple(sorted(names))
-        if len(errors) >= MAX_REPORTED_ERRORS:
-            break
+    checked = [
+        _TaskInput(index, definition, _ancestors(definition.task_id, graph) | set(terminal))
+        for index, definition in enumerate(definitions)
+        if definition.task_id not in started and has_references(definition)
+    ]
+    task_ids = graph.keys() | set(existing)
+    errors = list(islice(chain.from_iterable(item.errors(task_ids) for item in checked), MAX_REPORTED_ERRORS))
     if errors:
-        raise _error_response(errors[:MAX_REPORTED_ERRORS])
-    return beyond
+        raise InvalidRequestError("invalid task definitions", errors)
+    return {item.definition.task_id: tuple(sorted(item.indirect_names)) for item in checked}
+
+
+@dataclass(frozen=True)
+class _TaskInput:
+    """Input of a new task that may contain references.
+
+    Attributes
+    ----------
+    index
+        Position of the task in the request.
+    awaited
+        Ids of the tasks that the task waits for, directly or through others, and of terminal ones.
+    """
+
+    index: int
+    definition: TaskDefinition
+    awaited: AbstractSet[str]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Texts in the input that can contain references."""
+        return list(iterate_texts(json.loads(self.definition.input or "null")))
+
+    @cached_property
+    def indirect_names(self) -> AbstractSet[str]:
+        """Names of awaited tasks that the input refers to, except the task's own dependencies."""
+        references = (item for text in self.texts for item in find_references(text, self.awaited | {WORKFLOW_NAME}))
+        names = {readings[-1].reference.name for _, readings in references}
+        return (names & self.awaited) - set(self.definition.depends_on)
+
+    def errors(self, task_ids: AbstractSet[str]) -> Iterator[dict[str, object]]:
+        """Yield the errors of the input's references.
+
+        Parameters
+        ----------
+        task_ids
+            Ids of all tasks of the execution.
+        """
+        others = task_ids - self.awaited
+        for text in self.texts:
+            references = list(find_references(text, self.awaited | {WORKFLOW_NAME}))
+            for _, readings in references:
+                if len(readings) > 1:
+                    names = " or ".join(repr(reading.reference.name) for reading in readings)
+                    yield _error_entry(self.index, f"a reference could be to task {names}", "ambiguous_reference")
+            spans = [(start, readings[-1].end) for start, readings in references]
+            for name in _names_outside(text, spans, others):
+                message = f"refers to task {name!r}, which it does not wait for: add it to dependsOn"
+                yield _error_entry(self.index, message, "reference_not_awaited")
+        if sum(len(name.encode()) for name in self.indirect_names) > _MAX_NAMES_BYTES:
+            message = "refers to too many tasks that its dependsOn does not name"
+            yield _error_entry(self.index, message, "too_many_references")
+
+
+def _names_outside(text: str, spans: Sequence[tuple[int, int]], names: AbstractSet[str]) -> Iterator[str]:
+    """Yield the longest of `names` in each possible reference that does not start inside one of the spans."""
+    for start, readings in possible_references(text):
+        candidates = [reading.reference.name for reading in readings if reading.reference.name in names]
+        if candidates and not any(begin <= start < end for begin, end in spans):
+            yield candidates[-1]
 
 
 def _possible(definition: TaskDefinition) -> Iterator[tuple[int, list[Reading]]]:
@@ -118,38 +166,5 @@ def _ancestors(task_id: str, graph: Mapping[str, Sequence[str]]) -> set[str]:
     return visited
 
 
-def _names(definition: TaskDefinition, awaited: AbstractSet[str]) -> set[str]:
-    scope = awaited | {WORKFLOW_NAME}
-    return {
-        readings[-1].reference.name
-        for text in iterate_texts(json.loads(definition.input or "null"))
-        for _, readings in find_references(text, scope)
-    }
-
-
-def _faults(
-    index: int, definition: TaskDefinition, awaited: AbstractSet[str], known_ids: AbstractSet[str]
-) -> Iterator[dict[str, object]]:
-    scope = awaited | {WORKFLOW_NAME}
-    for text in iterate_texts(json.loads(definition.input or "null")):
-        visited = list(find_references(text, scope))
-        for _, readings in visited:
-            if len(readings) > 1:
-                names = " or ".join(repr(reading.reference.name) for reading in readings)
-                yield _error_entry(index, f"a reference could be to task {names}", "ambiguous_reference")
-        covered = [(start, readings[-1].end) for start, readings in visited]
-        for start, readings in possible_references(text):
-            names_known = [
-                reading.reference.name for reading in readings if reading.reference.name in known_ids - awaited
-            ]
-            if names_known and not any(begin <= start < end for begin, end in covered):
-                message = f"refers to task {names_known[-1]!r}, which it does not wait for: add it to dependsOn"
-                yield _error_entry(index, message, "reference_not_awaited")
-
-
 def _error_entry(index: int, message: str, kind: str) -> dict[str, object]:
     return {"loc": ["body", "tasks", index, "input"], "msg": message, "type": kind}
-
-
-def _error_response(errors: list[dict[str, object]]) -> InvalidRequestError:
-    return InvalidRequestError("invalid task definitions", errors)

@@ -106,7 +106,9 @@ def with_merged_output(report: Report, earlier: str | None) -> Report:
     if earlier is None or report.output is None:
         return report
     merged = {**json.loads(earlier), **json.loads(report.output)}
-    return replace(report, output=dump_payload(merged, "output, with what was said before,", MAX_OUTPUT_BYTES))
+    return replace(
+        report, output=dump_payload(merged, "output, merged with the attempt's earlier output,", MAX_OUTPUT_BYTES)
+    )
 
 
 def make_report(
@@ -122,7 +124,7 @@ def make_report(
 ) -> Report:
     """Build a report in the normal form of the ledger.
 
-    - A failure reason and a requested wait are kept only on a failure. A failure without a reason gets
+    - A failure reason and a requested wait are dropped unless the status is a failure. A failure without a reason gets
       `RETRYABLE_ERROR`, a terminal one `NON_RETRYABLE_ERROR`.
     - A failure with a reason that is not retried becomes a terminal error, whichever status the worker sent: of two
       reports on one attempt, the terminal one then wins in either order.

@@ -55,7 +55,7 @@ def decide_retry(task: Task) -> RetryDecision | None:
     if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR:
         cause = task.failure_reason or FailureReason.NON_RETRYABLE_ERROR
         reason = (
-            f"{cause} is not retried" if not FAILURE_POLICY[cause].retryable else "the worker called the error terminal"
+            f"{cause} is not retried" if not FAILURE_POLICY[cause].retryable else "the worker reported a terminal error"
         )
         return RetryDecision(False, None, None, reason, attempts_left)
     timed_out = task.status is TaskStatus.TIMED_OUT
@@ -63,7 +63,7 @@ def decide_retry(task: Task) -> RetryDecision | None:
         return RetryDecision(False, None, None, "the policy does not retry time-outs", attempts_left)
     cause_word = "a time-out" if timed_out else str(task.failure_reason)
     if attempts_left == 0:
-        reason = f"{cause_word} is retried, but all {task.max_attempts} attempts are spent"
+        reason = f"{cause_word} is retried, but there are no attempts left: {task.max_attempts} at most"
         return RetryDecision(False, None, None, reason, 0)
     delay, rule = _delay(task)
     reason = (
@@ -83,9 +83,8 @@ def _delay(task: Task) -> tuple[int, str]:
     backoff *= 1 - policy.jitter * _jitter_fraction(task)
     requested = min(task.retry_after_seconds or 0, longest)
     if requested > backoff:
-        return round(
-            requested * 1000
-        ), "as the worker asked" if requested == task.retry_after_seconds else "policy's maximum"
+        rule = "requested by the worker" if requested == task.retry_after_seconds else "policy's maximum"
+        return round(requested * 1000), rule
     return round(backoff * 1000), "back-off"
 
 

@@ -41,13 +41,13 @@ VersionKey = tuple[str, str]
 
 
 def check_unique(kind: str, names: Sequence[str]) -> None:
-    """Check that no name occurs twice.
+    """Check that no name occurs duplicates.
 
     Raises
     ------
     DuplicateNameError
         If one does; the error names each that does.
     """
-    twice = list(dict.fromkeys(name for name in names if names.count(name) > 1))
-    if twice:
-        raise DuplicateNameError(kind, twice)
+    duplicates = list(dict.fromkeys(name for name in names if names.count(name) > 1))
+    if duplicates:
+        raise DuplicateNameError(kind, duplicates)

@@ -1,12 +1,11 @@
 """Consistent reads of many items at once: keys that DynamoDB leaves unprocessed are requested again."""
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.task_item import Item
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -34,11 +33,21 @@ def batch_get(client: "DynamoDBClient", table: str, item_keys: Iterable[Item], b
     """
     items: list[Item] = []
     for chunk in batched(item_keys, _READS_A_CALL):
-        request: Any = {table: {"Keys": chunk, "ConsistentRead": True}}
-        for _ in backoff.attempts():
-            response = backoff.run(partial(client.batch_get_item, RequestItems=request))
-            items += response["Responses"].get(table, [])
-            request = response["UnprocessedKeys"]
-            if not request:
-                break
+        items += _read(client, table, chunk, backoff)
+    return items
+
+
+def _read(client: "DynamoDBClient", table: str, item_keys: Sequence[Item], backoff: Backoff) -> list[Item]:
+    items: list[Item] = []
+    request: Any = {table: {"Keys": item_keys, "ConsistentRead": True}}
+
+    def read() -> None:
+        nonlocal request
+        response = client.batch_get_item(RequestItems=request)
+        items.extend(response["Responses"].get(table, []))
+        request = response["UnprocessedKeys"]
+        if request:
+            raise TryAgainError
+
+    backoff.run(read)
     return items

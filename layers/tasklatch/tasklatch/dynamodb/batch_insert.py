@@ -8,7 +8,8 @@ from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.task_item import Item
-from tasklatch.runtime.backoff import BUSY_CODES, Backoff
+from tasklatch.runtime.aws_errors import BUSY_CODES
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.concurrency import map_concurrently
 
 if TYPE_CHECKING:
@@ -37,16 +38,20 @@ def batch_insert(client: "DynamoDBClient", table: str, items: Sequence[Item], ba
         If the table does not accept all of them in time.
     """
     waiting = {item[keys.SK]["S"]: _statement(table, item) for item in items}
-    present: set[str] = set()
-    for _ in backoff.attempts() if waiting else ():
-        done: dict[str, bool] = {}
-        for part in map_concurrently(partial(_send, client, waiting, backoff), batched(waiting, STATEMENTS_A_CALL)):
-            done.update(part)
-        present.update(name for name, was_there in done.items() if was_there)
-        waiting = {name: statement for name, statement in waiting.items() if name not in done}
-        if not waiting:
-            break
-    return present
+    existing: set[str] = set()
+
+    def insert() -> None:
+        send = partial(_send, client, dict(waiting), backoff)
+        for done in map_concurrently(send, batched(list(waiting), STATEMENTS_A_CALL)):
+            existing.update(name for name, existed in done.items() if existed)
+            for name in done:
+                del waiting[name]
+        if waiting:
+            raise TryAgainError
+
+    if waiting:
+        backoff.run(insert)
+    return existing
 
 
 def _statement(table: str, item: Item) -> dict[str, Any]:

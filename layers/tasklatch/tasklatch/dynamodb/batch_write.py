@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasklatch.dynamodb.task_item import Item
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.concurrency import map_concurrently
 
 if TYPE_CHECKING:
@@ -46,11 +46,16 @@ def batch_delete(client: "DynamoDBClient", table: str, item_keys: Iterable[Item]
 
 
 def _batch_write(client: "DynamoDBClient", table: str, writes: Iterable[Any], backoff: Backoff) -> None:
-    def write(chunk: Sequence[Any]) -> None:
-        request: Any = {table: chunk}
-        for _ in backoff.attempts():
-            request = backoff.run(partial(client.batch_write_item, RequestItems=request))["UnprocessedItems"]
-            if not request:
-                break
+    map_concurrently(partial(_write, client, table, backoff), batched(writes, PUTS_A_CALL))
 
-    map_concurrently(write, batched(writes, PUTS_A_CALL))
+
+def _write(client: "DynamoDBClient", table: str, backoff: Backoff, writes: Sequence[Any]) -> None:
+    request: Any = {table: writes}
+
+    def write() -> None:
+        nonlocal request
+        request = client.batch_write_item(RequestItems=request)["UnprocessedItems"]
+        if request:
+            raise TryAgainError
+
+    backoff.run(write)

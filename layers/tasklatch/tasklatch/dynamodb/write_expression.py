@@ -4,11 +4,13 @@ Both are rendered from the same `tasklatch.domain.conditional_write.ConditionalW
 same outcomes.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import COLUMNS, attribute_value
+from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, BatchStatementRequestTypeDef
@@ -18,9 +20,7 @@ Values = dict[str, "AttributeValueTypeDef"]
 _EXPIRES_AT: Final = "expiresAt"
 
 
-def _parts(
-    write: ConditionalWrite, pk: str, expires_at: int | None
-) -> tuple[Values, list[str], list[tuple[str, str, "AttributeValueTypeDef"]]]:
+def _parts(write: ConditionalWrite, pk: str, expires_at: int | None) -> tuple[Values, list[str], list[Condition]]:
     """Return the attributes to set, those to remove, and the conditions: (attribute, comparison, value)."""
     assigned: Values = {
         "status": {"S": write.status},
@@ -36,7 +36,7 @@ def _parts(
     removed = [COLUMNS[field].attribute for field in write.clear_fields]
     if write.closes_task:
         removed += [keys.LIST_KEY, keys.LIST_SORT]
-    conditions: list[tuple[str, str, AttributeValueTypeDef]] = [
+    conditions: list[Condition] = [
         ("precedence", ">=", {"N": str(write.precedence_from)}),
         ("precedence", "<", {"N": str(write.max_precedence)}),
     ]
@@ -54,29 +54,11 @@ def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at:
         Seconds since the epoch (DynamoDB's TTL unit); None to keep the item for ever.
     """
     assigned, removed, conditions = _parts(write, pk, expires_at)
-    names = {"#version": "version", "#pk": keys.PK}
-    values: Values = {":one": {"N": "1"}}
-    sets = ["#version = #version + :one"]
-    for attribute, value in assigned.items():
-        names[f"#{attribute}"] = attribute
-        values[f":{attribute}"] = value
-        sets.append(f"#{attribute} = :{attribute}")
-    terms = ["attribute_exists(#pk)"]
-    for number, (attribute, comparison, value) in enumerate(conditions):
-        names[f"#{attribute}"] = attribute
-        values[f":if_{number}"] = value
-        terms.append(f"#{attribute} {comparison} :if_{number}")
-    expression = "SET " + ", ".join(sets)
-    if removed:
-        names.update({f"#{attribute}": attribute for attribute in removed})
-        expression += " REMOVE " + ", ".join(f"#{attribute}" for attribute in removed)
+    update = ItemUpdate(assigned=assigned, removed=removed, conditions=conditions, is_new_version=True)
     return {
         "TableName": table,
         "Key": {keys.PK: {"S": pk}, keys.SK: {"S": keys.task_sk(write.task_id)}},
-        "UpdateExpression": expression,
-        "ConditionExpression": " AND ".join(terms),
-        "ExpressionAttributeNames": names,
-        "ExpressionAttributeValues": values,
+        **update.expressions(),
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
@@ -87,14 +69,9 @@ def render_statement(
 ) -> "BatchStatementRequestTypeDef":
     """Return one PartiQL statement; on an item that does not exist, its condition fails."""
     assigned, removed, conditions = _parts(write, pk, expires_at)
-    text = [f'UPDATE "{table}" SET "version" = "version" + 1']  # noqa: S608 - names are ours, values are parameters
-    text += [f'SET "{attribute}" = ?' for attribute in assigned]
-    text += [f'REMOVE "{attribute}"' for attribute in removed]
-    text.append(f'WHERE "{keys.PK}" = ? AND "{keys.SK}" = ?')
-    text += [f'AND "{attribute}" {comparison} ?' for attribute, comparison, _ in conditions]
-    text.append("RETURNING ALL NEW *")
+    compared = tuple((attribute, comparison) for attribute, comparison, _ in conditions)
     return {
-        "Statement": " ".join(text),
+        "Statement": _statement(table, tuple(assigned), tuple(removed), compared),
         "Parameters": [
             *assigned.values(),
             {"S": pk},
@@ -103,3 +80,16 @@ def render_statement(
         ],
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
+
+
+@lru_cache(maxsize=256)
+def _statement(
+    table: str, assigned: tuple[str, ...], removed: tuple[str, ...], compared: tuple[tuple[str, str], ...]
+) -> str:
+    text = [f'UPDATE "{table}" SET "version" = "version" + 1']  # noqa: S608 - names are ours, values are parameters
+    text += [f'SET "{attribute}" = ?' for attribute in assigned]
+    text += [f'REMOVE "{attribute}"' for attribute in removed]
+    text.append(f'WHERE "{keys.PK}" = ? AND "{keys.SK}" = ?')
+    text += [f'AND "{attribute}" {comparison} ?' for attribute, comparison in compared]
+    text.append("RETURNING ALL NEW *")
+    return " ".join(text)

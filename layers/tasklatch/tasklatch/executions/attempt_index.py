@@ -12,6 +12,7 @@ from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -40,7 +41,7 @@ class AttemptIndex:
     def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
-        self._patience = backoff
+        self._backoff = backoff
 
     def put(self, tasks: Iterable[Task], now: int) -> None:
         """Store the pointers of tasks; safe to repeat.
@@ -56,18 +57,8 @@ class AttemptIndex:
             If the table stays busy until the deadline; some pointers may be stored.
         """
         expires_at = self._settings.expires_at(now)
-        items: list[Item] = []
-        for task in tasks:
-            shared = attempt_id_suffix(task.tenant, task.execution_id, task.task_id)
-            item: Item = {
-                **_key(task.tenant, shared),
-                "executionId": {"S": task.execution_id},
-                "taskId": {"S": task.task_id},
-            }
-            if expires_at is not None:
-                item["expiresAt"] = {"N": str(expires_at)}
-            items.append(item)
-        batch_put(self._client, self._settings.table_name, items, self._patience)
+        items = [with_expiry(_pointer(task), expires_at) for task in tasks]
+        batch_put(self._client, self._settings.table_name, items, self._backoff)
 
     def find(self, tenant: str, task_execution_id: str) -> AttemptRef:
         """Find the attempt of an id; the attempt may not have been opened.
@@ -79,11 +70,11 @@ class AttemptIndex:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        attempt, shared = parse_attempt_id(task_execution_id) or (0, "")
+        attempt, suffix = parse_attempt_id(task_execution_id) or (0, "")
         if attempt == 0:
             raise NotFoundError("task", task_execution_id)
-        key = _key(tenant, shared)
-        response = self._patience.run(
+        key = _key(tenant, suffix)
+        response = self._backoff.run(
             lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
         )
         item = response.get("Item")
@@ -92,5 +83,13 @@ class AttemptIndex:
         return AttemptRef(item["executionId"]["S"], item["taskId"]["S"], attempt)
 
 
-def _key(tenant: str, shared: str) -> Item:
-    return {keys.PK: {"S": keys.task_id_pk(tenant, shared)}, keys.SK: {"S": keys.TASK_ID_SK}}
+def _pointer(task: Task) -> Item:
+    return {
+        **_key(task.tenant, attempt_id_suffix(task.tenant, task.execution_id, task.task_id)),
+        "executionId": {"S": task.execution_id},
+        "taskId": {"S": task.task_id},
+    }
+
+
+def _key(tenant: str, suffix: str) -> Item:
+    return {keys.PK: {"S": keys.task_id_pk(tenant, suffix)}, keys.SK: {"S": keys.TASK_ID_SK}}

@@ -7,7 +7,9 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.errors import IdempotencyKeyReusedError
 from tasklatch.domain.idempotency import KeyedRequest
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -31,7 +33,7 @@ class IdempotencyKeys:
         self._client = client
         self._settings = settings
         self._clock = clock
-        self._patience = backoff
+        self._backoff = backoff
 
     def claim(self, tenant: str, request: KeyedRequest) -> None:
         """Bind a key to its request in one write; safe to repeat for the same request.
@@ -43,26 +45,24 @@ class IdempotencyKeys:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        expires_at = self._settings.expires_at(self._clock())
         item: Item = {
             keys.PK: {"S": keys.idempotency_pk(tenant, request.key)},
             keys.SK: {"S": keys.IDEMPOTENCY_SK},
             _FINGERPRINT: {"S": request.fingerprint},
         }
-        if expires_at is not None:
-            item["expiresAt"] = {"N": str(expires_at)}
+        expiring_item = with_expiry(item, self._settings.expires_at(self._clock()))
         try:
-            self._patience.run(
+            self._backoff.run(
                 lambda: self._client.put_item(
                     TableName=self._settings.table_name,
-                    Item=item,
+                    Item=expiring_item,
                     ConditionExpression="attribute_not_exists(#pk)",
                     ExpressionAttributeNames={"#pk": keys.PK},
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 ),
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_condition_failure(error):
                 raise
             bound = cast("dict[str, Any]", error.response)["Item"]
             if bound[_FINGERPRINT]["S"] != request.fingerprint:

@@ -37,7 +37,7 @@ class History:
     def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
-        self._patience = backoff
+        self._backoff = backoff
 
     def put(self, entries: Iterable[tuple[Task, HistoryEntry]]) -> None:
         """Store entries, each paired with its task; the same entry twice is stored once.
@@ -51,7 +51,7 @@ class History:
         for task, entry in entries:
             item = self._item(task, entry)
             items[item[keys.PK]["S"], item[keys.SK]["S"]] = item
-        batch_put(self._client, self._settings.table_name, list(items.values()), self._patience)
+        batch_put(self._client, self._settings.table_name, list(items.values()), self._backoff)
 
     def list_entries(
         self, tenant: str, execution_id: str, task_id: str, *, limit: int, cursor: str | None
@@ -80,10 +80,10 @@ class History:
         if cursor is not None:
             sk = decode_cursor(cursor, pk)
             query["ExclusiveStartKey"] = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
-        response = self._patience.run(lambda: self._client.query(**query))
-        last = response.get("LastEvaluatedKey")
-        following = encode_cursor(pk, last[keys.SK]["S"]) if last else None
-        return [_entry_from_item(item) for item in response["Items"]], following
+        response = self._backoff.run(lambda: self._client.query(**query))
+        last_key = response.get("LastEvaluatedKey")
+        next_cursor = encode_cursor(pk, last_key[keys.SK]["S"]) if last_key else None
+        return [_entry_from_item(item) for item in response["Items"]], next_cursor
 
     def last_change(self, tenant: str, execution_id: str, task_id: str, attempt: int) -> HistoryEntry | None:
         """Return the last change of one attempt; None while the history has no change of it yet.
@@ -106,7 +106,7 @@ class History:
             "ConsistentRead": True,
             "ScanIndexForward": False,
         }
-        items = paginate(self._client, request, self._patience)
+        items = paginate(self._client, request, self._backoff)
         return next(map(_entry_from_item, items), None)
 
     def _item(self, task: Task, entry: HistoryEntry) -> Item:

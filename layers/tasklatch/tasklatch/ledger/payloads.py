@@ -51,7 +51,7 @@ class Payloads:
     def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
-        self._patience = backoff
+        self._backoff = backoff
 
     def put_outputs(self, tenant: str, execution_id: str, reports: Sequence[Report], now: int) -> None:
         """Store the outputs of reports, before the writes that refer to them.
@@ -84,13 +84,13 @@ class Payloads:
         if expires_at is not None:
             for item in items:
                 item["expiresAt"] = {"N": str(expires_at)}
-        batch_put(self._client, self._settings.table_name, items, self._patience)
+        batch_put(self._client, self._settings.table_name, items, self._backoff)
 
     def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Read the inputs of tasks as JSON text by attempt id, with references resolved."""
         sort_keys = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
         item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in dict.fromkeys(sort_keys)]
-        stored = batch_get(self._client, self._settings.table_name, item_keys, self._patience)
+        stored = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
         items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in stored}
         texts = {
             task.task_execution_id: input_text(items[sort_key], task)
@@ -113,7 +113,7 @@ class Payloads:
             Sort key of the payload's item.
         """
         key: Item = {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": sk}}
-        response = self._patience.run(
+        response = self._backoff.run(
             lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
         )
         item = response.get("Item")
@@ -130,7 +130,7 @@ class Payloads:
         pk = keys.execution_pk(tenant, execution_id)
         payload_keys = [(keys.input_sk(task.task_id), _output_sk(task)) for task in tasks]
         item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pair in payload_keys for sk in pair if sk]
-        read = batch_get(self._client, self._settings.table_name, item_keys, self._patience)
+        read = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
         items = {item[keys.SK]["S"]: item for item in read}
         return [
             _detail(task, items.get(input_key, {}), items.get(output_key or ""))

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.domain.changes import DetailType
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class EventBus:
     def __init__(self, client: "EventBridgeClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
         self._settings = settings
-        self._patience = backoff
+        self._backoff = backoff
 
     def publish(self, events: Sequence[BusEvent]) -> None:
         """Publish events, in order for each task and each execution; entries that the bus rejects are sent again.
@@ -60,13 +59,18 @@ class EventBus:
                 }
                 for event in chunk
             ]
-            for _ in self._patience.attempts():
-                response = self._patience.run(partial(self._client.put_events, Entries=entries))
-                entries = [
-                    entry for entry, result in zip(entries, response["Entries"], strict=True) if "ErrorCode" in result
-                ]
-                if not response["FailedEntryCount"]:
-                    break
+            self._put(entries)
+
+    def _put(self, entries: list[Any]) -> None:
+        def put() -> None:
+            nonlocal entries
+            response = self._client.put_events(Entries=entries)
+            results = zip(entries, response["Entries"], strict=True)
+            entries = [entry for entry, result in results if "ErrorCode" in result]
+            if response["FailedEntryCount"]:
+                raise TryAgainError
+
+        self._backoff.run(put)
 
 
 def _calls(events: Sequence[BusEvent]) -> list[list[BusEvent]]:
@@ -78,13 +82,13 @@ def _calls(events: Sequence[BusEvent]) -> list[list[BusEvent]]:
     calls: list[list[BusEvent]] = []
     latest: dict[tuple[str, str | None], int] = {}
     for event in events:
-        task = event.detail.get("taskId")
-        about = (event.detail["executionId"], task)
-        index = max(latest.get(about, -1) + 1, 0 if task else len(calls) - 1)
+        task_id = event.detail.get("taskId")
+        subject = (event.detail["executionId"], task_id)
+        index = max(latest.get(subject, -1) + 1, 0 if task_id else len(calls) - 1)
         while index < len(calls) and len(calls[index]) == _ENTRIES_A_CALL:
             index += 1
         if index == len(calls):
             calls.append([])
         calls[index].append(event)
-        latest[about] = index
+        latest[subject] = index
     return calls

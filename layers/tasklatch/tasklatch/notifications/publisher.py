@@ -24,10 +24,10 @@ from tasklatch.runtime.clock import format_timestamp
 class ChangePublisher:
     """Publisher of changes. A repeated change writes the same entry and publishes the same event and version."""
 
-    def __init__(self, history: History, bus: EventBus, live: WebSocketConnections, payloads: Payloads) -> None:
+    def __init__(self, history: History, bus: EventBus, connections: WebSocketConnections, payloads: Payloads) -> None:
         self._history = history
         self._bus = bus
-        self._live = live
+        self._connections = connections
         self._payloads = payloads
 
     def publish(self, changes: Sequence[AnyChange]) -> None:
@@ -38,12 +38,12 @@ class ChangePublisher:
         ServiceBusyError
             If a service stays busy until the deadline; retry all the changes.
         """
-        of_tasks = [change for change in changes if isinstance(change, Change)]
-        self._history.put((change.task, change_entry(change.task, change.before)) for change in of_tasks)
-        scheduled = [change.task for change in of_tasks if change.task.status is TaskStatus.SCHEDULED]
+        task_changes = [change for change in changes if isinstance(change, Change)]
+        self._history.put((change.task, change_entry(change.task, change.before)) for change in task_changes)
+        scheduled = [change.task for change in task_changes if change.task.status is TaskStatus.SCHEDULED]
         inputs = self._payloads.get_inputs(scheduled)
         self._bus.publish([_event(change, inputs) for change in changes])
-        self._live.broadcast(_by_execution(changes))
+        self._connections.broadcast(_messages_by_execution(changes))
 
 
 def _event(change: AnyChange, inputs: Mapping[str, str]) -> BusEvent:
@@ -63,7 +63,7 @@ def _task_detail(change: Change, task_input: str | None) -> dict[str, Any]:
         if task_input is None or len(task_input.encode()) <= MAX_INPUT_BYTES:
             detail["input"] = json.loads(task_input) if task_input is not None else {}
         else:
-            detail |= _where_input_is(task)
+            detail |= _input_request(task)
     decision = decide_retry(task)
     if decision is not None:
         detail["willRetry"] = decision.will_retry
@@ -72,7 +72,7 @@ def _task_detail(change: Change, task_input: str | None) -> dict[str, Any]:
     return {name: value for name, value in detail.items() if value is not None}
 
 
-def _where_input_is(task: Task) -> dict[str, Any]:
+def _input_request(task: Task) -> dict[str, Any]:
     """Return the request that reads the input: a GET of a path, or a POST if the id does not fit into a path."""
     tasks = f"/v1/executions/{task.execution_id}/tasks"
     if fits_path(task.task_id):
@@ -116,7 +116,7 @@ def _execution_message(change: ExecutionChange) -> dict[str, Any]:
     return message
 
 
-def _by_execution(changes: Iterable[AnyChange]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def _messages_by_execution(changes: Iterable[AnyChange]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Return the messages to watchers, in order, by tenant and execution."""
     messages: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for change in changes:

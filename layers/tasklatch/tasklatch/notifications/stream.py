@@ -49,15 +49,15 @@ def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, AnyCha
         cannot parse. Those are logged, and do not stop the other records.
     """
     changes: dict[str, AnyChange] = {}
-    unreadable: list[str] = []
+    invalid: list[str] = []
     for record in records:
-        number = record["dynamodb"]["SequenceNumber"]
+        sequence_number = record["dynamodb"]["SequenceNumber"]
         try:
             change = parse_change(record)
         except (AttributeError, KeyError, TypeError, ValueError):
-            logger().exception("invalid stream record", extra={"sequence_number": number})
-            unreadable.append(number)
+            logger.exception("invalid stream record", extra={"sequence_number": sequence_number})
+            invalid.append(sequence_number)
         else:
             if change is not None:
-                changes[number] = change
-    return changes, unreadable
+                changes[sequence_number] = change
+    return changes, invalid

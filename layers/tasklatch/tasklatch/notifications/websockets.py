@@ -13,6 +13,7 @@ from tasklatch.domain.errors import ForbiddenError, ServiceBusyError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.concurrency import map_concurrently
@@ -58,7 +59,7 @@ class WebSocketConnections:
         self._callback = callback
         self._table = settings.table_name
         self._clock = clock
-        self._patience = backoff
+        self._backoff = backoff
 
     def issue_ticket(self, tenant: str, execution_id: str) -> tuple[str, int]:
         """Issue a ticket with which one connection can watch one execution.
@@ -77,7 +78,7 @@ class WebSocketConnections:
             "validUntil": {"N": str(valid_until)},
             "expiresAt": {"N": str(valid_until // 1000 + TICKET_SECONDS)},
         }
-        self._patience.run(lambda: self._client.put_item(TableName=self._table, Item=item))
+        self._backoff.run(lambda: self._client.put_item(TableName=self._table, Item=item))
         return ticket, valid_until
 
     def connect(self, ticket: str, connection_id: str) -> None:
@@ -100,9 +101,9 @@ class WebSocketConnections:
             "ReturnValues": "ALL_OLD",
         }
         try:
-            ticket_item = self._patience.run(lambda: self._client.delete_item(**request))["Attributes"]
+            ticket_item = self._backoff.run(lambda: self._client.delete_item(**request))["Attributes"]
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_condition_failure(error):
                 raise
             raise ForbiddenError("ticket is invalid or expired") from error
         tenant, execution_id = ticket_item["tenant"]["S"], ticket_item["executionId"]["S"]
@@ -119,11 +120,11 @@ class WebSocketConnections:
             "expiresAt": expires_at,
         }
         for item in (watched, pointer):
-            self._patience.run(partial(self._client.put_item, TableName=self._table, Item=item))
+            self._backoff.run(partial(self._client.put_item, TableName=self._table, Item=item))
 
     def disconnect(self, connection_id: str) -> None:
         """Delete a connection."""
-        removed_fields = self._patience.run(
+        removed_fields = self._backoff.run(
             lambda: self._client.delete_item(
                 TableName=self._table, Key=_connection_key(connection_id), ReturnValues="ALL_OLD"
             ),
@@ -159,14 +160,14 @@ class WebSocketConnections:
             "ExpressionAttributeValues": {":pk": {"S": pk}},
             "ConsistentRead": True,
         }
-        return (item[keys.SK]["S"] for item in paginate(self._client, query, self._patience))
+        return (item[keys.SK]["S"] for item in paginate(self._client, query, self._backoff))
 
     def _send(self, connection_id: str, messages: Sequence[dict[str, Any]]) -> bool:
         client = self._callback()
         for message in messages:
             data = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
             try:
-                self._patience.run(partial(client.post_to_connection, ConnectionId=connection_id, Data=data))
+                self._backoff.run(partial(client.post_to_connection, ConnectionId=connection_id, Data=data))
             except ClientError as error:
                 if error.response["Error"]["Code"] not in _GONE:
                     raise
@@ -174,13 +175,13 @@ class WebSocketConnections:
             except ServiceBusyError:
                 # A disconnected watcher connects again and lists what it missed; a gap would go unnoticed
                 with suppress(ClientError, ServiceBusyError):
-                    self._patience.run(partial(client.delete_connection, ConnectionId=connection_id))
+                    self._backoff.run(partial(client.delete_connection, ConnectionId=connection_id))
                 return False
         return True
 
     def _delete_connection(self, pk: str, connection_id: str) -> None:
         key: Item = {keys.PK: {"S": pk}, keys.SK: {"S": connection_id}}
-        self._patience.run(lambda: self._client.delete_item(TableName=self._table, Key=key))
+        self._backoff.run(lambda: self._client.delete_item(TableName=self._table, Key=key))
 
 
 def _ticket_key(ticket: str) -> Item:

@@ -22,11 +22,13 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.execution_item import execution_from_item
 from tasklatch.dynamodb.task_item import Item, task_from_item
+from tasklatch.executions.execution_tasks import ExecutionTasks
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
-from tasklatch.workflow.engine import WorkflowEngine
+from tasklatch.workflow.advancer import WorkflowAdvancer
+from tasklatch.workflow.closer import ExecutionCloser
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -62,16 +64,19 @@ class Reconciler:
         client: "DynamoDBClient",
         settings: Settings,
         retry_planner: RetryPlanner,
-        workflow: WorkflowEngine,
+        advancer: WorkflowAdvancer,
+        closer: ExecutionCloser,
         clock: Clock,
         backoff: Backoff,
     ) -> None:
         self._client = client
         self._table = settings.table_name
         self._retry_planner = retry_planner
-        self._workflow = workflow
+        self._advancer = advancer
+        self._closer = closer
+        self._tasks = ExecutionTasks(client, settings, backoff)
         self._clock = clock
-        self._patience = backoff
+        self._backoff = backoff
 
     def run(self, has_time: Iterable[bool]) -> ReconcileSummary:
         """Continue from the position of the last run, at most to the end of the index.
@@ -96,7 +101,7 @@ class Reconciler:
             }
             if position:
                 request["ExclusiveStartKey"] = position
-            page = self._patience.run(partial(self._client.scan, **request))
+            page = self._backoff.run(partial(self._client.scan, **request))
             self._reconcile_page(page["Items"], summary)
             position = page.get("LastEvaluatedKey")
             if position is None:
@@ -105,18 +110,7 @@ class Reconciler:
         return summary
 
     def _reconcile_page(self, entries: "Sequence[Item]", summary: ReconcileSummary) -> None:
-        item_keys = [
-            {keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]}
-            for entry in entries
-            if entry[keys.SK]["S"] == keys.EXECUTION_SK or entry[keys.SK]["S"].startswith(keys.TASK_PREFIX)
-        ]
-        tasks: list[Task] = []
-        executions: list[Execution] = []
-        for item in batch_get(self._client, self._table, item_keys, self._patience):
-            if item[keys.SK]["S"] == keys.EXECUTION_SK:
-                executions.append(execution_from_item(item))
-            else:
-                tasks.append(task_from_item(item))
+        tasks, executions = self._read_page(entries)
         summary.looked_at += len(tasks) + len(executions)
         now = self._clock()
         overdue = [task for task in tasks if is_overdue(task, now)]
@@ -125,9 +119,25 @@ class Reconciler:
         for terminal in (task for task in tasks if is_terminal(task) and now - task.updated_at > OVERDUE_MS):
             # A task of an execution that was never committed has nothing to advance
             with suppress(NotFoundError):
-                self._workflow.advance(terminal.tenant, terminal.execution_id, terminal.task_id)
+                self._advancer.advance(terminal.tenant, terminal.execution_id, terminal.task_id)
         self._schedule_waiting(tasks, now, summary)
         self._close_executions(executions, now, summary)
+
+    def _read_page(self, entries: "Sequence[Item]") -> tuple[list[Task], list[Execution]]:
+        """Read the tasks and executions of a page of the index, which has only their keys."""
+        item_keys = [
+            {keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]}
+            for entry in entries
+            if entry[keys.SK]["S"] == keys.EXECUTION_SK or entry[keys.SK]["S"].startswith(keys.TASK_PREFIX)
+        ]
+        tasks: list[Task] = []
+        executions: list[Execution] = []
+        for item in batch_get(self._client, self._table, item_keys, self._backoff):
+            if item[keys.SK]["S"] == keys.EXECUTION_SK:
+                executions.append(execution_from_item(item))
+            else:
+                tasks.append(task_from_item(item))
+        return tasks, executions
 
     def _schedule_waiting(self, tasks: Sequence[Task], now: int, summary: ReconcileSummary) -> None:
         """Schedule tasks that stayed pending although their dependencies have ended."""
@@ -136,9 +146,9 @@ class Reconciler:
             if task.status is TaskStatus.PENDING and now - task.updated_at > OVERDUE_MS:
                 waiting[task.tenant, task.execution_id].append(task.task_id)
         for (tenant, execution_id), task_ids in waiting.items():
-            awaited = self._workflow.dependencies_of(tenant, execution_id, task_ids)
-            self._retry_planner.plan(task for task in awaited if not is_terminal(task) and is_overdue(task, now))
-            summary.overdue_tasks += self._workflow.schedule_unblocked(tenant, execution_id, task_ids)
+            dependencies = self._advancer.dependencies_of(tenant, execution_id, task_ids)
+            self._retry_planner.plan(task for task in dependencies if not is_terminal(task) and is_overdue(task, now))
+            summary.overdue_tasks += self._advancer.schedule_unblocked(tenant, execution_id, task_ids)
 
     def _close_executions(self, executions: Iterable[Execution], now: int, summary: ReconcileSummary) -> None:
         """Complete executions without open tasks, and cancel the open tasks of executions that have ended."""
@@ -146,22 +156,22 @@ class Reconciler:
             if execution.status is ExecutionStatus.COMPLETED or now - execution.updated_at <= OVERDUE_MS:
                 continue
             tenant, execution_id = execution.tenant, execution.execution_id
-            has_open_tasks = self._workflow.has_open_tasks(execution)
+            has_open_tasks = self._tasks.has_open(execution)
             if execution.status is not ExecutionStatus.RUNNING:
                 if has_open_tasks:
-                    self._workflow.cancel_open_tasks(tenant, execution_id)
+                    self._closer.cancel_open_tasks(tenant, execution_id)
                     summary.stuck_executions += 1
             elif not has_open_tasks and not execution.keep_open:
                 # Running without open tasks: an exhausted task was not sealed, or its completion was missed
-                tasks = self._workflow.tasks(tenant, execution_id)
+                tasks = self._tasks.iterate(tenant, execution_id)
                 self._retry_planner.plan(task for task in tasks if retries_exhausted(task) and not is_terminal(task))
-                self._workflow.complete_if_finished(tenant, execution_id)
+                self._closer.complete_if_finished(tenant, execution_id)
                 summary.stuck_executions += 1
 
     def _read_position(self) -> Item | None:
-        response = self._patience.run(lambda: self._client.get_item(TableName=self._table, Key=_POSITION))
+        response = self._backoff.run(lambda: self._client.get_item(TableName=self._table, Key=_POSITION))
         return response["Item"]["position"]["M"] if "position" in response.get("Item", {}) else None  # type: ignore[return-value]
 
     def _write_position(self, position: Any) -> None:
         item: Item = {**_POSITION, **({"position": {"M": position}} if position else {})}
-        self._patience.run(lambda: self._client.put_item(TableName=self._table, Item=item))
+        self._backoff.run(lambda: self._client.put_item(TableName=self._table, Item=item))

@@ -8,10 +8,10 @@ from tasklatch.domain.errors import NotFoundError, ServiceBusyError
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.domain.timer import Timer, TimerKind, timer_for
+from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.retries.timer_scheduler import TimerScheduler
 from tasklatch.runtime.clock import Clock
-from tasklatch.workflow.engine import WorkflowEngine
 
 _MAX_READS: Final = 5
 
@@ -19,9 +19,9 @@ _MAX_READS: Final = 5
 class TimerHandler:
     """Handler that opens next attempts and times out silent ones. A duplicate or obsolete timer changes nothing."""
 
-    def __init__(self, ledger: Ledger, workflow: WorkflowEngine, timers: TimerScheduler, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, executions: ExecutionTable, timers: TimerScheduler, clock: Clock) -> None:
         self._ledger = ledger
-        self._workflow = workflow
+        self._executions = executions
         self._timers = timers
         self._clock = clock
 
@@ -31,7 +31,7 @@ class TimerHandler:
         Returns
         -------
         str
-            Result for the log: opened, timed out, re-armed (not due yet, scheduled again) or obsolete.
+            Result for the log: opened, timed out, rescheduled (not due yet) or obsolete.
 
         Raises
         ------
@@ -39,14 +39,14 @@ class TimerHandler:
             If a service stays busy until the deadline, or the task keeps changing; deliver the timer again.
         """
         for _ in range(_MAX_READS):
-            task = self._find(timer)
+            task = self._read_task(timer)
             now = self._clock()
-            due = timer_for(task) if task is not None else None
-            if task is None or due is None or due.kind is not timer.kind or due.attempt != timer.attempt:
+            current = timer_for(task) if task is not None else None
+            if task is None or current is None or (current.kind, current.attempt) != (timer.kind, timer.attempt):
                 return "obsolete"
-            if due.due > now:
-                self._timers.schedule([due])
-                return "re-armed"
+            if current.due > now:
+                self._timers.schedule([current])
+                return "rescheduled"
             write = self._write_for_timer(task, timer.kind, now)
             if write is None:
                 return "obsolete"
@@ -54,7 +54,7 @@ class TimerHandler:
                 return "opened" if timer.kind is TimerKind.RETRY else "timed out"
         raise ServiceBusyError(f"task {timer.task_id!r} kept changing while its timer was handled")
 
-    def _find(self, timer: Timer) -> Task | None:
+    def _read_task(self, timer: Timer) -> Task | None:
         try:
             return self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
         except NotFoundError:
@@ -65,7 +65,7 @@ class TimerHandler:
             deadline = next_deadline(task)
             return system_write(task, TaskStatus.TIMED_OUT, now=now, message=deadline.reason if deadline else None)
         try:
-            execution = self._workflow.read(task.tenant, task.execution_id)
+            execution = self._executions.read(task.tenant, task.execution_id)
         except NotFoundError:
             return None
         is_running = execution.status is ExecutionStatus.RUNNING

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from tasklatch.domain.timer import Timer, TimerKind
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
 
@@ -53,14 +53,14 @@ def timer_from_message(text: str) -> Timer:
     KeyError, TypeError, ValueError
         If the text is not a timer's message.
     """
-    read: Mapping[str, Any] = json.loads(text)
+    message: Mapping[str, Any] = json.loads(text)
     return Timer(
-        kind=TimerKind(read["kind"]),
-        tenant=read["tenant"],
-        execution_id=read["executionId"],
-        task_id=read["taskId"],
-        attempt=int(read["attempt"]),
-        due=int(read["due"]),
+        kind=TimerKind(message["kind"]),
+        tenant=message["tenant"],
+        execution_id=message["executionId"],
+        task_id=message["taskId"],
+        attempt=int(message["attempt"]),
+        due=int(message["due"]),
     )
 
 
@@ -85,7 +85,7 @@ class TimerScheduler:
         self._scheduler = scheduler
         self._settings = settings
         self._clock = clock
-        self._patience = backoff
+        self._backoff = backoff
 
     def schedule(self, timers: Sequence[Timer]) -> None:
         """Schedule timers; the same timer twice does no harm.
@@ -104,21 +104,24 @@ class TimerScheduler:
                 self._schedule(timer)
 
     def _send(self, timers: Sequence[Timer], now: int) -> None:
-        waiting = {str(index): timer for index, timer in enumerate(timers)}
-        for _ in self._patience.attempts():
-            entries: list[Any] = [
-                {
-                    "Id": name,
-                    "MessageBody": timer_to_message(timer),
-                    "DelaySeconds": max(ceil((timer.due - now) / 1000), 0),
-                }
-                for name, timer in waiting.items()
-            ]
-            send = partial(self._queue.send_message_batch, QueueUrl=self._settings.timer_queue_url, Entries=entries)
-            response = self._patience.run(send)
-            waiting = {failed["Id"]: waiting[failed["Id"]] for failed in response.get("Failed", [])}
-            if not waiting:
-                break
+        entries: list[Any] = [
+            {
+                "Id": str(index),
+                "MessageBody": timer_to_message(timer),
+                "DelaySeconds": max(ceil((timer.due - now) / 1000), 0),
+            }
+            for index, timer in enumerate(timers)
+        ]
+
+        def send() -> None:
+            nonlocal entries
+            response = self._queue.send_message_batch(QueueUrl=self._settings.timer_queue_url, Entries=entries)
+            failed = {failure["Id"] for failure in response.get("Failed", [])}
+            entries = [entry for entry in entries if entry["Id"] in failed]
+            if entries:
+                raise TryAgainError
+
+        self._backoff.run(send)
 
     def _schedule(self, timer: Timer) -> None:
         text = timer_to_message(timer)
@@ -139,7 +142,7 @@ class TimerScheduler:
             },
         )
         try:
-            self._patience.run(create)
+            self._backoff.run(create)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConflictException":
                 raise

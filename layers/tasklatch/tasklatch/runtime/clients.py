@@ -1,14 +1,13 @@
 """AWS clients, created on first use and then cached. Endpoints come from the SDK's own configuration.
 
-All of them are safe to share between threads. They are botocore's, which boto3 returns too: boto3 itself would add its
-resources and S3 transfers, which are not used here, to every cold start.
+All of them are safe to share between threads.
 """
 
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final
 
+import boto3
 from botocore.config import Config
-from botocore.session import Session, get_session
 
 if TYPE_CHECKING:
     from mypy_boto3_apigatewaymanagementapi import ApiGatewayManagementApiClient
@@ -17,9 +16,13 @@ if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
 
+USER_AGENT: Final = "tasklatch/0.1.0"
+"""Name and version of this program in each request, with which AWS's logs tell its requests from others."""
+
 # `tasklatch.runtime.backoff` retries, because it knows the remaining time. AWS validates requests, so botocore need not
-# validate each parameter of each statement of a batch first.
-_CONFIG = Config(
+# validate each parameter of each statement of a batch first. A constant user agent spares composing one a request.
+_CONFIG: Final = Config(
+    user_agent=USER_AGENT,
     connect_timeout=1,
     read_timeout=3,
     retries={"mode": "standard", "total_max_attempts": 1},
@@ -31,25 +34,25 @@ _CONFIG = Config(
 @cache
 def dynamodb() -> "DynamoDBClient":
     """Return the client of the table."""
-    return cast("DynamoDBClient", _client("dynamodb"))
+    return _session().client("dynamodb", config=_CONFIG)
 
 
 @cache
 def sqs() -> "SQSClient":
     """Return the client of the timer queue and of dead-letter queues."""
-    return cast("SQSClient", _client("sqs"))
+    return _session().client("sqs", config=_CONFIG)
 
 
 @cache
 def scheduler() -> "EventBridgeSchedulerClient":
     """Return the client for timers that wait longer than a queue can."""
-    return cast("EventBridgeSchedulerClient", _client("scheduler"))
+    return _session().client("scheduler", config=_CONFIG)
 
 
 @cache
 def events() -> "EventBridgeClient":
     """Return the client of the event bus."""
-    return cast("EventBridgeClient", _client("events"))
+    return _session().client("events", config=_CONFIG)
 
 
 @cache
@@ -61,14 +64,10 @@ def live_callback(url: str) -> "ApiGatewayManagementApiClient":
     url
         The callback address of the WebSocket API's stage.
     """
-    return cast("ApiGatewayManagementApiClient", _client("apigatewaymanagementapi", endpoint_url=url))
-
-
-def _client(service: str, endpoint_url: str | None = None) -> object:
-    return _session().create_client(service, endpoint_url=endpoint_url, config=_CONFIG)
+    return _session().client("apigatewaymanagementapi", endpoint_url=url, config=_CONFIG)
 
 
 @cache
-def _session() -> Session:
+def _session() -> boto3.Session:
     """Return the session of all clients, so that credentials and endpoints are read only once."""
-    return get_session()
+    return boto3.Session()

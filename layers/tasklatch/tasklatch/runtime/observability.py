@@ -1,37 +1,39 @@
 """Logger and metrics: one log line for each response, one count for each verdict. No payload, no token."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable
-from functools import cache
+from typing import Final
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from tasklatch.domain.conditional_write import prevented_overwrite
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
+from tasklatch.domain.verdict import prevented_overwrite
 
-VERDICT_METRIC = {
+VERDICT_METRIC: Final = {
     Verdict.APPLIED: "ReportsApplied",
     Verdict.DUPLICATE: "ReportsDuplicate",
     Verdict.IGNORED_AFTER_SUCCESS: "ReportsIgnoredAfterSuccess",
     Verdict.STALE_ATTEMPT: "ReportsStaleAttempt",
     Verdict.SEALED: "ReportsSealed",
 }
-PREVENTED_METRIC = "SuccessOverwritesPrevented"
-UNHANDLED_METRIC = "UnhandledErrors"
+PREVENTED_METRIC: Final = "SuccessOverwritesPrevented"
+UNHANDLED_METRIC: Final = "UnhandledErrors"
 
 
-@cache
-def logger() -> Logger:
-    """Return the function's logger; its service name and level come from Powertools' environment variables."""
-    return Logger(utc=True)
+logger: Final = Logger(utc=True)
+"""The function's logger; its service name and level come from Powertools' environment variables."""
 
+metrics: Final = Metrics()
+"""The function's metrics; namespace and service come from Powertools' environment variables."""
 
-@cache
-def metrics() -> Metrics:
-    """Return the function's metrics; namespace and service come from Powertools' environment variables."""
-    return Metrics()
+FIRST_RECORD: Final = "Records[0].eventID"
+"""Path in a stream's event to the correlation id of an invocation, which is about a whole batch."""
+
+# Most invocations count nothing
+warnings.filterwarnings("ignore", "No application metrics to publish")
 
 
 def count_verdicts(results: Iterable[tuple[Report, ReportResult]]) -> dict[str, object]:
@@ -42,15 +44,15 @@ def count_verdicts(results: Iterable[tuple[Report, ReportResult]]) -> dict[str, 
         verdicts[result.verdict] += 1
         prevented += prevented_overwrite(report.status, result.verdict)
     for verdict, count in verdicts.items():
-        metrics().add_metric(VERDICT_METRIC[verdict], MetricUnit.Count, count)
+        metrics.add_metric(VERDICT_METRIC[verdict], MetricUnit.Count, count)
     if prevented:
-        metrics().add_metric(PREVENTED_METRIC, MetricUnit.Count, prevented)
+        metrics.add_metric(PREVENTED_METRIC, MetricUnit.Count, prevented)
     return {"verdicts": dict(verdicts)}
 
 
 def report_unhandled(**fields: object) -> None:
     """Log the current error with its traceback, and count it in one metric for all functions, for one alarm."""
-    logger().exception("unhandled error", extra=fields)
+    logger.exception("unhandled error", extra=fields)  # noqa: LOG004 - it is called while an error is handled
     # The function itself succeeds and responds, so Lambda's own error metric does not count this error.
     with single_metric(name=UNHANDLED_METRIC, unit=MetricUnit.Count, value=1, default_dimensions={"service": "api"}):
         pass

@@ -17,7 +17,7 @@ REASON: Final = "reason"
 """Attribute of a dead-lettered message that holds the reason."""
 
 _LONGEST_REASON: Final = 500
-_COMES_AGAIN: Final = (BotoCoreError, ClientError, TasklatchError)
+RETRYABLE_ERRORS: Final = (BotoCoreError, ClientError, TasklatchError)
 """Errors that another attempt may not meet: a service that is busy or refuses, or an item that does not exist yet."""
 
 
@@ -37,7 +37,7 @@ class DeadLetters:
     def __init__(self, client: Callable[[], "SQSClient"], url: str, backoff: Backoff) -> None:
         self._client = client
         self._url = url
-        self._patience = backoff
+        self._backoff = backoff
 
     def put(self, body: str, reason: str) -> None:
         """Move a message to the dead-letter queue.
@@ -52,40 +52,44 @@ class DeadLetters:
             "MessageBody": body,
             "MessageAttributes": {REASON: {"DataType": "String", "StringValue": reason}},
         }
-        self._patience.run(lambda: self._client().send_message(**request))
+        self._backoff.run(lambda: self._client().send_message(**request))
 
 
 def process_records(
-    records: Iterable[Mapping[str, Any]], take: Callable[[str], None], dead_letters: DeadLetters
+    records: Iterable[Mapping[str, Any]], process: Callable[[str], None], dead_letters: DeadLetters
 ) -> PartialItemFailureResponse:
     """Process the messages of one invocation, and return those that must be delivered again.
 
-    A message that fails with a botocore or Tasklatch error is delivered again; after several attempts the queue moves
-    it to the dead-letter queue. A message that fails with any other error goes there at once, with the reason.
-
     Parameters
     ----------
-    take
+    process
         Processes the body of one message.
     """
     failed: list[str] = []
     for record in records:
-        name = record["messageId"]
         try:
-            _take(record["body"], name, take, dead_letters)
-        except _COMES_AGAIN:
-            logger().exception("message processing failed", extra={"message_id": name})
-            failed.append(name)
-    return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
+            process_message(record["messageId"], record["body"], process, dead_letters)
+        except RETRYABLE_ERRORS:
+            failed.append(record["messageId"])
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
-def _take(body: str, name: str, take: Callable[[str], None], dead_letters: DeadLetters) -> None:
+def process_message(message_id: str, body: str, process: Callable[[str], None], dead_letters: DeadLetters) -> None:
+    """Process one message; move it to the dead-letter queue, with the reason, if another attempt would fail too.
+
+    Raises
+    ------
+    BotoCoreError, ClientError, TasklatchError
+        If it must be delivered again; after several attempts the queue moves it to the dead-letter queue.
+    """
+    logger.set_correlation_id(message_id)
     try:
-        take(body)
-    except _COMES_AGAIN:
+        process(body)
+    except RETRYABLE_ERRORS:
+        logger.exception("message processing failed", extra={"message_id": message_id})
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the message is kept, and an alarm tells of it
-        logger().exception("a message is set aside", extra={"message_id": name})
+    except Exception as error:  # noqa: BLE001 - whatever it is, the message is stored, and an alarm reports it
+        logger.exception("message moved to the dead-letter queue", extra={"message_id": message_id})
         dead_letters.put(body, _printable(f"{type(error).__name__}: {error}")[:_LONGEST_REASON])
 
 

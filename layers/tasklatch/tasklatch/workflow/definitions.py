@@ -16,6 +16,7 @@ from tasklatch.dynamodb.batch_write import batch_delete
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -43,7 +44,7 @@ class WorkflowDefinitions:
         self._client = client
         self._table = settings.table_name
         self._clock = clock
-        self._patience = backoff
+        self._backoff = backoff
 
     def put_workflow(
         self, tenant: str, external_id: str, *, description: str | None, data_set_id: int | None
@@ -113,7 +114,7 @@ class WorkflowDefinitions:
         unknown = [external_id for external_id, item_keys in items.items() if not item_keys]
         if unknown and not ignore_unknown:
             raise NotFoundError("workflow", *unknown)
-        batch_delete(self._client, self._table, chain.from_iterable(items.values()), self._patience)
+        batch_delete(self._client, self._table, chain.from_iterable(items.values()), self._backoff)
 
     def put_version(self, tenant: str, external_id: str, version: str, definition: str) -> WorkflowVersion:
         """Create a version of a workflow, or replace it.
@@ -185,36 +186,34 @@ class WorkflowDefinitions:
             If the table stays busy until the deadline; retry the request.
         """
         item_keys = {name: _version_key(tenant, *name) for name in names}
-        read = batch_get(self._client, self._table, item_keys.values(), self._patience)
+        read = batch_get(self._client, self._table, item_keys.values(), self._backoff)
         existing = {(item["externalId"]["S"], item["workflowVersion"]["S"]) for item in read}
         unknown = [":".join(name) for name in names if name not in existing]
         if unknown and not ignore_unknown:
             raise NotFoundError("workflow version", *unknown)
-        batch_delete(self._client, self._table, (item_keys[name] for name in names if name in existing), self._patience)
+        batch_delete(self._client, self._table, (item_keys[name] for name in names if name in existing), self._backoff)
 
     def _put(
         self, key: Item, values: "Mapping[str, AttributeValueTypeDef]", removed_fields: Iterable[str]
     ) -> "Mapping[str, AttributeValueTypeDef]":
         """Write an item and return all its attributes; a second write keeps `createdAt`."""
         now: AttributeValueTypeDef = {"N": str(self._clock())}
-        assigned = {**values, "updatedAt": now}
-        sets = [f"#{name} = :{name}" for name in assigned]
-        removed = [f"#{name}" for name in removed_fields]
-        expression = f"SET #createdAt = if_not_exists(#createdAt, :updatedAt), {', '.join(sets)}"
-        if removed:
-            expression += f" REMOVE {', '.join(removed)}"
+        update = ItemUpdate(
+            assigned={**values, "updatedAt": now},
+            initial={"createdAt": now},
+            removed=tuple(removed_fields),
+            must_exist=False,
+        )
         request: dict[str, Any] = {
             "TableName": self._table,
             "Key": key,
-            "UpdateExpression": expression,
-            "ExpressionAttributeNames": {f"#{name}": name for name in ("createdAt", *assigned, *removed_fields)},
-            "ExpressionAttributeValues": {f":{name}": value for name, value in assigned.items()},
+            **update.expressions(),
             "ReturnValues": "ALL_NEW",
         }
-        return self._patience.run(lambda: self._client.update_item(**request))["Attributes"]
+        return self._backoff.run(lambda: self._client.update_item(**request))["Attributes"]
 
     def _read(self, key: Item) -> Item | None:
-        response = self._patience.run(
+        response = self._backoff.run(
             lambda: self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True),
         )
         return response.get("Item")
@@ -229,7 +228,7 @@ class WorkflowDefinitions:
             "ExpressionAttributeValues": {":pk": {"S": keys.workflow_pk(tenant, external_id)}},
             "ConsistentRead": True,
         }
-        return paginate(self._client, query, self._patience)
+        return paginate(self._client, query, self._backoff)
 
     def _query_versions(
         self, tenant: str, workflow_versions: Sequence[tuple[str, str | None]], after: str
@@ -265,7 +264,7 @@ class WorkflowDefinitions:
             },
         }
         if begin <= last:
-            yield from paginate(self._client, query, self._patience)
+            yield from paginate(self._client, query, self._backoff)
 
     def _page(
         self, listed: Iterator[Item], limit: int, read: "Callable[[Mapping[str, AttributeValueTypeDef]], T]"
@@ -275,7 +274,7 @@ class WorkflowDefinitions:
         page = entries[:limit]
         item_keys = [{keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]} for entry in page]
         items = {
-            item[keys.LIST_SORT]["S"]: item for item in batch_get(self._client, self._table, item_keys, self._patience)
+            item[keys.LIST_SORT]["S"]: item for item in batch_get(self._client, self._table, item_keys, self._backoff)
         }
         sort_keys = [entry[keys.LIST_SORT]["S"] for entry in page]
         more = len(entries) > limit

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any, Final
 
-from tasklatch.api.app import Operation
+from tasklatch.api.operation import Operation
 
 GET_HEALTH: Final = Operation(
     name="get_health",

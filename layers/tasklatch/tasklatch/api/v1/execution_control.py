@@ -6,9 +6,9 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from tasklatch.api.app import Operation
 from tasklatch.api.authorization import Scope
-from tasklatch.api.v1.executions import ExecutionView
+from tasklatch.api.operation import Operation
+from tasklatch.api.v1.executions.models import ExecutionView
 
 
 class CancelBody(BaseModel):

@@ -1,40 +1,29 @@
-"""Atlassian Forge's ``updateTaskStatus``, and the registration of scans and their tasks.
+"""Requests and responses of Atlassian Forge's ``updateTaskStatus``, and of the registration of scans and their tasks.
 
 A scan is an execution. A report is checked as Forge's own client checks it before it sends, in the same order and with
 the same messages. Unknown fields are ignored: the platform's client may send more.
 """
 
-import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
-from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal, NotRequired
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from tasklatch.api.app import JSON, Operation
-from tasklatch.api.authorization import Scope
 from tasklatch.api.body import dump_json, validate
-from tasklatch.api.errors import ErrorFormat, Problem, summarize_error
-from tasklatch.api.ids import UUID_PATTERN, can_be_new_execution_id
+from tasklatch.api.ids import UUID_PATTERN
 from tasklatch.domain.attempt_id import decode_attempt
-from tasklatch.domain.errors import AttemptNotOpenError, InvalidRequestError, NotFoundError, TasklatchError
-from tasklatch.domain.execution import Execution, TaskDefinition
+from tasklatch.domain.errors import AttemptNotOpenError, InvalidRequestError
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.report import Report, Verdict, make_report
-from tasklatch.domain.results import ReportResult
-from tasklatch.domain.retry import decide_retry
+from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task_definition import TaskDefinition
 
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_SCAN_ID_CHARACTERS: Final = 1024
 
 _LENIENT: Final = ConfigDict(extra="ignore", strict=True, frozen=True)
-_ENCODED: Final = "scan:"
-_DIGEST: Final = "scan~"
-_LONGEST_EXECUTION_ID: Final = 128
 
 TaskUuid = Annotated[str, Field(pattern=UUID_PATTERN)]
 Status = Literal["success", "failure"]
@@ -154,15 +143,6 @@ class ScanResponse(StatusUpdateResponse):
     executionId: str
 
 
-class Refusal(TypedDict):
-    """Response of the platform to a rejected request: ``error`` is for programs to branch on."""
-
-    status: Literal["REJECTED"]
-    message: str
-    error: str
-    originalError: NotRequired[Problem]
-
-
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
@@ -201,101 +181,3 @@ def parse_status_update(body: Any) -> StatusUpdate:
         if not holds(fields):
             raise InvalidRequestError(message)
     return validate(StatusUpdate, fields)
-
-
-def execution_id_for_scan(scan_id: Any) -> str:
-    """Return the execution id of a scan: always the same for one scan, and never shared by two.
-
-    A scan id that is a valid execution id is used unchanged. Any other, and one that begins with ``scan:`` or
-    ``scan~``, becomes ``scan:`` and its base64url form or, if that is too long, ``scan~`` and its hexadecimal SHA-256.
-
-    Raises
-    ------
-    NotFoundError
-        If the scan id is not text, or empty: no scan can have it.
-    """
-    if not _is_text(scan_id):
-        raise NotFoundError("execution", "that is no text")
-    if can_be_new_execution_id(scan_id) and not scan_id.startswith((_ENCODED, _DIGEST)):
-        return str(scan_id)
-    raw = scan_id.encode()
-    encoded = _ENCODED + base64.urlsafe_b64encode(raw).decode().rstrip("=")
-    return encoded if len(encoded) <= _LONGEST_EXECUTION_ID else _DIGEST + sha256(raw).hexdigest()
-
-
-_IGNORED: Final[Mapping[Verdict, str]] = {
-    Verdict.DUPLICATE: "Nothing new: as much is known of this attempt already",
-    Verdict.IGNORED_AFTER_SUCCESS: "Recorded and ignored: the task has succeeded already",
-    Verdict.STALE_ATTEMPT: "Recorded and ignored: a newer attempt is under way",
-    Verdict.SEALED: "Recorded and ignored: the task is closed",
-}
-
-
-def status_update_response(result: ReportResult) -> StatusUpdateResponse:
-    """Return the response to a report; after a failure, its message gives the retry decision and the reason."""
-    message = _IGNORED.get(result.verdict)
-    if message is None:
-        decision = decide_retry(result.task)
-        message = f"Task status updated: {decision.reason}" if decision else "Task status updated"
-    return {"status": "ACCEPTED", "message": message}
-
-
-def scan_response(scan_id: str, execution: Execution, tasks: int) -> ScanResponse:
-    """Return the response to a registration."""
-    noun = "task is" if tasks == 1 else "tasks are"
-    return {
-        "status": "ACCEPTED",
-        "message": f"{tasks} {noun} registered",
-        "scanId": scan_id,
-        "executionId": execution.execution_id,
-    }
-
-
-_NOT_OPEN: Final = "Task is not open"
-_MISSING: Final[Mapping[str, str]] = {"execution": "Scan not found", "task": "Task not found"}
-
-
-def _to_refusal(error: TasklatchError, problem: Problem) -> Refusal:
-    if isinstance(error, NotFoundError):
-        message = _MISSING[error.kind]
-    else:
-        message = _NOT_OPEN if isinstance(error, AttemptNotOpenError) else summarize_error(error, problem)
-    return {"status": "REJECTED", "message": message, "error": message, "originalError": problem}
-
-
-_ERROR_FORMAT: Final = ErrorFormat(
-    JSON, Refusal, _to_refusal, {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST}
-)
-_PROBLEMS: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
-
-UPDATE_TASK_STATUS: Final = Operation(
-    name="forge_update_task_status",
-    key="POST /forge/updateTaskStatus",
-    summary="Report how one invocation of a Forge taskRunner ended",
-    scope=Scope.REPORT,
-    request=StatusUpdate,
-    responses={HTTPStatus.OK: StatusUpdateResponse},
-    problems=_PROBLEMS,
-    error_format=_ERROR_FORMAT,
-)
-REGISTER_SCAN: Final = Operation(
-    name="forge_register_scan",
-    key="POST /forge/scans",
-    summary="Register a Forge scan with its root tasks; the same request again changes nothing",
-    scope=Scope.MANAGE,
-    request=ScanBody,
-    responses={HTTPStatus.CREATED: ScanResponse, HTTPStatus.OK: ScanResponse},
-    problems=(HTTPStatus.CONFLICT,),
-    headers=("Idempotency-Key",),
-    error_format=_ERROR_FORMAT,
-)
-ADD_CHILDREN: Final = Operation(
-    name="forge_add_children",
-    key="POST /forge/children",
-    summary="Add child tasks to a Forge scan; one that is there already stays as it is",
-    scope=Scope.MANAGE,
-    request=ChildrenBody,
-    responses={HTTPStatus.OK: ScanResponse},
-    problems=_PROBLEMS,
-    error_format=_ERROR_FORMAT,
-)

@@ -1,32 +1,19 @@
-"""Executions in the native contract: request models, response models and operations."""
+"""Requests and responses for executions and their tasks in the native contract."""
 
-from datetime import datetime
-from http import HTTPStatus
-from typing import Annotated, Any, Final, NotRequired, Self, cast
+from typing import Annotated, Any, Final, NotRequired, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypedDict
 
-from tasklatch.api.app import Operation
-from tasklatch.api.authorization import Scope
 from tasklatch.api.body import dump_json
 from tasklatch.api.ids import NewExecutionId, NewTaskId, TaskId
 from tasklatch.api.query_values import DECIMAL, Timestamp
-from tasklatch.api.v1.views import (
-    TaskDetailView,
-    TaskView,
-    payload_view,
-    retry_view,
-    task_view,
-)
-from tasklatch.domain.attempt_id import task_execution_id
-from tasklatch.domain.execution import Execution, ExecutionFilter, TaskDefinition
-from tasklatch.domain.history import HistoryEntry
+from tasklatch.api.v1.views import TaskView
+from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.domain.report import Verdict
-from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
-from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, TaskDetail
-from tasklatch.runtime.clock import format_timestamp
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy
+from tasklatch.domain.task_definition import TaskDefinition
 
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_DEPENDENCIES_BYTES: Final = 200_000
@@ -238,164 +225,3 @@ class HistoryList(TypedDict):
 
     items: list[HistoryView]
     nextCursor: NotRequired[str]
-
-
-def milliseconds(value: datetime | None) -> int | None:
-    """Return a time in milliseconds since the epoch, as the table stores it; a time before 1970 becomes 0."""
-    return max(round(value.timestamp() * 1000), 0) if value is not None else None
-
-
-def execution_view(execution: Execution) -> ExecutionView:
-    """Return the view of an execution."""
-    view: ExecutionView = {
-        "executionId": execution.execution_id,
-        "status": execution.status,
-        "version": execution.version,
-        "createdAt": format_timestamp(execution.created_at),
-        "updatedAt": format_timestamp(execution.updated_at),
-    }
-    if execution.ended_at is not None:
-        view["endedAt"] = format_timestamp(execution.ended_at)
-    if execution.reason is not None:
-        view["reason"] = execution.reason
-    if execution.keep_open:
-        view["staysOpen"] = True
-    if execution.deleted_at is not None:
-        view["deletedAt"] = format_timestamp(execution.deleted_at)
-    if execution.name is not None:
-        view["name"] = execution.name
-    metadata = payload_view(execution.metadata)
-    if metadata is not None:
-        view["metadata"] = metadata
-    return view
-
-
-def execution_detail_view(execution: Execution, counts: dict[TaskStatus, int]) -> ExecutionDetailView:
-    """Return the view of an execution with its number of tasks by status."""
-    return {**execution_view(execution), "taskCount": sum(counts.values()), "counts": counts}
-
-
-def task_detail_view(detail: TaskDetail) -> TaskDetailView:
-    """Return the view of a task with its payloads, its dependencies and the decision on its retry."""
-    view = cast("TaskDetailView", task_view(detail.task))
-    view["dependsOn"] = list(detail.depends_on)
-    view["input"] = payload_view(detail.input)
-    view["output"] = payload_view(detail.output)
-    decision = decide_retry(detail.task)
-    if decision is not None:
-        view["retry"] = retry_view(decision)
-    return view
-
-
-def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: str) -> HistoryView:
-    """Return the view of one history entry."""
-    view: HistoryView = {
-        "version": entry.version,
-        "verdict": entry.verdict,
-        "status": entry.status,
-        "at": format_timestamp(entry.at),
-    }
-    if entry.attempt is not None:
-        view["attempt"] = entry.attempt
-        view["taskExecutionId"] = task_execution_id(tenant, execution_id, task_id, entry.attempt)
-    if entry.previous_status is not None:
-        view["previousStatus"] = entry.previous_status
-    if entry.failure_reason is not None:
-        view["failureReason"] = entry.failure_reason
-    if entry.message is not None:
-        view["message"] = entry.message
-    if entry.platform_status is not None:
-        view["label"] = entry.platform_status
-    if entry.request_id is not None:
-        view["requestId"] = entry.request_id
-    return view
-
-
-_EXECUTION: Final = "/v1/executions/{executionId}"
-_TASK: Final = f"{_EXECUTION}/tasks/{{taskId}}"
-_READ_TASK: Final = f"POST {_EXECUTION}/tasks/read"
-_READ_HISTORY: Final = f"POST {_EXECUTION}/tasks/history"
-_MISSING: Final = (HTTPStatus.NOT_FOUND,)
-_CONFLICT: Final = (HTTPStatus.CONFLICT,)
-
-CREATE_EXECUTION: Final = Operation(
-    name="create_execution",
-    key="POST /v1/executions",
-    summary="Create an execution with its tasks; the same request again returns the same execution",
-    scope=Scope.MANAGE,
-    request=ExecutionBody,
-    responses={HTTPStatus.CREATED: ExecutionView, HTTPStatus.OK: ExecutionView},
-    problems=_CONFLICT,
-    headers=("Idempotency-Key",),
-)
-ADD_TASKS: Final = Operation(
-    name="add_tasks",
-    key=f"POST {_EXECUTION}/tasks",
-    summary="Add tasks to a running execution; one that is there already stays as it is",
-    scope=Scope.MANAGE,
-    request=TasksBody,
-    responses={HTTPStatus.OK: TaskList},
-    problems=(*_MISSING, *_CONFLICT),
-)
-LIST_EXECUTIONS: Final = Operation(
-    name="list_executions",
-    key="GET /v1/executions",
-    summary="List executions, newest first",
-    scope=Scope.READ,
-    query=ExecutionsQuery,
-    responses={HTTPStatus.OK: ExecutionList},
-)
-GET_EXECUTION: Final = Operation(
-    name="get_execution",
-    key=f"GET {_EXECUTION}",
-    summary="Show an execution and count its tasks by status",
-    scope=Scope.READ,
-    responses={HTTPStatus.OK: ExecutionDetailView},
-    problems=_MISSING,
-)
-LIST_TASKS: Final = Operation(
-    name="list_tasks",
-    key=f"GET {_EXECUTION}/tasks",
-    summary="List an execution's tasks by id",
-    scope=Scope.READ,
-    query=TasksQuery,
-    responses={HTTPStatus.OK: TaskList},
-    problems=_MISSING,
-)
-GET_TASK: Final = Operation(
-    name="get_task",
-    key=f"GET {_TASK}",
-    summary="Show a task with its input, its output and the decision on its retry",
-    scope=Scope.READ,
-    responses={HTTPStatus.OK: TaskDetailView},
-    problems=_MISSING,
-    body_route=_READ_TASK,
-)
-GET_NAMED_TASK: Final = Operation(
-    name="get_named_task",
-    key=_READ_TASK,
-    summary="Show a task whose id cannot stand in a path",
-    scope=Scope.READ,
-    request=NamedTaskBody,
-    responses={HTTPStatus.OK: TaskDetailView},
-    problems=_MISSING,
-)
-LIST_HISTORY: Final = Operation(
-    name="list_history",
-    key=f"GET {_TASK}/history",
-    summary="List every change of a task, and every report that changed nothing with its verdict",
-    scope=Scope.READ,
-    query=HistoryQuery,
-    responses={HTTPStatus.OK: HistoryList},
-    problems=_MISSING,
-    body_route=_READ_HISTORY,
-)
-LIST_NAMED_HISTORY: Final = Operation(
-    name="list_named_history",
-    key=_READ_HISTORY,
-    summary="List the history of a task whose id cannot stand in a path",
-    scope=Scope.READ,
-    request=NamedHistoryBody,
-    responses={HTTPStatus.OK: HistoryList},
-    problems=_MISSING,
-)

@@ -1,0 +1,85 @@
+"""Requests and responses of the HTTP application."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from tasklatch.api.body import field_errors, validate
+from tasklatch.domain.errors import InvalidRequestError
+
+JSON: Final = "application/json"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as passed to a route's function.
+
+    Attributes
+    ----------
+    tenant
+        Tenant of the caller; empty on a route that needs no token.
+    path
+        Parameters of the path, decoded.
+    body
+        Parsed JSON, not yet validated; None if the route has no request model.
+    correlation_id
+        The caller's ``X-Request-ID``, or `request_id` if it sent none that is valid.
+    request_id
+        API Gateway's id of the request: no two requests share it.
+    remaining_ms
+        Returns the function's remaining time in milliseconds.
+    """
+
+    tenant: str
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+    correlation_id: str
+    request_id: str
+    remaining_ms: Callable[[], int]
+
+    def parse_body(self, model: type[M]) -> M:
+        """Return the body as a model.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the body does not match the model.
+        """
+        return validate(model, self.body)
+
+    def parse_query(self, model: type[M]) -> M:
+        """Return the query string as a model.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the query string does not match the model.
+        """
+        try:
+            return model.model_validate_strings(dict(self.query))
+        except ValidationError as error:
+            errors = field_errors(error, "query")
+            raise InvalidRequestError("invalid query parameters", errors) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Response of a route; `log_fields` are added to the log line of the request."""
+
+    body: Any
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = JSON
+    log_fields: Mapping[str, object] = field(default_factory=dict)
+
+
+def page_response(items: Sequence[Any], cursor: str | None) -> Response:
+    """Return one page of a list, with the cursor of the next page if there is one."""
+    return Response({"items": items, "nextCursor": cursor} if cursor else {"items": items})

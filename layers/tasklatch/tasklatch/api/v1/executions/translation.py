@@ -1,0 +1,79 @@
+"""Translation from the domain: views of executions, of their tasks in detail and of history entries."""
+
+from typing import cast
+
+from tasklatch.api.v1.executions.models import ExecutionDetailView, ExecutionView, HistoryView
+from tasklatch.api.v1.views import TaskDetailView, payload_view, retry_view, task_view
+from tasklatch.domain.attempt_id import task_execution_id
+from tasklatch.domain.execution import Execution
+from tasklatch.domain.history import HistoryEntry
+from tasklatch.domain.retry import decide_retry
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import TaskDetail
+from tasklatch.runtime.clock import format_timestamp
+
+
+def execution_view(execution: Execution) -> ExecutionView:
+    """Return the view of an execution."""
+    view: ExecutionView = {
+        "executionId": execution.execution_id,
+        "status": execution.status,
+        "version": execution.version,
+        "createdAt": format_timestamp(execution.created_at),
+        "updatedAt": format_timestamp(execution.updated_at),
+    }
+    if execution.ended_at is not None:
+        view["endedAt"] = format_timestamp(execution.ended_at)
+    if execution.reason is not None:
+        view["reason"] = execution.reason
+    if execution.keep_open:
+        view["staysOpen"] = True
+    if execution.deleted_at is not None:
+        view["deletedAt"] = format_timestamp(execution.deleted_at)
+    if execution.name is not None:
+        view["name"] = execution.name
+    metadata = payload_view(execution.metadata)
+    if metadata is not None:
+        view["metadata"] = metadata
+    return view
+
+
+def execution_detail_view(execution: Execution, counts: dict[TaskStatus, int]) -> ExecutionDetailView:
+    """Return the view of an execution with its number of tasks by status."""
+    return {**execution_view(execution), "taskCount": sum(counts.values()), "counts": counts}
+
+
+def task_detail_view(detail: TaskDetail) -> TaskDetailView:
+    """Return the view of a task with its payloads, its dependencies and the decision on its retry."""
+    view = cast("TaskDetailView", task_view(detail.task))
+    view["dependsOn"] = list(detail.depends_on)
+    view["input"] = payload_view(detail.input)
+    view["output"] = payload_view(detail.output)
+    decision = decide_retry(detail.task)
+    if decision is not None:
+        view["retry"] = retry_view(decision)
+    return view
+
+
+def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: str) -> HistoryView:
+    """Return the view of one history entry."""
+    view: HistoryView = {
+        "version": entry.version,
+        "verdict": entry.verdict,
+        "status": entry.status,
+        "at": format_timestamp(entry.at),
+    }
+    if entry.attempt is not None:
+        view["attempt"] = entry.attempt
+        view["taskExecutionId"] = task_execution_id(tenant, execution_id, task_id, entry.attempt)
+    if entry.previous_status is not None:
+        view["previousStatus"] = entry.previous_status
+    if entry.failure_reason is not None:
+        view["failureReason"] = entry.failure_reason
+    if entry.message is not None:
+        view["message"] = entry.message
+    if entry.platform_status is not None:
+        view["label"] = entry.platform_status
+    if entry.request_id is not None:
+        view["requestId"] = entry.request_id
+    return view

@@ -1,0 +1,158 @@
+"""Definitions from which tasks are created, and the check that their tasks can start."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from hashlib import sha256
+from itertools import chain, islice
+
+from tasklatch.domain.errors import MAX_REPORTED_ERRORS, ConflictError, InvalidRequestError
+from tasklatch.domain.idempotency import canonical_text
+from tasklatch.domain.status import TaskStatus, status_precedence
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, Task
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """Definition from which a task is created.
+
+    Attributes
+    ----------
+    input
+        JSON text of an object, at most 100 KB; None if there is none.
+    depends_on
+        The tasks that must be done first.
+    timeout_seconds
+        The longest time that an attempt may wait for a worker, and may then run, in seconds.
+    heartbeat_timeout_seconds
+        The longest time that a running attempt may be silent, in seconds.
+    includes_attempt_id
+        True if the input that a worker receives contains the attempt's ``taskExecutionId``, so that a worker needs
+        nothing else.
+    kind
+        Kind of work, in the platform's vocabulary.
+    """
+
+    task_id: str
+    input: str | None = None
+    depends_on: tuple[str, ...] = ()
+    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY
+    timeout_seconds: int | None = None
+    heartbeat_timeout_seconds: int | None = None
+    on_failure: OnFailure = OnFailure.ABORT
+    includes_attempt_id: bool = False
+    kind: str | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the definition: twelve hexadecimal digits, the same for the same definition."""
+        content = (
+            self.task_id,
+            canonical_text(self.input),
+            self.depends_on,
+            self.retry_policy,
+            self.timeout_seconds,
+            self.heartbeat_timeout_seconds,
+            self.on_failure.value,
+            *(("names_attempt",) if self.includes_attempt_id else ()),
+            *((self.kind,) if self.kind is not None else ()),
+        )
+        return sha256(repr(content).encode()).hexdigest()[:12]
+
+
+def new_task(definition: TaskDefinition, tenant: str, execution_id: str, now: int) -> Task:
+    """Return a new task: pending, with attempt 1 not open yet.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+    """
+    return Task(
+        tenant=tenant,
+        execution_id=execution_id,
+        task_id=definition.task_id,
+        status=TaskStatus.PENDING,
+        attempt=1,
+        precedence=status_precedence(TaskStatus.PENDING, 1),
+        version=1,
+        created_at=now,
+        updated_at=now,
+        retry_policy=definition.retry_policy,
+        timeout_seconds=definition.timeout_seconds,
+        heartbeat_timeout_seconds=definition.heartbeat_timeout_seconds,
+        on_failure=definition.on_failure,
+        definition=definition.fingerprint,
+    )
+
+
+def check_unchanged(definition: TaskDefinition, existing: Task) -> None:
+    """Check that an existing task was created from the same definition.
+
+    Raises
+    ------
+    ConflictError
+        If it was not.
+    """
+    if existing.definition != definition.fingerprint:
+        raise ConflictError(f"task {definition.task_id!r} already exists with another definition")
+
+
+def check_definitions(definitions: Sequence[TaskDefinition], existing: Collection[str] = ()) -> None:
+    """Check that task ids are unique and that every task can start.
+
+    Parameters
+    ----------
+    existing
+        Ids of the tasks that the execution already has.
+
+    Raises
+    ------
+    InvalidRequestError
+        If two have the same id, one depends on a task that does not exist, or the dependencies form a cycle.
+    """
+    index_by_id: dict[str, int] = {}
+    for index, definition in enumerate(definitions):
+        index_by_id.setdefault(definition.task_id, index)
+    id_errors = chain(
+        _duplicates(definitions, index_by_id), _unknown_dependencies(definitions, index_by_id.keys() | set(existing))
+    )
+    errors = list(islice(id_errors, MAX_REPORTED_ERRORS)) or _dependency_cycles(definitions, index_by_id)
+    if errors:
+        raise InvalidRequestError("invalid task definitions", errors)
+
+
+def _duplicates(definitions: Sequence[TaskDefinition], index_by_id: Mapping[str, int]) -> Iterator[dict[str, object]]:
+    for index, definition in enumerate(definitions):
+        first = index_by_id[definition.task_id]
+        if first != index:
+            yield _error_entry(index, "taskId", f"duplicate of tasks[{first}]", "duplicate_task_id")
+
+
+def _unknown_dependencies(
+    definitions: Sequence[TaskDefinition], known_ids: AbstractSet[str]
+) -> Iterator[dict[str, object]]:
+    for index, definition in enumerate(definitions):
+        for name in definition.depends_on:
+            if name not in known_ids:
+                yield _error_entry(index, "dependsOn", f"task {name!r} not found", "unknown_dependency")
+
+
+def _dependency_cycles(
+    definitions: Sequence[TaskDefinition], index_by_id: Mapping[str, int]
+) -> list[dict[str, object]]:
+    """Return one error that shows a cycle of dependencies; none if there is no cycle."""
+    graph = {definition.task_id: definition.depends_on for definition in definitions}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle = error.args[1]
+        message = f"dependency cycle: {' -> '.join(cycle)}"
+        return [_error_entry(index_by_id[cycle[0]], "dependsOn", message, "dependency_cycle")]
+    return []
+
+
+def _error_entry(index: int, field: str, message: str, kind: str) -> dict[str, object]:
+    return {"loc": ["body", "tasks", index, field], "msg": message, "type": kind}

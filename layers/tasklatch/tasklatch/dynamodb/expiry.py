@@ -1,0 +1,18 @@
+"""Expiry of items by DynamoDB's TTL."""
+
+from typing import Final
+
+from tasklatch.dynamodb.task_item import Item
+
+EXPIRES_AT: Final = "expiresAt"
+
+
+def with_expiry(item: Item, expires_at: int | None) -> Item:
+    """Return an item that expires.
+
+    Parameters
+    ----------
+    expires_at
+        Seconds since the epoch (DynamoDB's TTL unit); None to keep the item for ever.
+    """
+    return item if expires_at is None else {**item, EXPIRES_AT: {"N": str(expires_at)}}

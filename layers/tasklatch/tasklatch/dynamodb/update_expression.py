@@ -1,0 +1,116 @@
+"""Update expressions of UpdateItem. Their text is rendered once for each shape; a request only brings its values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from tasklatch.dynamodb import keys
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+Values = Mapping[str, "AttributeValueTypeDef"]
+Condition = tuple[str, str, "AttributeValueTypeDef"]
+"""Attribute, comparison, value; conditions with the comparison ``IN`` on one attribute are one list."""
+
+RESERVED_WORDS: Final = frozenset({"definition", "group", "name", "status"})
+"""The attributes of the table that DynamoDB takes in an expression only through a placeholder."""
+
+_ONE: Final = {"N": "1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemUpdate:
+    """Changes to an item, and the conditions on which they are made.
+
+    Attributes
+    ----------
+    assigned
+        The attributes to set.
+    initial
+        The attributes to set only if the item does not have them.
+    removed
+        The attributes to remove.
+    conditions
+        The conditions, all of which must hold.
+    must_exist
+        False if the item is created where it does not exist.
+    is_new_version
+        True if the item's version is increased by one.
+    """
+
+    assigned: Values
+    initial: Values = field(default_factory=dict)
+    removed: Sequence[str] = ()
+    conditions: Sequence[Condition] = ()
+    must_exist: bool = True
+    is_new_version: bool = False
+
+    def expressions(self) -> dict[str, Any]:
+        """Return the expressions of UpdateItem, with their names and values."""
+        compared = tuple((attribute, comparison) for attribute, comparison, _ in self.conditions)
+        shape = (tuple(self.assigned), tuple(self.initial), tuple(self.removed), compared)
+        text = _render(*shape, self.must_exist, self.is_new_version)
+        values = [*self.assigned.values(), *self.initial.values(), *(value for _, _, value in self.conditions)]
+        if self.is_new_version:
+            values.append(_ONE)  # type: ignore[arg-type]
+        expressions: dict[str, Any] = {"UpdateExpression": text.update}
+        if text.condition:
+            expressions["ConditionExpression"] = text.condition
+        if text.names:
+            expressions["ExpressionAttributeNames"] = dict(text.names)
+        if values:
+            expressions["ExpressionAttributeValues"] = dict(zip(text.placeholders, values, strict=True))
+        return expressions
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    update: str
+    condition: str
+    names: dict[str, str]
+    placeholders: tuple[str, ...]
+
+
+@lru_cache(maxsize=256)
+def _render(
+    assigned: tuple[str, ...],
+    initial: tuple[str, ...],
+    removed: tuple[str, ...],
+    compared: tuple[tuple[str, str], ...],
+    must_exist: bool,  # noqa: FBT001 - it is called in one place
+    is_new_version: bool,  # noqa: FBT001
+) -> _Text:
+    count = len(assigned) + len(initial) + len(compared) + is_new_version
+    placeholders = tuple(f":v{index}" for index in range(count))
+    following = iter(placeholders)
+    sets = [f"{_name(attribute)} = {next(following)}" for attribute in assigned]
+    sets += [f"{_name(name)} = if_not_exists({_name(name)}, {next(following)})" for name in initial]
+    terms = [f"attribute_exists({keys.PK})"] if must_exist else []
+    terms += _conditions([(attribute, comparison, next(following)) for attribute, comparison in compared])
+    if is_new_version:
+        sets.append(f"version = version + {next(following)}")
+    clauses = [f"SET {', '.join(sets)}"] if sets else []
+    if removed:
+        clauses.append(f"REMOVE {', '.join(map(_name, removed))}")
+    attributes = {*assigned, *initial, *removed, *(attribute for attribute, _ in compared)}
+    names = {f"#{attribute}": attribute for attribute in sorted(attributes & RESERVED_WORDS)}
+    return _Text(" ".join(clauses), " AND ".join(terms), names, placeholders)
+
+
+def _conditions(compared: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Return the terms of a condition; those that compare one attribute with `IN` become one."""
+    terms: dict[tuple[str, str], list[str]] = {}
+    for attribute, comparison, placeholder in compared:
+        terms.setdefault((attribute, comparison), []).append(placeholder)
+    return [
+        f"{_name(attribute)} IN ({', '.join(operands)})"
+        if comparison == "IN"
+        else " AND ".join(f"{_name(attribute)} {comparison} {operand}" for operand in operands)
+        for (attribute, comparison), operands in terms.items()
+    ]
+
+
+def _name(attribute: str) -> str:
+    return f"#{attribute}" if attribute in RESERVED_WORDS else attribute

@@ -1,0 +1,48 @@
+"""Translation between Cognite's workflows and the domain.
+
+A definition is stored as the platform shows it, with all defaults filled in; the tasks of a run are created from it.
+"""
+
+import json
+from hashlib import sha256
+
+from tasklatch.domain.task_definition import TaskDefinition
+from tasklatch.domain.workflow_definition import Workflow, WorkflowVersion
+from tasklatch.platforms.cognite.definitions.models import VersionView, WorkflowView
+from tasklatch.platforms.cognite.definitions.task_models import DefinitionBody, DefinitionView
+
+
+def definitions_from_version(version: WorkflowVersion) -> list[TaskDefinition]:
+    """Return the definitions of a run's tasks."""
+    return DefinitionBody.model_validate(json.loads(version.definition)).definitions()
+
+
+def workflow_view(workflow: Workflow) -> WorkflowView:
+    """Return the view of a workflow."""
+    view: WorkflowView = {
+        "externalId": workflow.external_id,
+        "createdTime": workflow.created_at,
+        "lastUpdatedTime": workflow.updated_at,
+    }
+    if workflow.description is not None:
+        view["description"] = workflow.description
+    if workflow.data_set_id is not None:
+        view["dataSetId"] = workflow.data_set_id
+    return view
+
+
+def definition_view(text: str) -> DefinitionView:
+    """Return the view of a definition that is stored as JSON text."""
+    definition: DefinitionView = json.loads(text)
+    return {**definition, "hash": sha256(text.encode()).hexdigest()[:32]}
+
+
+def version_view(version: WorkflowVersion) -> VersionView:
+    """Return the view of a version."""
+    return {
+        "workflowExternalId": version.external_id,
+        "version": version.version,
+        "createdTime": version.created_at,
+        "lastUpdatedTime": version.updated_at,
+        "workflowDefinition": definition_view(version.definition),
+    }
