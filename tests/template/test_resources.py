@@ -231,11 +231,11 @@ def test_no_resource_is_the_whole_accounts() -> None:
 
 
 def test_routes_of_a_stage_that_deploys_by_itself_come_before_it_and_one_by_one() -> None:
-    made = transformed()["Resources"]
-    routes = [name for name, resource in made.items() if resource["Type"] == "AWS::ApiGatewayV2::Route"]
-    waits_for = {name: made[name].get("DependsOn") for name in (*routes, "LiveStage")}
+    template = transformed()["Resources"]
+    routes = [name for name, resource in template.items() if resource["Type"] == "AWS::ApiGatewayV2::Route"]
+    waits_for = {name: template[name].get("DependsOn") for name in (*routes, "LiveStage")}
 
-    assert made["LiveStage"]["Properties"]["AutoDeploy"] is True
+    assert template["LiveStage"]["Properties"]["AutoDeploy"] is True
     assert waits_for == {"ConnectRoute": None, "DisconnectRoute": "ConnectRoute", "LiveStage": "DisconnectRoute"}
 
 
