@@ -47,6 +47,9 @@ def main() -> int:
     except DeployError as error:
         print(error, file=sys.stderr)
         return 1
+    except EOFError:
+        print("\nNobody answers; `make deploy-ci` asks nothing.", file=sys.stderr)
+        return 1
     except (BotoCoreError, ClientError) as error:
         print(f"AWS refuses or cannot be reached: {error}", file=sys.stderr)
         return 2
@@ -61,7 +64,7 @@ def _deploy(arguments: argparse.Namespace, session: Any, saved: SavedParameters)
     stack = read_stack(session.client("cloudformation"), arguments.stack)
     sources = _sources(arguments, session, stack, saved)
     if arguments.asks and (arguments.again or not stack.exists):
-        sources.explicit.update(ask(sources.known() | sources.explicit))
+        sources.explicit.update(ask(sources.known() | sources.explicit, input))
     parameters = sources.chosen()
     require_same_tenants(stack, parameters, may_change=arguments.change_tenants)
     if has_problem(_report(session, stack, parameters)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ class DeployError(Exception):
     """An error whose message is for the user: the cause, and the remedy."""
 
 
+@cache
 def declared_parameters() -> dict[str, dict[str, Any]]:
     """Return the template's declarations of its parameters, by name."""
     template: dict[str, Any] = yaml_parse(TEMPLATE.read_text(encoding="utf-8"))

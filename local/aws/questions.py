@@ -20,7 +20,7 @@ QUESTIONS: Final[Mapping[str, str | None]] = {
 """Parameters that are asked for, each with the one that must have a value for the question to mean anything."""
 
 
-def ask(current: Mapping[str, str], read: Callable[[str], str] = input) -> Parameters:
+def ask(current: Mapping[str, str], read: Callable[[str], str]) -> Parameters:
     """Ask for the parameters of a deployment, and return the answers.
 
     Parameters

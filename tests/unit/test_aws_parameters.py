@@ -188,7 +188,11 @@ def test_enter_keeps_every_value_and_a_hyphen_empties_one() -> None:
 def test_what_would_mean_nothing_is_not_asked() -> None:
     prompts: list[str] = []
 
-    answers = ask({}, lambda prompt: str(prompts.append(prompt) or ""))
+    def read(prompt: str) -> str:
+        prompts.append(prompt)
+        return ""
+
+    answers = ask({}, read)
 
     asked_for = [prompt.splitlines()[-1].partition(" ")[0] for prompt in prompts]
     assert asked_for == ["JwtIssuer", "CorsOrigins", "AttentionEmail", "AttentionWebhookUrl", "AlarmTopicArn"]

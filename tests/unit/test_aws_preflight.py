@@ -69,7 +69,7 @@ def test_a_usual_account_is_fine(account: Account) -> None:
     account.concurrency(USUAL)
     account.quotas()
 
-    findings = account.findings(**fitting_load(Concurrency(USUAL, USUAL)))
+    findings = account.findings(None, **fitting_load(Concurrency(USUAL, USUAL)))
 
     assert {finding.level for finding in findings} == {Level.OK}
     assert not has_problem(findings)
