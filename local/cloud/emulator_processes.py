@@ -12,7 +12,8 @@ class QueueProcessLimit:
 
     Fault of ministack 1.5: it starts a process for each batch, up to a mapping's `MaximumConcurrency`. The template's
     hundred is right for Lambda, which has a machine for each; here a hundred terminal tasks start ten processes on a
-    few cores, and all of them wait for seconds until the last one runs.
+    few cores, and all of them wait for seconds until the last one runs. A number that a template's parameter gives, it
+    keeps as text, and its comparison fails.
     """
 
     def __init__(self) -> None:
@@ -24,5 +25,4 @@ class QueueProcessLimit:
 
     def concurrency(self, *mapping: Any) -> int:
         """Return the number of processes that serve a queue."""
-        concurrency: int = self._concurrency(*mapping)
-        return min(concurrency, QUEUE_PROCESSES)
+        return min(int(self._concurrency(*mapping)), QUEUE_PROCESSES)
