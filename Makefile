@@ -79,6 +79,10 @@ watch: $(READY) ## show the tasks of an execution as they move (EXECUTION=)
 redrive: $(READY) ## send on what lies in the dead-letter queues (STACK=name: of a stack on AWS)
 	@$(RUN) $(BIN)/python -m local redrive $(if $(STACK),--stack "$(STACK)")
 
+.PHONY: smoke
+smoke: $(READY) ## check from outside that a stack keeps its promises (STACK=name: a stack on AWS; else the local cloud)
+	@$(RUN) $(BIN)/python -m local smoke $(if $(STACK),--stack "$(STACK)")
+
 # The local cloud's tests share one cloud, and it keeps the cores busy by itself: they run after the others, one by one
 .PHONY: test
 test: $(READY) $(SCANNER_READY) ## every test (PYTEST_ARGS="-k name" for some)

@@ -150,8 +150,9 @@ def attached_queue(
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     try:
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        events.put_rule(Name=name, EventPattern=json.dumps(pattern), **bus)
+        rule = events.put_rule(Name=name, EventPattern=json.dumps(pattern), **bus)["RuleArn"]
         try:
+            sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": _queue_policy(arn, rule)})
             events.put_targets(Rule=name, Targets=[{"Id": "workers", "Arn": arn}], **bus)
             yield WorkQueue(sqs, url, api)
             events.remove_targets(Rule=name, Ids=["workers"], **bus)
@@ -159,6 +160,18 @@ def attached_queue(
             events.delete_rule(Name=name, Force=True, **bus)
     finally:
         sqs.delete_queue(QueueUrl=url)
+
+
+def _queue_policy(queue_arn: str, rule_arn: str) -> str:
+    """Return the policy of a queue into which a rule may put events."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def replay(
