@@ -18,7 +18,7 @@ _SCOPES: Final = "tasklatch/report, tasklatch/read and tasklatch/manage"
 
 
 @dataclass(frozen=True)
-class DeployedStack(Stack):
+class AwsStack(Stack):
     """A stack in the account and region of a boto3 session."""
 
     session: Any = None
@@ -71,7 +71,7 @@ def aws_target(stack_name: str, session: Any = None, environment: Mapping[str, s
     if not access_tokens and "UserPoolId" not in outputs:
         raise LocalCloudError(f"{stack_name} has an issuer of yours: set TASKLATCH_TOKEN to a token with {_SCOPES}.")
     context = aws_context(stack_name, session)
-    stack = DeployedStack(
+    stack = AwsStack(
         api_url=outputs["ApiUrl"],
         token_url=outputs.get("TokenUrl", ""),
         region=session.region_name,

@@ -10,12 +10,12 @@ from websockets.http11 import Response
 
 from local import watch
 from local.api_client import ApiClient, ApiError
-from local.cloud.stack import Client, LocalCloudError, Stack, StateDir
+from local.cloud.stack import ROOT, Client, LocalCloudError, Stack, StateDir
 from local.smoke import runner, watch_checks
 from local.smoke.check import Check
 from local.smoke.runner import CHECKS, FAILED, OK, SKIPPED, Outcome, run_check, run_checks, run_smoke
 from local.smoke.session import PREFIX, SmokeSession
-from local.smoke.target import DeployedStack, SmokeTarget, aws_target
+from local.smoke.target import AwsStack, SmokeTarget, aws_target
 from tests.smoke_stack import SmokeService
 
 BY_NAME: Final = {check.name: check for check in CHECKS}
@@ -51,6 +51,12 @@ BROKEN: Final[dict[str, list[str]]] = {
     "dead-letters": ["dead letter", "queue unknown", "function unknown"],
 }
 """Promises to break, by the check that must fail."""
+
+
+def test_docs_count_the_checks() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+    assert f": {len(CHECKS)} checks in" in page
 
 
 def session_of(service: SmokeService, **settings: Any) -> SmokeSession:
@@ -272,7 +278,7 @@ def test_stack_on_aws_is_read_from_its_outputs_with_the_clients_of_its_user_pool
     assert stack.functions == {"notifier": "night-n"}
     assert stack.clients["operator"] == Client("o", "secret of o", "tasklatch/report tasklatch/read")
     assert target.has_scoped_clients
-    assert isinstance(stack, DeployedStack)
+    assert isinstance(stack, AwsStack)
     assert stack.aws("sqs")._client.service == "sqs"
 
 
