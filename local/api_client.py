@@ -260,7 +260,7 @@ def _requested_wait(response: httpx.Response) -> float:
 
 def _parse_body(response: httpx.Response) -> Any:
     is_json = "json" in response.headers.get("content-type", "")
-    return response.json() if is_json else response.text
+    return response.json() if is_json and response.content else response.text
 
 
 def _parse_problem(response: httpx.Response) -> Mapping[str, Any]:

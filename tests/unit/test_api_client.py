@@ -137,3 +137,17 @@ def test_base_and_headers_are_sent_as_they_are(monkeypatch: pytest.MonkeyPatch) 
     assert requests[-1].url.raw_path == b"/api/v1/projects/p/a%2Fb"
     assert requests[-1].headers["idempotency-key"] == "k"
     assert requests[-1].headers["authorization"] == "Bearer requested"
+
+
+def test_response_without_a_body_has_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/token":
+            return httpx.Response(200, json={"access_token": "token", "expires_in": 3600})
+        return httpx.Response(204, headers={"content-type": "application/json"})
+
+    real = httpx.Client
+    monkeypatch.setattr("local.api_client.httpx.Client", lambda **_: real(transport=httpx.MockTransport(answer)))
+    with ApiClient(STACK) as client:
+        reply = client.request("worker", "DELETE", "flow-executions", "id", base="api")
+
+    assert (reply.status, reply.body) == (204, "")

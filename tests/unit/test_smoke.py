@@ -107,7 +107,7 @@ def test_each_check_is_broken_by_something() -> None:
     [
         ("long-timer", "scheduler", "ListSchedules"),
         ("event-bus", "sqs", "CreateQueue"),
-        ("stream-failures", "lambda", "Invoke"),
+        ("stream-failures", "lambda", "ListEventSourceMappings"),
         ("dead-letters", "sqs", "GetQueueAttributes"),
     ],
 )
