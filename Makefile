@@ -28,14 +28,19 @@ EXPECT ?=
 EXECUTION ?=
 STACK ?=
 FROM ?=
-PYTHON ?= 3.13
-ARCH ?= arm64
+PYTHON ?=
+ARCH ?=
+PARAMETERS ?=
+FILE ?=
+ASK ?=
+CHANGE_TENANTS ?=
+SAM_ARGS ?=
 PYTEST_ARGS ?=
 
 .PHONY: help
 help: ## this list
 	@echo "Tasklatch: a serverless task-status service. Targets:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: $(READY) ## local cloud, demonstration, then serve until Ctrl-C (ONCE=1: end after the demonstration)
@@ -134,10 +139,22 @@ format: $(READY) ## format the code and mend what lint can mend
 describe: $(READY) ## write the API description from the code
 	@$(RUN) PYTHONPATH=layers/tasklatch $(BIN)/python -c 'from local.describe import write_description; write_description()'
 
+# What a parameter was before, it stays: in the stack, in samconfig.toml. PYTHON and ARCH are the template's by other names
+CHOSEN = $(if $(STACK),--stack "$(STACK)") $(if $(FILE),--file "$(FILE)") \
+	--parameters '$(if $(PYTHON),PythonVersion=python$(PYTHON)) $(if $(ARCH),Architecture=$(ARCH)) $(PARAMETERS)'
+HOW = $(CHOSEN) $(if $(CHANGE_TENANTS),--change-tenants) --sam-arguments '$(SAM_ARGS)'
+
+.PHONY: preflight
+preflight: $(READY) ## what would stop a deployment into your AWS account, or its first load
+	@$(RUN) $(BIN)/python -m local.aws preflight $(CHOSEN)
+
 .PHONY: deploy
-deploy: $(READY) ## build, then deploy into your own AWS account, asking what is needed (PYTHON=3.13 ARCH=arm64)
-	@TASKLATCH_PYTHON=$(PYTHON) TASKLATCH_ARCH=$(ARCH) $(RUN) $(BIN)/sam build
-	@$(RUN) $(BIN)/sam deploy --guided --parameter-overrides PythonVersion=python$(PYTHON) Architecture=$(ARCH)
+deploy: $(READY) ## build and deploy into your AWS account, asking once (PARAMETERS="A=x B=y" FILE= STACK= PYTHON= ARCH= ASK=1)
+	@$(RUN) $(BIN)/python -m local.aws deploy $(HOW) $(if $(ASK),--again)
+
+.PHONY: deploy-ci
+deploy-ci: $(READY) ## the same without questions: parameters from FILE=, PARAMETERS= and variables PARAMETER_<Name>
+	@$(RUN) $(BIN)/python -m local.aws deploy --no-questions $(HOW)
 
 .PHONY: lock
 lock: $(VENV)/.bootstrapped ## take the newest fitting versions into the lock files

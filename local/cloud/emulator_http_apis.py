@@ -14,9 +14,10 @@ from ministack.services.cloudformation import provisioners
 API_TYPE: Final = "AWS::ApiGatewayV2::Api"
 INTEGRATION: Final = "x-amazon-apigateway-integration"
 AUTHORIZER: Final = "x-amazon-apigateway-authorizer"
+CORS: Final = "x-amazon-apigateway-cors"
 OPEN: Final = "NONE"
 # Parameters, responses and tags are accepted without import: they change no response
-DEFINITION_KEYS: Final = {"openapi", "info", "paths", "components", "tags"}
+DEFINITION_KEYS: Final = {"openapi", "info", "paths", "components", "tags", CORS}
 OPERATION_KEYS: Final = {INTEGRATION, "security", "parameters", "responses"}
 INTEGRATION_KEYS: Final = {"type", "httpMethod", "uri", "payloadFormatVersion"}
 AUTHORIZER_KEYS: Final = {"type", "identitySource", "jwtConfiguration"}
@@ -44,7 +45,9 @@ class HttpApiImport:
         _refuse_unknown(self._definition, DEFINITION_KEYS, "definition")
         for store in (apigateway._routes, apigateway._integrations, apigateway._authorizers):  # noqa: SLF001
             store[self._api_id] = {}
-        apigateway._apis[self._api_id]["name"] = self._definition["info"]["title"]  # noqa: SLF001
+        api = apigateway._apis[self._api_id]  # noqa: SLF001
+        api["name"] = self._definition["info"]["title"]
+        api["corsConfiguration"] = dict(self._definition.get(CORS, {}))
         schemes = self._definition.get("components", {}).get("securitySchemes", {})
         authorizers = {name: self._create_authorizer(name, scheme[AUTHORIZER]) for name, scheme in schemes.items()}
         for path, operations in self._definition["paths"].items():

@@ -1,8 +1,9 @@
 """Emulator patch: limit the processes per queue to the number that one machine can use.
 
-ministack 1.5 starts a process for each batch, up to a mapping's `MaximumConcurrency`. The template's hundred is right
+ministack 1.5 starts a process for each batch, up to a mapping's `MaximumConcurrency`. A hundred can be right
 for Lambda, which has a machine for each; here a hundred terminal tasks start ten processes on a few cores, and all of
-them wait for seconds until the last one runs.
+them wait for seconds until the last one runs. A number that a template's parameter gives, ministack keeps as text, and
+its comparison fails.
 """
 
 from typing import Any
@@ -17,7 +18,6 @@ def bound_queue_processes() -> None:
     allowed = lambda_svc._sqs_esm_concurrency  # noqa: SLF001 - it has no other place for this
 
     def bounded(*mapping: Any) -> int:
-        concurrency: int = allowed(*mapping)
-        return min(concurrency, QUEUE_PROCESSES)
+        return min(int(allowed(*mapping)), QUEUE_PROCESSES)
 
     lambda_svc._sqs_esm_concurrency = bounded  # noqa: SLF001

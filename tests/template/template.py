@@ -111,6 +111,13 @@ def grants(role: Resource) -> Iterator[tuple[str, str]]:
                     yield action, compact(resource)
 
 
+def when(condition: str, value: Any) -> Any:
+    """Return what a value is where a condition holds, and make sure that it is nothing where the condition does not."""
+    name, chosen, otherwise = value["Fn::If"]
+    assert (name, otherwise) == (condition, {"Ref": "AWS::NoValue"})
+    return chosen
+
+
 def compact(resource: Any) -> str:
     """Write a resource of a statement, or what CloudFormation makes one of, on one line."""
     return resource if isinstance(resource, str) else json.dumps(resource, separators=(",", ":"))

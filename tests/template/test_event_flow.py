@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.template.template import grants, resources, target, transformed
+from tests.template.template import grants, resources, target, transformed, when
 
 # CloudWatch's limits of an alarm on metric math, and of a search expression
 MOST_METRICS_OF_AN_ALARM: Final = 10
@@ -16,6 +16,7 @@ LONGEST_SEARCH: Final = 1_024
 QUEUES: Final = resources("AWS::SQS::Queue")
 FUNCTIONS: Final = resources("AWS::Lambda::Function")
 RULES: Final = resources("AWS::Events::Rule")
+OWN_METRICS: Final = {"Fn::Sub": "Tasklatch/${AWS::StackName}"}
 ALARMS: Final = resources("AWS::CloudWatch::Alarm")
 
 
@@ -169,6 +170,20 @@ def test_every_function_has_an_alarm_for_errors() -> None:
     assert _watched("AWS/Lambda", "Errors", "FunctionName") == sorted(FUNCTIONS)
 
 
+def test_every_function_has_an_alarm_for_throttles() -> None:
+    assert _watched("AWS/Lambda", "Throttles", "FunctionName") == sorted(FUNCTIONS)
+
+
+@pytest.mark.parametrize("alarm", ALARMS.items(), ids=lambda item: item[0])
+def test_an_alarm_looks_at_this_stack_and_not_at_its_account(alarm: tuple[str, dict[str, Any]]) -> None:
+    for metric in _metrics(alarm[1]):
+        values = [dimension["Value"] for dimension in metric["Dimensions"]]
+
+        assert values
+        # A metric of the service is its stack's by its namespace, one of AWS by the resource that it names
+        assert metric["Namespace"] == OWN_METRICS or all(target(value) for value in values)
+
+
 def test_every_follower_of_the_table_has_an_alarm_for_its_lag() -> None:
     followers = {
         target(resource["FunctionName"])
@@ -190,7 +205,10 @@ def test_messages_that_are_due_at_once_have_an_alarm_for_their_age() -> None:
 
 @pytest.mark.parametrize("alarm", ALARMS.items(), ids=lambda item: item[0])
 def test_an_alarm_tells_the_person_if_there_is_one_and_is_quiet_without_data(alarm: tuple[str, dict[str, Any]]) -> None:
-    assert alarm[1]["AlarmActions"] == {"Fn::If": ["AttentionByEmail", [{"Ref": "AttentionTopic"}], []]}
+    mailed, sent = alarm[1]["AlarmActions"]
+
+    assert when("AttentionByEmail", mailed) == {"Ref": "AttentionTopic"}
+    assert when("AlarmsToTopic", sent) == {"Ref": "AlarmTopicArn"}
     assert alarm[1]["TreatMissingData"] == "notBreaching"
 
 
@@ -229,12 +247,25 @@ def test_a_comparison_names_each_metric_of_its_alarm(name: str) -> None:
     assert set(re.findall(r"(\w+) >", expression)) == metrics
 
 
-def test_overdue_tasks_throttles_and_server_errors_have_alarms() -> None:
-    watched = {
+def test_overdue_tasks_and_errors_that_are_answered_have_alarms() -> None:
+    watched = [
         (metric["Namespace"], metric["MetricName"]) for resource in ALARMS.values() for metric in _metrics(resource)
-    }
+    ]
 
-    assert {("Tasklatch", "OverdueTasks"), ("AWS/Lambda", "Throttles"), ("AWS/ApiGateway", "5xx")} <= watched
+    assert (OWN_METRICS, "OverdueTasks") in watched
+    assert (OWN_METRICS, "UnhandledErrors") in watched
+    assert ("AWS/ApiGateway", "5xx") in watched
+
+
+def test_functions_alarms_and_dashboard_mean_the_same_namespace() -> None:
+    variables = [function["Environment"]["Variables"] for function in FUNCTIONS.values()]
+    shown = resources("AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"]
+    metrics = json.dumps(json.loads(shown)["widgets"])
+
+    assert {json.dumps(of["POWERTOOLS_METRICS_NAMESPACE"]) for of in variables} == {json.dumps(OWN_METRICS)}
+    assert metrics.count("Tasklatch") == metrics.count(OWN_METRICS["Fn::Sub"]) == 2
+    # A search takes a name with a hyphen, as a stack's can have, in quotes only
+    assert json.dumps(f'SEARCH(\'{{"{OWN_METRICS["Fn::Sub"]}",service}} ')[1:-1] in metrics
 
 
 def test_the_dashboard_finds_functions_and_queues_by_itself() -> None:
@@ -363,7 +394,7 @@ def test_a_ticket_is_not_written_to_the_log() -> None:
         if target(resource["ApiId"]) == "LiveApi"
     )
 
-    assert "query" not in stage["AccessLogSettings"]["Format"].lower()
+    assert "query" not in when("LiveIsLogged", stage["AccessLogSettings"])["Format"].lower()
 
 
 def test_whoever_issues_tickets_and_whoever_pushes_mean_the_same_stage() -> None:

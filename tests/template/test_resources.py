@@ -9,6 +9,7 @@ import pytest
 
 from local.cloud.stack import snake_case
 from tests.template.template import (
+    HTTP_API,
     Resource,
     Route,
     http_api_definition,
@@ -16,6 +17,7 @@ from tests.template.template import (
     resources,
     target,
     transformed,
+    when,
 )
 
 ALWAYS_OPEN: Final = {"GET /v1/health", "GET /v1/openapi.json", "GET /v1/docs"}
@@ -32,6 +34,8 @@ AUTHORIZER: Final = "access-token"
 LONGEST_ANSWER_SECONDS: Final = 30
 STREAM_HOURS: Final = 24
 READERS_OF_A_SHARD: Final = 2
+NEW_ACCOUNT_CONCURRENCY: Final = 10
+LEAST_QUEUE_CONCURRENCY: Final = 2
 
 
 def _each(kind: str) -> pytest.MarkDecorator:
@@ -75,7 +79,7 @@ def test_a_function_says_who_it_is_in_logs_and_metrics(name: str) -> None:
     variables = resources("AWS::Lambda::Function")[name]["Environment"]["Variables"]
 
     assert snake_case(name.removesuffix("Function")) == variables["POWERTOOLS_SERVICE_NAME"]
-    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "Tasklatch"
+    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == {"Fn::Sub": "Tasklatch/${AWS::StackName}"}
 
 
 @pytest.mark.parametrize("name", sorted({route.function for route in http_routes().values()}))
@@ -121,8 +125,20 @@ def test_a_mapping_of_a_queue_sets_a_bad_message_aside_and_leaves_time_to_handle
 
 @_all_of(_mappings("AWS::SQS::Queue"))
 def test_a_full_queue_leaves_the_api_its_share_of_the_account(resource: dict[str, Any]) -> None:
-    # Of 1,000 at once, which an account has unless it asked for more
-    assert resource["ScalingConfig"]["MaximumConcurrency"] * len(_mappings("AWS::SQS::Queue")) <= 200
+    # Of 10 at once, which a new account has until it asks for more
+    concurrency = transformed()["Parameters"][resource["ScalingConfig"]["MaximumConcurrency"]["Ref"]]
+
+    assert concurrency["Default"] * len(_mappings("AWS::SQS::Queue")) <= NEW_ACCOUNT_CONCURRENCY // 2
+    assert concurrency["MinValue"] == LEAST_QUEUE_CONCURRENCY
+
+
+@_each("AWS::Lambda::Function")
+def test_a_function_reserves_nothing_as_a_new_account_has_nothing_to_reserve(resource: dict[str, Any]) -> None:
+    assert "ReservedConcurrentExecutions" not in resource
+
+
+def test_no_more_requests_arrive_at_once_by_default_than_a_new_account_runs() -> None:
+    assert transformed()["Parameters"]["ThrottlingBurst"]["Default"] <= NEW_ACCOUNT_CONCURRENCY
 
 
 @_all_of(_mappings("AWS::DynamoDB::Table"))
@@ -191,21 +207,76 @@ def test_a_token_is_checked_for_its_issuer_and_its_audience() -> None:
 
 
 @_each("AWS::ApiGatewayV2::Stage")
-def test_the_api_is_throttled_and_its_accesses_are_logged(resource: dict[str, Any]) -> None:
+def test_an_api_is_throttled(resource: dict[str, Any]) -> None:
     assert resource["DefaultRouteSettings"] == {
         "ThrottlingRateLimit": {"Ref": "ThrottlingRate"},
         "ThrottlingBurstLimit": {"Ref": "ThrottlingBurst"},
     }
-    assert target(resource["AccessLogSettings"]["DestinationArn"]) in resources("AWS::Logs::LogGroup")
 
 
-def test_the_tables_data_can_be_recovered_and_outlives_a_replacement() -> None:
+def test_the_accesses_of_the_http_api_are_logged_and_those_of_the_websocket_api_where_the_account_can() -> None:
+    stages = {target(stage["ApiId"]): stage for stage in resources("AWS::ApiGatewayV2::Stage").values()}
+    live = when("LiveIsLogged", stages["LiveApi"]["AccessLogSettings"])
+
+    assert target(stages[HTTP_API]["AccessLogSettings"]["DestinationArn"]) == "HttpApiLogs"
+    assert target(live["DestinationArn"]) == "LiveApiLogs"
+    # In an account whose API Gateway has no role for logs, such a stage cannot be created
+    assert transformed()["Conditions"]["LiveIsLogged"] == {"Fn::Equals": [{"Ref": "LiveAccessLogs"}, "true"]}
+    assert transformed()["Parameters"]["LiveAccessLogs"]["Default"] == "false"
+
+
+def test_no_resource_is_the_whole_accounts() -> None:
+    # A region has one role for API Gateway's logs; a stack that sets it takes it from all others
+    assert not resources("AWS::ApiGateway::Account")
+
+
+def test_routes_of_a_stage_that_deploys_by_itself_come_before_it_and_one_by_one() -> None:
+    template = transformed()["Resources"]
+    routes = [name for name, resource in template.items() if resource["Type"] == "AWS::ApiGatewayV2::Route"]
+    waits_for = {name: template[name].get("DependsOn") for name in (*routes, "LiveStage")}
+
+    assert template["LiveStage"]["Properties"]["AutoDeploy"] is True
+    assert waits_for == {"ConnectRoute": None, "DisconnectRoute": "ConnectRoute", "LiveStage": "DisconnectRoute"}
+
+
+def test_the_http_api_is_made_in_one_call_of_one_definition() -> None:
+    routes = resources("AWS::ApiGatewayV2::Route").values()
+
+    assert len(http_routes()) > len(routes)
+    assert HTTP_API not in {target(route["ApiId"]) for route in routes}
+
+
+def test_web_pages_may_call_the_api_if_their_origin_is_named() -> None:
+    cors = when("CalledByBrowsers", http_api_definition()["x-amazon-apigateway-cors"])
+
+    # SAM has put the default in, as text: a parameter that is a list would come as text too
+    assert cors["allowOrigins"] == {"Fn::Split": [",", ""]}
+    assert transformed()["Parameters"]["CorsOrigins"]["Type"] == "String"
+    assert {key.partition(" ")[0] for key in http_routes()} <= set(cors["allowMethods"])
+    assert {"authorization", "content-type"} <= set(cors["allowHeaders"])
+    assert "allowCredentials" not in cors
+    assert transformed()["Parameters"]["CorsOrigins"]["Default"] == ""
+
+
+def test_the_tables_data_can_be_recovered_and_outlives_its_stack() -> None:
     table = transformed()["Resources"]["LedgerTable"]
 
     assert table["UpdateReplacePolicy"] == "Retain"
     assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["Properties"]["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
-    assert transformed()["Parameters"]["DeletionProtection"]["Default"] == "true"
+
+
+def test_a_creation_that_fails_can_be_undone() -> None:
+    # A table that is protected, or retained in any case, would stay behind
+    assert transformed()["Resources"]["LedgerTable"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert transformed()["Parameters"]["DeletionProtection"]["Default"] == "false"
+
+
+def test_nothing_secret_is_a_parameter() -> None:
+    assert not [name for name, parameter in transformed()["Parameters"].items() if "NoEcho" in parameter]
+    [connection] = resources("AWS::Events::Connection").values()
+    condition, key, _ = connection["AuthParameters"]["ApiKeyAuthParameters"]["ApiKeyValue"]["Fn::If"]
+    assert (condition, key) == ("WebhookHasKey", {"Fn::Sub": "{{resolve:secretsmanager:${AttentionWebhookSecret}}}"})
 
 
 def test_the_table_can_split_a_busy_execution_and_forgets_what_is_old() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ministack.services import apigateway
 from ministack.services.cloudformation import provisioners
 
-from local.cloud.emulator_http_apis import API_TYPE, import_http_apis
+from local.cloud.emulator_http_apis import API_TYPE, CORS, import_http_apis
 from tests.template.template import http_api_definition, http_routes
 
 
@@ -75,6 +75,21 @@ def test_tokens_are_checked_by_issuer_and_audience(handlers: dict[str, Any]) -> 
     }
 
 
+def test_browsers_are_let_in_as_the_definition_says_and_no_longer_than_it_does(handlers: dict[str, Any]) -> None:
+    # given
+    body = resolved(http_api_definition()) | {CORS: {"allowOrigins": ["https://app.example.com"]}}
+    without = {name: part for name, part in body.items() if name != CORS}
+
+    # when
+    api_id, _ = handlers["create"]("ServerlessHttpApi", {"Body": body}, "tasklatch")
+    created = apigateway._apis[api_id]["corsConfiguration"]
+    handlers["update"](api_id, {"Body": body}, {"Body": without}, "tasklatch")
+
+    # then
+    assert created == {"allowOrigins": ["https://app.example.com"]}
+    assert apigateway._apis[api_id]["corsConfiguration"] == {}
+
+
 def test_an_update_leaves_nothing_of_the_old_definition(handlers: dict[str, Any]) -> None:
     # given
     before = {"Body": resolved(http_api_definition())}
@@ -103,7 +118,7 @@ def test_an_api_without_a_definition_is_made_as_before(handlers: dict[str, Any])
 @pytest.mark.parametrize(
     ("index", "name"),
     [
-        ([], "x-amazon-apigateway-cors"),
+        ([], "x-amazon-apigateway-importexport-version"),
         (["paths", "/v1/docs", "get"], "x-amazon-apigateway-request-validator"),
         (["paths", "/v1/docs", "get", "x-amazon-apigateway-integration"], "timeoutInMillis"),
         (["components", "securitySchemes", "access-token", "x-amazon-apigateway-authorizer"], "enableSimpleResponses"),

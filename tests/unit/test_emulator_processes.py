@@ -13,10 +13,12 @@ from local.cloud.stack import QUEUE_PROCESSES
     ("mapping", "queue", "expected"),
     [
         ({"ScalingConfig": {"MaximumConcurrency": 100}}, {}, QUEUE_PROCESSES),
+        # As a parameter of a template gives it
+        ({"ScalingConfig": {"MaximumConcurrency": "100"}}, {}, QUEUE_PROCESSES),
         ({}, {}, QUEUE_PROCESSES),
         ({}, {"is_fifo": True}, 1),
     ],
-    ids=["as many as Lambda would", "as the emulator does by itself", "in order"],
+    ids=["as many as Lambda would", "a number as text", "as the emulator does by itself", "in order"],
 )
 def test_queue_is_served_by_no_more_processes_than_are_warm(
     mapping: dict[str, Any], queue: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch
