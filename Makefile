@@ -27,6 +27,7 @@ SEED ?=
 EXPECT ?=
 EXECUTION ?=
 STACK ?=
+FROM ?=
 PYTHON ?=
 ARCH ?=
 PARAMETERS ?=
@@ -83,6 +84,14 @@ watch: $(READY) ## show the status changes of an execution's tasks (EXECUTION=)
 .PHONY: redrive
 redrive: $(READY) ## redrive the dead-letter queues (STACK=name: of a stack on AWS)
 	@$(RUN) $(BIN)/python -m local redrive $(if $(STACK),--stack "$(STACK)")
+
+.PHONY: smoke
+smoke: $(READY) ## check from outside that a stack keeps its promises (STACK=name: a stack on AWS; else the local cloud)
+	@$(RUN) $(BIN)/python -m local smoke $(if $(STACK),--stack "$(STACK)")
+
+.PHONY: restore
+restore: $(READY) ## copy what the ledger has lost from a restored copy of its table (FROM=table STACK=name)
+	@$(RUN) $(BIN)/python -m local restore $(if $(STACK),--stack "$(STACK)") "$(FROM)"
 
 # The local cloud's tests share one cloud, and it keeps the cores busy by itself: they run after the others, one by one
 .PHONY: test
