@@ -7,25 +7,20 @@ from aws_lambda_powertools.utilities.batch.types import PartialItemFailureRespon
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from tasklatch.executions.execution_table import ExecutionTable
-from tasklatch.ledger.ledger import Ledger
 from tasklatch.retries.timer_handler import TimerHandler
-from tasklatch.retries.timer_scheduler import TimerScheduler, timer_from_message
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, scheduler, sqs
-from tasklatch.runtime.clock import system_clock
+from tasklatch.retries.timer_scheduler import timer_from_message
 from tasklatch.runtime.observability import logger, metrics
-from tasklatch.runtime.queue_records import DeadLetters, process_message
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.queue_records import process_message
+from tasklatch.runtime.services import EventServices
 
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Handle timers from their queue; a failed one alone is retried or moved to the dead-letter queue."""
-    backoff = Backoff(context.get_remaining_time_in_millis)
-    timer_handler = _timer_handler(backoff)
-    dead_letters = DeadLetters(sqs, get_settings().dead_letter_queue_url, backoff)
+    services = EventServices(context.get_remaining_time_in_millis)
+    timer_handler: TimerHandler = services.timer_handler
+    dead_letters = services.dead_letters
 
     def handle_timer(body: str) -> None:
         timer = timer_from_message(body)
@@ -37,13 +32,3 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
 
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
     return process_partial_response(event=event, record_handler=handle_record, processor=processor, context=context)
-
-
-def _timer_handler(backoff: Backoff) -> TimerHandler:
-    client, settings = dynamodb(), get_settings()
-    return TimerHandler(
-        Ledger(client, settings, system_clock, backoff),
-        ExecutionTable(client, settings, system_clock, backoff),
-        TimerScheduler(sqs(), scheduler(), settings, system_clock, backoff),
-        system_clock,
-    )

@@ -23,7 +23,7 @@ from local.cloud.stack import snake_case
 from local.handlers import load_handler
 from tasklatch.domain.overdue import OVERDUE_MS
 from tasklatch.dynamodb.task_item import Item
-from tasklatch.runtime import clients
+from tasklatch.runtime import clients, services
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import get_settings
 from tests.factories import FakeTime, Reply, api_event, call_api
@@ -405,7 +405,8 @@ def whole_service() -> Iterator[WholeService]:
             module = load_handler(function)
             if hasattr(module, "system_clock"):
                 patch.setattr(module, "system_clock", clock)
-            patch.setattr(module, "Backoff", _patience)
+        patch.setattr(services, "system_clock", clock)
+        patch.setattr(services, "Backoff", _backoff)
         try:
             yield WholeService(aws, clock)
         finally:
@@ -436,7 +437,7 @@ def _verdicts(reply: Reply) -> Iterator[str]:
                 yield item["verdict"]
 
 
-def _patience(remaining_ms: Any) -> Backoff:
+def _backoff(remaining_ms: Any) -> Backoff:
     """Return the shipped backoff on the invocation's own clock: tests do not sleep."""
     return Backoff(remaining_ms, remaining_ms.__self__.sleep)
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,7 @@ import pytest
 from local.handlers import load_handler
 from tasklatch.api import app
 from tasklatch.dynamodb import keys
-from tasklatch.runtime import clients
+from tasklatch.runtime import clients, services
 from tasklatch.runtime.settings import get_settings
 from tests.api_gateway import HttpApi, operations
 from tests.factories import ALL_SCOPES, Context, Reply, fresh_name
@@ -572,9 +572,8 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     """What reaches connections."""
     callback = FakeClient(post_to_connection={}, delete_connection={})
     bus = FakeClient(put_events=lambda Entries, **_: {"FailedEntryCount": 0, "Entries": [{} for _ in Entries]})  # noqa: N803
-    for function in ("notifier", "live_connection"):
-        monkeypatch.setattr(load_handler(function), "live_callback", lambda _url: callback)
-    monkeypatch.setattr(load_handler("notifier"), "events", lambda: bus)
+    monkeypatch.setattr(services, "live_callback", lambda _url: callback)
+    monkeypatch.setattr(services, "events", lambda: bus)
     return callback
 
 
@@ -621,11 +620,10 @@ def test_ticket_that_is_too_old_opens_nothing(
 ) -> None:
     # given
     ticket = ticket_of(tenants.session(tenants.other), tenants.theirs.execution_id)
-    module = load_handler("live_connection")
-    now: Callable[[], int] = module.system_clock
+    now = services.system_clock
 
     # when
-    monkeypatch.setattr(module, "system_clock", lambda: now() + 61_000)
+    monkeypatch.setattr(services, "system_clock", lambda: now() + 61_000)
 
     # then
     assert connect(ticket) == 403
