@@ -16,6 +16,7 @@ from local.handlers import load_handler
 from tasklatch.api import app
 from tasklatch.dynamodb import keys
 from tasklatch.runtime import clients, services
+from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import get_settings
 from tests.api_gateway import HttpApi, operations
 from tests.factories import ALL_SCOPES, Context, Reply, fresh_name
@@ -620,10 +621,9 @@ def test_ticket_that_is_too_old_opens_nothing(
 ) -> None:
     # given
     ticket = ticket_of(tenants.session(tenants.other), tenants.theirs.execution_id)
-    now = services.system_clock
 
     # when
-    monkeypatch.setattr(services, "system_clock", lambda: now() + 61_000)
+    monkeypatch.setattr(services, "system_clock", lambda: system_clock() + 61_000)
 
     # then
     assert connect(ticket) == 403
