@@ -1,115 +1,21 @@
 """Requests and responses for Cognite Data Fusion's workflows and their versions, which define the tasks of a run."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any, Final, Literal, NotRequired, Self
+from typing import Annotated, Final, NotRequired
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from tasklatch.api.body import dump_json
 from tasklatch.api.query_values import DECIMAL, QueryBool
-from tasklatch.domain.reference_check import check_references
-from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure
-from tasklatch.domain.task_definition import TaskDefinition, check_definitions
 from tasklatch.domain.workflow_definition import VersionKey, check_unique
-from tasklatch.platforms.cognite.models import LENIENT, MAX_PAGE, Cursor, ExternalId, PathId, TaskExternalId
+from tasklatch.platforms.cognite.definitions.task_models import DefinitionBody, DefinitionView
+from tasklatch.platforms.cognite.models import LENIENT, MAX_PAGE, Cursor, ExternalId, PathId
 
-MAX_TASKS: Final = 200
 MAX_DEFINITION_BYTES: Final = 300 * 1024
 """A DynamoDB item holds 400 KB."""
 
 MAX_VERSIONS_A_PAGE: Final = 10
 """A Lambda response holds 6 MB."""
-
-TaskType = Literal["function", "transformation", "cdf", "simulation"]
-
-REQUIRED_PARAMETERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "function": ("function", ("externalId",)),
-    "transformation": ("transformation", ("externalId",)),
-    "cdf": ("cdfRequest", ("resourcePath", "method")),
-    "simulation": ("simulation", ("routineExternalId",)),
-}
-"""Required parameters of a task by its type: the platform's client cannot read a response without them."""
-
-
-class Dependency(BaseModel):
-    """A task that must finish first."""
-
-    model_config = LENIENT
-
-    externalId: ExternalId
-
-
-class WorkflowTaskBody(BaseModel):
-    """One task of a definition; times are seconds."""
-
-    model_config = LENIENT
-
-    externalId: TaskExternalId
-    type: TaskType
-    parameters: dict[str, Any]
-    name: Annotated[str, Field(max_length=255)] | None = None
-    description: Annotated[str, Field(max_length=500)] | None = None
-    retries: Annotated[int, Field(ge=0, le=10)] = 3
-    timeout: Annotated[int, Field(ge=1, le=31_536_000)] = 3600
-    onFailure: Literal["abortWorkflow", "skipTask"] = "abortWorkflow"
-    dependsOn: Annotated[list[Dependency], Field(max_length=MAX_TASKS)] = []
-
-    @model_validator(mode="after")
-    def _check_parameters(self) -> Self:
-        part, names = REQUIRED_PARAMETERS[self.type]
-        inner = self.parameters.get(part)
-        if not isinstance(inner, dict) or not all(isinstance(inner.get(name), str) for name in names):
-            required = " and ".join(f"parameters.{part}.{name}" for name in names)
-            raise ValueError(f"a {self.type} task needs {required}")
-        return self
-
-    def definition(self, index: int) -> TaskDefinition:
-        """Return the domain's definition of the task; `index` is its position in the request.
-
-        Raises
-        ------
-        InvalidRequestError, PayloadTooLargeError
-            If its parameters cannot be stored.
-        """
-        fails_execution = self.onFailure == "abortWorkflow"
-        return TaskDefinition(
-            task_id=self.externalId,
-            input=dump_json(self.parameters, "tasks", index, "parameters"),
-            depends_on=tuple(dict.fromkeys(dependency.externalId for dependency in self.dependsOn)),
-            retry_policy=replace(
-                DEFAULT_RETRY_POLICY, max_attempts=self.retries + 1, retry_timeouts=not fails_execution
-            ),
-            timeout_seconds=self.timeout,
-            on_failure=OnFailure.ABORT if fails_execution else OnFailure.CONTINUE,
-            kind=self.type,
-        )
-
-
-class DefinitionBody(BaseModel):
-    """The tasks of a workflow's version."""
-
-    model_config = LENIENT
-
-    description: Annotated[str, Field(max_length=500)] | None = None
-    tasks: Annotated[list[WorkflowTaskBody], Field(min_length=1, max_length=MAX_TASKS)]
-
-    def definitions(self) -> list[TaskDefinition]:
-        """Return the domain's definitions of the tasks, in order.
-
-        Raises
-        ------
-        DuplicateNameError
-            If two tasks have the same id.
-        InvalidRequestError, PayloadTooLargeError
-            If the tasks do not fit together, or cannot be stored.
-        """
-        check_unique("task", [task.externalId for task in self.tasks])
-        definitions = [task.definition(index) for index, task in enumerate(self.tasks)]
-        check_definitions(definitions)
-        check_references(definitions)
-        return definitions
 
 
 class VersionBody(BaseModel):
@@ -301,34 +207,6 @@ class WorkflowListView(TypedDict):
 
     items: list[WorkflowView]
     nextCursor: NotRequired[str]
-
-
-class DependencyView(TypedDict):
-    """A task that must finish first."""
-
-    externalId: str
-
-
-class WorkflowTaskView(TypedDict):
-    """One task of a definition; times are seconds."""
-
-    externalId: str
-    type: TaskType
-    parameters: dict[str, Any]
-    name: NotRequired[str]
-    description: NotRequired[str]
-    retries: int
-    timeout: int
-    onFailure: Literal["abortWorkflow", "skipTask"]
-    dependsOn: list[DependencyView]
-
-
-class DefinitionView(TypedDict):
-    """The tasks of a workflow's version; the same definition has the same hash."""
-
-    hash: str
-    description: NotRequired[str]
-    tasks: list[WorkflowTaskView]
 
 
 class VersionView(TypedDict):

@@ -8,7 +8,8 @@ from hashlib import sha256
 
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.workflow_definition import Workflow, WorkflowVersion
-from tasklatch.platforms.cognite.definitions.models import DefinitionBody, DefinitionView, VersionView, WorkflowView
+from tasklatch.platforms.cognite.definitions.models import VersionView, WorkflowView
+from tasklatch.platforms.cognite.definitions.task_models import DefinitionBody, DefinitionView
 
 
 def definitions_from_version(version: WorkflowVersion) -> list[TaskDefinition]:

@@ -13,7 +13,8 @@ from typing_extensions import TypedDict
 from tasklatch.api.body import dump_json
 from tasklatch.domain.report import MAX_OUTPUT_BYTES, Report, make_report
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
-from tasklatch.platforms.cognite.definitions.models import DefinitionView, WorkflowFilter
+from tasklatch.platforms.cognite.definitions.models import WorkflowFilter
+from tasklatch.platforms.cognite.definitions.task_models import DefinitionView
 from tasklatch.platforms.cognite.models import LENIENT, MAX_PAGE, Cursor
 
 MAX_INPUT_BYTES: Final = 100 * 1024
