@@ -84,3 +84,14 @@ def test_statement_is_rendered_once_for_a_shape_and_a_table() -> None:
 
     assert statement("ledger", 1) is statement("ledger", 2)
     assert statement("other", 1).startswith('UPDATE "other"')
+
+
+def test_changed_expressions_do_not_change_those_of_the_next_request() -> None:
+    update = ItemUpdate(assigned={"status": {"S": "FAILED"}})
+    expected = update.expressions()
+
+    changed = update.expressions()
+    changed["ExpressionAttributeNames"]["#additions"] = "additions"
+    changed["ExpressionAttributeValues"][":additions"] = {"N": "1"}
+
+    assert update.expressions() == expected

@@ -121,8 +121,7 @@ class ExecutionTable:
         """
         request = _status_update(execution, status, reason, self._clock())
         if unless_tasks_added:
-            request["ConditionExpression"] += " AND (attribute_not_exists(#additions) OR #additions = :additions)"
-            request["ExpressionAttributeNames"]["#additions"] = "additions"
+            request["ConditionExpression"] += " AND (attribute_not_exists(additions) OR additions = :additions)"
             request["ExpressionAttributeValues"][":additions"] = {"N": str(execution.additions)}
         self._update(request)
 

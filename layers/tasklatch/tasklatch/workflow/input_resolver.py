@@ -72,24 +72,6 @@ class InputResolver:
         errors = {task_id: self._resolve_item(tenant, execution_id, item) for task_id, item in items.items()}
         return {task_id: error for task_id, error in errors.items() if error is not None}
 
-    def _resolve_item(self, tenant: str, execution_id: str, item: Item) -> str | None:
-        text = item[PAYLOAD]["S"] if PAYLOAD in item else ""
-        if REFERENCE_PREFIX not in text or RESOLVED in item or INCLUDES_ATTEMPT_ID in item:
-            return None
-        names = [name["S"] for part in (DEPENDS_ON, REFERS_TO) if part in item for name in item[part]["L"]]
-        limit = _MAX_INPUT_ITEM_BYTES - sum(len(part.encode()) for part in (text, *names))
-        values = _ReferencedValues(self, tenant, execution_id, names)
-        try:
-            value = resolve_references(json.loads(text), {*names, WORKFLOW_NAME}, values.look_up)
-            resolved = dump_payload(value, _RESOLVED_INPUT, limit)
-        except PayloadTooLargeError as error:
-            return str(error)
-        except RecursionError:
-            # An input that was stored before the depth was limited
-            return f"{_RESOLVED_INPUT} is nested too deep"
-        self._inputs.put_resolved(item, resolved)
-        return None
-
     def read_payload(self, tenant: str, execution_id: str, name: str, part: str) -> str | None:
         """Read the input or output of a task as JSON text; None without one.
 
@@ -114,6 +96,24 @@ class InputResolver:
             If the table stays busy until the deadline.
         """
         return self._payloads.get_text(tenant, execution_id, keys.EXECUTION_INPUT_SK)
+
+    def _resolve_item(self, tenant: str, execution_id: str, item: Item) -> str | None:
+        text = item[PAYLOAD]["S"] if PAYLOAD in item else ""
+        if REFERENCE_PREFIX not in text or RESOLVED in item or INCLUDES_ATTEMPT_ID in item:
+            return None
+        names = [name["S"] for part in (DEPENDS_ON, REFERS_TO) if part in item for name in item[part]["L"]]
+        limit = _MAX_INPUT_ITEM_BYTES - sum(len(part.encode()) for part in (text, *names))
+        values = _ReferencedValues(self, tenant, execution_id, names)
+        try:
+            value = resolve_references(json.loads(text), {*names, WORKFLOW_NAME}, values.look_up)
+            resolved = dump_payload(value, _RESOLVED_INPUT, limit)
+        except PayloadTooLargeError as error:
+            return str(error)
+        except RecursionError:
+            # An input that was stored before the depth was limited
+            return f"{_RESOLVED_INPUT} is nested too deep"
+        self._inputs.put_resolved(item, resolved)
+        return None
 
 
 class _ReferencedValues:
