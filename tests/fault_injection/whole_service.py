@@ -22,7 +22,7 @@ from ministack.services.lambda_svc import _match_esm_filter
 from local.cloud.stack import snake_case
 from local.handlers import load_handler
 from tasklatch.domain.overdue import OVERDUE_MS
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.runtime import clients, services
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import get_settings

@@ -8,102 +8,88 @@ from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.items import Item, from_item, primary_key, to_attribute
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-Item = dict[str, "AttributeValueTypeDef"]
-
 
 class Column(NamedTuple):
-    """Storage of a field: its attribute's name, its DynamoDB type, and the function that converts it back."""
+    """Storage of a field: its attribute's name, and the function that makes its value of the attribute's."""
 
     attribute: str
-    kind: str
-    read: Callable[[Any], Any]
-
-
-def _identity(value: Any) -> Any:
-    return value
+    read: Callable[[Any], Any] | None = None
 
 
 COLUMNS: Final[Mapping[str, Column]] = {
-    "tenant": Column("tenant", "S", _identity),
-    "execution_id": Column("executionId", "S", _identity),
-    "task_id": Column("taskId", "S", _identity),
-    "status": Column("status", "S", TaskStatus),
-    "attempt": Column("attempt", "N", int),
-    "precedence": Column("precedence", "N", int),
-    "version": Column("version", "N", int),
-    "created_at": Column("createdAt", "N", int),
-    "updated_at": Column("updatedAt", "N", int),
-    "scheduled_at": Column("scheduledAt", "N", int),
-    "started_at": Column("startedAt", "N", int),
-    "ended_at": Column("endedAt", "N", int),
-    "heartbeat_at": Column("heartbeatAt", "N", int),
-    "progress": Column("progress", "N", float),
-    "failure_reason": Column("failureReason", "S", FailureReason),
-    "message": Column("message", "S", _identity),
-    "message_truncated": Column("messageTruncated", "BOOL", _identity),
-    "platform_status": Column("label", "S", _identity),
-    "retry_after_seconds": Column("retryAfterSeconds", "N", float),
-    "granted_attempts": Column("grantedAttempts", "N", int),
-    "timeout_seconds": Column("timeoutSeconds", "N", int),
-    "heartbeat_timeout_seconds": Column("heartbeatTimeoutSeconds", "N", int),
-    "on_failure": Column("onFailure", "S", OnFailure),
-    "outcome": Column("outcome", "S", _identity),
-    "request_id": Column("receipt", "S", _identity),
-    "output_attempt": Column("outputAttempt", "N", int),
-    "output_fingerprint": Column("outputFingerprint", "S", _identity),
-    "checkpoint_attempt": Column("checkpointAttempt", "N", int),
-    "checkpoint_fingerprint": Column("checkpointFingerprint", "S", _identity),
-    "checkpoint_sequence": Column("checkpointSequence", "N", int),
-    "decided_attempt": Column("decidedAttempt", "N", int),
-    "definition": Column("definition", "S", _identity),
+    "tenant": Column("tenant"),
+    "execution_id": Column("executionId"),
+    "task_id": Column("taskId"),
+    "status": Column("status", TaskStatus),
+    "attempt": Column("attempt", int),
+    "precedence": Column("precedence", int),
+    "version": Column("version", int),
+    "created_at": Column("createdAt", int),
+    "updated_at": Column("updatedAt", int),
+    "scheduled_at": Column("scheduledAt", int),
+    "started_at": Column("startedAt", int),
+    "ended_at": Column("endedAt", int),
+    "heartbeat_at": Column("heartbeatAt", int),
+    "progress": Column("progress", float),
+    "failure_reason": Column("failureReason", FailureReason),
+    "message": Column("message"),
+    "message_truncated": Column("messageTruncated"),
+    "platform_status": Column("label"),
+    "retry_after_seconds": Column("retryAfterSeconds", float),
+    "granted_attempts": Column("grantedAttempts", int),
+    "timeout_seconds": Column("timeoutSeconds", int),
+    "heartbeat_timeout_seconds": Column("heartbeatTimeoutSeconds", int),
+    "on_failure": Column("onFailure", OnFailure),
+    "outcome": Column("outcome"),
+    "request_id": Column("receipt"),
+    "output_attempt": Column("outputAttempt", int),
+    "output_fingerprint": Column("outputFingerprint"),
+    "checkpoint_attempt": Column("checkpointAttempt", int),
+    "checkpoint_fingerprint": Column("checkpointFingerprint"),
+    "checkpoint_sequence": Column("checkpointSequence", int),
+    "decided_attempt": Column("decidedAttempt", int),
+    "definition": Column("definition"),
 }
 
 _RETRY_POLICY: Final = "retryPolicy"
 
 
-def attribute_value(field: str, value: Any) -> "AttributeValueTypeDef":
-    """Return one field's value in DynamoDB's form."""
-    kind = COLUMNS[field].kind
-    return {kind: value if kind == "BOOL" else str(value)}  # type: ignore[misc]
-
-
 def task_to_item(task: Task) -> Item:
     """Return the item of a task, with its primary key."""
-    item: Item = {
-        keys.PK: {"S": keys.execution_pk(task.tenant, task.execution_id)},
-        keys.SK: {"S": keys.task_sk(task.task_id)},
-        _RETRY_POLICY: {"M": _policy_to_item(task.retry_policy)},
-    }
+    item = primary_key(keys.execution_pk(task.tenant, task.execution_id), keys.task_sk(task.task_id))
+    item[_RETRY_POLICY] = to_attribute(_policy_values(task.retry_policy))
     for field, column in COLUMNS.items():
         value = getattr(task, field)
         if value is not None and value is not False:
-            item[column.attribute] = attribute_value(field, value)
+            item[column.attribute] = to_attribute(value)
     return item
 
 
 def task_from_item(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
     """Return the task in an item."""
+    values = from_item(item)
     fields: dict[str, Any] = {}
-    for field, (attribute, kind, parse) in COLUMNS.items():
-        value = item.get(attribute)
+    for field, (attribute, read) in COLUMNS.items():
+        value = values.get(attribute)
         if value is not None:
-            fields[field] = parse(value[kind])  # type: ignore[literal-required]
-    policy = item[_RETRY_POLICY]["M"]
+            fields[field] = value if read is None else read(value)
+    policy = values[_RETRY_POLICY]
     fields["retry_policy"] = RetryPolicy(
-        max_attempts=int(policy["max_attempts"]["N"]),
-        **{name: float(policy[name]["N"]) for name in ("initial_seconds", "multiplier", "max_seconds", "jitter")},
+        max_attempts=int(policy["max_attempts"]),
+        **{name: float(policy[name]) for name in ("initial_seconds", "multiplier", "max_seconds", "jitter")},
         retry_timeouts="retry_timeouts" not in policy,
     )
     return Task(**fields)
 
 
-def _policy_to_item(policy: RetryPolicy) -> Item:
-    numbers = asdict(policy)
-    retries_timeouts = numbers.pop("retry_timeouts")
-    item: Item = {name: {"N": str(value)} for name, value in numbers.items()}
+def _policy_values(policy: RetryPolicy) -> dict[str, Any]:
+    values = asdict(policy)
     # Most policies retry time-outs, and every byte of this item counts: it is written for every applied report.
-    return item if retries_timeouts else {**item, "retry_timeouts": {"BOOL": False}}
+    if policy.retry_timeouts:
+        del values["retry_timeouts"]
+    return values

@@ -13,7 +13,7 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 

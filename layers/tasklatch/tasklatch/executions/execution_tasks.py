@@ -9,8 +9,9 @@ from tasklatch.domain.execution import Execution
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
+from tasklatch.dynamodb.items import Item
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item, task_from_item
+from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 

@@ -8,7 +8,7 @@ from tasklatch.domain.errors import IdempotencyKeyReusedError
 from tasklatch.domain.idempotency import KeyedRequest
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock

@@ -6,7 +6,7 @@ from typing import Any, Final
 from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.cursor import decode_cursor, invalid_cursor
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 
 _MAX_SORT_CHARACTERS: Final = len(keys.execution_list_sort(0, "")) + 128
 """Maximum length of an execution's sort key in a list, a time and an id, in characters."""

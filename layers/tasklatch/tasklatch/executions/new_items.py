@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from tasklatch.domain.task import Task
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.task_item import Item, task_to_item
+from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.task_item import task_to_item
 from tasklatch.ledger.payloads import DEPENDS_ON, INCLUDES_ATTEMPT_ID, KIND, PAYLOAD, REFERS_TO
 
 

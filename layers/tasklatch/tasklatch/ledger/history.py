@@ -16,8 +16,8 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
+from tasklatch.dynamodb.items import Item
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 

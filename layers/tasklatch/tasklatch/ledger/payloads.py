@@ -10,7 +10,7 @@ from tasklatch.domain.task import Task, TaskDetail
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_put
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 

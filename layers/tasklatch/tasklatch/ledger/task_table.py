@@ -13,7 +13,8 @@ from tasklatch.dynamodb import keys, write_expression
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_insert import STATEMENTS_A_CALL
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.task_item import Item, task_from_item
+from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.aws_errors import BUSY_CODES, CONDITION_FAILURE, is_condition_failure
 from tasklatch.runtime.backoff import Backoff

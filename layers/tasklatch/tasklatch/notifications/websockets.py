@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 
 from tasklatch.domain.errors import ForbiddenError, ServiceBusyError
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.items import Item
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock

@@ -14,8 +14,8 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_delete
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
+from tasklatch.dynamodb.items import Item
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock

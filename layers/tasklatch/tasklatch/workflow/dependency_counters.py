@@ -15,8 +15,8 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
+from tasklatch.dynamodb.items import Item
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.ledger.payloads import RESOLVED
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
