@@ -4,14 +4,14 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any, Final
 
-import botocore
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 
 from local.handlers import ROOT
 from tasklatch.runtime import clients
 
-CALLS: Final = {
+CALLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "dynamodb": ("list_tables", {}),
     "sqs": ("list_queues", {}),
     "scheduler": ("list_schedules", {}),
@@ -32,14 +32,14 @@ def test_user_agent_is_this_program_in_its_version() -> None:
 
 
 @pytest.mark.parametrize("service", sorted(CALLS))
-def test_each_client_sends_it_with_the_sdks_version(service: str) -> None:
+def test_each_client_sends_it(service: str) -> None:
     # given
-    sent: list[AWSPreparedRequest] = []
+    sent: list[Any] = []
 
     def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
         sent.append(request)
         raw: Any = type("Raw", (), {"stream": lambda *_: [b"{}"]})()
-        return AWSResponse(request.url, 200, {}, raw)
+        return AWSResponse(request.url, 200, HTTPHeaders(), raw)
 
     client: Any = getattr(clients, service)()
     client.meta.events.register("before-send", answer)
@@ -48,10 +48,10 @@ def test_each_client_sends_it_with_the_sdks_version(service: str) -> None:
     operation, arguments = CALLS[service]
     getattr(client, operation)(**arguments)
 
-    # then
-    assert [request.headers["User-Agent"].decode() for request in sent] == [
-        f"{clients.USER_AGENT} Botocore/{botocore.__version__}"
-    ]
+    # then: Powertools and boto3 each add their own version, which is all that is composed
+    (user_agent,) = (request.headers["User-Agent"].decode() for request in sent)
+    assert user_agent.startswith(f"{clients.USER_AGENT} Botocore/")
+    assert "ua/2" not in user_agent
 
 
 def test_clients_share_one_session() -> None:

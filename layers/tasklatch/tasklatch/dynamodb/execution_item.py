@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.items import Item, from_item, primary_key, to_item
+from tasklatch.dynamodb.items import Item, Value, from_item, primary_key, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -19,7 +19,7 @@ def execution_key(tenant: str, execution_id: str) -> Item:
 
 def execution_to_item(execution: Execution) -> Item:
     """Return the item of a new execution, keys included."""
-    values = {
+    values: dict[str, Value | None] = {
         keys.LIST_KEY: keys.execution_list(execution.tenant),
         keys.LIST_SORT: keys.execution_list_sort(execution.created_at, execution.execution_id),
         "tenant": execution.tenant,

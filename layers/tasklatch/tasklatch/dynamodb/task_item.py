@@ -8,52 +8,57 @@ from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.items import Item, from_item, primary_key, to_attribute
+from tasklatch.dynamodb.items import Item, from_attribute, primary_key, to_attribute
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 
 class Column(NamedTuple):
-    """Storage of a field: its attribute's name, and the function that makes its value of the attribute's."""
+    """Storage of a field: its attribute's name, its DynamoDB type, and the function that converts it back."""
 
     attribute: str
-    read: Callable[[Any], Any] | None = None
+    kind: str
+    read: Callable[[Any], Any]
+
+
+def _identity(value: Any) -> Any:
+    return value
 
 
 COLUMNS: Final[Mapping[str, Column]] = {
-    "tenant": Column("tenant"),
-    "execution_id": Column("executionId"),
-    "task_id": Column("taskId"),
-    "status": Column("status", TaskStatus),
-    "attempt": Column("attempt", int),
-    "precedence": Column("precedence", int),
-    "version": Column("version", int),
-    "created_at": Column("createdAt", int),
-    "updated_at": Column("updatedAt", int),
-    "scheduled_at": Column("scheduledAt", int),
-    "started_at": Column("startedAt", int),
-    "ended_at": Column("endedAt", int),
-    "heartbeat_at": Column("heartbeatAt", int),
-    "progress": Column("progress", float),
-    "failure_reason": Column("failureReason", FailureReason),
-    "message": Column("message"),
-    "message_truncated": Column("messageTruncated"),
-    "platform_status": Column("label"),
-    "retry_after_seconds": Column("retryAfterSeconds", float),
-    "granted_attempts": Column("grantedAttempts", int),
-    "timeout_seconds": Column("timeoutSeconds", int),
-    "heartbeat_timeout_seconds": Column("heartbeatTimeoutSeconds", int),
-    "on_failure": Column("onFailure", OnFailure),
-    "outcome": Column("outcome"),
-    "request_id": Column("receipt"),
-    "output_attempt": Column("outputAttempt", int),
-    "output_fingerprint": Column("outputFingerprint"),
-    "checkpoint_attempt": Column("checkpointAttempt", int),
-    "checkpoint_fingerprint": Column("checkpointFingerprint"),
-    "checkpoint_sequence": Column("checkpointSequence", int),
-    "decided_attempt": Column("decidedAttempt", int),
-    "definition": Column("definition"),
+    "tenant": Column("tenant", "S", _identity),
+    "execution_id": Column("executionId", "S", _identity),
+    "task_id": Column("taskId", "S", _identity),
+    "status": Column("status", "S", TaskStatus),
+    "attempt": Column("attempt", "N", int),
+    "precedence": Column("precedence", "N", int),
+    "version": Column("version", "N", int),
+    "created_at": Column("createdAt", "N", int),
+    "updated_at": Column("updatedAt", "N", int),
+    "scheduled_at": Column("scheduledAt", "N", int),
+    "started_at": Column("startedAt", "N", int),
+    "ended_at": Column("endedAt", "N", int),
+    "heartbeat_at": Column("heartbeatAt", "N", int),
+    "progress": Column("progress", "N", float),
+    "failure_reason": Column("failureReason", "S", FailureReason),
+    "message": Column("message", "S", _identity),
+    "message_truncated": Column("messageTruncated", "BOOL", _identity),
+    "platform_status": Column("label", "S", _identity),
+    "retry_after_seconds": Column("retryAfterSeconds", "N", float),
+    "granted_attempts": Column("grantedAttempts", "N", int),
+    "timeout_seconds": Column("timeoutSeconds", "N", int),
+    "heartbeat_timeout_seconds": Column("heartbeatTimeoutSeconds", "N", int),
+    "on_failure": Column("onFailure", "S", OnFailure),
+    "outcome": Column("outcome", "S", _identity),
+    "request_id": Column("receipt", "S", _identity),
+    "output_attempt": Column("outputAttempt", "N", int),
+    "output_fingerprint": Column("outputFingerprint", "S", _identity),
+    "checkpoint_attempt": Column("checkpointAttempt", "N", int),
+    "checkpoint_fingerprint": Column("checkpointFingerprint", "S", _identity),
+    "checkpoint_sequence": Column("checkpointSequence", "N", int),
+    "decided_attempt": Column("decidedAttempt", "N", int),
+    "definition": Column("definition", "S", _identity),
 }
 
 _RETRY_POLICY: Final = "retryPolicy"
@@ -71,14 +76,13 @@ def task_to_item(task: Task) -> Item:
 
 
 def task_from_item(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
-    """Return the task in an item."""
-    values = from_item(item)
+    """Return the task in an item; an attribute of another type than its column's is a `KeyError`."""
     fields: dict[str, Any] = {}
-    for field, (attribute, read) in COLUMNS.items():
-        value = values.get(attribute)
+    for field, (attribute, kind, read) in COLUMNS.items():
+        value = item.get(attribute)
         if value is not None:
-            fields[field] = value if read is None else read(value)
-    policy = values[_RETRY_POLICY]
+            fields[field] = read(value[kind])  # type: ignore[literal-required]
+    policy = from_attribute(item[_RETRY_POLICY])
     fields["retry_policy"] = RetryPolicy(
         max_attempts=int(policy["max_attempts"]),
         **{name: float(policy[name]) for name in ("initial_seconds", "multiplier", "max_seconds", "jitter")},
