@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.__main__ import ROOT, exit_status, run
+from tests.polling import poll
 
 OK, FAILED, INTERRUPTED, NONE = (
     pytest.ExitCode.OK,
@@ -81,10 +81,7 @@ def test_what_a_part_has_started_is_stopped_when_all_is_interrupted(tmp_path: Pa
     process = subprocess.Popen(  # noqa: S603 - our own
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
-    while not all(part.with_name(f"{part.name}.started").exists() for part in parts):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    poll(lambda: all(part.with_name(f"{part.name}.started").exists() for part in parts))
 
     # when
     process.send_signal(sent)
