@@ -93,13 +93,9 @@ smoke: $(READY) ## check from outside that a stack keeps its promises (STACK=nam
 restore: $(READY) ## copy what the ledger has lost from a restored copy of its table (FROM=table STACK=name)
 	@$(RUN) $(BIN)/python -m local restore $(if $(STACK),--stack "$(STACK)") "$(FROM)"
 
-# The local cloud's tests share one cloud, and it keeps the cores busy by itself: they run after the others, one by one
 .PHONY: test
-test: $(READY) $(SCANNER_READY) ## every test (PYTEST_ARGS="-k name" for some)
-	@outcome=5; for part in "-n auto --maxprocesses 4 --ignore=tests/e2e" "tests/e2e"; do \
-		status=0; $(RUN) $(BIN)/python -m pytest $$part $(PYTEST_ARGS) || status=$$?; \
-		case $$status in 5) ;; 0) [ $$outcome != 5 ] || outcome=0 ;; *) outcome=$$status ;; esac; \
-	done; exit $$outcome
+test: $(READY) ## every test (PYTEST_ARGS="-k name" for some)
+	@exec env $(RUN) $(BIN)/python -m tests $(PYTEST_ARGS)
 
 .PHONY: unit
 unit: $(READY) ## the tests that need nothing but Python, in well under a minute

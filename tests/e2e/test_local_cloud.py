@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -25,11 +24,11 @@ from local.cloud.self_check import check_background
 from local.cloud.stack import ROOT, LocalCloudError, Stack, StateDir
 from local.cloud.tokens import fetch_token
 from local.invoke import invoke
+from tests.polling import poll
 from tests.ports import occupied
 
 LISTENING = "0A"
 LOOPBACK = "0100007F"
-HISTORY_SECONDS = 30
 NO_TIMER_SECONDS = 5
 
 
@@ -96,11 +95,11 @@ def test_there_is_no_token_for_a_client_that_is_unknown(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("route", ["/v1/health", "/v1/openapi.json", "/v1/docs"])
-def test_what_the_service_is_can_be_asked_by_anyone(stack: Stack, route: str) -> None:
+def test_open_routes_need_no_token(stack: Stack, route: str) -> None:
     assert httpx.get(stack.api_url + route, timeout=30, trust_env=False).is_success
 
 
-def test_stack_json_tells_all_that_a_caller_needs_and_tells_it_to_its_owner_only(
+def test_stack_json_has_all_that_a_caller_needs_and_only_its_owner_may_read_it(
     stack: Stack, state_dir: StateDir
 ) -> None:
     messages = json.loads(state_dir.stack_file.read_text(encoding="utf-8"))
@@ -215,7 +214,7 @@ def test_emulator_that_was_killed_comes_up_with_what_it_saved_and_deploys_what_i
     assert Stack.load(state_dir) == stack
 
 
-def test_up_fails_and_says_why_where_no_timer_fires(
+def test_up_fails_with_the_reason_where_no_timer_fires(
     stack: Stack, state_dir: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("local.cloud.deploy.check_background", partial(check_background, seconds=NO_TIMER_SECONDS))
@@ -239,7 +238,7 @@ def test_a_second_start_finds_the_first(stack: Stack, state_dir: StateDir) -> No
     assert EmulatorProcess.running(state_dir) == before
 
 
-def test_a_process_that_came_by_the_emulators_number_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_process_that_reuses_the_emulators_pid_is_not_taken_for_it(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
     (tmp_path / "ministack.pid").write_text(json.dumps({"pid": os.getppid(), "port": 1}), encoding="utf-8")
 
@@ -254,7 +253,7 @@ def test_the_token_command_prints_a_token_and_nothing_else(stack: Stack, state_d
     assert _claims(done.stdout.strip())[1]["client_id"] == stack.clients["reader"].client_id
 
 
-def test_a_command_that_needs_the_cloud_says_that_it_is_not_there(tmp_path: Path) -> None:
+def test_a_command_that_needs_the_cloud_fails_where_there_is_none(tmp_path: Path) -> None:
     done = _local("--home", str(tmp_path), "token")
 
     assert done.returncode == 1
@@ -281,15 +280,16 @@ def test_a_function_that_does_not_exist_cannot_be_invoked(state_dir: StateDir) -
 
 
 def _history(caller: httpx.Client, task: str, until: str) -> list[str]:
-    """Give the statuses of a task's history, oldest first, once the last of them is there."""
-    deadline = time.monotonic() + HISTORY_SECONDS
-    while True:
+    """Return the statuses of a task's history, oldest first, once the last of them is there."""
+
+    def read() -> list[str] | None:
         answer = caller.get(f"{task}/history")
         answer.raise_for_status()
         statuses = [entry["status"] for entry in answer.json()["items"]]
-        if until in statuses or time.monotonic() > deadline:
-            return statuses
-        time.sleep(0.1)
+        return statuses if until in statuses else None
+
+    statuses: list[str] = poll(read)
+    return statuses
 
 
 def _local(*arguments: str) -> subprocess.CompletedProcess[str]:

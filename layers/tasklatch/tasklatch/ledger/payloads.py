@@ -10,7 +10,7 @@ from tasklatch.domain.task import Task, TaskDetail
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_put
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
@@ -78,9 +78,7 @@ class Payloads:
 
     def _put(self, texts: Mapping[str, str], pk: str, now: int) -> None:
         expires_at = self._settings.expires_at(now)
-        items: list[Item] = [
-            {keys.PK: {"S": pk}, keys.SK: {"S": sk}, PAYLOAD: {"S": text}} for sk, text in texts.items()
-        ]
+        items: list[Item] = [{**primary_key(pk, sk), PAYLOAD: {"S": text}} for sk, text in texts.items()]
         if expires_at is not None:
             for item in items:
                 item["expiresAt"] = {"N": str(expires_at)}
@@ -89,7 +87,7 @@ class Payloads:
     def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Read the inputs of tasks as JSON text by attempt id, with references resolved."""
         sort_keys = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
-        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in dict.fromkeys(sort_keys)]
+        item_keys: list[Item] = [primary_key(pk, sk) for pk, sk in dict.fromkeys(sort_keys)]
         stored = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
         items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in stored}
         texts = {
@@ -112,7 +110,7 @@ class Payloads:
         sk
             Sort key of the payload's item.
         """
-        key: Item = {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": sk}}
+        key: Item = primary_key(keys.execution_pk(tenant, execution_id), sk)
         response = self._backoff.run(
             lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
         )
@@ -129,7 +127,7 @@ class Payloads:
         """
         pk = keys.execution_pk(tenant, execution_id)
         payload_keys = [(keys.input_sk(task.task_id), _output_sk(task)) for task in tasks]
-        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pair in payload_keys for sk in pair if sk]
+        item_keys: list[Item] = [primary_key(pk, sk) for pair in payload_keys for sk in pair if sk]
         read = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
         items = {item[keys.SK]["S"]: item for item in read}
         return [
