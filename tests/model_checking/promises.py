@@ -245,7 +245,7 @@ def nothing_is_left_of_what_is_refused(response: Told, report: Report, view: Vie
     if response.status != _CONFLICT:
         return True
     history = keys.history_pk(TENANT, EXECUTION, report.task_id)
-    output = keys.output_sk(report.task_id, *report.output_place)
+    output = keys.output_sk(report.task_id, *report.output_ref)
     entries = [item for key, item in view.table.items() if key[0] == history]
     return (_PK, output) not in view.table and all(
         item.get("receipt") != {"S": response.request_id} for item in entries
@@ -420,7 +420,7 @@ class EveryPromise(Promises):
         reports = (
             report for report in self._reports() if report.task_id == after.task_id and report.output is not None
         )
-        body = [item.attempt for item in reports if item.output_place == after.output]
+        body = [item.attempt for item in reports if item.output_ref == after.output]
         return not body or bool({None, after.deciding_attempt} & {*body})
 
     def an_identical_report_is_applied_once(self, stream: Sequence[Task]) -> bool:
@@ -525,7 +525,7 @@ class EveryPromise(Promises):
             element for element in body if element.output is not None and element.status is TaskStatus.IN_PROGRESS
         ]
         checkpoints.sort(key=lambda entry: entry.sequence or 0)
-        expected = [first.output_place for first in (final or checkpoints)[-1:]]
+        expected = [first.output_ref for first in (final or checkpoints)[-1:]]
         return ([task.output] if task.output is not None else []) == expected
 
     def _reports(self) -> Iterable[Report]:

@@ -62,7 +62,7 @@ class Payloads:
         ServiceBusyError
             If the table stays busy until the deadline; some outputs may be stored.
         """
-        texts = {keys.output_sk(report.task_id, *report.output_place): report.output or "{}" for report in reports}
+        texts = {keys.output_sk(report.task_id, *report.output_ref): report.output or "{}" for report in reports}
         self._put(texts, keys.execution_pk(tenant, execution_id), now)
 
     def put_run(self, tenant: str, execution_id: str, run: "WorkflowRun", now: int) -> None:
