@@ -48,7 +48,7 @@ DEFAULT_RETRY_POLICY: Final = RetryPolicy()
 
 
 class OutputRef(NamedTuple):
-    """Reference to a stored output: the attempt that its final report named, 0 otherwise, and the report's fingerprint."""
+    """Reference to a stored output: the attempt that its final report named, or 0, and the report's fingerprint."""
 
     attempt: int
     fingerprint: str
