@@ -79,6 +79,6 @@ def ignored_entry(report: Report, verdict: Verdict, task: Task, *, now: int, req
         platform_status=report.platform_status,
         request_id=request_id,
         fingerprint=report.record or report.fingerprint,
-        output_attempt=report.output_place.attempt if has_output else None,
+        output_attempt=report.output_ref.attempt if has_output else None,
         output_fingerprint=report.fingerprint if has_output else None,
     )

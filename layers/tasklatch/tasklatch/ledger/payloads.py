@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from tasklatch.domain.execution import WorkflowRun
 from tasklatch.domain.report import Report
 from tasklatch.domain.task import Task, TaskDetail
 from tasklatch.dynamodb import keys
@@ -16,6 +15,8 @@ from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+    from tasklatch.domain.execution import WorkflowRun
 
 PAYLOAD: Final = "payload"
 RESOLVED: Final = "resolved"
@@ -61,10 +62,10 @@ class Payloads:
         ServiceBusyError
             If the table stays busy until the deadline; some outputs may be stored.
         """
-        texts = {keys.output_sk(report.task_id, *report.output_place): report.output or "{}" for report in reports}
+        texts = {keys.output_sk(report.task_id, *report.output_ref): report.output or "{}" for report in reports}
         self._put(texts, keys.execution_pk(tenant, execution_id), now)
 
-    def put_run(self, tenant: str, execution_id: str, run: WorkflowRun, now: int) -> None:
+    def put_run(self, tenant: str, execution_id: str, run: "WorkflowRun", now: int) -> None:
         """Store the workflow definition and the input of an execution, before it starts.
 
         Raises
