@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "POWERTOOLS_METRICS_NAMESPACE": "Tasklatch",
     "POWERTOOLS_SERVICE_NAME": "tests",
     "POWERTOOLS_LOG_LEVEL": "INFO",
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
 }
 
 # The functions' logger and metrics read theirs when they are imported
