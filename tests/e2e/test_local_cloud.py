@@ -9,8 +9,10 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -132,35 +134,60 @@ def test_everything_listens_on_this_machine_alone(state_dir: StateDir, reader: h
     assert [address for address in sockets if not address.startswith(f"{LOOPBACK}:")] == []
 
 
-def test_data_and_addresses_survive_a_restart(stack: Stack, state_dir: StateDir, operator: httpx.Client) -> None:
-    execution = str(uuid.uuid4())
-    created = operator.post("/v1/executions", json={"executionId": execution, "tasks": [{"taskId": "a"}]})
-    assert created.status_code == httpx.codes.CREATED
+@dataclass(frozen=True)
+class Restart:
+    """A cloud that was stopped and started again, and an execution from before.
 
-    stop(state_dir)
-    with pytest.raises(LocalCloudError, match="make up"):
-        Stack.load(state_dir)
-    again = start(state_dir)
+    Attributes
+    ----------
+    operator
+        A caller whose token is from before, too.
+    while_stopped
+        The error of whoever looked for the stack meanwhile.
+    """
 
-    assert again == stack
-    result = operator.get(f"/v1/executions/{execution}")
+    again: Stack
+    operator: httpx.Client
+    execution: dict[str, Any]
+    history: list[str]
+    while_stopped: str
+
+
+@pytest.fixture(scope="module")
+def restart(stack: Stack, state_dir: StateDir) -> Iterator[Restart]:
+    """Restart once for all tests of what a restart leaves as it was."""
+    headers = {"Authorization": f"Bearer {fetch_token(stack, 'operator')}"}
+    with httpx.Client(base_url=stack.api_url, headers=headers, timeout=30, trust_env=False) as operator:
+        body = {"executionId": str(uuid.uuid4()), "tasks": [{"taskId": "a"}]}
+        created = operator.post("/v1/executions", json=body)
+        assert created.status_code == httpx.codes.CREATED
+        execution = created.json()
+        history = _history(operator, _task_path(execution), until="SCHEDULED")
+        stop(state_dir)
+        with pytest.raises(LocalCloudError) as stopped:
+            Stack.load(state_dir)
+        yield Restart(start(state_dir), operator, execution, history, str(stopped.value))
+
+
+def test_data_and_addresses_survive_a_restart(stack: Stack, restart: Restart) -> None:
+    result = restart.operator.get(f"/v1/executions/{restart.execution['executionId']}")
+
+    assert "make up" in restart.while_stopped
+    assert restart.again == stack
     assert result.status_code == httpx.codes.OK
-    assert result.json()["createdAt"] == created.json()["createdAt"]
+    assert result.json()["createdAt"] == restart.execution["createdAt"]
 
 
-def test_what_changes_after_a_restart_is_written_to_the_history_as_before(
-    state_dir: StateDir, operator: httpx.Client
-) -> None:
-    task = f"/v1/executions/{uuid.uuid4()}/tasks/a"
-    execution_id = task.split("/")[3]
-    operator.post("/v1/executions", json={"executionId": execution_id, "tasks": [{"taskId": "a"}]}).raise_for_status()
-    before = _history(operator, task, until="SCHEDULED")
+def test_what_changes_after_a_restart_is_written_to_the_history_as_before(restart: Restart) -> None:
+    task = _task_path(restart.execution)
 
-    stop(state_dir)
-    start(state_dir)
-    operator.post(f"{task}/status", json={"status": "COMPLETED"}).raise_for_status()
+    restart.operator.post(f"{task}/status", json={"status": "COMPLETED"}).raise_for_status()
 
-    assert _history(operator, task, until="COMPLETED") == [*before, "COMPLETED"]
+    assert _history(restart.operator, task, until="COMPLETED") == [*restart.history, "COMPLETED"]
+
+
+def _task_path(execution: dict[str, Any]) -> str:
+    return f"/v1/executions/{execution['executionId']}/tasks/a"
 
 
 @pytest.fixture
