@@ -191,6 +191,23 @@ def test_an_open_route_leads_to_the_function_that_can_reach_nothing(key: str) ->
     assert route.function == "ApiDescriptionFunction"
 
 
+def test_open_routes_have_a_limit_of_their_own_and_no_other_route_has() -> None:
+    stages = resources("AWS::ApiGatewayV2::Stage").values()
+    limits = [stage["RouteSettings"] for stage in stages if "RouteSettings" in stage]
+
+    assert [set(limited) for limited in limits] == [ALWAYS_OPEN]
+    for limit in limits[0].values():
+        # Below what a new account runs at once, so that reports always find a function
+        assert limit["ThrottlingRateLimit"] <= NEW_ACCOUNT_CONCURRENCY
+        assert limit["ThrottlingBurstLimit"] < NEW_ACCOUNT_CONCURRENCY
+
+
+def test_the_description_is_open_until_it_is_switched_off() -> None:
+    assert transformed()["Parameters"]["ApiDocs"]["Default"] == "true"
+    variables = resources("AWS::Lambda::Function")["ApiDescriptionFunction"]["Environment"]["Variables"]
+    assert variables["API_DOCS"] == {"Ref": "ApiDocs"}
+
+
 def test_a_token_is_checked_for_its_issuer_and_its_audience() -> None:
     schemes = http_api_definition()["components"]["securitySchemes"]
     authorizer = schemes[AUTHORIZER]["x-amazon-apigateway-authorizer"]

@@ -71,7 +71,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Response of a route; `log_fields` are added to the log line of the request."""
+    """Response of a route.
+
+    Attributes
+    ----------
+    body
+        Text or bytes to send as they are, or a value to send as JSON.
+    log_fields
+        Fields to add to the log line of the request.
+    """
 
     body: Any
     status: HTTPStatus = HTTPStatus.OK

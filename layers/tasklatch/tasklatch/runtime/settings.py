@@ -33,6 +33,8 @@ class Settings:
         The WebSocket address that watchers connect to.
     live_callback_url
         The address for sending to watchers' connections.
+    serves_description
+        False if the API description and its page are answered 404.
     """
 
     table_name: str
@@ -46,6 +48,7 @@ class Settings:
     schedule_role_arn: str = ""
     live_url: str = ""
     live_callback_url: str = ""
+    serves_description: bool = True
 
     def check_set(self, *names: str) -> None:
         """Check that settings are not empty.
@@ -96,6 +99,7 @@ def get_settings() -> Settings:
         schedule_role_arn=os.environ.get("SCHEDULE_ROLE_ARN", ""),
         live_url=os.environ.get("LIVE_URL", ""),
         live_callback_url=os.environ.get("LIVE_CALLBACK_URL", ""),
+        serves_description=os.environ.get("API_DOCS", "true") == "true",
     )
     settings.check_set("table_name")
     return settings
