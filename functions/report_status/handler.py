@@ -31,7 +31,7 @@ def report_status(request: Request) -> Response:
     execution_id, task_id = request.path["executionId"], request.path["taskId"]
     report = request.parse_body(ReportBody).report(request.tenant, execution_id, task_id)
     result = _ledger(request).record(request.tenant, execution_id, report, request.request_id)
-    return Response(report_response(result), log_fields=count_verdicts([(report, result)]))
+    return Response(report_response(report, result), log_fields=count_verdicts([(report, result)]))
 
 
 @app.route(REPORT_STATUSES)
@@ -45,7 +45,7 @@ def report_statuses(request: Request) -> Response:
     responses = []
     for index, report in enumerate(read):
         if isinstance(report, Report):
-            responses.append(batched_response(index, report.task_id, results[index], request.correlation_id))
+            responses.append(batched_response(index, report, results[index], request.correlation_id))
         else:
             responses.append(batched_response(index, None, report, request.correlation_id))
     waits = [result.retry_after_seconds for result in recorded if isinstance(result, ServiceBusyError)]
@@ -73,7 +73,7 @@ def _heartbeat(request: Request, task_id: str, body: HeartbeatBody) -> Response:
     execution_id = request.path["executionId"]
     attempt = body.resolve_attempt(request.tenant, execution_id, task_id)
     pulse = _ledger(request).heartbeat(request.tenant, execution_id, task_id, attempt, round_to_millis(body.progress))
-    return Response(heartbeat_response(pulse), log_fields={"continue": pulse.should_continue})
+    return Response(heartbeat_response(pulse, attempt), log_fields={"continue": pulse.should_continue})
 
 
 def _ledger(request: Request) -> Ledger:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.status import TaskStatus
 
@@ -116,11 +115,6 @@ class Task:
     checkpoint_sequence: int | None = None
     decided_attempt: int | None = None
     definition: str | None = None
-
-    @property
-    def task_execution_id(self) -> str:
-        """Id of the current attempt."""
-        return task_execution_id(self.tenant, self.execution_id, self.task_id, self.attempt)
 
     @property
     def opened_attempts(self) -> int:
