@@ -29,7 +29,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 @app.route(REPORT_STATUS)
 def report_status(request: Request) -> Response:
     execution_id, task_id = request.path["executionId"], request.path["taskId"]
-    report = request.parse_body(ReportBody).report(request.tenant, execution_id, task_id)
+    report = request.sign(request.parse_body(ReportBody).report(request.tenant, execution_id, task_id))
     result = _ledger(request).record(request.tenant, execution_id, report, request.request_id)
     return Response(report_response(report, result), log_fields=count_verdicts([(report, result)]))
 
@@ -39,7 +39,7 @@ def report_statuses(request: Request) -> Response:
     execution_id = request.path["executionId"]
     statuses = request.parse_body(BatchBody).statuses
     read = [batched_report(value, index, request.tenant, execution_id) for index, value in enumerate(statuses)]
-    reports = {index: report for index, report in enumerate(read) if isinstance(report, Report)}
+    reports = {index: request.sign(report) for index, report in enumerate(read) if isinstance(report, Report)}
     recorded = _ledger(request).record_all(request.tenant, execution_id, list(reports.values()), request.request_id)
     results = dict(zip(reports, recorded, strict=True))
     responses = []

@@ -46,7 +46,7 @@ def add_task_statuses(request: Request) -> Response:
     execution, tasks = _reader(request).get_with_tasks(request.tenant, execution_id, names)
     _check_shown(execution)
     translation.check_names(body, tasks)
-    reports = body.reports(now, request.request_id)
+    reports = [request.sign(report) for report in body.reports(now, request.request_id)]
     translation.check_open(reports, tasks)
     ledger: Ledger = RequestServices(request.remaining_ms).ledger
     recorded = []

@@ -44,13 +44,13 @@ KEYS: Final = (
 
 @dataclass
 class Secret:
-    """Secrets Manager with one secret, which counts how often it is asked."""
+    """Secrets Manager with one secret, which counts how often it is requested."""
 
     current: str = KEYS[0]
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     def get_secret_value(self, *, SecretId: str, VersionStage: str) -> dict[str, str]:  # noqa: N803
-        self.asked.append(VersionStage)
+        self.requested.append(VersionStage)
         assert SecretId == "arn:secret"
         return {"SecretString": self.current if VersionStage == "AWSCURRENT" else KEYS[1]}
 
@@ -88,14 +88,14 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> Secret:
     monkeypatch.setenv("ATTEMPT_IDS", "required")
     get_settings.cache_clear()
     module.attempt_ids.cache_clear()
-    made = Secret()
-    monkeypatch.setattr(module, "secrets_manager", lambda: made)
-    return made
+    instance = Secret()
+    monkeypatch.setattr(module, "secrets_manager", lambda: instance)
+    return instance
 
 
 @pytest.fixture
 def api(load: Callable[[str, Any], ModuleType], statements_table: Table, secret: Secret) -> Api:
-    assert secret.asked == []
+    assert secret.requested == []
     return Api(load, statements_table)
 
 
@@ -134,10 +134,10 @@ def test_native_routes_refuse_all_but_the_attempts_own_id(api: Api, execution_id
         assert [(reply.status, reply.body["type"]) for reply in refused] == [(403, PROBLEM)] * 3, claim
     assert api(TASK, execution_id, "fetch").body["status"] == "SCHEDULED"
 
-    named = {"taskExecutionId": id_of(api, execution_id)}
-    assert api(HEARTBEAT, execution_id, "fetch", body=named).body["continue"] is True
-    assert api(REPORT, execution_id, "fetch", body={"status": "COMPLETED", **named}).body["verdict"] == "applied"
-    assert api(REPORT, execution_id, "fetch", body={"status": "FAILED", **named}).body["verdict"] == (
+    with_id = {"taskExecutionId": id_of(api, execution_id)}
+    assert api(HEARTBEAT, execution_id, "fetch", body=with_id).body["continue"] is True
+    assert api(REPORT, execution_id, "fetch", body={"status": "COMPLETED", **with_id}).body["verdict"] == "applied"
+    assert api(REPORT, execution_id, "fetch", body={"status": "FAILED", **with_id}).body["verdict"] == (
         "ignored_after_success"
     )
 
@@ -214,13 +214,13 @@ def test_cognite_s_path_is_the_id_and_a_forged_one_leads_nowhere(api: Api, execu
 def test_report_is_one_call_to_the_table_and_none_to_secrets_manager(
     api: Api, execution_id: str, secret: Secret
 ) -> None:
-    named = {"taskExecutionId": id_of(api, execution_id)}
-    before = len(secret.asked)
+    with_id = {"taskExecutionId": id_of(api, execution_id)}
+    before = len(secret.requested)
 
     with counted_calls(api.table.client) as calls:
-        assert api(REPORT, execution_id, "fetch", body={"status": "IN_PROGRESS", **named}).status == 200
+        assert api(REPORT, execution_id, "fetch", body={"status": "IN_PROGRESS", **with_id}).status == 200
     assert dict(calls) == {"UpdateItem": 1}
-    assert len(secret.asked) == before == 2
+    assert len(secret.requested) == before == 2
 
 
 def test_ids_are_signed_and_unsigned_ones_still_count_until_they_are_required(
@@ -283,8 +283,8 @@ def test_keys_are_the_versions_of_the_secret_and_a_rotation_is_noticed(manager: 
 
 def test_a_forged_id_makes_nobody_read_the_secret_more_than_once_a_minute(manager: Any) -> None:
     arn = manager.create_secret(Name="ids", SecretString=KEYS[0])["ARN"]
-    clock, asked = Clock(), []
-    ids = DeploymentAttemptIds(settings_for(arn), lambda: asked.append(1) or manager, clock)  # type: ignore[func-returns-value]
+    clock, requested = Clock(), []
+    ids = DeploymentAttemptIds(settings_for(arn), lambda: requested.append(1) or manager, clock)  # type: ignore[func-returns-value]
 
     for _ in range(100):
         clock.now += 1_000
@@ -293,7 +293,7 @@ def test_a_forged_id_makes_nobody_read_the_secret_more_than_once_a_minute(manage
         with pytest.raises(AttemptIdRequiredError):
             ids.decode(None, "default", "run", "task")
 
-    assert len(asked) == 2 * 2, "two versions, at the start and a minute later"
+    assert len(requested) == 2 * 2, "two versions, at the start and a minute later"
 
 
 def test_key_that_is_too_short_or_missing_is_refused(manager: Any) -> None:
@@ -305,7 +305,9 @@ def test_key_that_is_too_short_or_missing_is_refused(manager: Any) -> None:
 
 
 def test_without_a_secret_nobody_is_asked() -> None:
-    ids = DeploymentAttemptIds(settings_for("", required=False), lambda: pytest.fail("asked"), system_clock)
+    ids = DeploymentAttemptIds(
+        settings_for("", required=False), lambda: pytest.fail("Secrets Manager is asked"), system_clock
+    )
     assert ids.decode(ids.issue("default", "run", "task", 1), "default", "run", "task") == 1
     with pytest.raises(AttemptNotOpenError):
         ids.decode(ids.issue("default", "run", "other", 1), "default", "run", "task")

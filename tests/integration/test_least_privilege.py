@@ -537,7 +537,7 @@ def test_each_permission_is_needed(story: Story, cloud: Cloud, record_property: 
 
 def test_the_keys_of_attempt_ids_are_read_by_those_that_may(story: Story, cloud: Cloud) -> None:
     # given
-    readers = {name for name, asked in story.asked.items() if any("get_secret_value" in kind for kind in asked.again)}
+    readers = {name for name, calls in story.asked.items() if any("get_secret_value" in kind for kind in calls.again)}
     allowed = {target(role) for role in KEY_POLICY["Roles"]}
     assert {role_of(function) for function in readers} == allowed
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from tasklatch.api.authorization import get_tenant
+from tasklatch.api.authorization import get_client, get_tenant
 from tasklatch.api.body import parse_json, read_body
 from tasklatch.api.errors import STATUS, ErrorFormat, to_problem_details
 from tasklatch.api.ids import check_path_ids
@@ -114,6 +114,7 @@ class HttpApp:
                 correlation_id=correlation_id,
                 request_id=event["requestContext"]["requestId"],
                 remaining_ms=remaining_ms,
+                client=get_client(event),
             ),
         )
 

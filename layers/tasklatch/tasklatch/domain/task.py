@@ -69,6 +69,8 @@ class Task:
         Fingerprint of the report that last decided an attempt: a repeat of that report is recognised by it.
     request_id
         The request that wrote last: a request whose response was lost recognises its own write by it.
+    reported_by
+        The client that reported last; None if the service itself wrote last, or the token names no client.
     output_attempt, output_fingerprint
         The place of the output of the report that decided the status: the attempt that the report named, 0 if it named
         none; both None without an output.
@@ -108,6 +110,7 @@ class Task:
     on_failure: OnFailure = OnFailure.ABORT
     outcome: str | None = None
     request_id: str | None = None
+    reported_by: str | None = None
     output_attempt: int | None = None
     output_fingerprint: str | None = None
     checkpoint_attempt: int | None = None

@@ -76,4 +76,6 @@ def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: s
         view["label"] = entry.platform_status
     if entry.request_id is not None:
         view["requestId"] = entry.request_id
+    if entry.reported_by is not None:
+        view["reportedBy"] = entry.reported_by
     return view
