@@ -309,6 +309,14 @@ def test_a_client_is_a_program_with_a_secret_and_scopes_of_its_own(resource: dic
     assert resource["GenerateSecret"] is True
     assert resource["AllowedOAuthFlows"] == ["client_credentials"]
     assert set(resource["AllowedOAuthScopes"]) <= SCOPES
+    assert resource["AccessTokenValidity"] == {"Ref": "AccessTokenMinutes"}
+    assert resource["TokenValidityUnits"] == {"AccessToken": "minutes"}
+
+
+def test_a_token_lives_as_long_as_cognito_allows_and_by_default_an_hour() -> None:
+    parameter = transformed()["Parameters"]["AccessTokenMinutes"]
+
+    assert (parameter["Default"], parameter["MinValue"], parameter["MaxValue"]) == (60, 5, 24 * 60)
 
 
 def test_a_worker_may_only_report_and_a_reader_only_read() -> None:
