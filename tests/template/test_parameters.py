@@ -34,6 +34,7 @@ def _evaluate(**chosen: str) -> None:
         OWN_PROVIDER,
         {**OWN_PROVIDER, "Tenants": "by-claim", "TenantClaim": "org_id"},
         {"AttentionWebhookUrl": "https://example.com/hook"},
+        {"FleetClientIds": "1a2b3c,4d5e6f"},
         {"AttemptIdSecret": SECRET},
         {"AttemptIds": "required", "AttemptIdSecret": SECRET},
         {
@@ -41,7 +42,16 @@ def _evaluate(**chosen: str) -> None:
             "AttentionWebhookSecret": "arn:aws:secretsmanager:eu-north-1:123456789012:secret:hook-a1b2c3",
         },
     ],
-    ids=["defaults", "own-provider", "tenants-by-claim", "webhook", "ids-signed", "ids-required", "webhook-with-key"],
+    ids=[
+        "defaults",
+        "own-provider",
+        "tenants-by-claim",
+        "webhook",
+        "fleets",
+        "ids-signed",
+        "ids-required",
+        "webhook-with-key",
+    ],
 )
 def test_what_works_is_accepted(chosen: dict[str, str]) -> None:
     _evaluate(**chosen)
@@ -60,6 +70,8 @@ def test_what_works_is_accepted(chosen: dict[str, str]) -> None:
             {"AttentionWebhookSecret": "arn:aws:secretsmanager:eu-north-1:123456789012:secret:hook-a1b2c3"},
             "needs AttentionWebhookUrl",
         ),
+        # Tokens of clients of another provider are told apart by their audience
+        ({**OWN_PROVIDER, "FleetClientIds": "1a2b3c"}, "own user pool"),
         # Ids that anyone can compute would be no proof of anything
         ({"AttemptIds": "required"}, "needs AttemptIdSecret"),
     ],
@@ -69,6 +81,7 @@ def test_what_works_is_accepted(chosen: dict[str, str]) -> None:
         "claim-emptied",
         "claim-without-tenants",
         "key-without-address",
+        "fleets-elsewhere",
         "ids-unsigned",
     ],
 )

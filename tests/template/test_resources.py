@@ -219,7 +219,11 @@ def test_a_token_is_checked_for_its_issuer_and_its_audience() -> None:
     own, other = jwt["issuer"]["Fn::If"][1:]
     assert (own, other) == ({"Fn::Sub": "https://${UserPool.ProviderName}"}, {"Ref": "JwtIssuer"})
     clients, audience = jwt["audience"]["Fn::If"][1:]
-    assert {target(client) for client in clients} == set(resources("AWS::Cognito::UserPoolClient"))
+    condition, with_fleets, own_clients = clients["Fn::If"]
+    assert condition == "FleetsHaveClients"
+    assert {target(client) for client in own_clients} == set(resources("AWS::Cognito::UserPoolClient"))
+    names = [*map(target, own_clients), "FleetClientIds"]
+    assert with_fleets == {"Fn::Split": [",", {"Fn::Sub": ",".join(f"${{{name}}}" for name in names)}]}
     assert audience == {"Ref": "JwtAudience"}
 
 
