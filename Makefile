@@ -138,14 +138,15 @@ describe: $(READY) ## write the API description from the code
 # What a parameter was before, it stays: in the stack, in samconfig.toml. PYTHON and ARCH are the template's by other names
 CHOSEN = $(if $(STACK),--stack "$(STACK)") $(if $(FILE),--file "$(FILE)") \
 	--parameters '$(if $(PYTHON),PythonVersion=python$(PYTHON)) $(if $(ARCH),Architecture=$(ARCH)) $(PARAMETERS)'
-HOW = $(CHOSEN) $(if $(CHANGE_TENANTS),--change-tenants) --sam-arguments '$(SAM_ARGS)'
+HOW = $(CHOSEN) $(if $(CHANGE_TENANTS),--change-tenants) --sam-arguments '$(SAM_ARGS)' \
+	$(if $(ROLLBACK_MINUTES),--rollback-minutes $(ROLLBACK_MINUTES))
 
 .PHONY: preflight
 preflight: $(READY) ## what would stop a deployment into your AWS account, or its first load
 	@$(RUN) $(BIN)/python -m local.aws preflight $(CHOSEN)
 
 .PHONY: deploy
-deploy: $(READY) ## build and deploy into your AWS account, asking once (PARAMETERS="A=x B=y" FILE= STACK= PYTHON= ARCH= ASK=1)
+deploy: $(READY) ## build and deploy into your AWS account, asking once (PARAMETERS="A=x B=y" FILE= STACK= PYTHON= ARCH= ASK=1 ROLLBACK_MINUTES=)
 	@$(RUN) $(BIN)/python -m local.aws deploy $(HOW) $(if $(ASK),--again)
 
 .PHONY: deploy-ci

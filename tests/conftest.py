@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tasklatch.runtime import clients
+from tasklatch.runtime.attempt_ids import attempt_ids
 from tasklatch.runtime.settings import get_settings
 
 ENVIRONMENT = {
@@ -42,6 +43,7 @@ def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     get_settings.cache_clear()
+    attempt_ids.cache_clear()
     clients.dynamodb.cache_clear()
 
 

@@ -96,10 +96,7 @@ class SmokeApi:
             case ("GET", "health"):
                 return 200, {"status": "down" if self.broken == "health" else "ok"}
             case ("GET", "openapi.json"):
-                paths = ["/v1/executions", "/v1/executions/{executionId}/statuses", "/forge/updateTaskStatus"]
-                served = paths[: 1 if self.broken == "routes" else 3]
-                version = "3.0.0" if self.broken == "old description" else "3.1.0"
-                return 200, {"openapi": version, "info": {"version": "1"}, "paths": dict.fromkeys(served)}
+                return self._description()
             case ("GET", "docs"):
                 return 200, "<html>"
         is_open = self.broken == "any token" if headers.get("authorization") else self.broken == "open to all"
@@ -109,6 +106,14 @@ class SmokeApi:
         if scope not in SCOPES[client or "operator"] and self.broken != f"{scope} for all":
             return 403, {"message": "Forbidden"}
         return self._executions(method, path, body, query, headers)
+
+    def _description(self) -> Answer:
+        if self.broken == "no description":
+            return 404, {"type": "urn:tasklatch:problem:not-found"}
+        paths = ["/v1/executions", "/v1/executions/{executionId}/statuses", "/forge/updateTaskStatus"]
+        served = paths[: 1 if self.broken == "routes" else 3]
+        version = "3.0.0" if self.broken == "old description" else "3.1.0"
+        return 200, {"openapi": version, "info": {"version": "1"}, "paths": dict.fromkeys(served)}
 
     def _scope(self, method: str, path: tuple[str, ...]) -> str:
         if path[-1] in ("status", "statuses", "heartbeat", "heartbeats"):

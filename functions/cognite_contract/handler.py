@@ -27,7 +27,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def update_task(request: Request) -> Response:
     body, services = request.parse_body(models.TaskUpdateBody), RequestServices(request.remaining_ms)
     attempt_ref = services.attempt_index.find(request.tenant, request.path["taskId"])
-    report = body.report(attempt_ref.task_id, attempt_ref.attempt)
+    report = request.sign(body.report(attempt_ref.task_id, attempt_ref.attempt))
     ledger: Ledger = services.ledger
     try:
         result = ledger.record(request.tenant, attempt_ref.execution_id, report, request.request_id)

@@ -31,7 +31,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def update_task_status(request: Request) -> Response:
     update = models.parse_status_update(request.body)
     execution_id = translation.execution_id_for_scan(update.scanId)
-    report = update.report(request.tenant, execution_id)
+    report = request.sign(update.report(request.tenant, execution_id))
     ledger: Ledger = RequestServices(request.remaining_ms).ledger
     try:
         result = ledger.record(request.tenant, execution_id, report, request.request_id)

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any, Final
 
+from local.api_client import ApiError
 from local.smoke.check import Check, CheckSkippedError, expect
 from local.smoke.session import SmokeSession
 
@@ -10,6 +11,7 @@ _OPEN_API: Final = "3.1"
 _ROUTES: Final = frozenset({"/v1/executions", "/v1/executions/{executionId}/statuses", "/forge/updateTaskStatus"})
 _CREATED: Final = 201
 _OK: Final = 200
+_NOT_FOUND: Final = 404
 
 
 def check_health(session: SmokeSession) -> str:
@@ -21,7 +23,12 @@ def check_health(session: SmokeSession) -> str:
 
 def check_description(session: SmokeSession) -> str:
     """Read the API description and its page without a token."""
-    description = session.api.request(None, "GET", "openapi.json").body
+    try:
+        description = session.api.request(None, "GET", "openapi.json").body
+    except ApiError as error:
+        if error.status != _NOT_FOUND:
+            raise
+        raise CheckSkippedError("the stack does not serve its description: ApiDocs=false") from error
     expect(description["openapi"].startswith(_OPEN_API), f"OpenAPI {description['openapi']}, not {_OPEN_API}")
     missing = _ROUTES - set(description["paths"])
     expect(not missing, f"the description lacks {', '.join(sorted(missing))}")

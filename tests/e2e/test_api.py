@@ -207,11 +207,15 @@ def test_description_and_its_page_are_open_to_all(stack: Stack) -> None:
         health = anyone.get("/v1/health")
         description = anyone.get("/v1/openapi.json")
         page = anyone.get("/v1/docs")
+        again = anyone.get("/v1/docs", headers={"If-None-Match": page.headers["etag"]})
     assert health.json() == {"status": "ok"}
     assert health.headers["x-request-id"]
     assert description.json()["openapi"].startswith("3.1")
     assert page.headers["content-type"].startswith("text/html")
     assert "swagger" in page.text.lower()
+    assert page.headers["content-encoding"] == "gzip"
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert (again.status_code, again.content) == (httpx.codes.NOT_MODIFIED, b"")
 
 
 def routes(execution_id: str) -> dict[str, set[tuple[str, str]]]:

@@ -25,7 +25,7 @@ from tasklatch.domain.timer import timer_for
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import task_to_item
 from tasklatch.retries.timer_scheduler import timer_to_message
-from tasklatch.runtime import services
+from tasklatch.runtime import attempt_ids, services
 from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import Settings, get_settings
 from tests.conftest import ENVIRONMENT
@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 STACK: Final = "least-privilege"
+SECRET: Final = "AttemptIdSecret"
 REGION: Final = "us-east-1"
 # What the roles speak of, and the roles
 DEPLOYED: Final = {
     "AWS::ApiGatewayV2::Api",
     "AWS::DynamoDB::Table",
     "AWS::Events::EventBus",
+    "AWS::IAM::Policy",
     "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
     "AWS::SQS::Queue",
@@ -56,7 +58,10 @@ SERVICES: Final = {
     "scheduler": "scheduler",
     "events": "events",
     "live_callback": "apigatewaymanagementapi",
+    "secrets_manager": "secretsmanager",
 }
+[KEY_POLICY] = resources("AWS::IAM::Policy").values()
+READS_KEYS: Final = "secretsmanager:GetSecretValue"
 SETS_ASIDE: Final = {"retry_dispatcher": "TimerFailures", "workflow_advancer": "AdvanceFailures"}
 DENIED: Final = {"AccessDenied", "AccessDeniedException"}
 CONFIG: Final = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
@@ -93,7 +98,7 @@ class Cloud:
     def policy(self, role: str) -> tuple[str, dict[str, Any]]:
         """The one policy of a role, with its name."""
         iam, name = self.client("iam"), self.physical_ids[role]
-        [policy] = iam.list_role_policies(RoleName=name)["PolicyNames"]
+        [policy] = set(iam.list_role_policies(RoleName=name)["PolicyNames"]) - {KEY_POLICY["PolicyName"]}
         return policy, iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
 
     def allow(self, role: str, policy: str, document: dict[str, Any]) -> None:
@@ -146,7 +151,9 @@ class Story:
                 for name, service in SERVICES.items()
             }
         for name, client in self._clients[function].items():
-            self._patch.setattr(services, name, lambda *_, client=client: client)
+            owner = attempt_ids if name == "secrets_manager" else services
+            self._patch.setattr(owner, name, lambda *_, client=client: client)
+        attempt_ids.attempt_ids.cache_clear()
         for clocked in (services, module):
             if hasattr(clocked, "system_clock"):
                 self._patch.setattr(clocked, "system_clock", self.world.clock)
@@ -189,13 +196,22 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     chosen = {
         name: resource
         for name, resource in whole["Resources"].items()
-        if resource["Type"] in DEPLOYED and "Condition" not in resource and name != HTTP_API
+        if resource["Type"] in DEPLOYED
+        and resource.get("Condition") in (None, "AttemptIdsAreSigned")
+        and name != HTTP_API
     }
     template = {name: whole[name] for name in ("Parameters", "Conditions")} | {"Resources": chosen}
     with running_ministack(tmp_path_factory.mktemp("iam"), enforce_iam=True) as url:
         cloud = Cloud(url, {})
         cloudformation = cloud.client("cloudformation")
-        cloudformation.create_stack(StackName=STACK, TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
+        secret = cloud.client("secretsmanager").create_secret(Name="ids", SecretString="k" * 32)
+        cloud.physical_ids[SECRET] = secret["ARN"]
+        cloudformation.create_stack(
+            StackName=STACK,
+            TemplateBody=json.dumps(template),
+            Capabilities=["CAPABILITY_IAM"],
+            Parameters=[{"ParameterKey": SECRET, "ParameterValue": cloud.physical_ids[SECRET]}],
+        )
         cloudformation.get_waiter("stack_create_complete").wait(
             StackName=STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
         )
@@ -217,6 +233,7 @@ def story(cloud: Cloud) -> Iterator[Story]:
             "SCHEDULE_GROUP": cloud.physical_ids["TimerGroup"],
             "SCHEDULE_ROLE_ARN": cloud.role_arn("TimerRole"),
             "EVENT_BUS_NAME": cloud.physical_ids["EventBus"],
+            "ATTEMPT_ID_SECRET": cloud.physical_ids[SECRET],
             "LIVE_URL": "wss://example.org/live",
             "LIVE_CALLBACK_URL": "https://example.org/live",
         }
@@ -516,3 +533,19 @@ def test_each_permission_is_needed(story: Story, cloud: Cloud, record_property: 
     # then
     record_property("permissions taken away, each missed", tried)
     assert needless == []
+
+
+def test_the_keys_of_attempt_ids_are_read_by_those_that_may(story: Story, cloud: Cloud) -> None:
+    # given
+    readers = {name for name, calls in story.asked.items() if any("get_secret_value" in kind for kind in calls.again)}
+    allowed = {target(role) for role in KEY_POLICY["Roles"]}
+    assert {role_of(function) for function in readers} == allowed
+
+    # when
+    for role in allowed:
+        cloud.client("iam").delete_role_policy(RoleName=cloud.physical_ids[role], PolicyName=KEY_POLICY["PolicyName"])
+
+    # then
+    assert {function: refused(story.asked[function]) for function in readers} == {
+        function: {READS_KEYS} for function in readers
+    }

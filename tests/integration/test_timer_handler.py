@@ -19,6 +19,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_to_item
 from tasklatch.retries.timer_scheduler import timer_to_message
 from tasklatch.runtime import services
+from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.clock import format_timestamp
 from tests.factories import NOW, Context, a_task, api_event, call_api, fresh_name, stored_item, stream_record
 from tests.integration.emulators import Table, intercepted
@@ -94,7 +95,7 @@ def test_next_attempt_is_opened_when_its_time_has_come(world: World) -> None:
     assert result == "opened"
     assert (opened.status, opened.attempt, opened.version) == (TaskStatus.SCHEDULED, 2, task.version + 1)
     assert opened.scheduled_at == world.clock()
-    assert opened.task_execution_id != task.task_execution_id
+    assert current_attempt_id(opened) != current_attempt_id(task)
     left_over = (opened.failure_reason, opened.message, opened.platform_status, opened.started_at, opened.ended_at)
     assert left_over == (None,) * 5
     assert (opened.heartbeat_at, opened.progress) == (None, None)

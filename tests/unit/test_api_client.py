@@ -118,6 +118,20 @@ def test_access_token_that_exists_is_sent_and_none_is_requested(monkeypatch: pyt
     assert request.headers["authorization"] == "Bearer of the user"
 
 
+def test_token_is_requested_once_and_again_only_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests, seconds = requests_of(monkeypatch), Clock()
+    monkeypatch.setattr("local.api_client.time.monotonic", seconds.monotonic)
+
+    with ApiClient(STACK) as client:
+        for after in (0.0, 1_000.0, 2_500.0, 39.0, 1.0, 60.0):
+            seconds.sleep(after)
+            client.request("worker", "GET", "executions")
+
+    # An hour less the margin has 3,540 seconds: Cognito charges for each token
+    paths = [request.url.path for request in requests]
+    assert [index for index, path in enumerate(paths) if path == "/token"] == [0, 5]
+
+
 def test_request_of_nobody_has_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = requests_of(monkeypatch)
 

@@ -97,6 +97,12 @@ def test_check_fails_where_its_promise_is_broken(name: str, broken: str, monkeyp
     assert "not as described" not in outcome.detail
 
 
+def test_description_that_is_switched_off_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = outcome_of("api-description", SmokeService("no description"), monkeypatch)
+
+    assert (outcome.state, outcome.detail) == (SKIPPED, "the stack does not serve its description: ApiDocs=false")
+
+
 def test_each_check_is_broken_by_something() -> None:
     assert set(BROKEN) == set(BY_NAME)
     assert len(BY_NAME) == len(CHECKS)

@@ -46,6 +46,8 @@ class Report:
         names sort in the order of their creation.
     sequence
         The worker's own count of its checkpoints, only for IN_PROGRESS: the greater wins in any order of arrival.
+    reported_by
+        The client whose token the report came with. It does not distinguish reports.
     merges_output
         True if the output is merged into the attempt's earlier output, key by key, instead of replacing it.
     """
@@ -62,6 +64,7 @@ class Report:
     record: str | None = None
     sequence: int | None = None
     merges_output: bool = False
+    reported_by: str | None = None
 
     @property
     def is_informational(self) -> bool:

@@ -52,6 +52,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "on_failure": Column("onFailure", "S", OnFailure),
     "outcome": Column("outcome", "S", _identity),
     "request_id": Column("receipt", "S", _identity),
+    "reported_by": Column("client", "S", _identity),
     "output_attempt": Column("outputAttempt", "N", int),
     "output_fingerprint": Column("outputFingerprint", "S", _identity),
     "checkpoint_attempt": Column("checkpointAttempt", "N", int),

@@ -121,6 +121,7 @@ class History:
             "message": entry.message,
             "label": entry.platform_status,
             "receipt": entry.request_id,
+            "client": entry.reported_by,
             "outputAttempt": entry.output_attempt,
             "outputFingerprint": entry.output_fingerprint,
             "expiresAt": self._settings.expires_at(entry.at),
@@ -143,6 +144,7 @@ def _entry_from_item(item: Item) -> HistoryEntry:
         message=values.get("message"),
         platform_status=values.get("label"),
         request_id=values.get("receipt"),
+        reported_by=values.get("client"),
         output_attempt=values.get("outputAttempt"),
         output_fingerprint=values.get("outputFingerprint"),
     )

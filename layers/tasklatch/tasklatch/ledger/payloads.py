@@ -10,6 +10,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
@@ -37,7 +38,7 @@ def input_text(item: Item, task: Task | None = None) -> str | None:
     text = next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
     if text is None or task is None or INCLUDES_ATTEMPT_ID not in item:
         return text
-    return json.dumps({**json.loads(text), "taskExecutionId": task.task_execution_id}, ensure_ascii=False)
+    return json.dumps({**json.loads(text), "taskExecutionId": current_attempt_id(task)}, ensure_ascii=False)
 
 
 class Payloads:
@@ -92,7 +93,7 @@ class Payloads:
         stored = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
         items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in stored}
         texts = {
-            task.task_execution_id: input_text(items[sort_key], task)
+            current_attempt_id(task): input_text(items[sort_key], task)
             for task, sort_key in zip(tasks, sort_keys, strict=True)
             if sort_key in items
         }

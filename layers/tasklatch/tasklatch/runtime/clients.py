@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
 USER_AGENT: Final = "tasklatch/0.2.0"
@@ -53,6 +54,12 @@ def scheduler() -> "EventBridgeSchedulerClient":
 def events() -> "EventBridgeClient":
     """Return the client of the event bus."""
     return _session().client("events", config=_CONFIG)
+
+
+@cache
+def secrets_manager() -> "SecretsManagerClient":
+    """Return the client that reads the keys of attempt ids. It repeats its few requests itself."""
+    return _session().client("secretsmanager", config=_CONFIG.merge(Config(retries={"total_max_attempts": 3})))
 
 
 @cache

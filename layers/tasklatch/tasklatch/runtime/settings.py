@@ -33,6 +33,12 @@ class Settings:
         The WebSocket address that watchers connect to.
     live_callback_url
         The address for sending to watchers' connections.
+    attempt_id_secret
+        ARN of the secret with which attempt ids are signed; empty if they are not.
+    requires_attempt_ids
+        True if a report must carry the signed id of its attempt.
+    serves_description
+        False if the API description and its page are answered 404.
     """
 
     table_name: str
@@ -46,6 +52,9 @@ class Settings:
     schedule_role_arn: str = ""
     live_url: str = ""
     live_callback_url: str = ""
+    attempt_id_secret: str = ""
+    requires_attempt_ids: bool = False
+    serves_description: bool = True
 
     def check_set(self, *names: str) -> None:
         """Check that settings are not empty.
@@ -96,6 +105,9 @@ def get_settings() -> Settings:
         schedule_role_arn=os.environ.get("SCHEDULE_ROLE_ARN", ""),
         live_url=os.environ.get("LIVE_URL", ""),
         live_callback_url=os.environ.get("LIVE_CALLBACK_URL", ""),
+        attempt_id_secret=os.environ.get("ATTEMPT_ID_SECRET", ""),
+        requires_attempt_ids=os.environ.get("ATTEMPT_IDS", "") == "required",
+        serves_description=os.environ.get("API_DOCS", "true") == "true",
     )
     settings.check_set("table_name")
     return settings
