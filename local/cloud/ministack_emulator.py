@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from ministack.app import main
 
 from local.cloud.emulator_alarms import MetricMathAlarms
+from local.cloud.emulator_filters import FiltersOfAbsentAttributes
 from local.cloud.emulator_http_apis import HttpApiBodies
 from local.cloud.emulator_iam import IamActionNames, IamPassRole, IamScheduleGroups
 from local.cloud.emulator_layers import SharedLayers
@@ -30,6 +31,7 @@ PATCHES: Final[tuple[type[Patch], ...]] = (
     PartiqlStreamRecords,
     PersistentStreams,
     PartialBatchFailures,
+    FiltersOfAbsentAttributes,
     EncodedBodies,
     PortIndependentQueues,
     SharedLayers,

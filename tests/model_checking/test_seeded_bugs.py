@@ -26,7 +26,7 @@ from tasklatch.domain.task import OutputPlace, Task
 from tasklatch.domain.timer import Timer
 from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
-from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.dynamodb.task_item import HEARTBEAT_MARK, task_from_item
 from tasklatch.ledger import heartbeat, ledger, report_write
 from tasklatch.ledger.history import History
 from tasklatch.ledger.ledger import Ledger
@@ -75,6 +75,17 @@ def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(report_write, "write_for_report", from_waiting)
     patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
+
+
+def _a_write_leaves_the_mark_of_a_heartbeat(patch: pytest.MonkeyPatch) -> None:
+    """Leave the attribute in place by which the stream's filters leave heartbeats out."""
+    parts = write_expression._parts
+
+    def fewer(*arguments: Any) -> Any:
+        assigned, removed, conditions = parts(*arguments)
+        return assigned, [attribute for attribute in removed if attribute != HEARTBEAT_MARK], conditions
+
+    patch.setattr(write_expression, "_parts", fewer)
 
 
 def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
@@ -299,6 +310,8 @@ BUGS: Final = (
               waiting_cases.WAITING_COMPLETED, "no_report_changes_a_task_that_waits"),
     SeededBug("a task that waits accepts heartbeats", _heartbeats_without_lower_end,
               waiting_cases.WAITING_HEARTBEAT, "no_heartbeat_is_recorded_for_a_task_that_waits"),
+    SeededBug("a change after a heartbeat passes for one", _a_write_leaves_the_mark_of_a_heartbeat,
+              cases.SILENT, "nothing_is_stuck"),
     SeededBug("a checkpoint is shown as another attempt's output", _a_checkpoint_is_shown_of_whichever_attempt,
               cases.CHECKPOINTS_OF_TWO, "an_output_belongs_to_the_deciding_attempt"),
     SeededBug("a later checkpoint is not stored", _what_comes_later_adds_nothing,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from tasklatch.dynamodb.task_item import HEARTBEAT_MARK
 from tests.template.template import grants, resources, target, transformed, when
 
 # CloudWatch's limits of an alarm on metric math, and of a search expression
@@ -341,6 +342,9 @@ def test_the_safety_net_is_told_of_the_queue_alone_as_what_is_overdue_is_due_at_
     assert "SCHEDULE_GROUP" not in variables
 
 
+NO_HEARTBEAT: Final = {HEARTBEAT_MARK: {"N": [{"exists": False}]}}
+
+
 def _patterns(function: str) -> list[dict[str, Any]]:
     mapping = next(
         resource
@@ -353,8 +357,10 @@ def _patterns(function: str) -> list[dict[str, Any]]:
 def test_the_notifier_sees_every_change_of_tasks_and_executions() -> None:
     assert _patterns("NotifierFunction") == [
         {
-            "eventName": ["INSERT", "MODIFY"],
-            "dynamodb": {"Keys": {"sk": {"S": [{"prefix": "TASK#"}, "EXEC"]}}},
+            "dynamodb": {
+                "Keys": {"sk": {"S": [{"prefix": "TASK#"}, "EXEC"]}},
+                "NewImage": {"version": {"N": [{"exists": True}]}, **NO_HEARTBEAT},
+            },
         }
     ]
 
@@ -363,9 +369,13 @@ def test_the_scheduler_sees_failures_and_attempts_that_can_be_late() -> None:
     images = [pattern["dynamodb"]["NewImage"] for pattern in _patterns("RetrySchedulerFunction")]
 
     assert images == [
-        {"status": {"S": ["FAILED", "TIMED_OUT", "FAILED_WITH_TERMINAL_ERROR"]}},
-        {"status": {"S": ["SCHEDULED", "IN_PROGRESS"]}, "timeoutSeconds": {"N": [{"exists": True}]}},
-        {"status": {"S": ["SCHEDULED", "IN_PROGRESS"]}, "heartbeatTimeoutSeconds": {"N": [{"exists": True}]}},
+        {"status": {"S": ["FAILED", "TIMED_OUT", "FAILED_WITH_TERMINAL_ERROR"]}, **NO_HEARTBEAT},
+        {"status": {"S": ["SCHEDULED", "IN_PROGRESS"]}, "timeoutSeconds": {"N": [{"exists": True}]}, **NO_HEARTBEAT},
+        {
+            "status": {"S": ["SCHEDULED", "IN_PROGRESS"]},
+            "heartbeatTimeoutSeconds": {"N": [{"exists": True}]},
+            **NO_HEARTBEAT,
+        },
     ]
     keys = [pattern["dynamodb"]["Keys"] for pattern in _patterns("RetrySchedulerFunction")]
     assert keys == [{"sk": {"S": [{"prefix": "TASK#"}]}}] * len(images)

@@ -64,6 +64,9 @@ COLUMNS: Final[Mapping[str, Column]] = {
 
 _RETRY_POLICY: Final = "retryPolicy"
 
+HEARTBEAT_MARK: Final = "beat"
+"""Attribute that a heartbeat sets and that every other write removes: by it, the stream's filters leave heartbeats out."""
+
 
 def attribute_value(field: str, value: Any) -> "AttributeValueTypeDef":
     """Return one field's value in DynamoDB's form."""
