@@ -1,4 +1,4 @@
-"""Emulator patch: a filter of a mapping that asks for an absent attribute also matches if the part around it is absent."""
+"""Emulator patch: a filter for an absent attribute also matches if the part around the attribute is absent."""
 
 from typing import Any
 

@@ -65,7 +65,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
 _RETRY_POLICY: Final = "retryPolicy"
 
 HEARTBEAT_MARK: Final = "beat"
-"""Attribute that a heartbeat sets and that every other write removes: by it, the stream's filters leave heartbeats out."""
+"""Attribute that a heartbeat sets and every other write removes: by it, the stream's filters leave heartbeats out."""
 
 
 def attribute_value(field: str, value: Any) -> "AttributeValueTypeDef":

@@ -39,11 +39,15 @@ class ChangePublisher:
             If a service stays busy until the deadline; retry all the changes.
         """
         task_changes = [change for change in changes if isinstance(change, Change)]
-        self._history.put((change.task, change_entry(change.task, change.before)) for change in task_changes)
         scheduled = [change.task for change in task_changes if change.task.status is TaskStatus.SCHEDULED]
+        # All of it is built before any of it leaves: a change that cannot be published has published no other
+        entries = [(change.task, change_entry(change.task, change.before)) for change in task_changes]
         inputs = self._payloads.get_inputs(scheduled)
-        self._bus.publish([_event(change, inputs) for change in changes])
-        self._connections.broadcast(_messages_by_execution(changes))
+        events = [_event(change, inputs) for change in changes]
+        messages = _messages_by_execution(changes)
+        self._history.put(entries)
+        self._bus.publish(events)
+        self._connections.broadcast(messages)
 
 
 def _event(change: AnyChange, inputs: Mapping[str, str]) -> BusEvent:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_apigatewaymanagementapi import ApiGatewayManagementApiClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
 
@@ -41,6 +42,12 @@ def dynamodb() -> "DynamoDBClient":
 def sqs() -> "SQSClient":
     """Return the client of the timer queue and of dead-letter queues."""
     return _session().client("sqs", config=_CONFIG)
+
+
+@cache
+def s3() -> "S3Client":
+    """Return the client of the bucket for the stream's records that no attempt can process."""
+    return _session().client("s3", config=_CONFIG)
 
 
 @cache

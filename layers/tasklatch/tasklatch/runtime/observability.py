@@ -21,6 +21,7 @@ VERDICT_METRIC: Final = {
 }
 PREVENTED_METRIC: Final = "SuccessOverwritesPrevented"
 UNHANDLED_METRIC: Final = "UnhandledErrors"
+SET_ASIDE_METRIC: Final = "RecordsSetAside"
 
 
 logger: Final = Logger(utc=True)
