@@ -17,7 +17,7 @@ from local.cloud.emulator_partiql import PartiqlStreamRecords
 from local.cloud.emulator_processes import QueueProcessLimit
 from local.cloud.emulator_queues import PortIndependentQueues
 from local.cloud.emulator_requests import DecodedPaths, EncodedBodies
-from local.cloud.emulator_streams import PartialBatchFailures, PersistentStreams
+from local.cloud.emulator_streams import FailuresInBuckets, PartialBatchFailures, PersistentStreams
 
 
 class Patch(Protocol):
@@ -31,6 +31,7 @@ PATCHES: Final[tuple[type[Patch], ...]] = (
     PartiqlStreamRecords,
     PersistentStreams,
     PartialBatchFailures,
+    FailuresInBuckets,
     FiltersOfAbsentAttributes,
     EncodedBodies,
     PortIndependentQueues,

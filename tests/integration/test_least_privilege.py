@@ -46,12 +46,14 @@ DEPLOYED: Final = {
     "AWS::Events::EventBus",
     "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
+    "AWS::S3::Bucket",
     "AWS::SQS::Queue",
     "AWS::Scheduler::ScheduleGroup",
 }
 SERVICES: Final = {
     "dynamodb": "dynamodb",
     "sqs": "sqs",
+    "s3": "s3",
     "scheduler": "scheduler",
     "events": "events",
     "live_callback": "apigatewaymanagementapi",
@@ -214,6 +216,7 @@ def story(cloud: Cloud) -> Iterator[Story]:
             "EVENT_BUS_NAME": cloud.physical_ids["EventBus"],
             "LIVE_URL": "wss://example.org/live",
             "LIVE_CALLBACK_URL": "https://example.org/live",
+            "STREAM_FAILURES_BUCKET": cloud.physical_ids["StreamFailures"],
         }
         for variable, value in variables.items():
             patch.setenv(variable, value)
@@ -321,6 +324,10 @@ def watch(story: Story) -> None:
 
 def follow(story: Story) -> None:
     """Let the stream be followed, and each timer fire, early and in time."""
+    odd = changes(story)["Records"][0]
+    odd["dynamodb"]["NewImage"]["status"] = {"S": "EXPLODED"}
+    for function in ("notifier", "retry_scheduler"):
+        assert story.run(function, {"Records": [odd]}) == {"batchItemFailures": []}
     assert story.run("retry_scheduler", changes(story)) == {"batchItemFailures": []}
     # With a watcher who cannot be reached, who is cut off
     assert story.run("notifier", changes(story), remaining_ms=4_600) == {"batchItemFailures": []}

@@ -107,7 +107,7 @@ def test_a_mapping_of_the_stream_isolates_a_bad_record_and_waits_for_what_is_bus
     # A count of attempts is used up within minutes of a busy bus; the record's age is the bound
     assert resource["MaximumRetryAttempts"] == -1
     assert 3600 <= resource["MaximumRecordAgeInSeconds"] < STREAM_HOURS * 3600
-    assert target(resource["DestinationConfig"]["OnFailure"]["Destination"]) in resources("AWS::SQS::Queue")
+    assert target(resource["DestinationConfig"]["OnFailure"]["Destination"]) in resources("AWS::S3::Bucket")
 
 
 @_all_of(_mappings("AWS::SQS::Queue"))

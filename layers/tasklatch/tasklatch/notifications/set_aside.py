@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PREFIX: Final = "records"
-"""The keys begin with it, then with the function's name. Lambda's own, of batches that grew too old, begin with `aws`."""
+"""The keys begin with it and the function's name. Lambda's own, of batches that grew too old, begin with `aws`."""
 
 
 class SetAsideRecords:
