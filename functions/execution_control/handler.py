@@ -1,6 +1,5 @@
 """Routes for clients that control a whole execution: cancel it, retry failed tasks, watch it live."""
 
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +13,7 @@ from tasklatch.executions.control import ExecutionControl
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, live_callback
+from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import format_timestamp, system_clock
 from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.settings import get_settings
@@ -45,8 +44,7 @@ def retry_execution(request: Request) -> Response:
 def watch_execution(request: Request) -> Response:
     execution = _reader(request).get(request.tenant, request.path["executionId"])
     settings = get_settings()
-    callback = partial(live_callback, settings.live_callback_url)
-    live = WebSocketConnections(dynamodb(), callback, settings, system_clock, Backoff(request.remaining_ms))
+    live = WebSocketConnections(dynamodb(), settings, system_clock, Backoff(request.remaining_ms))
     ticket, valid_until = live.issue_ticket(request.tenant, execution.execution_id)
     view: contract.TicketView = {
         "ticket": ticket,

@@ -1,6 +1,5 @@
 """WebSocket routes for watchers: a ticket, used once, allows a connection to watch one execution."""
 
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -9,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.errors import STATUS
 from tasklatch.domain.errors import TasklatchError
+from tasklatch.notifications.broadcast import close_connection
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clients import dynamodb, live_callback
@@ -19,23 +19,29 @@ from tasklatch.runtime.settings import get_settings
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 @metrics.log_metrics
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
-    """Handle a connect or disconnect event of API Gateway's WebSocket API."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Handle a connect, disconnect or ping event of API Gateway's WebSocket API."""
     connection = event["requestContext"]
-    settings = get_settings()
-    backoff = Backoff(context.get_remaining_time_in_millis)
-    callback = partial(live_callback, settings.live_callback_url)
-    live = WebSocketConnections(dynamodb(), callback, settings, system_clock, backoff)
-    status = HTTPStatus.OK
+    status, reason = HTTPStatus.OK, ""
     try:
-        if connection["routeKey"] == "$connect":
-            live.connect((event.get("queryStringParameters") or {}).get("ticket") or "", connection["connectionId"])
-        elif connection["routeKey"] == "$disconnect":
-            live.disconnect(connection["connectionId"])
+        _route(event, Backoff(context.get_remaining_time_in_millis))
     except TasklatchError as error:
-        status = STATUS[type(error)]
+        status, reason = STATUS[type(error)], str(error)
     except Exception:  # noqa: BLE001 - API Gateway gets a status for any error, and an alarm reports it
         report_unhandled(route=connection["routeKey"])
         status = HTTPStatus.INTERNAL_SERVER_ERROR
-    logger.info("live", extra={"route": connection["routeKey"], "status": status.value})
-    return {"statusCode": status.value}
+    logger.info("live", extra={"route": connection["routeKey"], "status": status.value, "reason": reason or None})
+    return {"statusCode": status.value, **({"body": reason} if reason else {})}
+
+
+def _route(event: dict[str, Any], backoff: Backoff) -> None:
+    route, connection_id = event["requestContext"]["routeKey"], event["requestContext"]["connectionId"]
+    settings = get_settings()
+    connections = WebSocketConnections(dynamodb(), settings, system_clock, backoff)
+    if route == "$connect":
+        connections.connect((event.get("queryStringParameters") or {}).get("ticket") or "", connection_id)
+    elif route == "$disconnect":
+        connections.disconnect(connection_id)
+    elif not connections.is_connected(connection_id):
+        # Cut off, but its connection could not be closed: it would stay open by its pings, and get nothing
+        close_connection(live_callback(settings.live_callback_url), connection_id)

@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.ledger.history import History
 from tasklatch.ledger.payloads import Payloads
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.event_bus import EventBus
 from tasklatch.notifications.publisher import ChangePublisher
 from tasklatch.notifications.set_aside import SetAsideRecords
@@ -36,8 +37,10 @@ def _publisher(backoff: Backoff) -> ChangePublisher:
     return ChangePublisher(
         History(client, settings, backoff),
         EventBus(events(), settings, backoff),
-        WebSocketConnections(
-            client, partial(live_callback, settings.live_callback_url), settings, system_clock, backoff
+        WatcherBroadcast(
+            WebSocketConnections(client, settings, system_clock, backoff),
+            partial(live_callback, settings.live_callback_url),
+            backoff,
         ),
         Payloads(client, settings, backoff),
     )

@@ -124,12 +124,12 @@ class Story:
         existing = Settings(cloud.physical_ids["LedgerTable"], "", 90)
         self.world = World(Table(admin, existing, tenant="default"), clock=Clock(system_clock()))
 
-    def run(self, function: str, event: dict[str, Any], remaining_ms: int = 60_000) -> Any:
+    def run(self, function: str, event: dict[str, Any]) -> Any:
         """Call a function."""
         if function in SETS_ASIDE:
             self._patch.setenv("DEAD_LETTER_QUEUE_URL", self._cloud.physical_ids[SETS_ASIDE[function]])
             get_settings.cache_clear()
-        return self._module(function).handler(event, Context(remaining_ms))
+        return self._module(function).handler(event, Context(60_000))
 
     def call(self, function: str, route: str, *, body: Any = None, query: Any = None, **path: str) -> Reply:
         """Call a function as API Gateway does."""
@@ -319,7 +319,8 @@ def watch(story: Story) -> None:
         connect = {"requestContext": {"routeKey": "$connect", "connectionId": name}}
         answer = story.run("live_connection", {**connect, "queryStringParameters": {"ticket": ticket}})
         assert answer == {"statusCode": 200}
-    story.run("live_connection", {"requestContext": {"routeKey": "$disconnect", "connectionId": "leaves"}})
+    for route in ("$disconnect", "ping"):
+        story.run("live_connection", {"requestContext": {"routeKey": route, "connectionId": "leaves"}})
 
 
 def follow(story: Story) -> None:
@@ -330,7 +331,7 @@ def follow(story: Story) -> None:
         assert story.run(function, {"Records": [odd]}) == {"batchItemFailures": []}
     assert story.run("retry_scheduler", changes(story)) == {"batchItemFailures": []}
     # With a watcher who cannot be reached, who is cut off
-    assert story.run("notifier", changes(story), remaining_ms=4_600) == {"batchItemFailures": []}
+    assert story.run("notifier", changes(story)) == {"batchItemFailures": []}
     timers = [timer for timer in map(timer_for, story.world.tasks().values()) if timer is not None]
     bodies = {"Records": [{"messageId": str(n), "body": timer_to_message(timer)} for n, timer in enumerate(timers)]}
     now = story.world.clock.now

@@ -10,7 +10,6 @@ from typing import Any, Final
 import pytest
 from botocore.exceptions import HTTPClientError
 
-from local.handlers import load_handler
 from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
 from tasklatch.domain.report import Report, Verdict
@@ -32,8 +31,8 @@ from tasklatch.ledger.history import History
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import Payloads
 from tasklatch.ledger.task_table import TaskTable, WriteResult
-from tasklatch.notifications import stream
-from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.notifications import broadcast, stream, stream_consumer
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.retries import timer_handler
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.reconciler import Reconciler
@@ -198,12 +197,12 @@ def _failures_are_not_published(patch: pytest.MonkeyPatch) -> None:
         }
         return stored, failed
 
-    patch.setattr(load_handler("notifier"), "read_changes", without_failures)
+    patch.setattr(stream_consumer, "read_changes", without_failures)
 
 
-def _watchers_receive_one_change(patch: pytest.MonkeyPatch) -> None:
-    """Drop a watcher after its first message."""
-    patch.setattr(WebSocketConnections, "_send", lambda _self, _connection_id, _messages: False)
+def _watchers_receive_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Take each watcher for gone."""
+    patch.setattr(WatcherBroadcast, "_serve", lambda *_: broadcast._Outcome.GONE)
 
 
 def _the_output_is_put_after_the_report(patch: pytest.MonkeyPatch) -> None:
@@ -333,7 +332,7 @@ BUGS: Final = (
               cases.LATE_SUCCESS, "every_change_is_in_the_history"),
     SeededBug("some changes are not published", _failures_are_not_published,
               cases.LATE_SUCCESS, "events_come_in_order"),
-    SeededBug("watchers do not receive what was published", _watchers_receive_one_change,
+    SeededBug("watchers do not receive what was published", _watchers_receive_nothing,
               cases.WATCHED, "every_change_reaches_watchers"),
     SeededBug("the output is put after the report", _the_output_is_put_after_the_report,
               cases.REPORTED_TWICE, "an_output_is_stored_before_its_success"),

@@ -456,10 +456,11 @@ def _live_routes() -> dict[str, dict[str, Any]]:
     return {route["RouteKey"]: dict(route) for route in matches if target(route["ApiId"]) == "LiveApi"}
 
 
-def test_a_watcher_connects_with_a_ticket_and_can_say_nothing() -> None:
+def test_a_watcher_connects_with_a_ticket_and_can_only_say_that_it_is_there() -> None:
     routes = _live_routes()
 
-    assert set(routes) == {"$connect", "$disconnect"}
+    assert set(routes) == {"$connect", "$disconnect", "ping"}
+    assert resources("AWS::ApiGatewayV2::Api")["LiveApi"]["RouteSelectionExpression"] == "$request.body.action"
     # The ticket is the credential, and the function checks it
     assert routes["$connect"]["AuthorizationType"] == "NONE"
     assert {json.dumps(route["Target"]) for route in routes.values()} == {

@@ -237,7 +237,12 @@ def test_routes_of_a_stage_that_deploys_by_itself_come_before_it_and_one_by_one(
     waits_for = {name: template[name].get("DependsOn") for name in (*routes, "LiveStage")}
 
     assert template["LiveStage"]["Properties"]["AutoDeploy"] is True
-    assert waits_for == {"ConnectRoute": None, "DisconnectRoute": "ConnectRoute", "LiveStage": "DisconnectRoute"}
+    assert waits_for == {
+        "ConnectRoute": None,
+        "DisconnectRoute": "ConnectRoute",
+        "PingRoute": "DisconnectRoute",
+        "LiveStage": "PingRoute",
+    }
 
 
 def test_the_http_api_is_made_in_one_call_of_one_definition() -> None:

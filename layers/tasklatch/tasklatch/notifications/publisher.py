@@ -15,19 +15,19 @@ from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.ledger.history import History
 from tasklatch.ledger.payloads import Payloads
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.event_bus import MAX_INPUT_BYTES, BusEvent, EventBus
 from tasklatch.notifications.stream import AnyChange
-from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.runtime.clock import format_timestamp
 
 
 class ChangePublisher:
     """Publisher of changes. A repeated change writes the same entry and publishes the same event and version."""
 
-    def __init__(self, history: History, bus: EventBus, connections: WebSocketConnections, payloads: Payloads) -> None:
+    def __init__(self, history: History, bus: EventBus, watchers: WatcherBroadcast, payloads: Payloads) -> None:
         self._history = history
         self._bus = bus
-        self._connections = connections
+        self._watchers = watchers
         self._payloads = payloads
 
     def publish(self, changes: Sequence[AnyChange]) -> None:
@@ -47,7 +47,7 @@ class ChangePublisher:
         messages = _messages_by_execution(changes)
         self._history.put(entries)
         self._bus.publish(events)
-        self._connections.broadcast(messages)
+        self._watchers.broadcast(messages)
 
 
 def _event(change: AnyChange, inputs: Mapping[str, str]) -> BusEvent:

@@ -31,6 +31,9 @@ _CONFIG: Final = Config(
     parameter_validation=False,
 )
 
+# One watcher that does not take its message must not use up the time of the others
+_WATCHERS: Final = Config(connect_timeout=1, read_timeout=1, max_pool_connections=20)
+
 
 @cache
 def dynamodb() -> "DynamoDBClient":
@@ -71,7 +74,7 @@ def live_callback(url: str) -> "ApiGatewayManagementApiClient":
     url
         The callback address of the WebSocket API's stage.
     """
-    return _session().client("apigatewaymanagementapi", endpoint_url=url, config=_CONFIG)
+    return _session().client("apigatewaymanagementapi", endpoint_url=url, config=_CONFIG.merge(_WATCHERS))
 
 
 @cache
