@@ -20,8 +20,9 @@ class CannotRedriveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredRecords:
-    """Records of one object, and the folder name of the function that they are for."""
+    """Records of one object with its whole content, and the folder name of the function that they are for."""
 
+    content: Mapping[str, Any]
     function: str
     records: Sequence[dict[str, Any]]
 
@@ -67,13 +68,23 @@ class RecordsRedrive:
         redriven = 0
         for key in self._in_order(object_keys):
             try:
-                self._send(self._read(key))
+                redriven += self._redrive(key)
             except CannotRedriveError as error:
                 self._notes.append(str(error))
-            else:
-                self._s3.delete_object(Bucket=self._bucket, Key=key)
-                redriven += 1
         return len(object_keys), redriven, self._notes
+
+    def _redrive(self, key: str) -> bool:
+        """Send an object's records, and delete it; return False if some failed, which alone stay in the object."""
+        stored = self._read(key)
+        failed = self._send(stored)
+        if not failed:
+            self._s3.delete_object(Bucket=self._bucket, Key=key)
+            return True
+        self._notes.append(f"{stored.function} reported {len(failed)} of {len(stored.records)} records as failed")
+        if len(failed) < len(stored.records):
+            content = {**stored.content, "payload": json.dumps({"Records": failed})}
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=json.dumps(content).encode())
+        return False
 
     def _object_keys(self) -> Iterator[str]:
         request: dict[str, Any] = {"Bucket": self._bucket}
@@ -106,7 +117,7 @@ class RecordsRedrive:
             content = json.loads(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
             payload = content["payload"]
             records = (json.loads(payload) if isinstance(payload, str) else payload)["Records"]
-            stored = StoredRecords(self._function_of(content), records)
+            stored = StoredRecords(content, self._function_of(content), records)
             stored.position  # noqa: B018 - raises if the records are not a stream's
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise CannotRedriveError(f"{key} does not hold records of the stream") from error
@@ -121,14 +132,15 @@ class RecordsRedrive:
         [name] = names
         return name
 
-    def _send(self, stored: StoredRecords) -> None:
-        """Send records to their function.
+    def _send(self, stored: StoredRecords) -> list[dict[str, Any]]:
+        """Send records to their function; return those that it reports as failed.
 
         Raises
         ------
         CannotRedriveError
-            If the function fails, or reports some of them as failed.
+            If the function itself fails.
         """
+        failed: list[dict[str, Any]] = []
         for records in _calls(stored.records):
             event = {"Records": records, "redrive": True}
             response = self._functions.invoke(
@@ -137,11 +149,9 @@ class RecordsRedrive:
             result = json.loads(response["Payload"].read() or b"null")
             if "FunctionError" in response:
                 raise CannotRedriveError(f"{stored.function} failed: {result.get('errorMessage', result)}")
-            failed = (result or {}).get("batchItemFailures", [])
-            if failed:
-                raise CannotRedriveError(
-                    f"{stored.function} reported {len(failed)} of {len(records)} records as failed"
-                )
+            numbers = {failure["itemIdentifier"] for failure in (result or {}).get("batchItemFailures", [])}
+            failed += [record for record in records if record["dynamodb"]["SequenceNumber"] in numbers]
+        return failed
 
 
 def _calls(records: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from local.cloud.emulator_filters import FiltersOfAbsentAttributes
 from local.cloud.stack import snake_case
-from tests.fault_injection.emulated_aws import BUS, GROUP, LIVE, TABLE
+from tests.fault_injection.emulated_aws import BUCKET, BUS, GROUP, LIVE, TABLE
 from tests.template.template import resources, target
 
 ENVIRONMENT: Final = {
@@ -15,6 +15,7 @@ ENVIRONMENT: Final = {
     "TIMER_QUEUE_ARN": "arn:aws:sqs:us-east-1:000000000000:timers",
     "SCHEDULE_GROUP": GROUP,
     "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/timers",
+    "STREAM_FAILURES_BUCKET": BUCKET,
     "LIVE_URL": "wss://live.invalid/live",
     "LIVE_CALLBACK_URL": LIVE,
 }

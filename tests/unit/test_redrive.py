@@ -71,6 +71,9 @@ class Bucket:
     def get_object(self, **requested: Any) -> dict[str, Any]:
         return {"Body": io.BytesIO(self.objects[requested["Key"]])}
 
+    def put_object(self, **requested: Any) -> None:
+        self.objects[requested["Key"]] = requested["Body"]
+
     def delete_object(self, **requested: Any) -> None:
         del self.objects[requested["Key"]]
 
@@ -92,7 +95,8 @@ class Functions:
 
     @staticmethod
     def refuse() -> dict[str, Any]:
-        return {"Payload": io.BytesIO(b'{"batchItemFailures": [{"itemIdentifier": "1"}]}')}
+        failures = [{"itemIdentifier": f"{1:021d}"}]
+        return {"Payload": io.BytesIO(json.dumps({"batchItemFailures": failures}).encode())}
 
 
 def _record(number: int) -> dict[str, Any]:
@@ -233,7 +237,7 @@ def test_large_records_are_sent_in_calls_that_lambda_takes() -> None:
         (_batch(1), Functions({"errorMessage": "boom"}, error="Unhandled"), "failed: boom"),
         (
             _batch(1),
-            Functions({"batchItemFailures": [{"itemIdentifier": "1"}]}),
+            Functions({"batchItemFailures": [{"itemIdentifier": f"{1:021d}"}]}),
             "reported 1 of 1 records as failed",
         ),
     ],
@@ -246,6 +250,18 @@ def test_object_that_cannot_be_redriven_stays_with_a_note(content: Any, function
     assert (done.depth, done.redriven) == (1, 0)
     assert words in done.notes[0]
     assert set(bucket.objects) == {"object"}
+
+
+def test_records_that_fail_stay_in_their_object_without_the_others() -> None:
+    failing = Functions({"batchItemFailures": [{"itemIdentifier": f"{2:021d}"}]})
+    bucket = Bucket(object=_batch(1, 2, 3))
+
+    done = _redriven(bucket=bucket, functions=failing)[BUCKET]
+    again = Functions()
+    assert _redriven(bucket=bucket, functions=again)[BUCKET] == RedriveResult(BUCKET, 1, 1, [])
+
+    assert (done.depth, done.redriven) == (1, 0)
+    assert again.invoked == [("Notifier", [_record(2)])]
 
 
 def test_object_that_stays_holds_up_no_other() -> None:

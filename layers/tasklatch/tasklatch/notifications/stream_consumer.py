@@ -90,7 +90,8 @@ class StreamConsumer:
     def _store(self, records: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> list[str]:
         """Set records aside; return the numbers of those that the store did not take."""
         stored = map_concurrently(partial(self._put, reasons=reasons), records)
-        metrics.add_metric(SET_ASIDE_METRIC, MetricUnit.Count, sum(stored))
+        if any(stored):
+            metrics.add_metric(SET_ASIDE_METRIC, MetricUnit.Count, sum(stored))
         return [_number(record) for record, was_stored in zip(records, stored, strict=True) if not was_stored]
 
     def _put(self, record: Mapping[str, Any], reasons: Mapping[str, str]) -> bool:
@@ -100,7 +101,7 @@ class StreamConsumer:
         except (BotoCoreError, ClientError, ServiceBusyError):
             logger.exception("record not set aside", extra={"sequence_number": number})
             return False
-        logger.error("record set aside", extra={"sequence_number": number, "reason": reasons[number]})
+        logger.error("record set aside", extra={"sequence_number": number})
         return True
 
 
