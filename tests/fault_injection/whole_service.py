@@ -199,7 +199,7 @@ class WholeService:
         self._read["retry_scheduler"] = len(self.aws.stream)
 
     def outlive_age(self, function: str) -> None:
-        """Let all records that a function has not processed grow too old: Lambda stores them, and goes on behind them."""
+        """Let all records that a function has not processed grow too old: Lambda stores them and skips them."""
         batch = [record for record in self.aws.stream[self._read[function] :] if is_delivered(record, function)]
         self._read[function] = len(self.aws.stream)
         self.aws.objects[f"aws/lambda/mapping/shard/{next(self._numbers)}"] = stored_batch(function, batch)
