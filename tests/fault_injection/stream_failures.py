@@ -75,10 +75,10 @@ def readable(record: Mapping[str, Any]) -> bool:
 def each_unreadable_record_is_kept_once(stream: Records, bucket: Mapping[str, bytes]) -> Iterator[str]:
     """Check that of each function the bucket holds the records that it cannot read, whole and once, and no other."""
     for function in FOLLOWERS:
-        kept = [record for content in bucket.values() if _is_for(content, function) for record in records_in(content)]
+        stored = [record for content in bucket.values() if _is_for(content, function) for record in records_in(content)]
         expected = [record for record in stream if is_delivered(record, function) and not readable(record)]
-        if sorted(map(_text, kept)) != sorted(map(_text, expected)):
-            yield f"of {function} the bucket has {len(kept)} records, which are not the {len(expected)} unreadable ones"
+        if sorted(map(_text, stored)) != sorted(map(_text, expected)):
+            yield f"of {function} the bucket has {len(stored)} records, which are not the {len(expected)} unreadable ones"
 
 
 def _is_for(content: bytes, function: str) -> bool:
