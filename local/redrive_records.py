@@ -130,7 +130,7 @@ class RecordsRedrive:
             physical_name = content["requestContext"]["functionArn"].split(":function:")[1].partition(":")[0]
             names = {name for name, other in self._function_names.items() if other == physical_name}
         [name] = names
-        return name
+        return str(name)
 
     def _send(self, stored: StoredRecords) -> list[dict[str, Any]]:
         """Send records to their function; return those that it reports as failed.

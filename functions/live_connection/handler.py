@@ -30,8 +30,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     except Exception:  # noqa: BLE001 - API Gateway gets a status for any error, and an alarm reports it
         report_unhandled(route=connection["routeKey"])
         status = HTTPStatus.INTERNAL_SERVER_ERROR
-    logger.info("live", extra={"route": connection["routeKey"], "status": status.value, "reason": reason or None})
-    return {"statusCode": status.value, **({"body": reason} if reason else {})}
+    refusal = {"reason": reason} if reason else {}
+    logger.info("live", extra={"route": connection["routeKey"], "status": status.value, **refusal})
+    return {"statusCode": status.value, **({"body": reason} if connection["routeKey"] == "$connect" and reason else {})}
 
 
 def _route(event: dict[str, Any], backoff: Backoff) -> None:

@@ -10,11 +10,11 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.changes import Change
 from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.status import TaskStatus
-from tasklatch.notifications import stream_consumer
 from tasklatch.notifications.set_aside import SetAsideRecords
 from tasklatch.notifications.stream import AnyChange
 from tasklatch.notifications.stream_consumer import StreamConsumer
 from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.observability import metrics
 from tests.factories import FakeTime, a_task, stream_record
 from tests.workflow_helpers import FakeClient, refusal
 
@@ -41,9 +41,8 @@ class Consumer:
         self._fail = fail
         time_left = FakeTime()
         backoff = Backoff(time_left.remaining_ms, time_left.sleep)
-        self._consumer = StreamConsumer(
-            self.process, SetAsideRecords(lambda: self.bucket, "failures", "notifier", backoff)
-        )
+        client: Any = self.bucket
+        self._consumer = StreamConsumer(self.process, SetAsideRecords(lambda: client, "failures", "notifier", backoff))
 
     def process(self, changes: Sequence[AnyChange]) -> None:
         versions = [change.task.version for change in changes if isinstance(change, Change)]
@@ -55,7 +54,7 @@ class Consumer:
 
     def consume(self, *batch: dict[str, Any], **more: Any) -> list[str]:
         answer = self._consumer.consume({"Records": list(batch), **more})
-        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+        return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
 
     def stored(self) -> list[dict[str, Any]]:
         return [json.loads(request["Body"]) for request in self.bucket.requests("put_object")]
@@ -161,7 +160,7 @@ def test_redrive_returns_what_still_fails_instead_of_setting_it_aside() -> None:
 
 def test_records_that_are_set_aside_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[Any] = []
-    monkeypatch.setattr(stream_consumer.metrics, "add_metric", lambda *arguments: counted.append(arguments))
+    monkeypatch.setattr(metrics, "add_metric", lambda *arguments: counted.append(arguments))
 
     Consumer().consume(*records(1), unreadable("2"), unreadable("3"))
     Consumer().consume(*records(1))
