@@ -24,6 +24,10 @@ from local.cloud.stack import LocalCloudError, Stack, StateDir
 from local.replay.tables import result_console, status, time_of_day
 
 _QUIET_SECONDS: Final = 15.0
+_PING_SECONDS: Final = 240.0
+"""A connection on which nobody sends anything for ten minutes is closed."""
+
+_PING: Final = json.dumps({"action": "ping"})
 _LAST_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.5
 _RUNNING: Final = "RUNNING"
@@ -66,6 +70,7 @@ class ExecutionFeed:
         self._backoff = backoff or DeadlineBackoff()
         self._path = ("executions", execution_id)
         self._seen: dict[str | None, int] = {}
+        self._pinged_at = time.monotonic()
         self.connections = 0
 
     def updates(self) -> Generator[StatusUpdate, None, None]:
@@ -115,6 +120,9 @@ class ExecutionFeed:
     def _receive(self, socket: ClientConnection) -> Iterator[StatusUpdate]:
         """Yield the updates from the connection until the execution has ended, or no message arrives for a while."""
         while True:
+            if time.monotonic() - self._pinged_at > _PING_SECONDS:
+                socket.send(_PING)
+                self._pinged_at = time.monotonic()
             try:
                 message: dict[str, Any] = json.loads(socket.recv(timeout=_QUIET_SECONDS))
             except TimeoutError:

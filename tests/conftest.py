@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "DEAD_LETTER_QUEUE_URL": "https://queue/failures",
     "SCHEDULE_GROUP": "group",
     "SCHEDULE_ROLE_ARN": "arn:role",
+    "STREAM_FAILURES_BUCKET": "failures",
     "LIVE_URL": "wss://live",
     "LIVE_CALLBACK_URL": "https://live",
     "POWERTOOLS_METRICS_NAMESPACE": "Tasklatch",

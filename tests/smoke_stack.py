@@ -11,10 +11,11 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from local.cloud.stack import Stack
-from local.redrive import NOT_REDRIVABLE, SOURCE_QUEUES, STREAM_FUNCTIONS
+from local.redrive import NOT_REDRIVABLE, SOURCE_QUEUES
+from local.smoke.background_checks import STREAM_CONSUMERS
 from tests.smoke_api import Body, SmokeApi
 
-QUEUES: Final = (*SOURCE_QUEUES, *SOURCE_QUEUES.values(), *STREAM_FUNCTIONS, *NOT_REDRIVABLE)
+QUEUES: Final = (*SOURCE_QUEUES, *SOURCE_QUEUES.values(), *NOT_REDRIVABLE)
 
 
 class SmokeService(SmokeApi):
@@ -27,7 +28,7 @@ class SmokeService(SmokeApi):
     def stack(self) -> "SmokeStack":
         """The stack's addresses, with these AWS services behind them."""
         queues = {name: name for name in QUEUES if self.broken != "queue unknown" or name != "TimerFailures"}
-        functions = {name: name for name in STREAM_FUNCTIONS.values() if self.broken != "function unknown"}
+        functions = {name: name for name in STREAM_CONSUMERS if self.broken != "function unknown"}
         stack = SmokeStack("http://api", "", "", "", "table", {}, "", "bus", queues=queues, functions=functions)
         object.__setattr__(stack, "service", self)
         return stack
@@ -35,7 +36,13 @@ class SmokeService(SmokeApi):
     def aws(self, name: str) -> Any:
         if self.broken == f"{name} denied":
             return Denied()
-        return {"sqs": self._sqs, "events": self._events, "scheduler": self._scheduler, "lambda": self._lambda}[name]()
+        return {
+            "sqs": self._sqs,
+            "events": self._events,
+            "scheduler": self._scheduler,
+            "lambda": self._lambda,
+            "s3": self._s3,
+        }[name]()
 
     def _sqs(self) -> Any:
         def depth(QueueUrl: str, AttributeNames: list[str]) -> Body:  # noqa: N803 - boto3's names
@@ -94,9 +101,13 @@ class SmokeService(SmokeApi):
 
         return SimpleNamespace(list_schedules=list_schedules, get_schedule=get_schedule)
 
+    def _s3(self) -> Any:
+        filled = self.broken == "records set aside"
+        return SimpleNamespace(list_objects_v2=lambda **_: {"KeyCount": int(filled)})
+
     def _lambda(self) -> Any:
         def invoke(FunctionName: str, Payload: bytes) -> Body:  # noqa: N803
-            assert FunctionName in STREAM_FUNCTIONS.values()
+            assert FunctionName in STREAM_CONSUMERS
             records = [record["dynamodb"] for record in json.loads(Payload)["Records"]]
             failed = [record["SequenceNumber"] for record in records if "OldImage" not in record]
             if self.broken == "whole batch fails":

@@ -21,6 +21,7 @@ from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.reconciler import Reconciler
@@ -187,11 +188,13 @@ class World:
             self._client, self.settings, self.retry_planner, self.advancer, self.closer, self.clock, backoff
         )
 
-    def live(self, callback: FakeClient) -> WebSocketConnections:
+    @property
+    def connections(self) -> WebSocketConnections:
+        return WebSocketConnections(self._client, self.settings, self.clock, make_backoff(self.time_left))
+
+    def watchers(self, callback: FakeClient) -> WatcherBroadcast:
         initial: Any = callback
-        return WebSocketConnections(
-            self._client, lambda: initial, self.settings, self.clock, make_backoff(self.time_left)
-        )
+        return WatcherBroadcast(self.connections, lambda: initial, make_backoff(self.time_left))
 
     @property
     def _client(self) -> Any:

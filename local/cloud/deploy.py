@@ -131,6 +131,7 @@ def describe_stack(emulator: EmulatorProcess) -> Stack:
         },
         clients=clients,
         functions=functions,
+        failures_bucket=outputs["StreamFailuresBucket"],
     )
     return replace(stack, work_queue_url=_attach_workers_queue(stack, outputs["EventBusName"]))
 

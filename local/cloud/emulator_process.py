@@ -248,6 +248,7 @@ def _environment(state_dir: StateDir, port: int) -> dict[str, str]:
             "PERSIST_STATE": "1",
             "STATE_DIR": str(state_dir.state),
             "S3_DATA_DIR": str(state_dir.state / "s3"),
+            "S3_PERSIST": "1",
             "TMPDIR": str(state_dir.scratch),
             # Otherwise the emulator looks for a Docker engine and removes containers there
             "DOCKER_HOST": f"unix://{state_dir.path / 'no-docker.sock'}",

@@ -1,12 +1,13 @@
-"""Emulator patches: streams survive a restart, and a batch is delivered again from the first failed record."""
+"""Emulator patches of streams: they survive a restart, failed records come again, failed batches are stored."""
 
 import copy
 import json
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ministack.services import dynamodb, lambda_svc
+from ministack.services import dynamodb, lambda_svc, s3
 
 _STREAMS: Final = ("_stream_records", "_stream_trimmed")
 _SEQUENCE: Final = "_stream_seq_counter"
@@ -87,6 +88,41 @@ class PartialBatchFailures:
             time.sleep(min(redeliveries, _MAX_WAIT_SECONDS))
             result = self._execute(function, {**event, "Records": records})
         return result
+
+
+class FailuresInBuckets:
+    """Failure destinations of stream mappings that are buckets: they get the records whole.
+
+    Fault of ministack 1.5: it knows queues and topics only, so a failed batch is lost if the destination is a bucket.
+    """
+
+    def __init__(self) -> None:
+        self._send = lambda_svc._send_ddb_stream_failure_record  # noqa: SLF001 - it has no other place for this
+
+    def install(self) -> None:
+        """Patch the emulator."""
+        lambda_svc._send_ddb_stream_failure_record = self.send  # noqa: SLF001
+
+    def send(
+        self,
+        mapping: dict[str, Any],
+        function: dict[str, Any],
+        batch: Sequence[dict[str, Any]],
+        stream: str,
+        result: dict[str, Any],
+        condition: str,
+    ) -> None:
+        """Send a failed batch to its mapping's failure destination."""
+        destination = mapping["DestinationConfig"]["OnFailure"]["Destination"]
+        bucket = destination.partition(":s3:::")[2]
+        if not bucket:
+            self._send(mapping, function, batch, stream, result, condition)
+            return
+        context = {"functionArn": (function.get("config") or function)["FunctionArn"], "condition": condition}
+        content = {"version": "1.0", "requestContext": context, "payload": json.dumps({"Records": list(batch)})}
+        at = time.strftime("%Y/%m/%d/%Y-%m-%dT%H.%M.%S", time.gmtime())
+        key = f"aws/lambda/{mapping['UUID']}/shardId-00000000000000000000-00000000/{at}-{uuid.uuid4()}"
+        s3._put_object(bucket, key, json.dumps(content).encode(), {})  # noqa: SLF001
 
 
 def _first_failed(records: Sequence[Any], result: dict[str, Any]) -> int | None:

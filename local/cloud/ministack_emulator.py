@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from ministack.app import main
 
 from local.cloud.emulator_alarms import MetricMathAlarms
+from local.cloud.emulator_filters import FiltersOfAbsentAttributes
 from local.cloud.emulator_http_apis import HttpApiBodies
 from local.cloud.emulator_iam import IamActionNames, IamPassRole, IamScheduleGroups
 from local.cloud.emulator_layers import SharedLayers
@@ -17,7 +18,7 @@ from local.cloud.emulator_processes import QueueProcessLimit
 from local.cloud.emulator_queues import PortIndependentQueues
 from local.cloud.emulator_requests import DecodedPaths, EncodedBodies
 from local.cloud.emulator_schedules import SchedulePages
-from local.cloud.emulator_streams import PartialBatchFailures, PersistentStreams
+from local.cloud.emulator_streams import FailuresInBuckets, PartialBatchFailures, PersistentStreams
 
 
 class Patch(Protocol):
@@ -31,6 +32,8 @@ PATCHES: Final[tuple[type[Patch], ...]] = (
     PartiqlStreamRecords,
     PersistentStreams,
     PartialBatchFailures,
+    FailuresInBuckets,
+    FiltersOfAbsentAttributes,
     EncodedBodies,
     PortIndependentQueues,
     SharedLayers,

@@ -95,6 +95,8 @@ class Stack:
         URLs of the service's own queues, by their names in the template.
     functions
         Names of the functions, by their folders.
+    failures_bucket
+        Name of the bucket for records of the table's stream that could not be processed.
     """
 
     api_url: str
@@ -108,6 +110,7 @@ class Stack:
     work_queue_url: str = ""
     queues: Mapping[str, str] = field(default_factory=dict)
     functions: Mapping[str, str] = field(default_factory=dict)
+    failures_bucket: str = ""
 
     def save(self, state_dir: StateDir) -> None:
         """Write `stack.json`, readable only by its owner: it holds the clients' secrets."""

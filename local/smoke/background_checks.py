@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from local.redrive import NOT_REDRIVABLE, SOURCE_QUEUES, STREAM_FUNCTIONS
+from local.redrive import NOT_REDRIVABLE, SOURCE_QUEUES
 from local.replay.runner import attached_queue
 from local.smoke.check import Check, expect
 from local.smoke.session import SmokeSession
@@ -11,6 +11,7 @@ from local.worker import Assignment
 
 _LARGE_INPUT: Final = {"text": "x" * 20_000}
 _DEPTHS: Final = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+STREAM_CONSUMERS: Final = ("notifier", "retry_scheduler")
 _ISOLATED: Final = "2"
 """Sequence number of the record that no consumer can read."""
 
@@ -43,27 +44,29 @@ def check_event_bus(session: SmokeSession) -> str:
 def check_stream_failures(session: SmokeSession) -> str:
     """Invoke the stream's consumers with a record that they cannot read, between two that ask for nothing.
 
-    They must report that record and no other. Whether Lambda then retries it alone depends on the mapping, whose
-    settings are read. A real partial failure would need a broken item in the table, and would hold up its shard.
+    As for a redrive, which sets nothing aside, they must report that record and no other. Where Lambda puts a batch
+    that grew too old depends on the mapping, whose settings are read.
     """
     functions = session.stack.aws("lambda")
-    for name in STREAM_FUNCTIONS.values():
+    for name in STREAM_CONSUMERS:
         function = session.stack.functions[name]
         [mapping] = functions.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
         _check_mapping(name, mapping)
         records = [_record(session, number) for number in ("1", _ISOLATED, "3")]
-        response = functions.invoke(FunctionName=function, Payload=json.dumps({"Records": records}).encode())
+        response = functions.invoke(
+            FunctionName=function, Payload=json.dumps({"Records": records, "redrive": True}).encode()
+        )
         result = json.loads(response["Payload"].read())
         expected = {"batchItemFailures": [{"itemIdentifier": _ISOLATED}]}
         expect(result == expected, f"{name} reports {result}, not record {_ISOLATED} alone")
-    return f"{' and '.join(STREAM_FUNCTIONS.values())} report one record of three; the mappings retry it"
+    return f"{' and '.join(STREAM_CONSUMERS)} report one record of three; the mappings retry it"
 
 
 def _check_mapping(name: str, mapping: dict[str, Any]) -> None:
     reports = mapping.get("FunctionResponseTypes") == ["ReportBatchItemFailures"]
     expect(reports, f"the mapping of {name} does not retry single records")
     destination = mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-    expect(destination, f"the mapping of {name} has no dead-letter queue")
+    expect(destination, f"the mapping of {name} has no failure destination")
     expect(mapping["State"] in ("Enabled", "Enabling"), f"the mapping of {name} is {mapping['State']}")
 
 
@@ -79,10 +82,10 @@ def _record(session: SmokeSession, number: str) -> dict[str, Any]:
 
 
 def check_dead_letters(session: SmokeSession) -> str:
-    """Count the messages in the dead-letter queues, and see that a redrive would reach its queues and functions."""
-    names = (*SOURCE_QUEUES, *STREAM_FUNCTIONS, *NOT_REDRIVABLE)
+    """Count what waits for a redrive, and see that it would reach its queues, its bucket and its functions."""
+    names = (*SOURCE_QUEUES, *NOT_REDRIVABLE)
     missing = {*names, *SOURCE_QUEUES.values()} - set(session.stack.queues)
-    missing |= set(STREAM_FUNCTIONS.values()) - set(session.stack.functions)
+    missing |= set(STREAM_CONSUMERS) - set(session.stack.functions)
     expect(not missing, f"the stack does not name {', '.join(sorted(missing))}")
     sqs, depths = session.stack.aws("sqs"), {}
     for name in names:
@@ -91,11 +94,13 @@ def check_dead_letters(session: SmokeSession) -> str:
         depths[name] = sum(int(attributes[depth]) for depth in _DEPTHS)
     filled = ", ".join(f"{depth} in {name}" for name, depth in depths.items() if depth)
     expect(not filled, f"messages wait: {filled}")
-    return f"{len(names)} queues are empty; make redrive reaches them"
+    objects = session.stack.aws("s3").list_objects_v2(Bucket=session.stack.failures_bucket, MaxKeys=1)
+    expect(not objects["KeyCount"], "records of the table's stream wait in the bucket StreamFailures")
+    return f"{len(names)} queues and a bucket are empty; make redrive reaches them"
 
 
 CHECKS: Final = (
-    Check("event-bus", check_event_bus, "the log of notifier; the queue NotifierFailures; the bus's resource policy"),
+    Check("event-bus", check_event_bus, "the log of notifier; the bucket StreamFailures; the bus's resource policy"),
     Check(
         "stream-failures", check_stream_failures, "the log of notifier and retry_scheduler; their event source mappings"
     ),

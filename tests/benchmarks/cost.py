@@ -90,6 +90,7 @@ def count_cases(service: Service) -> dict[str, tuple[int, Usage]]:
 
     count("a start, before what follows", report_only("IN_PROGRESS"))
     count("what follows a start", service.settle)
+    count("a heartbeat, with what follows", lambda: service.heartbeat("cases", task_ids[0], attempt=1))
     count("a success, before what follows", report_only("COMPLETED"))
     count("what follows a success", service.settle)
     count("a success with 1 KB of output, before what follows", _success_with_output(service, task_ids[1]))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 STATUS_ROUTE: Final = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
+HEARTBEAT_ROUTE: Final = "POST /v1/executions/{executionId}/tasks/{taskId}/heartbeat"
 STATUSES_ROUTE: Final = "POST /v1/executions/{executionId}/statuses"
 _ADVANCE_QUEUE: Final = "AdvanceQueue"
 _FUNCTIONS: Final = (
@@ -110,6 +111,12 @@ class Service:
     def report_all(self, execution_id: str, reports: list[dict[str, Any]]) -> Reply:
         """Report on many tasks in one request; deliveries wait for `settle`."""
         return self._call("report_status", STATUSES_ROUTE, {"executionId": execution_id}, {"statuses": reports})
+
+    def heartbeat(self, execution_id: str, task_id: str, **fields: Any) -> Reply:
+        """Send a heartbeat, and deliver all that follows."""
+        reply = self._call("report_status", HEARTBEAT_ROUTE, {"executionId": execution_id, "taskId": task_id}, fields)
+        self.settle()
+        return reply
 
     def settle(self) -> None:
         """Deliver all that follows from the changes, but the timers."""

@@ -110,14 +110,15 @@ FAILED_RECORDS = {
     "fire-obsolete": ("retry_dispatcher", 0),
     "fire-retry": ("retry_dispatcher", 0),
     "notify-change": ("notifier", 0),
-    "notify-malformed": ("notifier", 1),
-    "schedule-malformed": ("retry_scheduler", 1),
+    "notify-malformed": ("notifier", 0),
+    "schedule-malformed": ("retry_scheduler", 0),
     "schedule-timers": ("retry_scheduler", 0),
 }
 CONNECTIONS = {
     "connect-unknown-ticket": HTTPStatus.FORBIDDEN,
     "connect-without-ticket": HTTPStatus.FORBIDDEN,
     "disconnect-watcher": HTTPStatus.OK,
+    "ping-watcher": HTTPStatus.OK,
 }
 ON_SCHEDULE = {"reconcile-tasks": "reconciler"}
 

@@ -17,7 +17,9 @@ Entry = dict[str, Any]
 
 @pytest.fixture(autouse=True, scope="module")
 def empty_queues(stack: Stack) -> None:
-    """Purge the dead-letter queues: other tests send messages that no attempt can process."""
+    """Empty the dead-letter queues and the bucket: other tests send what no attempt can process."""
+    for key in _objects(stack):
+        stack.aws("s3").delete_object(Bucket=stack.failures_bucket, Key=key)
     sqs = stack.aws("sqs")
     for name, url in stack.queues.items():
         if name.endswith("Failures"):
@@ -76,26 +78,74 @@ def _depth(stack: Stack, queue: str) -> int:
     return sum(int(value) for value in existing.values())
 
 
-@pytest.mark.parametrize("queue", ["NotifierFailures", "RetrySchedulerFailures"])
-def test_changes_that_were_set_aside_are_read_again(
-    queue: str, execution: str, stack: Stack, state_dir: StateDir, api: ApiClient, capsys: pytest.CaptureFixture[str]
+def _objects(stack: Stack) -> list[str]:
+    page = stack.aws("s3").list_objects_v2(Bucket=stack.failures_bucket)
+    return [item["Key"] for item in page.get("Contents", [])]
+
+
+def _keep(stack: Stack, key: str, **content: Any) -> None:
+    stack.aws("s3").put_object(Bucket=stack.failures_bucket, Key=key, Body=json.dumps(content).encode())
+
+
+def _as_delivered(record: Any, stream: str) -> Any:
+    """A record as Lambda delivers it, which has seconds for a time."""
+    change = dict(record["dynamodb"])
+    change["ApproximateCreationDateTime"] = change["ApproximateCreationDateTime"].timestamp()
+    return {**record, "dynamodb": change, "eventSourceARN": stream}
+
+
+@pytest.mark.parametrize("function", ["notifier", "retry_scheduler"])
+@pytest.mark.parametrize("is_batch", [True, False])
+def test_records_that_were_kept_are_sent_to_their_function(
+    function: str,
+    *,
+    is_batch: bool,
+    execution: str,
+    stack: Stack,
+    state_dir: StateDir,
+    api: ApiClient,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     _wait_for_changes(api, execution, 2)
-    stream, shard, records = _records(stack, execution)
-    numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
+    stream, _, records = _records(stack, execution)
+    payload = json.dumps({"Records": [_as_delivered(record, stream) for record in records]})
     before = _changes(api, execution)
     for version in (1, 2):
         key = {"pk": {"S": f"HIST#default#{execution}#expose"}, "sk": {"S": f"{version:010d}"}}
         stack.aws("dynamodb").delete_item(TableName=stack.table_name, Key=key)
-    batch = {"streamArn": stream, "shardId": shard, "batchSize": len(records)}
-    batch |= {"startSequenceNumber": numbers[0], "endSequenceNumber": numbers[-1]}
-    _set_aside(stack, queue, {"version": "1.0", "DDBStreamBatchInfo": batch})
+    arn = f"arn:aws:lambda:{stack.region}:000000000000:function:{stack.functions[function]}"
+    if is_batch:
+        _keep(stack, "aws/lambda/mapping/shard/1", requestContext={"functionArn": arn}, payload=payload)
+    else:
+        _keep(stack, f"records/{function}/1.json", function=function, reason="odd", payload=payload)
 
     status = run_redrive(state_dir, None)
 
-    assert status == 0, capsys.readouterr().out
-    assert _depth(stack, queue) == 0
-    assert _changes(api, execution) == (before if queue == "NotifierFailures" else [])
+    shown = capsys.readouterr().out
+    assert status == 0, shown
+    assert _objects(stack) == []
+    assert _changes(api, execution) == (before if function == "notifier" else [])
+
+
+def test_a_record_that_cannot_be_read_is_set_aside_and_stays_until_it_can(
+    execution: str, stack: Stack, state_dir: StateDir, api: ApiClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given: an item that looks like a task
+    key = {"pk": {"S": f"EXEC#default#{execution}-odd"}, "sk": {"S": "TASK#odd"}}
+    stack.aws("dynamodb").put_item(TableName=stack.table_name, Item={**key, "version": {"N": "1"}})
+    poll(lambda: _objects(stack))
+    _wait_for_changes(api, execution, 2)
+
+    # when
+    status = run_redrive(state_dir, None)
+
+    # then
+    shown = " ".join(capsys.readouterr().out.split())
+    [stored] = _objects(stack)
+    assert stored.startswith("records/notifier/")
+    assert status == 1
+    assert "reported 1 of 1 records as failed" in shown
+    stack.aws("s3").delete_object(Bucket=stack.failures_bucket, Key=stored)
 
 
 def test_a_timer_that_was_set_aside_goes_back_to_its_queue(
@@ -111,21 +161,3 @@ def test_a_timer_that_was_set_aside_goes_back_to_its_queue(
     (line,) = (line.split() for line in shown.splitlines() if "TimerFailures" in line)
     assert line == ["TimerFailures", "1", "1"]
     assert _depth(stack, "TimerFailures") == 0
-
-
-def test_changes_that_the_stream_no_longer_has_stay_and_are_reported(
-    stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
-) -> None:
-    streams = stack.aws("dynamodbstreams")
-    arn = streams.list_streams(TableName=stack.table_name)["Streams"][0]["StreamArn"]
-    batch = {"streamArn": arn, "shardId": "shardId-00000000000000000000-00000000"}
-    batch |= {"startSequenceNumber": "1".zfill(21), "endSequenceNumber": "2".zfill(21)}
-    _set_aside(stack, "NotifierFailures", {"DDBStreamBatchInfo": batch})
-
-    status = run_redrive(state_dir, None)
-
-    shown = " ".join(capsys.readouterr().out.split())
-    assert status == 1
-    assert "have expired" in shown
-    assert _depth(stack, "NotifierFailures") == 1
-    stack.aws("sqs").purge_queue(QueueUrl=stack.queues["NotifierFailures"])

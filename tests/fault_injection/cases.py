@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.fault_injection.check import Outcome, broken_promises, differences, outcome_of
 from tests.fault_injection.emulated_aws import WireRequest, WireResponse
-from tests.fault_injection.faults import LASTING, LATENCY_MS, Fault, faults_of, inflict
+from tests.fault_injection.faults import LASTING, Fault, faults_of, inflict, latency_ms
 from tests.fault_injection.records import PromiseBrokenError
 from tests.fault_injection.scenarios import SCENARIOS
 from tests.fault_injection.whole_service import WholeService, whole_service
@@ -69,7 +69,7 @@ class _FaultInjection:
                 self._during = invocation
             self.fired += is_met
         if is_met:
-            invocation.left_ms -= LATENCY_MS.get(self.case.fault, 0)
+            invocation.left_ms -= latency_ms(self.case.fault, call.service)
             return inflict(self.case.fault, call, serve)
         return inflict(Fault.OUTAGE, call, serve) if goes_on else serve(call)
 

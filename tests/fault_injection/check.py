@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tasklatch.dynamodb import keys
 from tests.fault_injection.records import AcknowledgedReport, RecordedResponse
+from tests.fault_injection.stream_failures import each_unreadable_record_is_kept_once
 from tests.fault_injection.whole_service import WholeService
 
 _TIMES: Final = frozenset(
@@ -101,6 +102,10 @@ def broken_promises(service: WholeService) -> Iterator[str]:
     yield from acknowledged_reports_are_in_the_history(service.acknowledged, service.items())
     yield from no_change_is_claimed_twice(service.acknowledged)
     yield from changes_are_published_in_order(service.aws.events)
+    yield from each_unreadable_record_is_kept_once(service.aws.stream, service.aws.objects)
+    yield from (
+        f"{name} was told nothing and is still connected" for name in service.aws.silent & service.aws.connected
+    )
 
 
 def success_is_final(stream: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -4,10 +4,9 @@ import json
 from functools import cache
 from typing import Any, Final
 
-from ministack.services.lambda_svc import _match_esm_filter
-
+from local.cloud.emulator_filters import FiltersOfAbsentAttributes
 from local.cloud.stack import snake_case
-from tests.fault_injection.emulated_aws import BUS, GROUP, LIVE, TABLE
+from tests.fault_injection.emulated_aws import BUCKET, BUS, GROUP, LIVE, TABLE
 from tests.template.template import resources, target
 
 ENVIRONMENT: Final = {
@@ -16,6 +15,7 @@ ENVIRONMENT: Final = {
     "TIMER_QUEUE_ARN": "arn:aws:sqs:us-east-1:000000000000:timers",
     "SCHEDULE_GROUP": GROUP,
     "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/timers",
+    "STREAM_FAILURES_BUCKET": BUCKET,
     "LIVE_URL": "wss://live.invalid/live",
     "LIVE_CALLBACK_URL": LIVE,
 }
@@ -38,10 +38,12 @@ FUNCTIONS: Final = (
 # The stream's mappings retry until the record is too old; a record that fails this often is never handled
 _STREAM_ATTEMPTS: Final = 200
 
+_FILTERS: Final = FiltersOfAbsentAttributes()
+
 
 def is_delivered(record: dict[str, Any], function: str) -> bool:
     """Return True if the function's stream mapping delivers a record."""
-    return any(_match_esm_filter(record, pattern) for pattern in _stream_filters()[function])
+    return any(_FILTERS.match(record, pattern) for pattern in _stream_filters()[function])
 
 
 @cache

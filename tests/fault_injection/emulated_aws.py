@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ReadTimeoutError
 from ministack.services import dynamodb, eventbridge, scheduler, sqs
 
 from local.cloud.emulator_partiql import PartiqlStreamRecords
@@ -26,6 +27,7 @@ TABLE: Final = "ledger"
 BUS: Final = "tasklatch"
 TIMERS: Final = "timers"
 GROUP: Final = "timers"
+BUCKET: Final = "failures"
 LIVE: Final = "https://live.invalid/live"
 
 _SERVICES: Final[Mapping[str, Callable[..., Coroutine[Any, Any, Any]]]] = {
@@ -106,6 +108,10 @@ class EmulatedAws:
         Events on the bus, in order.
     connected, messages
         The WebSocket connections, and the messages to each, in order.
+    silent
+        Connections that take no message: each runs into the client's time-out.
+    objects
+        Objects of the bucket for records that failed, by key.
     """
 
     clock: Callable[[], int]
@@ -115,6 +121,8 @@ class EmulatedAws:
     connected: set[str] = field(default_factory=set)
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     queue_url: str = ""
+    silent: set[str] = field(default_factory=set)
+    objects: dict[str, bytes] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     _scheduled: set[str] = field(default_factory=set)
 
@@ -125,7 +133,8 @@ class EmulatedAws:
         headers = {
             name.lower(): value.decode() if isinstance(value, bytes) else value for name, value in sent.headers.items()
         }
-        body = sent.body if isinstance(sent.body, bytes) else (sent.body or "").encode()
+        body = sent.body.read() if hasattr(sent.body, "read") else sent.body or b""
+        body = body if isinstance(body, bytes) else body.encode()
         call = WireRequest(service, operation, sent.method, urlsplit(sent.url).path, headers, body)
         served = self.around(call, self.serve)
         messages: Any = served.headers
@@ -135,6 +144,12 @@ class EmulatedAws:
         """Let a call take effect."""
         if call.service == "apigatewaymanagementapi":
             return self._serve_connection(call)
+        if call.service == "s3":
+            key = unquote(call.path).removeprefix("/").removeprefix(f"{BUCKET}/")
+            # In one chunk, behind its length in hexadecimal digits, with a checksum after it
+            length, _, rest = call.body.partition(b"\r\n")
+            self.objects[key] = rest[: int(length, 16)]
+            return WireResponse(200, b"")
         # The emulator serves one call after the other also where it is a program of its own
         with self._lock:
             run = _SERVICES[call.service](call.method, call.path, dict(call.headers), call.body, {})
@@ -156,6 +171,8 @@ class EmulatedAws:
             return WireResponse(410, b"{}", {"x-amzn-errortype": "GoneException"})
         if call.operation == "DeleteConnection":
             self.connected.discard(connection_id)
+        elif connection_id in self.silent:
+            raise ReadTimeoutError(endpoint_url=LIVE)
         else:
             self.messages.append((connection_id, call.request))
         return WireResponse(200, b"")
@@ -197,6 +214,7 @@ def emulated_aws(clock: Callable[[], int]) -> Iterator[EmulatedAws]:
         clients.dynamodb(),
         clients.sqs(),
         clients.events(),
+        clients.s3(),
         clients.scheduler(),
         clients.live_callback(LIVE),
     ]

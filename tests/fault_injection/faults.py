@@ -45,12 +45,7 @@ ALIKE: Final = (
 )
 """Faults that have the same effect and that a caller cannot distinguish."""
 
-LATENCY_MS: Final[Mapping[Fault, int]] = {
-    Fault.TIMED_OUT_BEFORE: 3_000,
-    Fault.TIMED_OUT_AFTER: 3_000,
-    Fault.UNREACHABLE: 1_000,
-}
-"""Time that a fault takes: the read and connect time-outs of the shipped clients."""
+_TIMED_OUT: Final = frozenset({Fault.TIMED_OUT_BEFORE, Fault.TIMED_OUT_AFTER})
 
 _DONE: Final = frozenset(
     {
@@ -65,6 +60,7 @@ _THROTTLE: Final[Mapping[str, tuple[int, str]]] = {
     "dynamodb": (400, "ProvisionedThroughputExceededException"),
     "eventbridge": (400, "ThrottlingException"),
     "sqs": (400, "RequestThrottled"),
+    "s3": (503, "SlowDown"),
     "scheduler": (429, "ThrottlingException"),
     "apigatewaymanagementapi": (429, "LimitExceededException"),
 }
@@ -72,6 +68,7 @@ _SERVER_ERROR: Final[Mapping[str, tuple[int, str]]] = {
     "dynamodb": (500, "InternalServerError"),
     "eventbridge": (500, "InternalException"),
     "sqs": (503, "ServiceUnavailable"),
+    "s3": (500, "InternalError"),
     "scheduler": (500, "InternalServerException"),
     "apigatewaymanagementapi": (500, "InternalServerError"),
 }
@@ -89,6 +86,13 @@ _EVERYWHERE: Final = (
     Fault.OUTAGE_AFTER,
 )
 _CONFLICTING: Final = frozenset({"DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
+
+
+def latency_ms(fault: Fault, service: str) -> int:
+    """Return the time that a fault takes: the read and connect time-outs of the shipped clients."""
+    if fault in _TIMED_OUT:
+        return 1_000 if service == "apigatewaymanagementapi" else 3_000
+    return 1_000 if fault is Fault.UNREACHABLE else 0
 
 
 def faults_of(call: WireRequest) -> list[Fault]:

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tasklatch.runtime import clients
+from tests.fault_injection.emulated_aws import TABLE
 from tests.fault_injection.records import PromiseBrokenError
+from tests.fault_injection.stream_failures import unreadable_item
 from tests.fault_injection.whole_service import WholeService
 
 _EXECUTIONS: Final = "POST /v1/executions"
@@ -233,6 +236,36 @@ def losses(service: WholeService) -> None:
     service.reconcile()
 
 
+def outages(service: WholeService) -> None:
+    """Have records that nobody can read, records that grow too old, and a watcher who takes no message."""
+    create(
+        service,
+        "nightly",
+        {"taskId": "first", "retryPolicy": SOON},
+        {"taskId": "second", "retryPolicy": SOON, "dependsOn": ["first"]},
+        {"taskId": "third"},
+    )
+    service.aws.silent.add(service.watch("nightly"))
+    service.report("nightly", "first", status="FAILED", attempt=1)
+    clients.dynamodb().put_item(TableName=TABLE, Item=unreadable_item("one"))
+    service.report("nightly", "third", status="COMPLETED", attempt=1)
+    service.settle()
+    service.report("nightly", "first", status="COMPLETED", attempt=2, output={"pages": 3})
+    clients.dynamodb().put_item(TableName=TABLE, Item=unreadable_item("two"))
+    service.outlive_age("notifier")
+    service.outlive_age("retry_scheduler")
+    service.settle()
+    service.redrive()
+    service.report("nightly", "second", status="FAILED", attempt=1)
+    service.outlive_age("retry_scheduler")
+    service.settle()
+    service.redrive()
+    service.report("nightly", "second", status="COMPLETED", attempt=2)
+    service.settle()
+    service.reconcile()
+    service.ping()
+
+
 def create(service: WholeService, execution_id: str, *tasks: Mapping[str, Any], settled: bool = True) -> None:
     """Create an execution, and let its consequences happen."""
     service.call("executions", _EXECUTIONS, body={"executionId": execution_id, "tasks": list(tasks)})
@@ -241,5 +274,5 @@ def create(service: WholeService, execution_id: str, *tasks: Mapping[str, Any], 
 
 
 SCENARIOS: Final[Mapping[str, Callable[[WholeService], None]]] = {
-    scenario.__name__: scenario for scenario in (forge, superai, losses, workflows, cognite, reporting)
+    scenario.__name__: scenario for scenario in (forge, superai, losses, workflows, cognite, outages, reporting)
 }

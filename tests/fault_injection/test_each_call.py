@@ -20,6 +20,8 @@ from tasklatch.domain.report import Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import TaskStatus
 from tasklatch.ledger.ledger import Ledger
+from tasklatch.notifications import broadcast
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.publisher import ChangePublisher
 from tasklatch.runtime import clients
 from tests.factories import a_task
@@ -163,12 +165,17 @@ def count_refused_statements_as_done(parsed: Parsed) -> None:
             response.pop("Error", None)
 
 
-_publish, _record = ChangePublisher.publish, Ledger.record
+_publish, _record, _post = ChangePublisher.publish, Ledger.record, WatcherBroadcast._post
 
 
 def publish_and_hide_that_it_was_busy(self: ChangePublisher, changes: Any) -> None:
     with suppress(ServiceBusyError):
         _publish(self, changes)
+
+
+def serve_whoever(self: WatcherBroadcast, *arguments: Any) -> broadcast._Outcome:
+    _post(self, *arguments)
+    return broadcast._Outcome.SERVED
 
 
 def acknowledge_before_the_write(self: Ledger, *arguments: Any) -> ReportResult:
@@ -242,6 +249,24 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         "notifier",
         "BatchWriteItem",
         Fault.OUTAGE,
+    ),
+    "a record that cannot be read is dropped": (
+        in_code("tasklatch.notifications.stream_consumer.StreamConsumer._store", lambda *_: []),
+        "notifier",
+        "PutObject",
+        Fault.OUTAGE,
+    ),
+    "the redrive deletes records that it has not sent": (
+        in_code("local.redrive_records.RecordsRedrive._send", lambda *_: []),
+        "notifier",
+        "PutObject",
+        Fault.OUTAGE,
+    ),
+    "a watcher that takes no message counts as served": (
+        in_code("tasklatch.notifications.broadcast.WatcherBroadcast._post", serve_whoever),
+        "notifier",
+        "PostToConnection",
+        Fault.THROTTLED,
     ),
     "a timer that could not be handled is not reported": (
         report_no_failed_message("retry_dispatcher"),

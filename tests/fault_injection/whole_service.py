@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, islice
@@ -36,6 +36,7 @@ from tests.fault_injection.deployment import (
 from tests.fault_injection.emulated_aws import TABLE, EmulatedAws, emulated_aws
 from tests.fault_injection.faults import KilledError
 from tests.fault_injection.records import AcknowledgedReport, Invocation, PromiseBrokenError, RecordedResponse
+from tests.fault_injection.stream_failures import redrive, stored_batch
 from tests.workflow_helpers import Clock
 
 _STREAM_BATCH: Final = 100
@@ -140,6 +141,16 @@ class WholeService:
             self.aws.connected.discard(connection_id)
         raise PromiseBrokenError("no watcher could connect")
 
+    def ping(self) -> None:
+        """Let each watcher say that it is there, until it is answered or finds its connection closed."""
+        for connection_id in sorted(self.aws.connected):
+            event = {"requestContext": {"routeKey": "ping", "connectionId": connection_id}}
+            for _ in range(self.most_sends):
+                if connection_id not in self.aws.connected:
+                    break
+                with suppress(KilledError):
+                    self._invoke("live_connection", "ping", partial(_connect, event))
+
     # ------------------------------------------------------------ actions of AWS
 
     def settle(self, *, time_passes: bool = True) -> None:
@@ -186,6 +197,21 @@ class WholeService:
         self._routed = len(self.aws.events)
         self._advance_queue.clear()
         self._read["retry_scheduler"] = len(self.aws.stream)
+
+    def outlive_age(self, function: str) -> None:
+        """Let all records that a function has not processed grow too old: Lambda stores them and skips them."""
+        batch = [record for record in self.aws.stream[self._read[function] :] if is_delivered(record, function)]
+        self._read[function] = len(self.aws.stream)
+        self.aws.objects[f"aws/lambda/mapping/shard/{next(self._numbers)}"] = stored_batch(function, batch)
+
+    def redrive(self) -> None:
+        """Send the records in the bucket to their functions, as `make redrive` does, and deliver what follows."""
+
+        def invoke(function: str, event: dict[str, Any]) -> Any:
+            return self._invoke(function, "redrive", lambda handler, context: handler(event, context))
+
+        redrive(self.aws.objects, invoke, self.most_sends)
+        self.settle()
 
     # ------------------------------------------------------------ state
 

@@ -283,8 +283,13 @@ def test_keys_are_the_versions_of_the_secret_and_a_rotation_is_noticed(manager: 
 
 def test_a_forged_id_makes_nobody_read_the_secret_more_than_once_a_minute(manager: Any) -> None:
     arn = manager.create_secret(Name="ids", SecretString=KEYS[0])["ARN"]
-    clock, requested = Clock(), []
-    ids = DeploymentAttemptIds(settings_for(arn), lambda: requested.append(1) or manager, clock)  # type: ignore[func-returns-value]
+    clock, requested = Clock(), list[int]()
+
+    def client() -> Any:
+        requested.append(1)
+        return manager
+
+    ids = DeploymentAttemptIds(settings_for(arn), client, clock)
 
     for _ in range(100):
         clock.now += 1_000

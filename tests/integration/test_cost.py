@@ -86,6 +86,37 @@ def test_an_applied_report_costs_its_entry_in_the_history_and_one_event(service:
     assert used.invocations == {"report_status": 1, "notifier": 1}
 
 
+def test_a_heartbeat_is_one_write_unit_and_wakes_no_other_function(service: Service) -> None:
+    # given
+    service.create("nightly", {"taskId": "task", "heartbeatTimeoutSeconds": 60, "timeoutSeconds": 600})
+    service.report("nightly", "task", "IN_PROGRESS", attempt=1)
+
+    # when
+    with service.used() as used:
+        for _ in range(3):
+            service.heartbeat("nightly", "task", attempt=1)
+
+    # then
+    assert used.calls == {"update_item": 3}
+    assert (used.write_units, used.index_units, used.read_units) == (3, 0, 0)
+    assert used.invocations == {"report_status": 3}
+
+
+def test_a_report_after_a_heartbeat_is_followed(service: Service) -> None:
+    # given
+    service.create("nightly", {"taskId": "task", "heartbeatTimeoutSeconds": 60}, {"taskId": "other"})
+    service.report("nightly", "task", "IN_PROGRESS", attempt=1)
+    service.heartbeat("nightly", "task", attempt=1)
+
+    # when
+    with service.used() as used:
+        service.report("nightly", "task", "FAILED", attempt=1)
+
+    # then
+    assert used.events == 1
+    assert used.invocations == {"report_status": 1, "notifier": 1, "retry_scheduler": 1}
+
+
 def test_what_follows_a_success_costs_one_write_unit_and_reads_one_open_task(service: Service) -> None:
     # given
     task_id, *_ = create(service, 10)

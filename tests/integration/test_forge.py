@@ -15,6 +15,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.ledger.history import History
 from tasklatch.ledger.payloads import Payloads
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.event_bus import EventBus
 from tasklatch.notifications.publisher import ChangePublisher
 from tasklatch.notifications.websockets import WebSocketConnections
@@ -230,7 +231,9 @@ def test_dispatch_carries_what_a_task_runner_is_called_with(api: Api, scan: Scan
     publisher = ChangePublisher(
         History(client, settings, make_backoff()),
         EventBus(bus, settings, make_backoff()),
-        WebSocketConnections(client, lambda: bus, settings, fixed_clock, make_backoff()),
+        WatcherBroadcast(
+            WebSocketConnections(client, settings, fixed_clock, make_backoff()), lambda: bus, make_backoff()
+        ),
         Payloads(client, settings, make_backoff()),
     )
 

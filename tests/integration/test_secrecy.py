@@ -64,7 +64,7 @@ class Refusing:
 def other_clients(monkeypatch: pytest.MonkeyPatch, make: Callable[[str], Any]) -> Iterator[None]:
     """Let all functions have other AWS clients."""
     with monkeypatch.context() as patched:
-        for name in ("dynamodb", "sqs", "scheduler", "events", "live_callback"):
+        for name in ("dynamodb", "sqs", "s3", "scheduler", "events", "live_callback"):
             patched.setattr(services, name, partial(_give, make(name)))
         yield
 
@@ -101,6 +101,7 @@ def helpful(ministack: "DynamoDBClient") -> Callable[[str], Any]:
     fakes: dict[str, Any] = {
         "dynamodb": ministack,
         "sqs": FakeClient(send_message_batch={"Successful": []}, send_message={"MessageId": "1"}),
+        "s3": FakeClient(put_object={}),
         "scheduler": FakeClient(create_schedule={"ScheduleArn": "arn"}),
         "events": FakeClient(put_events=lambda Entries, **_: {"FailedEntryCount": 0, "Entries": [{} for _ in Entries]}),  # noqa: N803
         "live_callback": FakeClient(post_to_connection={}, delete_connection={}),

@@ -39,27 +39,34 @@ def callback() -> FakeClient:
 
 
 @pytest.fixture
+def bucket() -> FakeClient:
+    return FakeClient(put_object={})
+
+
+@pytest.fixture
 def notify(
     world: World,
     bus: FakeClient,
     callback: FakeClient,
+    bucket: FakeClient,
     load: Callable[[str, Any], ModuleType],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., list[str]]:
     """Hand records to the notifier; give the sequence numbers that it reports."""
 
-    def call(*records: Any, client: Any = None, context: Any = None) -> list[str]:
+    def call(*records: Any, client: Any = None, context: Any = None, **more: Any) -> list[str]:
         module = load("notifier", client or world.table.client)
         monkeypatch.setattr(services, "events", lambda: bus)
         monkeypatch.setattr(services, "live_callback", lambda _url: callback)
-        return reported(module.handler({"Records": list(records)}, context or Context()))
+        monkeypatch.setattr(services, "s3", lambda: bucket)
+        return reported(module.handler({"Records": list(records), **more}, context or Context()))
 
     return call
 
 
 @pytest.fixture
 def schedule(
-    world: World, load: Callable[[str, Any], ModuleType], monkeypatch: pytest.MonkeyPatch
+    world: World, bucket: FakeClient, load: Callable[[str, Any], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., list[str]]:
     """Hand records to the retry scheduler; give the sequence numbers that it reports."""
 
@@ -67,6 +74,7 @@ def schedule(
         module = load("retry_scheduler", client or world.table.client)
         monkeypatch.setattr(services, "sqs", lambda: world.queue)
         monkeypatch.setattr(services, "scheduler", lambda: world.scheduler)
+        monkeypatch.setattr(services, "s3", lambda: bucket)
         monkeypatch.setattr(services, "system_clock", world.clock)
         return reported(module.handler({"Records": list(records)}, context or Context()))
 
@@ -107,6 +115,12 @@ def poison(number: str) -> dict[str, Any]:
     record = stream_record(a_task(), number=number)
     record["dynamodb"]["NewImage"]["status"] = {"S": "EXPLODED"}
     return record
+
+
+def set_aside(bucket: FakeClient) -> list[tuple[str, list[Any]]]:
+    """The functions that set records aside, and the records."""
+    contents = [json.loads(request["Body"]) for request in bucket.requests("put_object")]
+    return [(content["function"], json.loads(content["payload"])["Records"]) for content in contents]
 
 
 def history(world: World, task_id: str = "resize") -> list[dict[str, Any]]:
@@ -201,20 +215,73 @@ def test_redelivery_of_any_batch_changes_nothing_in_the_table(
     assert all(detail == messages[detail["version"] - 1] for detail in again)
 
 
-def test_record_that_always_fails_is_reported_alone_and_its_neighbours_go_through(
-    world: World, notify: Callable[..., list[str]], bus: FakeClient
+def test_record_that_always_fails_is_set_aside_alone_and_its_neighbours_go_through_once(
+    world: World, notify: Callable[..., list[str]], bus: FakeClient, bucket: FakeClient
 ) -> None:
     # given
     records = records_of(a_life(world))
-    batch = [*records[:2], poison("bad"), *records[2:]]
+    bad = poison("bad")
 
     # when
-    failed = [notify(*batch) for _ in range(3)]
+    failed = notify(*records[:2], bad, *records[2:])
 
     # then
-    assert failed == [["bad"]] * 3
+    assert failed == []
     assert len(history(world)) == 4
-    assert [detail["version"] for detail in details(bus)] == [1, 2, 3, 4] * 3
+    assert [detail["version"] for detail in details(bus)] == [1, 2, 3, 4]
+    assert set_aside(bucket) == [("notifier", [bad])]
+
+
+def test_change_that_cannot_be_published_is_set_aside_alone_and_its_neighbours_are_published_once(
+    world: World, notify: Callable[..., list[str]], bus: FakeClient, bucket: FakeClient
+) -> None:
+    # given: the stored input of one task is no JSON
+    ready = a_task(TaskStatus.SCHEDULED, tenant=world.tenant, task_id="odd", version=2)
+    records = records_of(a_life(world))
+    odd = stream_record(ready, number="odd")
+    pk = keys.execution_pk(world.tenant, "nightly")
+    world.table.put({"pk": {"S": pk}, "sk": {"S": keys.input_sk("odd")}, "payload": {"S": "{"}})
+
+    # when
+    failed = notify(*records[:2], odd, *records[2:])
+
+    # then
+    assert failed == []
+    assert [(detail["taskId"], detail["version"]) for detail in details(bus)] == [
+        ("resize", version) for version in (1, 2, 3, 4)
+    ]
+    assert set_aside(bucket) == [("notifier", [odd])]
+
+
+def test_event_that_the_bus_refuses_for_its_content_is_set_aside(
+    world: World, notify: Callable[..., list[str]], bus: FakeClient, bucket: FakeClient
+) -> None:
+    # given
+    records = records_of(a_life(world))
+
+    def refuse_third(Entries: Any, **_: Any) -> Any:  # noqa: N803 - AWS's own name
+        versions = [json.loads(entry["Detail"])["version"] for entry in Entries]
+        results = [{"ErrorCode": "MalformedDetail"} if version == 3 else {"EventId": "e"} for version in versions]
+        return {"FailedEntryCount": versions.count(3), "Entries": results}
+
+    bus.answers["put_events"] = refuse_third
+
+    # when
+    failed = notify(*records)
+
+    # then
+    assert failed == []
+    assert set_aside(bucket) == [("notifier", [records[2]])]
+
+
+def test_redrive_of_a_record_that_always_fails_reports_it(
+    world: World, notify: Callable[..., list[str]], bucket: FakeClient
+) -> None:
+    records = records_of(a_life(world))
+
+    assert notify(*records[:2], poison("bad"), redrive=True) == ["bad"]
+    assert len(history(world)) == 2
+    assert not bucket.calls
 
 
 def test_what_is_no_change_is_ignored(
@@ -279,7 +346,7 @@ def test_large_batch_is_written_25_a_call_and_published_10_a_call_none_of_one_ta
 
 
 def test_scheduler_arms_one_timer_for_each_change_that_needs_one(
-    world: World, schedule: Callable[..., list[str]]
+    world: World, schedule: Callable[..., list[str]], bucket: FakeClient
 ) -> None:
     # given
     retried = a_task(
@@ -290,10 +357,12 @@ def test_scheduler_arms_one_timer_for_each_change_that_needs_one(
     records = [stream_record(task, number=number) for number, task in (("1", retried), ("2", limited), ("3", free))]
 
     # when
-    failed = schedule(*records, poison("bad"))
+    bad = poison("bad")
+    failed = schedule(*records, bad)
 
     # then
-    assert failed == ["bad"]
+    assert failed == []
+    assert set_aside(bucket) == [("retry_scheduler", [bad])]
     assert [(timer.kind.value, timer.task_id) for timer, _ in sent_timers(world.queue)] == [
         ("retry", "resize"),
         ("deadline", "limited"),

@@ -41,6 +41,7 @@ _CLIENTS: Final[Mapping[str, str]] = {
     "sqs": "sqs",
     "scheduler": "scheduler",
     "live_callback": "live",
+    "s3": "s3",
 }
 
 

@@ -187,9 +187,9 @@ def parts(operation: str, request: Request) -> list[Part]:
         return [("get_item", {"Key": key}) for expected in request["RequestItems"].values() for key in expected["Keys"]]
     if operation == "batch_write_item":
         return [
-            ("put_item", {"Item": put["PutRequest"]["Item"]})
-            for puts in request["RequestItems"].values()
-            for put in puts
+            ("put_item", write["PutRequest"]) if "PutRequest" in write else ("delete_item", write["DeleteRequest"])
+            for writes in request["RequestItems"].values()
+            for write in writes
         ]
     if operation == "batch_execute_statement":
         return [("execute_statement", statement) for statement in request["Statements"]]

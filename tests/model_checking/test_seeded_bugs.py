@@ -10,7 +10,6 @@ from typing import Any, Final
 import pytest
 from botocore.exceptions import HTTPClientError
 
-from local.handlers import load_handler
 from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
 from tasklatch.domain.report import Report, Verdict
@@ -26,14 +25,14 @@ from tasklatch.domain.task import OutputRef, Task
 from tasklatch.domain.timer import Timer
 from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
-from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.dynamodb.task_item import HEARTBEAT_MARK, task_from_item
 from tasklatch.ledger import heartbeat, ledger, report_write
 from tasklatch.ledger.history import History
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import Payloads
 from tasklatch.ledger.task_table import TaskTable, WriteResult
-from tasklatch.notifications import stream
-from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.notifications import broadcast, stream, stream_consumer
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.retries import timer_handler
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.reconciler import Reconciler
@@ -75,6 +74,17 @@ def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(report_write, "write_for_report", from_waiting)
     patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
+
+
+def _a_write_leaves_the_mark_of_a_heartbeat(patch: pytest.MonkeyPatch) -> None:
+    """Leave the attribute in place by which the stream's filters leave heartbeats out."""
+    parts = write_expression._parts
+
+    def fewer(*arguments: Any) -> Any:
+        assigned, removed, conditions = parts(*arguments)
+        return assigned, [attribute for attribute in removed if attribute != HEARTBEAT_MARK], conditions
+
+    patch.setattr(write_expression, "_parts", fewer)
 
 
 def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
@@ -187,12 +197,12 @@ def _failures_are_not_published(patch: pytest.MonkeyPatch) -> None:
         }
         return stored, failed
 
-    patch.setattr(load_handler("notifier"), "read_changes", without_failures)
+    patch.setattr(stream_consumer, "read_changes", without_failures)
 
 
-def _watchers_receive_one_change(patch: pytest.MonkeyPatch) -> None:
-    """Drop a watcher after its first message."""
-    patch.setattr(WebSocketConnections, "_send", lambda _self, _connection_id, _messages: False)
+def _watchers_receive_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Take each watcher for gone."""
+    patch.setattr(WatcherBroadcast, "_serve", lambda *_: broadcast._Outcome.GONE)
 
 
 def _the_output_is_put_after_the_report(patch: pytest.MonkeyPatch) -> None:
@@ -299,6 +309,8 @@ BUGS: Final = (
               waiting_cases.WAITING_COMPLETED, "no_report_changes_a_task_that_waits"),
     SeededBug("a task that waits accepts heartbeats", _heartbeats_without_lower_end,
               waiting_cases.WAITING_HEARTBEAT, "no_heartbeat_is_recorded_for_a_task_that_waits"),
+    SeededBug("a change after a heartbeat passes for one", _a_write_leaves_the_mark_of_a_heartbeat,
+              cases.SILENT, "nothing_is_stuck"),
     SeededBug("a checkpoint is shown as another attempt's output", _a_checkpoint_is_shown_of_whichever_attempt,
               cases.CHECKPOINTS_OF_TWO, "an_output_belongs_to_the_deciding_attempt"),
     SeededBug("a later checkpoint is not stored", _what_comes_later_adds_nothing,
@@ -320,7 +332,7 @@ BUGS: Final = (
               cases.LATE_SUCCESS, "every_change_is_in_the_history"),
     SeededBug("some changes are not published", _failures_are_not_published,
               cases.LATE_SUCCESS, "events_come_in_order"),
-    SeededBug("watchers do not receive what was published", _watchers_receive_one_change,
+    SeededBug("watchers do not receive what was published", _watchers_receive_nothing,
               cases.WATCHED, "every_change_reaches_watchers"),
     SeededBug("the output is put after the report", _the_output_is_put_after_the_report,
               cases.REPORTED_TWICE, "an_output_is_stored_before_its_success"),

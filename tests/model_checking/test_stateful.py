@@ -308,7 +308,7 @@ class Life(RuleBasedStateMachine):
         publisher = ChangePublisher(
             History(client, world.settings, make_backoff()),
             EventBus(bus, world.settings, make_backoff()),
-            world.live(FakeClient()),
+            world.watchers(FakeClient()),
             Payloads(client, world.settings, make_backoff(FakeTime())),
         )
         publisher.publish([change for _, change in records])

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import pytest
 
+from tasklatch.dynamodb.task_item import HEARTBEAT_MARK
+from tasklatch.runtime.observability import SET_ASIDE_METRIC
 from tests.template.template import grants, resources, target, transformed, when
 
 # CloudWatch's limits of an alarm on metric math, and of a search expression
@@ -21,13 +23,8 @@ ALARMS: Final = resources("AWS::CloudWatch::Alarm")
 
 
 def _dead_letter_queues() -> set[str]:
-    """Give the queues in which something is set aside: by a queue, a mapping of a stream, a rule, or a function."""
+    """Give the queues in which something is set aside: by a queue, a rule, or a function."""
     aside = [queue["RedrivePolicy"]["deadLetterTargetArn"] for queue in QUEUES.values() if "RedrivePolicy" in queue]
-    aside += [
-        mapping["DestinationConfig"]["OnFailure"]["Destination"]
-        for mapping in resources("AWS::Lambda::EventSourceMapping").values()
-        if "DestinationConfig" in mapping
-    ]
     aside += [
         goal["DeadLetterConfig"]["Arn"] for rule in RULES.values() for goal in rule["Targets"] if _sets_aside(goal)
     ]
@@ -164,6 +161,80 @@ def test_a_topic_that_services_publish_to_is_not_under_a_key_that_they_may_not_u
 
 def test_every_dead_letter_queue_has_an_alarm() -> None:
     assert _watched("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName") == sorted(_dead_letter_queues())
+
+
+FOLLOWERS: Final = {
+    name: resource
+    for name, resource in resources("AWS::Lambda::EventSourceMapping").items()
+    if target(resource["EventSourceArn"]) == "LedgerTable"
+}
+
+
+@pytest.mark.parametrize("mapping", FOLLOWERS.values(), ids=FOLLOWERS)
+def test_what_a_follower_of_the_table_could_not_process_is_kept_whole(mapping: dict[str, Any]) -> None:
+    # A queue would get a batch's position in the stream, which is worth nothing once the stream has lost the records
+    function = FUNCTIONS[target(mapping["FunctionName"])]
+
+    assert mapping["DestinationConfig"] == {"OnFailure": {"Destination": {"Fn::GetAtt": ["StreamFailures", "Arn"]}}}
+    assert target(function["Environment"]["Variables"]["STREAM_FAILURES_BUCKET"]) == "StreamFailures"
+
+
+@pytest.mark.parametrize("mapping", FOLLOWERS.values(), ids=FOLLOWERS)
+def test_a_follower_of_the_table_waits_for_hours_and_leaves_time_to_redrive(mapping: dict[str, Any]) -> None:
+    assert mapping["MaximumRetryAttempts"] == -1
+    # The stream keeps records for 24 hours: what outlives an outage is stored before the stream loses it
+    assert 3_600 <= mapping["MaximumRecordAgeInSeconds"] <= 43_200
+
+
+def test_the_bucket_of_failures_is_private_and_encrypted_and_forgets() -> None:
+    bucket = transformed()["Resources"]["StreamFailures"]
+    properties = bucket["Properties"]
+    [rule] = properties["LifecycleConfiguration"]["Rules"]
+    encryption = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4
+    assert encryption == [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+    assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", {"Ref": "RetentionDays"})
+    # CloudFormation cannot delete a bucket with something in it
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+    assert "BucketName" not in properties
+
+
+def test_the_bucket_of_failures_is_reached_by_tls_only() -> None:
+    [policy] = resources("AWS::S3::BucketPolicy").values()
+    [statement] = policy["PolicyDocument"]["Statement"]
+
+    assert target(policy["Bucket"]) == "StreamFailures"
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statement["Resource"] == [
+        {"Fn::GetAtt": ["StreamFailures", "Arn"]},
+        {"Fn::Sub": "${StreamFailures.Arn}/*"},
+    ]
+
+
+def test_records_that_are_set_aside_have_an_alarm() -> None:
+    watched = [
+        (metric["MetricName"], json.dumps(metric["Dimensions"])) for metric in _metrics(ALARMS["StreamFailuresAlarm"])
+    ]
+    services = [
+        FUNCTIONS[target(mapping["FunctionName"])]["Environment"]["Variables"] for mapping in FOLLOWERS.values()
+    ]
+    names = [variables["POWERTOOLS_SERVICE_NAME"] for variables in services]
+
+    assert sorted(watched) == sorted(
+        [
+            *((SET_ASIDE_METRIC, json.dumps([{"Name": "service", "Value": name}])) for name in names),
+            *(
+                (metric, json.dumps([{"Name": "EventSourceMappingUUID", "Value": {"Ref": name}}]))
+                for metric in ("OnFailureDestinationDeliveredEventCount", "DroppedEventCount")
+                for name in FOLLOWERS
+            ),
+        ]
+    )
+    assert [mapping["MetricsConfig"] for mapping in FOLLOWERS.values()] == [{"Metrics": ["EventCount"]}] * 2
 
 
 def test_every_function_has_an_alarm_for_errors() -> None:
@@ -341,6 +412,9 @@ def test_the_safety_net_is_told_of_the_queue_alone_as_what_is_overdue_is_due_at_
     assert "SCHEDULE_GROUP" not in variables
 
 
+NO_HEARTBEAT: Final = {HEARTBEAT_MARK: {"N": [{"exists": False}]}}
+
+
 def _patterns(function: str) -> list[dict[str, Any]]:
     mapping = next(
         resource
@@ -353,8 +427,10 @@ def _patterns(function: str) -> list[dict[str, Any]]:
 def test_the_notifier_sees_every_change_of_tasks_and_executions() -> None:
     assert _patterns("NotifierFunction") == [
         {
-            "eventName": ["INSERT", "MODIFY"],
-            "dynamodb": {"Keys": {"sk": {"S": [{"prefix": "TASK#"}, "EXEC"]}}},
+            "dynamodb": {
+                "Keys": {"sk": {"S": [{"prefix": "TASK#"}, "EXEC"]}},
+                "NewImage": {"version": {"N": [{"exists": True}]}, **NO_HEARTBEAT},
+            },
         }
     ]
 
@@ -363,9 +439,13 @@ def test_the_scheduler_sees_failures_and_attempts_that_can_be_late() -> None:
     images = [pattern["dynamodb"]["NewImage"] for pattern in _patterns("RetrySchedulerFunction")]
 
     assert images == [
-        {"status": {"S": ["FAILED", "TIMED_OUT", "FAILED_WITH_TERMINAL_ERROR"]}},
-        {"status": {"S": ["SCHEDULED", "IN_PROGRESS"]}, "timeoutSeconds": {"N": [{"exists": True}]}},
-        {"status": {"S": ["SCHEDULED", "IN_PROGRESS"]}, "heartbeatTimeoutSeconds": {"N": [{"exists": True}]}},
+        {"status": {"S": ["FAILED", "TIMED_OUT", "FAILED_WITH_TERMINAL_ERROR"]}, **NO_HEARTBEAT},
+        {"status": {"S": ["SCHEDULED", "IN_PROGRESS"]}, "timeoutSeconds": {"N": [{"exists": True}]}, **NO_HEARTBEAT},
+        {
+            "status": {"S": ["SCHEDULED", "IN_PROGRESS"]},
+            "heartbeatTimeoutSeconds": {"N": [{"exists": True}]},
+            **NO_HEARTBEAT,
+        },
     ]
     keys = [pattern["dynamodb"]["Keys"] for pattern in _patterns("RetrySchedulerFunction")]
     assert keys == [{"sk": {"S": [{"prefix": "TASK#"}]}}] * len(images)
@@ -376,10 +456,11 @@ def _live_routes() -> dict[str, dict[str, Any]]:
     return {route["RouteKey"]: dict(route) for route in matches if target(route["ApiId"]) == "LiveApi"}
 
 
-def test_a_watcher_connects_with_a_ticket_and_can_say_nothing() -> None:
+def test_a_watcher_connects_with_a_ticket_and_can_only_say_that_it_is_there() -> None:
     routes = _live_routes()
 
-    assert set(routes) == {"$connect", "$disconnect"}
+    assert set(routes) == {"$connect", "$disconnect", "ping"}
+    assert resources("AWS::ApiGatewayV2::Api")["LiveApi"]["RouteSelectionExpression"] == "$request.body.action"
     # The ticket is the credential, and the function checks it
     assert routes["$connect"]["AuthorizationType"] == "NONE"
     assert {json.dumps(route["Target"]) for route in routes.values()} == {

@@ -53,7 +53,9 @@ def lambdas_own(function: str) -> set[tuple[str, str]]:
         else:
             own |= {(action, source) for action in _managed("AWSLambdaDynamoDBExecutionRole") - {LIST_STREAMS}}
             own.add((LIST_STREAMS, compact({"Fn::Sub": f"${{{target(mapping['EventSourceArn'])}.Arn}}/stream/*"})))
-            own.add(("sqs:SendMessage", compact(mapping["DestinationConfig"]["OnFailure"]["Destination"])))
+            bucket = mapping["DestinationConfig"]["OnFailure"]["Destination"]
+            own.add(("s3:ListBucket", compact(bucket)))
+            own.add(("s3:PutObject", compact({"Fn::Sub": f"${{{target(bucket)}.Arn}}/aws/lambda/*"})))
     if "DeadLetterConfig" in resource:
         own.add(("sqs:SendMessage", compact(resource["DeadLetterConfig"]["TargetArn"])))
     return own

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.runtime.concurrency import map_concurrently
 from tests.factories import fixed_clock
@@ -89,7 +90,8 @@ def test_watchers_of_four_executions_are_read_concurrently() -> None:
     messages = {("default", f"execution-{number}"): [{"type": "task.status"}] for number in range(4)}
 
     # when
-    WebSocketConnections(client, lambda: callback, SETTINGS, fixed_clock, make_backoff()).broadcast(messages)
+    connections = WebSocketConnections(client, SETTINGS, fixed_clock, make_backoff())
+    WatcherBroadcast(connections, lambda: callback, make_backoff()).broadcast(messages)
 
     # then
     assert len(client.requests("query")) == 4

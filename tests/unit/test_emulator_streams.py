@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pytest
-from ministack.services import lambda_svc
+from ministack.services import lambda_svc, s3
 
 from local.cloud import emulator_streams
 
@@ -90,3 +90,36 @@ def test_event_that_is_no_stream_batch_is_delivered_once(monkeypatch: pytest.Mon
 
     assert function.run(event) == reported(1)
     assert len(function.delivered) == 1
+
+
+def test_batch_that_failed_is_stored_whole_where_the_destination_is_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    stored: list[tuple[str, str, Any]] = []
+    monkeypatch.setattr(s3, "_put_object", lambda bucket, key, body, _: stored.append((bucket, key, json.loads(body))))
+    monkeypatch.setattr(lambda_svc, "_send_ddb_stream_failure_record", lambda *_: None)
+    emulator_streams.FailuresInBuckets().install()
+    arn = "arn:aws:lambda:us-east-1:000000000000:function:notifier"
+    mapping = {"UUID": "id", "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:s3:::failures"}}}
+    send: Callable[..., None] = lambda_svc._send_ddb_stream_failure_record
+
+    # when
+    send(mapping, {"config": {"FunctionArn": arn}}, [record(1), record(2)], STREAM, {}, "RetryAttemptsExhausted")
+
+    # then
+    [(bucket, key, content)] = stored
+    assert bucket == "failures"
+    assert key.startswith("aws/lambda/id/")
+    assert content["requestContext"] == {"functionArn": arn, "condition": "RetryAttemptsExhausted"}
+    assert json.loads(content["payload"]) == {"Records": [record(1), record(2)]}
+
+
+def test_batch_that_failed_goes_to_a_queue_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(lambda_svc, "_send_ddb_stream_failure_record", lambda *arguments: sent.append(arguments))
+    emulator_streams.FailuresInBuckets().install()
+    mapping = {"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:000000000000:failures"}}}
+    send: Callable[..., None] = lambda_svc._send_ddb_stream_failure_record
+
+    send(mapping, FUNCTION, [record(1)], STREAM, {}, "RetryAttemptsExhausted")
+
+    assert sent == [(mapping, FUNCTION, [record(1)], STREAM, {}, "RetryAttemptsExhausted")]

@@ -16,6 +16,7 @@ from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.dynamodb import keys
 from tasklatch.ledger.history import History
 from tasklatch.ledger.payloads import Payloads
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.event_bus import MAX_INPUT_BYTES, BusEvent, EventBus
 from tasklatch.notifications.publisher import ChangePublisher
 from tasklatch.notifications.websockets import WebSocketConnections
@@ -50,7 +51,7 @@ class Outside:
         ChangePublisher(
             History(table, SETTINGS, backoff),
             EventBus(bus, SETTINGS, backoff),
-            WebSocketConnections(table, self._callback, SETTINGS, fixed_clock, backoff),
+            WatcherBroadcast(WebSocketConnections(table, SETTINGS, fixed_clock, backoff), self._callback, backoff),
             Payloads(table, SETTINGS, backoff),
         ).publish(changes)
 

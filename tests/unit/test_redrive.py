@@ -2,7 +2,6 @@
 
 import io
 import json
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.redrive import (
+    BUCKET,
     NOT_REDRIVABLE,
     SOURCE_QUEUES,
-    STREAM_FUNCTIONS,
     RedriveContext,
     RedriveResult,
     aws_context,
@@ -54,26 +53,29 @@ class Queues:
         self.hidden[requested["QueueUrl"]].remove(requested["ReceiptHandle"])
 
 
-class Stream:
-    """A DynamoDB streams client with one shard, whose pages hold two records; every other page is empty."""
+class Bucket:
+    """An S3 client with one bucket, whose pages hold two objects."""
 
-    def __init__(self, *records: dict[str, Any], error: str | None = None) -> None:
-        self.records = records
-        self.error = error
+    def __init__(self, **objects: Any) -> None:
+        self.objects = {
+            key: content if isinstance(content, bytes) else json.dumps(content).encode()
+            for key, content in objects.items()
+        }
 
-    def get_shard_iterator(self, **requested: Any) -> dict[str, Any]:
-        if self.error:
-            raise ClientError({"Error": {"Code": self.error, "Message": ""}}, "GetShardIterator")
-        numbers = [record["dynamodb"]["SequenceNumber"] for record in self.records]
-        assert requested["ShardIteratorType"] == "AT_SEQUENCE_NUMBER"
-        return {"ShardIterator": f"{numbers.index(requested['SequenceNumber'])}/empty"}
+    def list_objects_v2(self, **requested: Any) -> dict[str, Any]:
+        assert requested["Bucket"] == "failures"
+        names = sorted(name for name in self.objects if name > requested.get("ContinuationToken", ""))
+        page = {"Contents": [{"Key": name} for name in names[:2]], "IsTruncated": len(names) > 2}
+        return page | ({"NextContinuationToken": names[1]} if len(names) > 2 else {})
 
-    def get_records(self, **requested: Any) -> dict[str, Any]:
-        context, _, kind = requested["ShardIterator"].partition("/")
-        if kind == "empty":
-            return {"Records": [], "NextShardIterator": f"{context}/full"}
-        start = int(context)
-        return {"Records": list(self.records[start : start + 2]), "NextShardIterator": f"{start + 2}/empty"}
+    def get_object(self, **requested: Any) -> dict[str, Any]:
+        return {"Body": io.BytesIO(self.objects[requested["Key"]])}
+
+    def put_object(self, **requested: Any) -> None:
+        self.objects[requested["Key"]] = requested["Body"]
+
+    def delete_object(self, **requested: Any) -> None:
+        del self.objects[requested["Key"]]
 
 
 class Functions:
@@ -83,37 +85,55 @@ class Functions:
         self.answer = answer
         self.error = error
         self.invoked: list[tuple[str, list[Any]]] = []
+        self.events: list[Any] = []
 
     def invoke(self, **requested: Any) -> dict[str, Any]:
-        self.invoked.append((requested["FunctionName"], json.loads(requested["Payload"])["Records"]))
+        self.events.append(json.loads(requested["Payload"]))
+        self.invoked.append((requested["FunctionName"], self.events[-1]["Records"]))
         body = {"Payload": io.BytesIO(json.dumps(self.answer or {"batchItemFailures": []}).encode())}
         return {**body, "FunctionError": self.error} if self.error else body
 
+    @staticmethod
+    def refuse() -> dict[str, Any]:
+        failures = [{"itemIdentifier": f"{1:021d}"}]
+        return {"Payload": io.BytesIO(json.dumps({"batchItemFailures": failures}).encode())}
 
-def _record(number: int, sk: str = "TASK#expose", event: str = "MODIFY") -> dict[str, Any]:
+
+def _record(number: int) -> dict[str, Any]:
     change = {
-        "ApproximateCreationDateTime": datetime(2026, 1, 17, 22, 58, tzinfo=UTC),
-        "Keys": {"pk": {"S": "EXEC#default#night"}, "sk": {"S": sk}},
+        "ApproximateCreationDateTime": 1768690680.0,
+        "Keys": {"pk": {"S": "EXEC#default#night"}, "sk": {"S": "TASK#expose"}},
         "SequenceNumber": f"{number:021d}",
     }
-    return {"eventID": str(number), "eventName": event, "dynamodb": change}
+    return {"eventID": str(number), "eventName": "MODIFY", "eventSourceARN": STREAM, "dynamodb": change}
 
 
-def _failure_message(first: int, last: int) -> str:
-    batch = {"streamArn": STREAM, "shardId": "shardId-1"}
-    batch |= {"startSequenceNumber": f"{first:021d}", "endSequenceNumber": f"{last:021d}"}
-    return json.dumps({"DDBStreamBatchInfo": batch})
+def _batch(*numbers: int, function: str = "Notifier", payload: Any = None) -> dict[str, Any]:
+    """A batch that grew too old, as Lambda stores it."""
+    arn = f"arn:aws:lambda:eu-north-1:123456789012:function:{function}"
+    return {
+        "requestContext": {"functionArn": arn, "condition": "RecordAgeExceeded"},
+        "DDBStreamBatchInfo": {"streamArn": STREAM, "batchSize": len(numbers)},
+        "payload": payload or json.dumps({"Records": [_record(number) for number in numbers]}),
+    }
+
+
+def _single(number: int, function: str = "notifier") -> dict[str, Any]:
+    """A record that a function set aside."""
+    payload = json.dumps({"Records": [_record(number)]})
+    return {"version": "1.0", "function": function, "reason": "ValueError: odd", "payload": payload}
 
 
 def _redriven(
-    queues: Queues, stream: Stream | None = None, functions: Functions | None = None
+    queues: Queues | None = None, bucket: Bucket | None = None, functions: Functions | None = None
 ) -> dict[str, RedriveResult]:
-    names = [*SOURCE_QUEUES, *SOURCE_QUEUES.values(), *STREAM_FUNCTIONS, *NOT_REDRIVABLE]
+    names = [*SOURCE_QUEUES, *SOURCE_QUEUES.values(), *NOT_REDRIVABLE]
     context = RedriveContext(
-        sqs=queues,
-        streams=stream or Stream(),
+        sqs=queues or Queues(),
+        s3=bucket or Bucket(),
         functions=functions or Functions(),
         queue_urls={name: name for name in names},
+        bucket="failures",
         function_names={"notifier": "Notifier", "retry_scheduler": "RetryScheduler"},
     )
     return {result.queue: result for result in redrive(context)}
@@ -155,70 +175,116 @@ def test_message_that_fails_again_meanwhile_is_not_received_a_second_time() -> N
 
 
 @pytest.mark.parametrize(
-    ("source", "function"), [("NotifierFailures", "Notifier"), ("RetrySchedulerFailures", "RetryScheduler")]
+    ("content", "function"),
+    [
+        (_batch(2, 3), "Notifier"),
+        (_batch(2, 3, function="RetryScheduler:live"), "RetryScheduler"),
+        (_batch(payload={"Records": [_record(2), _record(3)]}), "Notifier"),
+    ],
 )
-def test_changes_of_a_batch_are_read_and_sent_to_the_function(source: str, function: str) -> None:
-    queues = Queues(**{source: [_failure_message(2, 6)]})
-    others = [_record(3, "INPUT#expose"), _record(5, event="REMOVE")]
-    stream = Stream(_record(1), _record(2), others[0], _record(4, "EXEC"), others[1], _record(6), _record(7))
+def test_records_of_a_batch_are_sent_to_the_function_and_the_object_is_deleted(content: Any, function: str) -> None:
+    bucket, functions = Bucket(object=content), Functions()
+
+    done = _redriven(bucket=bucket, functions=functions)[BUCKET]
+
+    assert done == RedriveResult(BUCKET, 1, 1, [])
+    assert functions.invoked == [(function, [_record(2), _record(3)])]
+    assert bucket.objects == {}
+
+
+def test_objects_are_redriven_in_the_order_of_the_stream() -> None:
+    bucket = Bucket(a=_batch(7, 8), b=_single(5), c=_batch(10, function="RetryScheduler"), d=_single(2), e=_batch(3, 4))
     functions = Functions()
 
-    done = _redriven(queues, stream, functions)[source]
-
-    assert done == RedriveResult(source, 1, 1, [])
-    ((called, records),) = functions.invoked
-    assert called == function
-    assert [record["eventID"] for record in records] == ["2", "4", "6"]
-    assert {record["eventSourceARN"] for record in records} == {STREAM}
-    assert records[0]["dynamodb"]["ApproximateCreationDateTime"] == 1768690680.0
-    assert queues.hidden[source] == []
+    assert _redriven(bucket=bucket, functions=functions)[BUCKET] == RedriveResult(BUCKET, 5, 5, [])
+    sent = [int(record["eventID"]) for _, records in functions.invoked for record in records]
+    assert sent == [2, 3, 4, 5, 7, 8, 10]
 
 
-def test_many_changes_are_sent_in_batches_of_a_hundred() -> None:
+def test_redrive_says_that_it_is_one() -> None:
     functions = Functions()
-    stream = Stream(*(_record(number) for number in range(1, 251)))
 
-    _redriven(Queues(NotifierFailures=[_failure_message(1, 250)]), stream, functions)
+    _redriven(bucket=Bucket(object=_single(1)), functions=functions)
+
+    assert functions.events == [{"Records": [_record(1)], "redrive": True}]
+
+
+def test_many_records_are_sent_in_batches_of_a_hundred() -> None:
+    functions = Functions()
+
+    _redriven(bucket=Bucket(object=_batch(*range(1, 251))), functions=functions)
 
     assert [len(records) for _, records in functions.invoked] == [100, 100, 50]
 
 
+def test_large_records_are_sent_in_calls_that_lambda_takes() -> None:
+    large = [_record(number) | {"padding": "x" * 2_000_000} for number in (1, 2, 3)]
+    functions = Functions()
+
+    _redriven(bucket=Bucket(object=_batch(payload={"Records": large})), functions=functions)
+
+    assert [len(records) for _, records in functions.invoked] == [2, 1]
+
+
 @pytest.mark.parametrize(
-    ("body", "stream", "functions", "words"),
+    ("content", "functions", "words"),
     [
-        (_failure_message(1, 1), Stream(error="TrimmedDataAccessException"), Functions(), "have expired"),
-        (_failure_message(1, 1), Stream(error="ResourceNotFoundException"), Functions(), "have expired"),
-        ("no message of Lambda's", Stream(), Functions(), "has no position"),
-        (_failure_message(1, 9), Stream(_record(1)), Functions(), "was not in the stream"),
+        (b"no object of ours", Functions(), "does not hold records"),
+        ({"payload": "{}"}, Functions(), "does not hold records"),
+        (_batch(), Functions(), "does not hold records"),
+        (_batch(1, function="Stranger"), Functions(), "does not hold records"),
+        (_single(1, function="stranger"), Functions(), "does not hold records"),
+        (_batch(1), Functions({"errorMessage": "boom"}, error="Unhandled"), "failed: boom"),
         (
-            _failure_message(1, 1),
-            Stream(_record(1)),
-            Functions({"errorMessage": "boom"}, error="Unhandled"),
-            "failed: boom",
-        ),
-        (
-            _failure_message(1, 1),
-            Stream(_record(1)),
-            Functions({"batchItemFailures": [{"itemIdentifier": "1"}]}),
+            _batch(1),
+            Functions({"batchItemFailures": [{"itemIdentifier": f"{1:021d}"}]}),
             "reported 1 of 1 records as failed",
         ),
     ],
 )
-def test_message_that_cannot_be_redriven_stays_with_a_note(
-    body: str, stream: Stream, functions: Functions, words: str
-) -> None:
-    queues = Queues(NotifierFailures=[body])
+def test_object_that_cannot_be_redriven_stays_with_a_note(content: Any, functions: Functions, words: str) -> None:
+    bucket = Bucket(object=content)
 
-    done = _redriven(queues, stream, functions)["NotifierFailures"]
+    done = _redriven(bucket=bucket, functions=functions)[BUCKET]
 
     assert (done.depth, done.redriven) == (1, 0)
     assert words in done.notes[0]
-    assert queues.hidden["NotifierFailures"] == [body]
+    assert set(bucket.objects) == {"object"}
+
+
+def test_records_that_fail_stay_in_their_object_without_the_others() -> None:
+    failing = Functions({"batchItemFailures": [{"itemIdentifier": f"{2:021d}"}]})
+    bucket = Bucket(object=_batch(1, 2, 3))
+
+    done = _redriven(bucket=bucket, functions=failing)[BUCKET]
+    again = Functions()
+    assert _redriven(bucket=bucket, functions=again)[BUCKET] == RedriveResult(BUCKET, 1, 1, [])
+
+    assert (done.depth, done.redriven) == (1, 0)
+    assert again.invoked == [("Notifier", [_record(2)])]
+
+
+def test_object_that_stays_holds_up_no_other() -> None:
+    class Some(Functions):
+        def invoke(self, **requested: Any) -> dict[str, Any]:
+            answer = super().invoke(**requested)
+            return self.refuse() if self.invoked[-1][1] == [_record(1)] else answer
+
+    bucket = Bucket(a=_single(1), b=_single(2), c=b"?")
+
+    done = _redriven(bucket=bucket, functions=Some())[BUCKET]
+
+    assert (done.depth, done.redriven, len(done.notes)) == (3, 1, 2)
+    assert set(bucket.objects) == {"a", "c"}
 
 
 def test_other_errors_of_aws_end_the_redrive() -> None:
+    class Closed(Bucket):
+        def get_object(self, **_: Any) -> dict[str, Any]:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "GetObject")
+
     with pytest.raises(ClientError):
-        _redriven(Queues(NotifierFailures=[_failure_message(1, 1)]), Stream(error="AccessDeniedException"))
+        _redriven(bucket=Closed(object=_single(1)))
 
 
 @pytest.mark.parametrize("name", NOT_REDRIVABLE)
@@ -230,7 +296,7 @@ def test_on_aws_queues_and_functions_are_those_of_the_stack() -> None:
     class CloudFormation:
         def describe_stacks(self, **requested: Any) -> dict[str, Any]:
             assert requested == {"StackName": "night"}
-            outputs = [("TimerFailuresUrl", "https://timers"), ("TableName", "t")]
+            outputs = [("TimerFailuresUrl", "https://timers"), ("TableName", "t"), ("StreamFailuresBucket", "failures")]
             return {"Stacks": [{"Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs]}]}
 
         def get_paginator(self, operation: str) -> Any:
@@ -254,6 +320,7 @@ def test_on_aws_queues_and_functions_are_those_of_the_stack() -> None:
 
     assert context.queue_urls == {"TimerFailures": "https://timers"}
     assert context.function_names == {"retry_scheduler": "night-rs", "notifier": "night-n"}
-    clients = (context.sqs, context.streams, context.functions)
+    assert context.bucket == "failures"
+    clients = (context.sqs, context.s3, context.functions)
     assert all(isinstance(client, RetryingClient) for client in clients)
-    assert [client._client.service for client in clients] == ["sqs", "dynamodbstreams", "lambda"]
+    assert [client._client.service for client in clients] == ["sqs", "s3", "lambda"]

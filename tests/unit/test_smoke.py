@@ -48,7 +48,7 @@ BROKEN: Final[dict[str, list[str]]] = {
     "cognite": ["cognite", "late failure wins"],
     "event-bus": ["no event", "another attempt", "input cut"],
     "stream-failures": ["whole batch fails", "whole batches", "no destination", "disabled"],
-    "dead-letters": ["dead letter", "queue unknown", "function unknown"],
+    "dead-letters": ["dead letter", "records set aside", "queue unknown", "function unknown"],
 }
 """Promises to break, by the check that must fail."""
 

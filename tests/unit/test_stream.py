@@ -71,7 +71,8 @@ def test_record_that_cannot_be_read_is_reported_alone(record: dict[str, Any]) ->
 
     # then
     assert list(changes) == ["1", "3"]
-    assert unreadable == ["2"]
+    assert list(unreadable) == ["2"]
+    assert unreadable["2"].partition(": ")[0].endswith("Error")
 
 
 def test_changes_come_in_the_order_of_the_stream() -> None:

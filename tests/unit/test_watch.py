@@ -44,11 +44,15 @@ class Socket:
 
     def __init__(self, *script: Any) -> None:
         self.script = list(script)
+        self.sent: list[str] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+    def send(self, message: str) -> None:
+        self.sent.append(message)
 
     def recv(self, timeout: float) -> str:
         assert timeout > 0
@@ -136,6 +140,17 @@ def test_without_messages_the_tasks_are_listed_again(monkeypatch: pytest.MonkeyP
     result = _updates(service, [silent], monkeypatch)
 
     assert result == [*FIRST, ("a", "COMPLETED", 3), ("b", "COMPLETED", 2), (None, "COMPLETED", 2)]
+
+
+@pytest.mark.parametrize(("every", "sent"), [(-1.0, 3), (3600.0, 0)])
+def test_ping_keeps_the_connection(monkeypatch: pytest.MonkeyPatch, every: float, sent: int) -> None:
+    service = Service()
+    monkeypatch.setattr(watch, "_PING_SECONDS", every)
+    socket = Socket(TimeoutError(), TimeoutError(), _set(service, **DONE), _over(service), _end("COMPLETED"))
+
+    _updates(service, [socket], monkeypatch)
+
+    assert socket.sent == ['{"action": "ping"}'] * sent
 
 
 def test_task_that_is_cancelled_after_the_end_is_still_shown(monkeypatch: pytest.MonkeyPatch) -> None:

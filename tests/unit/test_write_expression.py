@@ -17,7 +17,7 @@ from tasklatch.domain.conditional_write import (
 from tasklatch.domain.status import REPORTABLE, SEALED, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.task_item import task_from_item, task_to_item
+from tasklatch.dynamodb.task_item import HEARTBEAT_MARK, task_from_item, task_to_item
 from tasklatch.dynamodb.write_expression import render_statement, render_update_item
 from tests.factories import NOW, a_report, a_task
 
@@ -108,6 +108,14 @@ def test_condition_is_the_one_of_the_rules(write: ConditionalWrite) -> None:
         expected.add(("version", "=", str({"N": str(write.version)})))
     assert conditions == expected
     assert (keys.LIST_KEY in removed) is write.closes_task
+
+
+@pytest.mark.parametrize(
+    "write", LATCHES, ids=[f"{conditional_write.status}-{number}" for number, conditional_write in enumerate(LATCHES)]
+)
+def test_every_write_removes_the_mark_of_a_heartbeat(write: ConditionalWrite) -> None:
+    _, removed, _, _ = meaning_of_update(render_update_item(write, "ledger", PK, None))
+    assert HEARTBEAT_MARK in removed
 
 
 def test_statement_fits_into_dynamodb() -> None:

@@ -20,6 +20,7 @@ from tasklatch.domain.errors import (
     PayloadTooLargeError,
     ServiceBusyError,
     TasklatchError,
+    TooManyWatchersError,
     UnauthorizedError,
     UnexpectedError,
     UnknownTasksError,
@@ -42,6 +43,7 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     UnsupportedEncodingError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     IdNotInPathError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TooManyWatchersError: HTTPStatus.TOO_MANY_REQUESTS,
     ServiceBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     UnexpectedError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -61,6 +63,7 @@ _PROBLEM_NAMES: Final[dict[type[TasklatchError], str]] = {
     UnsupportedEncodingError: "unsupported-encoding",
     InvalidRequestError: "invalid-request",
     IdNotInPathError: "id-not-in-path",
+    TooManyWatchersError: "too-many-watchers",
     ServiceBusyError: "busy",
     UnexpectedError: "internal-error",
 }

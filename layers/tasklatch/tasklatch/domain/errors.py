@@ -138,6 +138,19 @@ class DuplicateNameError(TasklatchError):
         self.names = names
 
 
+class TooManyWatchersError(TasklatchError):
+    """A connection to an execution that has as many watchers as it may have.
+
+    Parameters
+    ----------
+    limit
+        The greatest number of watchers of one execution.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the execution has {limit} watchers already, which is the limit")
+
+
 class ServiceBusyError(TasklatchError):
     """A request that did not complete in time: throttled, or contended. Nothing was acknowledged.
 

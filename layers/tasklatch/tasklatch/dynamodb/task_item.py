@@ -64,6 +64,9 @@ COLUMNS: Final[Mapping[str, Column]] = {
 
 _RETRY_POLICY: Final = "retryPolicy"
 
+HEARTBEAT_MARK: Final = "beat"
+"""Attribute that a heartbeat sets and every other write removes: by it, the stream's filters leave heartbeats out."""
+
 
 def task_to_item(task: Task) -> Item:
     """Return the item of a task, with its primary key."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import primary_key, to_attribute
-from tasklatch.dynamodb.task_item import COLUMNS
+from tasklatch.dynamodb.task_item import COLUMNS, HEARTBEAT_MARK
 from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _parts(write: ConditionalWrite, pk: str, expires_at: int | None) -> tuple[Va
     if write.reopens_task:
         assigned[keys.LIST_KEY] = to_attribute(keys.open_list_for(pk))
         assigned[keys.LIST_SORT] = to_attribute(keys.task_sk(write.task_id))
-    removed = [COLUMNS[field].attribute for field in write.clear_fields]
+    removed = [*(COLUMNS[field].attribute for field in write.clear_fields), HEARTBEAT_MARK]
     if write.closes_task:
         removed += [keys.LIST_KEY, keys.LIST_SORT]
     conditions: list[Condition] = [

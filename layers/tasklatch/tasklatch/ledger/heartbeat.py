@@ -6,6 +6,7 @@ from tasklatch.domain.conditional_write import heartbeat_interval
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.task_item import HEARTBEAT_MARK
 from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
 _UNDER_WAY: Final = (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
@@ -23,7 +24,8 @@ def heartbeat_request(table: str, key: Item, attempt: int | None, progress: floa
     now
         Milliseconds since the epoch.
     """
-    assigned: Item = {"heartbeatAt": {"N": str(now)}}
+    # The mark keeps the functions that follow the table's stream asleep
+    assigned: Item = {"heartbeatAt": {"N": str(now)}, HEARTBEAT_MARK: {"N": "1"}}
     if progress is not None:
         assigned["progress"] = {"N": str(progress)}
     conditions: list[Condition]

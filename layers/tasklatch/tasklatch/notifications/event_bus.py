@@ -17,6 +17,12 @@ MAX_INPUT_BYTES: Final = 16 * 1024
 """EventBridge limits a call to 256 KB for ten entries: a larger input is left out, and the worker reads it."""
 
 _ENTRIES_A_CALL: Final = 10
+_REFUSED: Final = frozenset({"InvalidArgument", "MalformedDetail", "RedactionFailure"})
+"""Codes of entries that the bus refuses for their content. The others can be sent again."""
+
+
+class EventRefusedError(Exception):
+    """An event that the bus refuses for its content; the others are published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,10 @@ class EventBus:
         ------
         ServiceBusyError
             If the bus stays busy until the deadline; some events may be published.
+        EventRefusedError
+            If the bus refuses an event for its content; all others are published.
         """
+        refused: list[str] = []
         for chunk in _calls(events):
             entries: list[Any] = [
                 {
@@ -59,18 +68,26 @@ class EventBus:
                 }
                 for event in chunk
             ]
-            self._put(entries)
+            refused += self._put(entries)
+        if refused:
+            raise EventRefusedError(", ".join(refused))
 
-    def _put(self, entries: list[Any]) -> None:
+    def _put(self, entries: list[Any]) -> list[str]:
+        """Send entries until the bus has taken each, or refused it; return the codes of those that it refused."""
+        refused: list[str] = []
+
         def put() -> None:
             nonlocal entries
             response = self._client.put_events(Entries=entries)
-            results = zip(entries, response["Entries"], strict=True)
-            entries = [entry for entry, result in results if "ErrorCode" in result]
-            if response["FailedEntryCount"]:
+            codes = [result.get("ErrorCode") for result in response["Entries"]]
+            refused.extend(code for code in codes if code in _REFUSED)
+            results = zip(entries, codes, strict=True)
+            entries = [entry for entry, code in results if code is not None and code not in _REFUSED]
+            if entries:
                 raise TryAgainError
 
         self._backoff.run(put)
+        return refused
 
 
 def _calls(events: Sequence[BusEvent]) -> list[list[BusEvent]]:

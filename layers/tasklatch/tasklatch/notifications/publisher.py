@@ -15,9 +15,9 @@ from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.ledger.history import History
 from tasklatch.ledger.payloads import Payloads
+from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.event_bus import MAX_INPUT_BYTES, BusEvent, EventBus
 from tasklatch.notifications.stream import AnyChange
-from tasklatch.notifications.websockets import WebSocketConnections
 from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.clock import format_timestamp
 
@@ -25,10 +25,10 @@ from tasklatch.runtime.clock import format_timestamp
 class ChangePublisher:
     """Publisher of changes. A repeated change writes the same entry and publishes the same event and version."""
 
-    def __init__(self, history: History, bus: EventBus, connections: WebSocketConnections, payloads: Payloads) -> None:
+    def __init__(self, history: History, bus: EventBus, watchers: WatcherBroadcast, payloads: Payloads) -> None:
         self._history = history
         self._bus = bus
-        self._connections = connections
+        self._watchers = watchers
         self._payloads = payloads
 
     def publish(self, changes: Sequence[AnyChange]) -> None:
@@ -40,11 +40,15 @@ class ChangePublisher:
             If a service stays busy until the deadline; retry all the changes.
         """
         task_changes = [change for change in changes if isinstance(change, Change)]
-        self._history.put((change.task, change_entry(change.task, change.before)) for change in task_changes)
         scheduled = [change.task for change in task_changes if change.task.status is TaskStatus.SCHEDULED]
+        # All of it is built before any of it leaves: a change that cannot be published has published no other
+        entries = [(change.task, change_entry(change.task, change.before)) for change in task_changes]
         inputs = self._payloads.get_inputs(scheduled)
-        self._bus.publish([_event(change, inputs) for change in changes])
-        self._connections.broadcast(_messages_by_execution(changes))
+        events = [_event(change, inputs) for change in changes]
+        messages = _messages_by_execution(changes)
+        self._history.put(entries)
+        self._bus.publish(events)
+        self._watchers.broadcast(messages)
 
 
 def _event(change: AnyChange, inputs: Mapping[str, str]) -> BusEvent:

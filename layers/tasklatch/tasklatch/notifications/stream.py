@@ -1,7 +1,7 @@
 """The table's stream, parsed into typed changes of tasks and executions."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from tasklatch.domain.changes import Change, ExecutionChange
 from tasklatch.dynamodb import keys
@@ -10,6 +10,14 @@ from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.runtime.observability import logger
 
 AnyChange = Change | ExecutionChange
+
+_LONGEST_REASON: Final = 500
+"""In characters."""
+
+
+def describe(error: Exception) -> str:
+    """Return an error as the reason why a record is set aside."""
+    return f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
 
 
 def parse_change(record: Mapping[str, Any]) -> AnyChange | None:
@@ -39,24 +47,24 @@ def parse_change(record: Mapping[str, Any]) -> AnyChange | None:
     return None
 
 
-def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, AnyChange], list[str]]:
+def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, AnyChange], dict[str, str]]:
     """Parse a batch of the stream.
 
     Returns
     -------
-    dict, list
-        The changes by sequence number, in order; and the sequence numbers of records that this version of the service
-        cannot parse. Those are logged, and do not stop the other records.
+    dict, dict
+        The changes by sequence number, in order; and the reasons, by sequence number, why this version of the service
+        cannot parse a record. Those are logged, and do not stop the other records.
     """
     changes: dict[str, AnyChange] = {}
-    invalid: list[str] = []
+    invalid: dict[str, str] = {}
     for record in records:
         sequence_number = record["dynamodb"]["SequenceNumber"]
         try:
             change = parse_change(record)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except Exception as error:  # noqa: BLE001 - whatever it is, the record is stored, and an alarm reports it
             logger.exception("invalid stream record", extra={"sequence_number": sequence_number})
-            invalid.append(sequence_number)
+            invalid[sequence_number] = describe(error)
         else:
             if change is not None:
                 changes[sequence_number] = change

@@ -1,16 +1,15 @@
-"""WebSocket connections: tickets, the execution that each connection watches, and messages to watchers."""
+"""WebSocket connections: tickets, and the execution that each connection watches."""
 
-import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from tasklatch.domain.errors import ForbiddenError, ServiceBusyError
+from tasklatch.domain.errors import ForbiddenError, TooManyWatchersError
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.batch_write import batch_delete
 from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.runtime.aws_errors import is_condition_failure
@@ -20,11 +19,11 @@ from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mypy_boto3_apigatewaymanagementapi import ApiGatewayManagementApiClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+MAX_WATCHERS: Final = 25
+"""Of one execution at a time: each is one more to send every change to."""
 
 TICKET_SECONDS: Final = 60
 _CONNECTION_SECONDS: Final = 2 * 3600
@@ -33,7 +32,13 @@ _CONNECTION_SECONDS: Final = 2 * 3600
 _LONGEST_TICKET: Final = 64
 """In characters. A longer ticket was never issued, and could be too long for a key."""
 
-_GONE: Final = frozenset({"GoneException", "ForbiddenException"})
+
+class Watcher(NamedTuple):
+    """One connection, and the execution that it watches."""
+
+    tenant: str
+    execution_id: str
+    connection_id: str
 
 
 class WebSocketConnections:
@@ -41,22 +46,12 @@ class WebSocketConnections:
 
     Parameters
     ----------
-    callback
-        Returns the API Gateway management client; called only when there is a message to send.
     backoff
         Retry policy for a busy service.
     """
 
-    def __init__(
-        self,
-        client: "DynamoDBClient",
-        callback: "Callable[[], ApiGatewayManagementApiClient]",
-        settings: Settings,
-        clock: Clock,
-        backoff: Backoff,
-    ) -> None:
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
         self._client = client
-        self._callback = callback
         self._table = settings.table_name
         self._clock = clock
         self._backoff = backoff
@@ -88,6 +83,8 @@ class WebSocketConnections:
         ------
         ForbiddenError
             If the ticket was never issued, was used before, or has expired.
+        TooManyWatchersError
+            If the execution has `MAX_WATCHERS` already.
         """
         if len(ticket) > _LONGEST_TICKET:
             raise ForbiddenError("invalid ticket")
@@ -107,11 +104,9 @@ class WebSocketConnections:
                 raise
             raise ForbiddenError("ticket is invalid or expired") from error
         tenant, execution_id = ticket_item["tenant"]["S"], ticket_item["executionId"]["S"]
+        self._check_room(tenant, execution_id, now)
         expires_at: AttributeValueTypeDef = {"N": str(now // 1000 + _CONNECTION_SECONDS)}
-        watched: Item = {
-            **primary_key(keys.live_pk(tenant, execution_id), connection_id),
-            "expiresAt": expires_at,
-        }
+        watched: Item = {**_watched_key(Watcher(tenant, execution_id, connection_id)), "expiresAt": expires_at}
         # API Gateway reports a disconnection by the connection's id alone: the pointer leads to the watched execution
         pointer: Item = {
             **_connection_key(connection_id),
@@ -129,58 +124,83 @@ class WebSocketConnections:
             ),
         ).get("Attributes")
         if removed_fields:
-            self._delete_connection(removed_fields["watched"]["S"], connection_id)
+            watched: Item = {keys.PK: removed_fields["watched"], keys.SK: {"S": connection_id}}
+            self._backoff.run(lambda: self._client.delete_item(TableName=self._table, Key=watched))
 
-    def broadcast(self, messages_by_execution: Mapping[tuple[str, str], Sequence[dict[str, Any]]]) -> None:
-        """Send messages to the watchers of executions, in order; delete connections that cannot be reached.
+    def is_connected(self, connection_id: str) -> bool:
+        """Return True if a connection watches an execution: it was not cut off."""
+        response = self._backoff.run(
+            lambda: self._client.get_item(
+                TableName=self._table,
+                Key=_connection_key(connection_id),
+                ProjectionExpression=keys.PK,
+                ConsistentRead=True,
+            )
+        )
+        return "Item" in response
 
-        A watcher that cannot be reached does not delay the others: it lists the tasks after it connects again.
+    def watchers_of(self, executions: Iterable[tuple[str, str]]) -> list[Watcher]:
+        """Return the watchers of executions; most have none, so they are queried concurrently.
 
         Parameters
         ----------
-        messages_by_execution
-            The messages by tenant and execution. Most executions have no watchers, so they are queried concurrently.
-        """
-        pks = [keys.live_pk(tenant, execution_id) for tenant, execution_id in messages_by_execution]
-        watchers = map_concurrently(lambda pk: list(self._watchers(pk)), pks)
-        for pk, connection_ids, messages in zip(pks, watchers, messages_by_execution.values(), strict=True):
-            for connection_id in connection_ids:
-                if not self._send(connection_id, messages):
-                    self.disconnect(connection_id)
-                    # disconnect() finds no pointer if connect() failed between its two writes
-                    self._delete_connection(pk, connection_id)
+        executions
+            Pairs of tenant and execution id.
 
-    def _watchers(self, pk: str) -> Iterable[str]:
+        Raises
+        ------
+        ServiceBusyError
+            If the table stays busy until the deadline.
+        """
+        by_execution = map_concurrently(self._watchers_of, executions)
+        return [watcher for watchers in by_execution for watcher in watchers]
+
+    def forget(self, watchers: Iterable[Watcher]) -> None:
+        """Delete what is stored of connections.
+
+        Raises
+        ------
+        ServiceBusyError
+            If the table stays busy until the deadline.
+        """
+        item_keys: list[Item] = []
+        for watcher in watchers:
+            item_keys += [_watched_key(watcher), _connection_key(watcher.connection_id)]
+        batch_delete(self._client, self._table, item_keys, self._backoff)
+
+    def _watchers_of(self, execution: tuple[str, str]) -> list[Watcher]:
         query: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "#pk = :pk",
             "ProjectionExpression": "#sk",
             "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {":pk": {"S": pk}},
+            "ExpressionAttributeValues": {":pk": {"S": keys.live_pk(*execution)}},
             "ConsistentRead": True,
         }
-        return (item[keys.SK]["S"] for item in paginate(self._client, query, self._backoff))
+        items = paginate(self._client, query, self._backoff)
+        return [Watcher(*execution, item[keys.SK]["S"]) for item in items]
 
-    def _send(self, connection_id: str, messages: Sequence[dict[str, Any]]) -> bool:
-        client = self._callback()
-        for message in messages:
-            data = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
-            try:
-                self._backoff.run(partial(client.post_to_connection, ConnectionId=connection_id, Data=data))
-            except ClientError as error:
-                if error.response["Error"]["Code"] not in _GONE:
-                    raise
-                return False
-            except ServiceBusyError:
-                # A disconnected watcher connects again and lists what it missed; a gap would go unnoticed
-                with suppress(ClientError, ServiceBusyError):
-                    self._backoff.run(partial(client.delete_connection, ConnectionId=connection_id))
-                return False
-        return True
+    def _check_room(self, tenant: str, execution_id: str, now: int) -> None:
+        """Raise if an execution has as many watchers as it may have.
 
-    def _delete_connection(self, pk: str, connection_id: str) -> None:
-        key: Item = primary_key(pk, connection_id)
-        self._backoff.run(lambda: self._client.delete_item(TableName=self._table, Key=key))
+        Those that connect at the same moment do not see each other, so there can be a few more.
+        """
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#pk = :pk",
+            # Connections that ended without a word are there until the time to live removes them
+            "FilterExpression": "#expires > :now",
+            "ExpressionAttributeNames": {"#pk": keys.PK, "#expires": "expiresAt"},
+            "ExpressionAttributeValues": {
+                ":pk": {"S": keys.live_pk(tenant, execution_id)},
+                ":now": {"N": str(now // 1000)},
+            },
+            "Select": "COUNT",
+            "ConsistentRead": True,
+        }
+        response = self._backoff.run(lambda: self._client.query(**query))
+        if response["Count"] >= MAX_WATCHERS:
+            raise TooManyWatchersError(MAX_WATCHERS)
 
 
 def _ticket_key(ticket: str) -> Item:
@@ -191,3 +211,8 @@ def _ticket_key(ticket: str) -> Item:
 def _connection_key(connection_id: str) -> Item:
     key = keys.connection_pk(connection_id)
     return primary_key(key, key)
+
+
+def _watched_key(watcher: Watcher) -> Item:
+    pk = keys.live_pk(watcher.tenant, watcher.execution_id)
+    return primary_key(pk, watcher.connection_id)

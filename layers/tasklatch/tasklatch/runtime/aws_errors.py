@@ -27,6 +27,22 @@ CONDITION_FAILURE: Final = "ConditionalCheckFailed"
 """Error code of a statement in a batch whose condition does not hold; DynamoDB's exception adds "Exception"."""
 
 
+REFUSED_CODES: Final = frozenset(
+    {
+        "BatchRequestTooLong",
+        "InvalidMessageContents",
+        "ItemCollectionSizeLimitExceededException",
+        "ValidationException",
+    },
+)
+"""Error codes of AWS requests that are refused for their content: no other attempt will be taken either."""
+
+
+def is_refused(error: ClientError) -> bool:
+    """Return True if a request was refused for its content."""
+    return error.response["Error"]["Code"] in REFUSED_CODES
+
+
 def is_condition_failure(error: ClientError) -> bool:
     """Return True if DynamoDB refused a write because its condition does not hold."""
     return error.response["Error"]["Code"] == f"{CONDITION_FAILURE}Exception"

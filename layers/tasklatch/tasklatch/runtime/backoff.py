@@ -23,6 +23,23 @@ class TryAgainError(Exception):
     """Raise it in a function that `Backoff.run` calls to have it called again: a part of its work is left."""
 
 
+class TimeBudget:
+    """Part of the time that a function has left; made by `Backoff.budget`."""
+
+    def __init__(self, is_left: Callable[[], bool], sleep: Callable[[float], None]) -> None:
+        self._is_left = is_left
+        self._sleep = sleep
+
+    @property
+    def is_left(self) -> bool:
+        """True until the time has passed."""
+        return self._is_left()
+
+    def wait(self, longest: float) -> None:
+        """Wait for a random time, of at most a number of seconds."""
+        self._sleep(random.uniform(0, longest))  # noqa: S311 - spreads load, guards nothing
+
+
 class Backoff:
     """Backoff between attempts, limited by the time that the function has left.
 
@@ -38,6 +55,17 @@ class Backoff:
     def __init__(self, remaining_ms: Callable[[], int], sleep: Callable[[float], None] = time.sleep) -> None:
         self._remaining_ms = remaining_ms
         self._sleep = sleep
+
+    def budget(self, most_ms: int, reserve_ms: int) -> "TimeBudget":
+        """Return a part of the time that the function has left.
+
+        Parameters
+        ----------
+        most_ms, reserve_ms
+            The length of the part; and the time that stays for what comes after it, of which nothing is taken.
+        """
+        ends_at = max(self._remaining_ms() - most_ms, reserve_ms)
+        return TimeBudget(lambda: self._remaining_ms() > ends_at, self._sleep)
 
     def run(self, function: Callable[[], T]) -> T:
         """Call a function, again while the service is busy, the connection breaks or it raises `TryAgainError`.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_apigatewaymanagementapi import ApiGatewayManagementApiClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
@@ -31,6 +32,9 @@ _CONFIG: Final = Config(
     parameter_validation=False,
 )
 
+# One watcher that does not take its message must not use up the time of the others
+_WATCHERS: Final = Config(connect_timeout=1, read_timeout=1, max_pool_connections=20)
+
 
 @cache
 def dynamodb() -> "DynamoDBClient":
@@ -42,6 +46,12 @@ def dynamodb() -> "DynamoDBClient":
 def sqs() -> "SQSClient":
     """Return the client of the timer queue and of dead-letter queues."""
     return _session().client("sqs", config=_CONFIG)
+
+
+@cache
+def s3() -> "S3Client":
+    """Return the client of the bucket for the stream's records that no attempt can process."""
+    return _session().client("s3", config=_CONFIG)
 
 
 @cache
@@ -71,7 +81,7 @@ def live_callback(url: str) -> "ApiGatewayManagementApiClient":
     url
         The callback address of the WebSocket API's stage.
     """
-    return _session().client("apigatewaymanagementapi", endpoint_url=url, config=_CONFIG)
+    return _session().client("apigatewaymanagementapi", endpoint_url=url, config=_CONFIG.merge(_WATCHERS))
 
 
 @cache

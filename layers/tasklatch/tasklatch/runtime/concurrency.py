@@ -12,13 +12,15 @@ _AT_ONCE: Final = 4
 """A batch of 100 statements is four calls; more threads would only wait for the interpreter."""
 
 
-def map_concurrently(function: Callable[[T], R], values: Iterable[T]) -> list[R]:
-    """Call a function for each value, four at a time, and wait for all calls.
+def map_concurrently(function: Callable[[T], R], values: Iterable[T], at_once: int = _AT_ONCE) -> list[R]:
+    """Call a function for each value, a few at a time, and wait for all calls.
 
     Parameters
     ----------
     function
         The function; it must not call `map_concurrently` itself.
+    at_once
+        Number of threads.
 
     Returns
     -------
@@ -33,11 +35,11 @@ def map_concurrently(function: Callable[[T], R], values: Iterable[T]) -> list[R]
     items = list(values)
     if len(items) <= 1:
         return [function(value) for value in items]
-    futures = [_threads().submit(function, value) for value in items]
+    futures = [_threads(at_once).submit(function, value) for value in items]
     wait(futures)
     return [future.result() for future in futures]
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="call")
+def _threads(at_once: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(at_once, thread_name_prefix="call")

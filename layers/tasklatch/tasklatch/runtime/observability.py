@@ -21,6 +21,8 @@ VERDICT_METRIC: Final = {
 }
 PREVENTED_METRIC: Final = "SuccessOverwritesPrevented"
 UNHANDLED_METRIC: Final = "UnhandledErrors"
+SET_ASIDE_METRIC: Final = "RecordsSetAside"
+WATCHERS_CUT_OFF_METRIC: Final = "WatchersCutOff"
 
 
 logger: Final = Logger(utc=True)

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, events, live_callback, scheduler, sqs
+from tasklatch.runtime.clients import dynamodb, events, live_callback, s3, scheduler, sqs
 from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import Settings, get_settings
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tasklatch.ledger.ledger import Ledger
     from tasklatch.ledger.payloads import Payloads
     from tasklatch.notifications.publisher import ChangePublisher
+    from tasklatch.notifications.set_aside import SetAsideRecords
     from tasklatch.notifications.websockets import WebSocketConnections
     from tasklatch.retries.planner import RetryPlanner
     from tasklatch.retries.reconciler import Reconciler
@@ -71,8 +72,7 @@ class Services:
     def websocket_connections(self) -> "WebSocketConnections":
         from tasklatch.notifications.websockets import WebSocketConnections
 
-        callback = partial(live_callback, self.settings.live_callback_url)
-        return WebSocketConnections(dynamodb(), callback, self.settings, system_clock, self.backoff)
+        return WebSocketConnections(dynamodb(), self.settings, system_clock, self.backoff)
 
 
 class RequestServices(Services):
@@ -114,12 +114,29 @@ class EventServices(Services):
 
     @cached_property
     def change_publisher(self) -> "ChangePublisher":
+        from tasklatch.notifications.broadcast import WatcherBroadcast
         from tasklatch.notifications.event_bus import EventBus
         from tasklatch.notifications.publisher import ChangePublisher
 
         self.settings.check_set("event_bus_name", "live_callback_url")
         bus = EventBus(events(), self.settings, self.backoff)
-        return ChangePublisher(self.history, bus, self.websocket_connections, self.payloads)
+        callback = partial(live_callback, self.settings.live_callback_url)
+        watchers = WatcherBroadcast(self.websocket_connections, callback, self.backoff)
+        return ChangePublisher(self.history, bus, watchers, self.payloads)
+
+    def close_connection(self, connection_id: str) -> None:
+        """Close a WebSocket connection, if it can be reached."""
+        from tasklatch.notifications.broadcast import close_connection
+
+        self.settings.check_set("live_callback_url")
+        close_connection(live_callback(self.settings.live_callback_url), connection_id)
+
+    def set_aside_records(self, function: str) -> "SetAsideRecords":
+        """Return the store of the stream's records that a function cannot process."""
+        from tasklatch.notifications.set_aside import SetAsideRecords
+
+        self.settings.check_set("stream_failures_bucket")
+        return SetAsideRecords(s3, self.settings.stream_failures_bucket, function, self.backoff)
 
     @cached_property
     def timer_scheduler(self) -> "TimerScheduler":

@@ -27,6 +27,8 @@ class Settings:
         The queue that receives due timers.
     dead_letter_queue_url
         The dead-letter queue of a function that processes a queue.
+    stream_failures_bucket
+        The bucket for records of the table's stream that no attempt can process.
     schedule_group, schedule_role_arn
         The schedule group for timers of more than fifteen minutes, and the role with which they reach the queue.
     live_url
@@ -48,6 +50,7 @@ class Settings:
     timer_queue_url: str = ""
     timer_queue_arn: str = ""
     dead_letter_queue_url: str = ""
+    stream_failures_bucket: str = ""
     schedule_group: str = ""
     schedule_role_arn: str = ""
     live_url: str = ""
@@ -101,6 +104,7 @@ def get_settings() -> Settings:
         timer_queue_url=os.environ.get("TIMER_QUEUE_URL", ""),
         timer_queue_arn=os.environ.get("TIMER_QUEUE_ARN", ""),
         dead_letter_queue_url=os.environ.get("DEAD_LETTER_QUEUE_URL", ""),
+        stream_failures_bucket=os.environ.get("STREAM_FAILURES_BUCKET", ""),
         schedule_group=os.environ.get("SCHEDULE_GROUP", ""),
         schedule_role_arn=os.environ.get("SCHEDULE_ROLE_ARN", ""),
         live_url=os.environ.get("LIVE_URL", ""),
