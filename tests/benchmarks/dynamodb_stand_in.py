@@ -34,7 +34,7 @@ _COMPARE: Final[Mapping[str, Callable[[int, int], bool]]] = {
     ">=": operator.ge,
 }
 _STATEMENT: Final = re.compile(
-    r'UPDATE "\w+" SET "version" = "version" \+ 1(?P<sets>(?: SET "\w+" = \?)*)(?P<removes>(?: REMOVE "\w+")*)'
+    r'UPDATE "\w+"(?P<sets>(?: SET "\w+" = \?)*)(?P<removes>(?: REMOVE "\w+")*)'
     r' WHERE "pk" = \? AND "sk" = \?(?P<conditions>(?: AND "\w+" (?:=|<|>=) \?)*) RETURNING ALL NEW \*'
 )
 _NAME: Final = re.compile(r'"(\w+)"')
@@ -160,7 +160,7 @@ class Store:
         ):
             return False, old
         stored = {name: value for name, value in old.items() if name not in write.removes}
-        new = stored | dict(write.sets) | {"version": {"N": str(int(old["version"]["N"]) + 1)}}
+        new = stored | dict(write.sets)
         self._items[key] = new
         return True, new
 

@@ -167,7 +167,7 @@ def test_the_longest_message_costs_one_write_unit_more(service: Service, stateme
     assert used.write_units == 2
 
 
-def test_hundred_reports_are_four_calls_and_hundred_write_units(service: Service) -> None:
+def test_hundred_reports_are_a_read_and_four_calls_and_hundred_units_of_each(service: Service) -> None:
     # given
     task_ids = create(service, 100)
 
@@ -176,5 +176,20 @@ def test_hundred_reports_are_four_calls_and_hundred_write_units(service: Service
         service.report_all("nightly", [{"taskId": name, "status": "IN_PROGRESS", "attempt": 1} for name in task_ids])
 
     # then
-    assert used.calls == {"batch_execute_statement": 4}
-    assert (used.write_units, used.index_units, used.read_units) == (100, 0, 0)
+    assert used.calls == {"batch_get_item": 1, "batch_execute_statement": 4}
+    assert (used.write_units, used.index_units, used.read_units) == (100, 0, 100)
+
+
+def test_hundred_reports_that_change_nothing_cost_no_failed_write(service: Service) -> None:
+    # given
+    task_ids = create(service, 100)
+    reports = [{"taskId": name, "status": "COMPLETED", "attempt": 1} for name in task_ids]
+    service.report_all("nightly", reports)
+
+    # when
+    with service.used() as used:
+        service.report_all("nightly", reports)
+
+    # then
+    assert used.calls == {"batch_get_item": 1, HISTORY: 4}
+    assert (used.write_units, used.index_units, used.read_units) == (100, 0, 100)

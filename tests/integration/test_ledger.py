@@ -488,7 +488,7 @@ def test_report_without_attempt_speaks_about_the_attempt_that_is_current_when_it
     # given
     read = given_task(table, TaskStatus.IN_PROGRESS, attempt=1, version=3)
     states = [
-        a_task(TaskStatus.FAILED, 1, tenant=table.tenant, version=4),
+        a_task(TaskStatus.IN_PROGRESS, 1, tenant=table.tenant, version=4),
         a_task(TaskStatus.SCHEDULED, 2, tenant=table.tenant, version=5),
     ]
 

@@ -124,6 +124,10 @@ class ConditionalWrite:
         """Return True if the condition holds for this task."""
         return self.precedence_from <= task.precedence < self.max_precedence and self.version in (None, task.version)
 
+    def on_version(self, version: int) -> "ConditionalWrite":
+        """Return the same write on the further condition that the task has a version."""
+        return replace(self, version=version)
+
 
 def write_for_report(
     report: Report, *, now: int, request_id: str, attempt: int | None = None, version: int | None = None

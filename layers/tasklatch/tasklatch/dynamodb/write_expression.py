@@ -67,8 +67,19 @@ def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at:
 def render_statement(
     write: ConditionalWrite, table: str, pk: str, expires_at: int | None
 ) -> "BatchStatementRequestTypeDef":
-    """Return one PartiQL statement; on an item that does not exist, its condition fails."""
+    """Return one PartiQL statement; on an item that does not exist, its condition fails.
+
+    The next version is a parameter: DynamoDB documents no arithmetic for the `SET` of a PartiQL statement.
+
+    Raises
+    ------
+    ValueError
+        If the write is not on condition of the version that was read.
+    """
+    if write.version is None:
+        raise ValueError("a statement needs the version that was read")
     assigned, removed, conditions = _parts(write, pk, expires_at)
+    assigned["version"] = {"N": str(write.version + 1)}
     compared = tuple((attribute, comparison) for attribute, comparison, _ in conditions)
     return {
         "Statement": _statement(table, tuple(assigned), tuple(removed), compared),
@@ -86,7 +97,7 @@ def render_statement(
 def _statement(
     table: str, assigned: tuple[str, ...], removed: tuple[str, ...], compared: tuple[tuple[str, str], ...]
 ) -> str:
-    text = [f'UPDATE "{table}" SET "version" = "version" + 1']  # noqa: S608 - names are ours, values are parameters
+    text = [f'UPDATE "{table}"']
     text += [f'SET "{attribute}" = ?' for attribute in assigned]
     text += [f'REMOVE "{attribute}"' for attribute in removed]
     text.append(f'WHERE "{keys.PK}" = ? AND "{keys.SK}" = ?')

@@ -8,7 +8,7 @@ from tasklatch.domain.errors import TasklatchError
 from tasklatch.domain.report import Report, Verdict, with_merged_output
 from tasklatch.domain.results import HeartbeatResult, ReportResult
 from tasklatch.domain.task import Task
-from tasklatch.domain.verdict import check_opened, reported_attempt
+from tasklatch.domain.verdict import check_opened
 from tasklatch.dynamodb import keys
 from tasklatch.ledger.batch import BatchRecorder
 from tasklatch.ledger.heartbeat import heartbeat_request, stop_reason
@@ -69,8 +69,6 @@ class Ledger:
         """
         now = self._clock()
         current = self.read(tenant, execution_id, report.task_id) if is_read_first(report) else None
-        if current is not None and report.output is not None:
-            check_opened(current, reported_attempt(report, current))
         return self._backoff.run(self._writer(tenant, execution_id, report, request_id, current, now))
 
     def _writer(
@@ -83,10 +81,12 @@ class Ledger:
         def write_once() -> ReportResult:
             nonlocal current, stored
             full_report = self._merge_output(report, current) if adds and current else report
+            write = derive_write(full_report, current, now, request_id)
+            if current is not None and not write.allows(current):
+                return self._record_ignored(full_report, write, current, now)
             if full_report.output is not None and full_report != stored:
                 self._payloads.put_outputs(tenant, execution_id, [full_report], now)
                 stored = full_report
-            write = derive_write(full_report, current, now, request_id)
             written = self._tasks.write(tenant, execution_id, write, now)
             if written.succeeded:
                 return ReportResult(Verdict.APPLIED, written.task)
@@ -105,7 +105,9 @@ class Ledger:
         request_id: str,
         read_tasks: Mapping[str, Task] | None = None,
     ) -> list[ReportResult | TasklatchError]:
-        """Record up to 100 reports, 25 in a call; reports on one task keep their order.
+        """Record up to 100 reports: the tasks are read in one call, then written 25 in a call, each on its version.
+
+        Reports on one task keep their order.
 
         Parameters
         ----------
@@ -167,19 +169,24 @@ class Ledger:
         ------
         ServiceBusyError
             If the table stays busy until the deadline; some writes may be made.
+        UnexpectedError
+            If DynamoDB refused a write for another reason; the others are made.
         """
         now = self._clock()
-        waiting = list(writes)
+        waiting, errors = list(writes), []
 
         def write_waiting() -> None:
             nonlocal waiting
             results = self._tasks.write_all(tenant, execution_id, waiting, now)
+            errors.extend(result.error for result in results.values() if result.error is not None)
             waiting = [write for write in waiting if write.task_id not in results]
             if waiting:
                 raise TryAgainError
 
         if waiting:
             self._backoff.run(write_waiting)
+        if errors:
+            raise errors[0]
 
     def close(self, task: Task) -> None:
         """Remove a task whose retries are exhausted from the list of open tasks, unless its version has changed.

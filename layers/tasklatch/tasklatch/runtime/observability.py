@@ -53,6 +53,16 @@ def count_verdicts(results: Iterable[tuple[Report, ReportResult]]) -> dict[str, 
 def report_unhandled(**fields: object) -> None:
     """Log the current error with its traceback, and count it in one metric for all functions, for one alarm."""
     logger.exception("unhandled error", extra=fields)  # noqa: LOG004 - it is called while an error is handled
+    _count_unhandled()
+
+
+def report_unexpected(message: str, **fields: object) -> None:
+    """Log an error that a service should not have answered, and count it as `report_unhandled` does."""
+    logger.error(message, extra=fields)
+    _count_unhandled()
+
+
+def _count_unhandled() -> None:
     # The function itself succeeds and responds, so Lambda's own error metric does not count this error.
     with single_metric(name=UNHANDLED_METRIC, unit=MetricUnit.Count, value=1, default_dimensions={"service": "api"}):
         pass
