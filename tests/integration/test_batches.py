@@ -15,6 +15,7 @@ from tasklatch.domain.errors import (
     TasklatchError,
     UnexpectedError,
 )
+from tasklatch.domain.history import MAX_IGNORED_ENTRIES
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import TaskStatus
@@ -355,6 +356,22 @@ def test_reports_that_are_ignored_cost_no_write_of_a_task(statements_table: Tabl
     assert calls["BatchExecuteStatement"] == 0
     items = table.items(keys.execution_pk(table.tenant, "nightly"))
     assert [item for item in items if item[keys.SK]["S"].startswith("OUTPUT#")] == [], "and leave no output"
+
+
+def test_ignored_reports_of_a_batch_are_stored_up_to_the_limit_of_each_task(statements_table: Table) -> None:
+    # given
+    table = statements_table
+    full, other = given_tasks(table, 2, TaskStatus.COMPLETED)
+    late = [a_report(TaskStatus.FAILED, full, attempt=1, message=str(number)) for number in range(MAX_IGNORED_ENTRIES)]
+    record_all(table, late)
+
+    # when
+    results = record_all(table, [a_report(TaskStatus.FAILED, name, attempt=1, message="new") for name in (full, other)])
+
+    # then
+    assert outcomes(results) == [Verdict.IGNORED_AFTER_SUCCESS] * 2
+    assert [isinstance(result, ReportResult) and result.is_stored for result in results] == [False, True]
+    assert len(table.items(keys.history_pk(table.tenant, "nightly", full))) == MAX_IGNORED_ENTRIES
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What reports, retries and whole task lives cost: calls and units, counted by the rules that DynamoDB bills by."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -55,8 +56,10 @@ def test_a_success_also_leaves_the_list_of_open_tasks(service: Service) -> None:
     assert (used.write_units, used.index_units, used.read_units) == (1, 1, 0)
 
 
-@pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
-def test_a_report_that_changes_nothing_costs_its_entry_in_the_history_besides(service: Service, status: str) -> None:
+@pytest.mark.parametrize(("status", "counted"), [("COMPLETED", 0), ("FAILED", 1)])
+def test_a_report_that_changes_nothing_costs_its_entry_in_the_history_besides(
+    service: Service, status: str, counted: int
+) -> None:
     # given
     task_id, _ = create(service, 2)
     service.report("nightly", task_id, "COMPLETED", attempt=1)
@@ -65,9 +68,9 @@ def test_a_report_that_changes_nothing_costs_its_entry_in_the_history_besides(se
     with service.used() as used:
         service.report("nightly", task_id, status, attempt=1)
 
-    # then
-    assert used.calls == {"update_item": 1, HISTORY: 1}
-    assert (used.write_units, used.index_units, used.read_units) == (2, 0, 0)
+    # then: one that is not the deciding report again is counted first, so that what is stored has an end
+    assert +used.calls == +Counter({"update_item": 1, "query": counted, HISTORY: 1})
+    assert (used.write_units, used.index_units, used.read_units) == (2, 0, counted)
     assert used.invocations == {"report_status": 1}
 
 

@@ -52,7 +52,12 @@ def history_pk(tenant: str, execution_id: str, task_id: str) -> str:
 
 def history_sk(version: int, fingerprint: str | None = None) -> str:
     """Return the sort key of a change (its version) or of an ignored report (version at that time, fingerprint)."""
-    return f"{version:010d}" if fingerprint is None else f"{version:010d}#{fingerprint}"
+    return f"{version:010d}" if fingerprint is None else f"{ignored_prefix(version)}{fingerprint}"
+
+
+def ignored_prefix(version: int) -> str:
+    """Return the sort key prefix of the reports that were ignored at a version of their task."""
+    return f"{version:010d}#"
 
 
 def open_list(tenant: str, execution_id: str) -> str:

@@ -6,7 +6,7 @@ error of its own.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.domain.errors import NotFoundError, ServiceBusyError, TasklatchError
@@ -156,23 +156,28 @@ class BatchRecorder:
 
     def _record_ignored(self, part: Sequence[PendingReport], now: int) -> None:
         """Decide the verdicts on rejected writes, and store the reports before the response is sent."""
-        decided, entries = [], []
+        ignored: list[tuple[PendingReport, ReportResult]] = []
+        entries = []
         for item in part:
             if item.rejected is None:
                 continue
             write, conflicting = item.rejected
             try:
-                item.result, entry = decide_rejected(item.report, write, conflicting, now)
+                result, entry = decide_rejected(item.report, write, conflicting, now)
             except TasklatchError as error:
                 item.result = error
                 continue
-            decided.append(item)
+            item.result = result
             if entry is not None:
+                ignored.append((item, result))
                 entries.append((conflicting, entry))
         try:
-            self._history.put(entries)
+            stored = self._history.put_ignored(entries)
         except ServiceBusyError as busy:
-            _fail(decided, busy)
+            _fail([item for item, _ in ignored], busy)
+            return
+        for (item, result), is_stored in zip(ignored, stored, strict=True):
+            item.result = replace(result, is_stored=is_stored)
 
 
 def _waiting(reports: Iterable[PendingReport]) -> list[PendingReport]:

@@ -1,6 +1,7 @@
 """The only write path for reports on tasks, shared by all contracts."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasklatch.domain.conditional_write import ConditionalWrite
@@ -226,6 +227,7 @@ class Ledger:
     def _record_ignored(self, report: Report, write: ConditionalWrite, conflicting: Task, now: int) -> ReportResult:
         """Decide the verdict on a rejected write, and store the report in the history before the response is sent."""
         result, entry = decide_rejected(report, write, conflicting, now)
-        if entry is not None:
-            self._history.put([(conflicting, entry)])
-        return result
+        if entry is None:
+            return result
+        (is_stored,) = self._history.put_ignored([(conflicting, entry)])
+        return replace(result, is_stored=is_stored)
