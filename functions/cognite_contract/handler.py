@@ -7,8 +7,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from tasklatch.api.app import HttpApp
 from tasklatch.api.messages import Request, Response
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError
-from tasklatch.domain.task import Task
-from tasklatch.dynamodb import keys
+from tasklatch.domain.task import OutputPlace, Task
 from tasklatch.executions.attempt_index import AttemptIndex
 from tasklatch.ledger.history import History
 from tasklatch.ledger.ledger import Ledger
@@ -57,8 +56,7 @@ def _attempt_view(
     entry = history.last_change(task.tenant, task.execution_id, task.task_id, attempt)
     output = None
     if entry is not None and entry.output_attempt is not None and entry.output_fingerprint is not None:
-        sk = keys.output_sk(task.task_id, entry.output_attempt, entry.output_fingerprint)
-        output = payloads.get_text(task.tenant, task.execution_id, sk)
+        output = payloads.get_output_at(task, OutputPlace(entry.output_attempt, entry.output_fingerprint))
     return translation.workflow_task_view(
         detail, translation.earlier_attempt_state(attempt, entry, output, update.status)
     )

@@ -354,8 +354,8 @@ def test_reports_that_are_ignored_cost_no_write_of_a_task(statements_table: Tabl
     # then
     assert outcomes(results) == [Verdict.IGNORED_AFTER_SUCCESS] * 100
     assert calls["BatchExecuteStatement"] == 0
-    items = table.items(keys.execution_pk(table.tenant, "nightly"))
-    assert [item for item in items if item[keys.SK]["S"].startswith("OUTPUT#")] == [], "and leave no output"
+    outputs = [table.items(keys.output_pk(table.tenant, "nightly", task_id)) for task_id in task_ids[:3]]
+    assert outputs == [[]] * 3, "and leave no output"
 
 
 def test_ignored_reports_of_a_batch_are_stored_up_to_the_limit_of_each_task(statements_table: Table) -> None:
@@ -471,9 +471,9 @@ def test_what_the_table_leaves_unprocessed_is_sent_again(statements_table: Table
 
     # then
     assert outcomes(results) == [Verdict.APPLIED] * 5
-    pk = keys.execution_pk(table.tenant, "nightly")
     for report in reports:
-        assert table.item(pk, keys.output_sk(report.task_id, 0, report.fingerprint)) is not None
+        pk = keys.output_pk(table.tenant, "nightly", report.task_id)
+        assert table.item(pk, keys.output_sk(0, report.fingerprint)) is not None
 
 
 class Refuses:

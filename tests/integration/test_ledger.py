@@ -504,9 +504,7 @@ def test_outputs_of_reports_that_are_ignored_are_not_stored(table: Table) -> Non
 
     # then
     assert [result.verdict for result in results] == [Verdict.IGNORED_AFTER_SUCCESS] * 3
-    assert [item[keys.SK]["S"] for item in table.items(keys.execution_pk(table.tenant, "nightly"))] == [
-        keys.task_sk(before.task_id)
-    ]
+    assert table.items(keys.output_pk(table.tenant, "nightly", before.task_id)) == []
 
 
 def test_no_output_is_stored_for_a_task_that_does_not_exist_or_is_not_open(table: Table) -> None:
@@ -521,9 +519,22 @@ def test_no_output_is_stored_for_a_task_that_does_not_exist_or_is_not_open(table
                     record(table, a_report(status, task_id, attempt=attempt, output="{}"))
 
     # then
-    assert [item[keys.SK]["S"] for item in table.items(keys.execution_pk(table.tenant, "nightly"))] == [
-        keys.task_sk(waiting.task_id)
-    ]
+    for task_id in (waiting.task_id, "no such task"):
+        assert table.items(keys.output_pk(table.tenant, "nightly", task_id)) == []
+
+
+def test_output_that_version_0_1_stored_is_read(table: Table) -> None:
+    # given
+    task = given_task(table, TaskStatus.COMPLETED, output_attempt=1, output_fingerprint="f", ended_at=NOW)
+    pk, sk = keys.execution_pk(table.tenant, "nightly"), keys.early_output_sk(task.task_id, 1, "f")
+    table.put({"pk": {"S": pk}, "sk": {"S": sk}, "payload": {"S": '{"pages":[1,2]}'}})
+    payloads = Payloads(table.client, table.settings, make_backoff())
+
+    # when
+    (detail,) = payloads.get_details(table.tenant, "nightly", [task])
+
+    # then
+    assert payloads.get_output(task) == detail.output == '{"pages":[1,2]}'
 
 
 class MovesOn:

@@ -10,7 +10,6 @@ from tasklatch.domain.report import Report, Verdict, with_merged_output
 from tasklatch.domain.results import HeartbeatResult, ReportResult
 from tasklatch.domain.task import Task
 from tasklatch.domain.verdict import check_opened
-from tasklatch.dynamodb import keys
 from tasklatch.ledger.batch import BatchRecorder
 from tasklatch.ledger.heartbeat import heartbeat_request, stop_reason
 from tasklatch.ledger.history import History
@@ -221,8 +220,7 @@ class Ledger:
         output = current.output_of(report.attempt or current.attempt)
         if output is None:
             return report
-        sk = keys.output_sk(report.task_id, *output)
-        return with_merged_output(report, self._payloads.get_text(current.tenant, current.execution_id, sk))
+        return with_merged_output(report, self._payloads.get_output_at(current, output))
 
     def _record_ignored(self, report: Report, write: ConditionalWrite, conflicting: Task, now: int) -> ReportResult:
         """Decide the verdict on a rejected write, and store the report in the history before the response is sent."""
