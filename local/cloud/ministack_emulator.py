@@ -10,7 +10,7 @@ from ministack.app import main
 
 from local.cloud.emulator_alarms import MetricMathAlarms
 from local.cloud.emulator_http_apis import HttpApiBodies
-from local.cloud.emulator_iam import IamActionNames, IamPassRole, IamScheduleGroups
+from local.cloud.emulator_iam import IamActionNames, IamLeadingKeys, IamPassRole, IamScheduleGroups
 from local.cloud.emulator_layers import SharedLayers
 from local.cloud.emulator_partiql import PartiqlStreamRecords
 from local.cloud.emulator_processes import QueueProcessLimit
@@ -38,6 +38,7 @@ PATCHES: Final[tuple[type[Patch], ...]] = (
     DecodedPaths,
     MetricMathAlarms,
     IamActionNames,
+    IamLeadingKeys,
     IamScheduleGroups,
     IamPassRole,
 )
