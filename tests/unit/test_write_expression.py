@@ -53,7 +53,7 @@ def meaning_of_update(request: dict[str, Any]) -> Meaning:
         assigned[names.get(target, target)] = values.get(source, "+1")
     conditions = set()
     for term in request["ConditionExpression"].split(" AND "):
-        if term != "attribute_exists(pk)":
+        if term not in ("attribute_exists(pk)", "attribute_not_exists(form)"):
             target, comparison, source = term.split(" ")
             conditions.add((names.get(target, target), comparison, str(values[source])))
     expressions = f"{request['UpdateExpression']} {request['ConditionExpression']}"
@@ -94,6 +94,7 @@ def test_both_languages_assign_remove_and_need_the_same(write: ConditionalWrite,
     assigned, *others = meaning_of_update(update)
     assert assigned["version"] == "+1"
     assert ({**assigned, "version": {"N": "4"}}, *others) == meaning_of_statement(batched)
+    assert "attribute_not_exists(form)" in update["ConditionExpression"], "a later version's task stays as it is"
     assert update["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
     assert batched["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
 

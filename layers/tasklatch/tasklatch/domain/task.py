@@ -6,7 +6,11 @@ from typing import Final, NamedTuple
 
 from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.failure import FailureReason
+from tasklatch.domain.later_values import is_known
 from tasklatch.domain.status import TaskStatus
+
+FORM: Final = 1
+"""Form of the stored tasks that this version reads and writes; a task without a number has it."""
 
 
 class OnFailure(StrEnum):
@@ -81,6 +85,8 @@ class Task:
         The attempt that succeeded, if its report named it.
     definition
         Fingerprint of the definition that the task was created from.
+    form
+        Form of the stored task; None for `FORM`. A later version that stores what this one cannot read raises it.
     """
 
     tenant: str
@@ -116,6 +122,12 @@ class Task:
     checkpoint_sequence: int | None = None
     decided_attempt: int | None = None
     definition: str | None = None
+    form: int | None = None
+
+    @property
+    def is_of_later_version(self) -> bool:
+        """True if a later version of the service stored the task: this one shows it, and leaves it as it is."""
+        return (self.form or FORM) > FORM or not is_known(self.status)
 
     @property
     def task_execution_id(self) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tasklatch.domain.execution import Execution
+from tasklatch.domain.later_values import read_value
 from tasklatch.domain.status import ExecutionStatus
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import Item
@@ -61,7 +62,7 @@ def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Executio
     return Execution(
         tenant=item["tenant"]["S"],
         execution_id=item["executionId"]["S"],
-        status=ExecutionStatus(item["status"]["S"]),
+        status=read_value(ExecutionStatus, item["status"]["S"]),
         version=int(item["version"]["N"]),
         created_at=int(item["createdAt"]["N"]),
         updated_at=int(item["updatedAt"]["N"]),

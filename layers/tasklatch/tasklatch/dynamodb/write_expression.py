@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.task_item import COLUMNS, attribute_value
+from tasklatch.dynamodb.task_item import COLUMNS, FORM_ATTRIBUTE, attribute_value
 from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at:
         Seconds since the epoch (DynamoDB's TTL unit); None to keep the item for ever.
     """
     assigned, removed, conditions = _parts(write, pk, expires_at)
-    update = ItemUpdate(assigned=assigned, removed=removed, conditions=conditions, is_new_version=True)
+    update = ItemUpdate(
+        assigned=assigned, removed=removed, conditions=conditions, absent=(FORM_ATTRIBUTE,), is_new_version=True
+    )
     return {
         "TableName": table,
         "Key": {keys.PK: {"S": pk}, keys.SK: {"S": keys.task_sk(write.task_id)}},
@@ -69,6 +71,7 @@ def render_statement(
 ) -> "BatchStatementRequestTypeDef":
     """Return one PartiQL statement; on an item that does not exist, its condition fails.
 
+    It needs no condition on the form of the item: it is made on the version that was read, in a form that is known.
     The next version is a parameter: DynamoDB documents no arithmetic for the `SET` of a PartiQL statement.
 
     Raises

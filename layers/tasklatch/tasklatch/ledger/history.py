@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.history import MAX_IGNORED_ENTRIES, HistoryEntry
+from tasklatch.domain.later_values import read_value
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
@@ -189,12 +190,12 @@ def _entry_from_item(item: Item) -> HistoryEntry:
     previous, reason = text("previousStatus"), text("failureReason")
     return HistoryEntry(
         version=int(item["version"]["N"]),
-        verdict=Verdict(item["verdict"]["S"]),
-        status=TaskStatus(item["status"]["S"]),
+        verdict=read_value(Verdict, item["verdict"]["S"]),
+        status=read_value(TaskStatus, item["status"]["S"]),
         attempt=number("attempt"),
         at=int(item["at"]["N"]),
-        previous_status=TaskStatus(previous) if previous else None,
-        failure_reason=FailureReason(reason) if reason else None,
+        previous_status=read_value(TaskStatus, previous) if previous else None,
+        failure_reason=read_value(FailureReason, reason) if reason else None,
         message=text("message"),
         platform_status=text("label"),
         request_id=text("receipt"),

@@ -9,7 +9,7 @@ from tasklatch.domain.errors import TasklatchError
 from tasklatch.domain.report import Report, Verdict, with_merged_output
 from tasklatch.domain.results import HeartbeatResult, ReportResult
 from tasklatch.domain.task import Task
-from tasklatch.domain.verdict import check_opened
+from tasklatch.domain.verdict import check_form, check_opened
 from tasklatch.ledger.batch import BatchRecorder
 from tasklatch.ledger.heartbeat import heartbeat_request, stop_reason
 from tasklatch.ledger.history import History
@@ -62,6 +62,8 @@ class Ledger:
             If the task does not exist.
         AttemptNotOpenError
             If the report's attempt is not open; nothing was written.
+        ConflictError
+            If a later version of the service stored the task; nothing was written.
         PayloadTooLargeError
             If its output is too large once merged over the earlier output.
         ServiceBusyError
@@ -139,6 +141,8 @@ class Ledger:
             If the task does not exist.
         AttemptNotOpenError
             If the attempt is not open; nothing was written.
+        ConflictError
+            If a later version of the service stored the task; nothing was written.
         ServiceBusyError
             If the table stays busy until the deadline.
         """
@@ -146,6 +150,7 @@ class Ledger:
         written = self._tasks.update(task_id, heartbeat_request(table, key, attempt, progress, self._clock()))
         if written.succeeded:
             return HeartbeatResult(should_continue=True, reason=None, task=written.task)
+        check_form(written.task)
         check_opened(written.task, attempt or written.task.attempt)
         return HeartbeatResult(should_continue=False, reason=stop_reason(written.task, attempt), task=written.task)
 
@@ -163,7 +168,9 @@ class Ledger:
         return written.task if written.succeeded else None
 
     def write_all(self, tenant: str, execution_id: str, writes: Sequence[ConditionalWrite]) -> None:
-        """Make writes of the service itself, each on another task; a task that has changed stays as it is.
+        """Make writes of the service itself, each on another task.
+
+        A task that has changed, or that a later version of the service stored, stays as it is.
 
         Raises
         ------
@@ -173,7 +180,7 @@ class Ledger:
             If DynamoDB refused a write for another reason; the others are made.
         """
         now = self._clock()
-        waiting, errors = list(writes), []
+        waiting, errors = [write for write in writes if not write.is_of_later_version], []
 
         def write_waiting() -> None:
             nonlocal waiting
