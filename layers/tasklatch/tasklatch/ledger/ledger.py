@@ -180,7 +180,8 @@ class Ledger:
             If DynamoDB refused a write for another reason; the others are made.
         """
         now = self._clock()
-        waiting, errors = [write for write in writes if not write.is_of_later_version], []
+        waiting = [write for write in writes if not write.is_of_later_version]
+        errors: list[TasklatchError] = []
 
         def write_waiting() -> None:
             nonlocal waiting
@@ -205,7 +206,8 @@ class Ledger:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        self._tasks.remove_from_open_list(task)
+        if not task.is_of_later_version:
+            self._tasks.remove_from_open_list(task)
 
     def read(self, tenant: str, execution_id: str, task_id: str) -> Task:
         """Read a task with a consistent read.
