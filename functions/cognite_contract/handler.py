@@ -7,8 +7,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from tasklatch.api.app import HttpApp
 from tasklatch.api.messages import Request, Response
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError
-from tasklatch.domain.task import Task
-from tasklatch.dynamodb import keys
+from tasklatch.domain.task import OutputRef, Task
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.platforms.cognite.executions import models, operations, translation
 from tasklatch.runtime.observability import count_verdicts, logger, metrics
@@ -49,8 +48,7 @@ def _attempt_view(
     entry = services.history.last_change(task.tenant, task.execution_id, task.task_id, attempt)
     output = None
     if entry is not None and entry.output_attempt is not None and entry.output_fingerprint is not None:
-        sk = keys.output_sk(task.task_id, entry.output_attempt, entry.output_fingerprint)
-        output = services.payloads.get_text(task.tenant, task.execution_id, sk)
+        output = services.payloads.get_output_at(task, OutputRef(entry.output_attempt, entry.output_fingerprint))
     return translation.workflow_task_view(
         detail, translation.earlier_attempt_state(attempt, entry, output, update.status)
     )

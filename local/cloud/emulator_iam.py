@@ -3,10 +3,12 @@
 import json
 import logging
 import re
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Final
 
 from ministack.core import iam_actions, iam_evaluator
+from ministack.services import dynamodb
 
 # Service Authorization Reference: IAM authorizes each PartiQL statement by its kind, on the table that it names
 _STATEMENT_LISTS: Final = {
@@ -65,6 +67,26 @@ class IamActionNames:
             )
         checks: list[tuple[str, str]] = self._transaction_checks(action, body, region, account)
         return checks
+
+
+class IamLeadingKeys:
+    """Condition key `dynamodb:LeadingKeys`: the partition keys that a request names.
+
+    Fault of ministack 1.5: requests to DynamoDB do not carry it, so that every condition on it holds.
+    """
+
+    def __init__(self) -> None:
+        self._context = iam_actions.dynamodb_service_context
+
+    def install(self) -> None:
+        """Patch the emulator."""
+        iam_actions.dynamodb_service_context = self.context
+
+    def context(self, body: bytes) -> dict[str, Any]:
+        """Return the condition keys of a request to DynamoDB."""
+        context: dict[str, Any] = self._context(body)
+        values = list(dict.fromkeys(_partition_keys(json.loads(body))))
+        return {**context, "dynamodb:LeadingKeys": values} if values else context
 
 
 class IamScheduleGroups:
@@ -134,6 +156,46 @@ def _schedule(service: str, request: tuple[Any, ...]) -> dict[str, Any]:
     body = request[_BODY]
     schedule: dict[str, Any] = json.loads(body) if service == "scheduler" and body else {}
     return schedule
+
+
+def _partition_keys(request: dict[str, Any]) -> Iterator[str]:
+    """Yield the values of the partition keys that a request names, statements and the parts of batches included."""
+    for table, parts in request.get("RequestItems", {}).items():
+        if isinstance(parts, dict):
+            requests = [{"Key": key} for key in parts["Keys"]]
+        else:
+            requests = [change for part in parts for change in part.values()]
+        for part in requests:
+            yield from _values_of_key(table, part)
+    for action in request.get("TransactItems", []):
+        for part in action.values():
+            yield from _values_of_key(part["TableName"], part)
+    for statement in request.get("Statements", []):
+        yield from _stated_key(statement["Statement"], statement.get("Parameters", []))
+    if isinstance(request.get("TableName"), str):
+        yield from _values_of_key(request["TableName"], request)
+
+
+def _values_of_key(table: str, part: dict[str, Any]) -> Iterator[str]:
+    """Yield the partition key's value in an item or a key."""
+    value = (part.get("Item") or part.get("Key") or {}).get(_partition_key(table))
+    if value is not None:
+        yield from value.values()
+
+
+def _stated_key(text: str, parameters: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the value of the partition key in a statement, which is a parameter."""
+    table = _STATEMENT_TABLE.match(text)
+    name = _partition_key(table[1]) if table is not None else None
+    stated = re.search(rf"""["']{name}["']\s*[:=]\s*\?""", text)
+    if stated is not None:
+        yield from parameters[text.count("?", 0, stated.start())].values()
+
+
+def _partition_key(table: str) -> str | None:
+    """Return the name of a table's partition key; None if there is no such table."""
+    schema = dynamodb._tables.get(table, {}).get("KeySchema", [])  # noqa: SLF001 - it has no other place for this
+    return next((part["AttributeName"] for part in schema if part["KeyType"] == "HASH"), None)
 
 
 def _statement_check(statement: str, region: str, account: str) -> tuple[str, str]:

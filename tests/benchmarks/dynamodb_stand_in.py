@@ -34,7 +34,7 @@ _COMPARE: Final[Mapping[str, Callable[[int, int], bool]]] = {
     ">=": operator.ge,
 }
 _STATEMENT: Final = re.compile(
-    r'UPDATE "\w+" SET "version" = "version" \+ 1(?P<sets>(?: SET "\w+" = \?)*)(?P<removes>(?: REMOVE "\w+")*)'
+    r'UPDATE "\w+"(?P<sets>(?: SET "\w+" = \?)*)(?P<removes>(?: REMOVE "\w+")*)'
     r' WHERE "pk" = \? AND "sk" = \?(?P<conditions>(?: AND "\w+" (?:=|<|>=) \?)*) RETURNING ALL NEW \*'
 )
 _NAME: Final = re.compile(r'"(\w+)"')
@@ -94,6 +94,7 @@ class Store:
             "DeleteItem": self._delete,
             "GetItem": self._get,
             "PutItem": self._put,
+            "Query": self._count,
             "UpdateItem": self._update,
         }
         try:
@@ -109,6 +110,15 @@ class Store:
         ((table, expected),) = request["RequestItems"].items()
         result = [self._items[key] for key in map(_key, expected["Keys"]) if key in self._items]
         return 200, {"Responses": {table: result}, "UnprocessedKeys": {}}
+
+    def _count(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Count the items of a partition whose sort keys begin with a prefix."""
+        if request.get("Select") != "COUNT":
+            raise RefusedError("Query")
+        values = request["ExpressionAttributeValues"]
+        pk, prefix = values[":pk"]["S"], values[":prefix"]["S"]
+        count = sum(key[0] == pk and key[1].startswith(prefix) for key in self._items)
+        return 200, {"Count": min(count, request["Limit"])}
 
     def _put_batch(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         ((_, puts),) = request["RequestItems"].items()
@@ -160,7 +170,7 @@ class Store:
         ):
             return False, old
         stored = {name: value for name, value in old.items() if name not in write.removes}
-        new = stored | dict(write.sets) | {"version": {"N": str(int(old["version"]["N"]) + 1)}}
+        new = stored | dict(write.sets)
         self._items[key] = new
         return True, new
 

@@ -168,7 +168,7 @@ class Meter:
                 return _read_units_of(result) + requested - len(result)
             case "query":
                 # Items that a projection or a filter removes are read, and billed, all the same.
-                parts = ("ProjectionExpression", "FilterExpression")
+                parts = ("ProjectionExpression", "FilterExpression", "Select")
                 whole = {name: value for name, value in arguments.items() if name not in parts}
                 whole["ExpressionAttributeNames"] = {
                     name: value

@@ -56,6 +56,10 @@ def table_schema() -> dict[str, Any]:
     template = yaml.load((ROOT / "template.yaml").read_text(), _TemplateLoader)  # noqa: S506 - a safe one
     properties = template["Resources"]["LedgerTable"]["Properties"]
     schema = {name: properties[name] for name in _CREATED_WITH}
+    schema["GlobalSecondaryIndexes"] = [
+        {name: value for name, value in index.items() if value is not None}
+        for index in schema["GlobalSecondaryIndexes"]
+    ]
     schema["StreamSpecification"] = {**schema["StreamSpecification"], "StreamEnabled": True}
     return schema
 

@@ -8,7 +8,14 @@ from typing import Any, Final
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, ServiceBusyError, TasklatchError
+from tasklatch.domain.errors import (
+    AttemptNotOpenError,
+    NotFoundError,
+    ServiceBusyError,
+    TasklatchError,
+    UnexpectedError,
+)
+from tasklatch.domain.history import MAX_IGNORED_ENTRIES
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import TaskStatus
@@ -57,7 +64,7 @@ def outcomes(results: list[ReportResult | TasklatchError]) -> list[Verdict | typ
     return [result.verdict if isinstance(result, ReportResult) else type(result) for result in results]
 
 
-def test_hundred_reports_on_hundred_tasks_cost_four_calls(statements_table: Table) -> None:
+def test_hundred_reports_on_hundred_tasks_cost_a_read_and_four_calls(statements_table: Table) -> None:
     # given
     table = statements_table
     task_ids = given_tasks(table, 100)
@@ -68,11 +75,12 @@ def test_hundred_reports_on_hundred_tasks_cost_four_calls(statements_table: Tabl
 
     # then
     assert outcomes(results) == [Verdict.APPLIED] * 100
+    assert calls.pop("BatchGetItem") <= 4, "one, and what the table leaves unprocessed"
     assert calls == {"BatchExecuteStatement": 4}
     assert {stored(table, task_id).status for task_id in task_ids} == {TaskStatus.COMPLETED}
 
 
-def test_reports_that_name_no_attempt_cost_one_read_more(statements_table: Table) -> None:
+def test_reports_that_name_no_attempt_cost_the_same(statements_table: Table) -> None:
     # given
     table = statements_table
     task_ids = given_tasks(table, 100)
@@ -285,6 +293,114 @@ def test_busy_item_is_503_within_the_answer_and_says_when_to_come_again(statemen
     assert int(reply.headers["retry-after"]) >= 1
 
 
+def test_a_statement_that_is_refused_is_the_error_of_its_report_alone(
+    statements_table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given
+    table = statements_table
+    task_ids = given_tasks(table, 30)
+    client = intercepted(table.client, Statements(task_ids[7], "ValidationError", None))
+
+    # when
+    results = record_all(table, [a_report(task_id=task_id, attempt=1) for task_id in task_ids], client)
+
+    # then
+    expected: list[Verdict | type[TasklatchError]] = [Verdict.APPLIED] * 30
+    expected[7] = UnexpectedError
+    assert outcomes(results) == expected
+    assert "UnhandledErrors" in capsys.readouterr().out
+
+
+class RefusesCallsWith:
+    """Refuses every whole call with a statement about a task, as DynamoDB may refuse a call that it cannot read."""
+
+    def __init__(self, task_id: str) -> None:
+        self.key = {"S": keys.task_sk(task_id)}
+
+    def __call__(self, operation: str, call: Callable[[], Any], arguments: dict[str, Any]) -> Any:
+        if operation == "batch_execute_statement" and any(
+            self.key in statement["Parameters"] for statement in arguments["Statements"]
+        ):
+            raise ClientError({"Error": {"Code": "ValidationException", "Message": "no statement"}}, operation)
+        return call()
+
+
+def test_a_call_that_is_refused_for_one_statement_fails_no_other_report(statements_table: Table) -> None:
+    # given
+    table = statements_table
+    task_ids = given_tasks(table, 30)
+    client = intercepted(table.client, RefusesCallsWith(task_ids[7]))
+
+    # when
+    results = record_all(table, [a_report(task_id=task_id, attempt=1) for task_id in task_ids], client)
+
+    # then
+    expected: list[Verdict | type[TasklatchError]] = [Verdict.APPLIED] * 30
+    expected[7] = UnexpectedError
+    assert outcomes(results) == expected
+
+
+def test_reports_that_are_ignored_cost_no_write_of_a_task(statements_table: Table) -> None:
+    # given
+    table = statements_table
+    task_ids = given_tasks(table, 100, TaskStatus.COMPLETED)
+
+    # when
+    with counted_calls(table.client) as calls:
+        results = record_all(
+            table, [a_report(TaskStatus.FAILED, task_id, attempt=1, output="{}") for task_id in task_ids]
+        )
+
+    # then
+    assert outcomes(results) == [Verdict.IGNORED_AFTER_SUCCESS] * 100
+    assert calls["BatchExecuteStatement"] == 0
+    outputs = [table.items(keys.output_pk(table.tenant, "nightly", task_id)) for task_id in task_ids[:3]]
+    assert outputs == [[]] * 3, "and leave no output"
+
+
+def test_ignored_reports_of_a_batch_are_stored_up_to_the_limit_of_each_task(statements_table: Table) -> None:
+    # given
+    table = statements_table
+    full, other = given_tasks(table, 2, TaskStatus.COMPLETED)
+    late = [a_report(TaskStatus.FAILED, full, attempt=1, message=str(number)) for number in range(MAX_IGNORED_ENTRIES)]
+    record_all(table, late)
+
+    # when
+    results = record_all(table, [a_report(TaskStatus.FAILED, name, attempt=1, message="new") for name in (full, other)])
+
+    # then
+    assert outcomes(results) == [Verdict.IGNORED_AFTER_SUCCESS] * 2
+    assert [isinstance(result, ReportResult) and result.is_stored for result in results] == [False, True]
+    assert len(table.items(keys.history_pk(table.tenant, "nightly", full))) == MAX_IGNORED_ENTRIES
+
+
+@pytest.mark.parametrize(
+    ("moved", "verdict"),
+    [(TaskStatus.IN_PROGRESS, Verdict.APPLIED), (TaskStatus.COMPLETED, Verdict.IGNORED_AFTER_SUCCESS)],
+)
+def test_a_report_whose_task_moved_after_the_read_is_decided_on_what_it_became(
+    statements_table: Table, moved: TaskStatus, verdict: Verdict
+) -> None:
+    # given
+    table = statements_table
+    (task_id,) = given_tasks(table, 1)
+    overtaking = [a_task(moved, 1, tenant=table.tenant, task_id=task_id, version=9)]
+
+    def around(operation: str, call: Callable[[], Any], _: dict[str, Any]) -> Any:
+        if operation == "batch_execute_statement" and overtaking:
+            table.put(stored_item(overtaking.pop()))
+        return call()
+
+    # when
+    report = a_report(TaskStatus.FAILED, task_id, attempt=1)
+    (result,) = record_all(table, [report], intercepted(table.client, around))
+
+    # then
+    assert isinstance(result, ReportResult)
+    assert result.verdict is verdict
+    assert stored(table, task_id).version == (10 if verdict is Verdict.APPLIED else 9)
+
+
 class LosesBatchAnswers:
     """Performs the first call of an operation, then loses its answer."""
 
@@ -355,9 +471,9 @@ def test_what_the_table_leaves_unprocessed_is_sent_again(statements_table: Table
 
     # then
     assert outcomes(results) == [Verdict.APPLIED] * 5
-    pk = keys.execution_pk(table.tenant, "nightly")
     for report in reports:
-        assert table.item(pk, keys.output_sk(report.task_id, 0, report.fingerprint)) is not None
+        pk = keys.output_pk(table.tenant, "nightly", report.task_id)
+        assert table.item(pk, keys.output_sk(0, report.fingerprint)) is not None
 
 
 class Refuses:
@@ -372,7 +488,11 @@ class Refuses:
 
 @pytest.mark.parametrize(
     ("operation", "concerned"),
-    [("batch_get_item", {"unnamed", "with output"}), ("batch_write_item", {"with output", "ignored"})],
+    [
+        ("batch_get_item", {"plain", "with output", "unnamed", "ignored"}),
+        ("batch_write_item", {"with output", "ignored"}),
+        ("batch_execute_statement", {"plain", "with output", "unnamed"}),
+    ],
 )
 def test_part_of_the_table_that_is_busy_concerns_only_who_needs_it(
     statements_table: Table, operation: str, concerned: set[str]

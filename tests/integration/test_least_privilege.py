@@ -64,6 +64,9 @@ SERVICES: Final = {
 }
 [KEY_POLICY] = resources("AWS::IAM::Policy").values()
 READS_KEYS: Final = "secretsmanager:GetSecretValue"
+HELD_TO: Final = "ForAllValues:StringLike"
+# Of the functions whose roles may write tasks, those that may put them: a put has no condition of the latch
+CREATORS: Final = {"executions", "forge_contract", "superai_contract", "cognite_executions"}
 SETS_ASIDE: Final = {"retry_dispatcher": "TimerFailures", "workflow_advancer": "AdvanceFailures"}
 DENIED: Final = {"AccessDenied", "AccessDeniedException"}
 CONFIG: Final = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
@@ -137,9 +140,12 @@ class Story:
             get_settings.cache_clear()
         return self._module(function).handler(event, Context(60_000))
 
-    def call(self, function: str, route: str, *, body: Any = None, query: Any = None, **path: str) -> Reply:
-        """Call a function as API Gateway does."""
-        event = api_event(route, path={"executionId": "nightly", **path}, body=body, query=query)
+    def call(
+        self, function: str, route: str, *, body: Any = None, query: Any = None, once: str | None = None, **path: str
+    ) -> Reply:
+        """Call a function as API Gateway does, with `once` for the Idempotency-Key."""
+        headers = {"idempotency-key": once} if once is not None else {}
+        event = api_event(route, path={"executionId": "nightly", **path}, body=body, query=query, headers=headers)
         reply = call_api(self._module(function).handler, event, Context(60_000))
         assert reply.status < 400, reply.text
         return reply
@@ -188,7 +194,17 @@ def role_of(function: str) -> str:
 def kind_of(operation: str, arguments: dict[str, Any]) -> str:
     """Tell calls apart that IAM may tell apart: by what they do, and on what."""
     words = {item["Statement"].split(maxsplit=1)[0] for item in arguments.get("Statements", [])}
-    return " ".join([operation, arguments.get("IndexName", ""), *sorted(words)])
+    keys_named = {value.partition("#")[0] for value in _partition_keys(arguments)}
+    return " ".join([operation, arguments.get("IndexName", ""), *sorted(words), *sorted(keys_named)])
+
+
+def _partition_keys(arguments: dict[str, Any]) -> Iterator[str]:
+    """Yield the partition keys that a write of items names."""
+    parts = [arguments.get("Item"), arguments.get("Key")]
+    for requests in arguments.get("RequestItems", {}).values():
+        changes = requests if isinstance(requests, list) else []
+        parts += [change.get("Item") or change.get("Key") for request in changes for change in request.values()]
+    yield from (part[keys.PK]["S"] for part in parts if part)
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +303,7 @@ def play(story: Story) -> None:
     story.call(
         "executions",
         "POST /v1/executions",
+        once="nightly's",
         body={
             "executionId": "nightly",
             "tasks": [
@@ -389,7 +406,7 @@ def scan(story: Story) -> None:
     root, child = str(uuid4()), str(uuid4())
     task = {"connectionId": "drive", "scanId": "scan", "tasks": [{"taskId": root, "taskMetadata": {"path": "/"}}]}
     for route, tasks in (("POST /forge/scans", task), ("POST /forge/children", task | {"tasks": [{"taskId": child}]})):
-        story.call("forge_contract", route, body=tasks)
+        story.call("forge_contract", route, body=tasks, once="the scan's")
     report = {"connectionId": "drive", "scanId": "scan", "taskExecutionId": "made-up", "task": {"taskId": root}}
     for status in ("success", "failure"):
         story.call("forge_contract", "POST /forge/updateTaskStatus", body=report | {"status": status})
@@ -399,7 +416,7 @@ def flow(story: Story) -> None:
     """Let a SuperAI client create a flow execution, look at it and delete it, and a worker add what it did."""
     flow_id, path = str(uuid4()), "/api/flow-executions"
     created = {"flow_id": flow_id, "input": {"n": 1}, "task_names": ["extract", "send"]}
-    item = story.call("superai_contract", f"POST {path}", body=created).body["id"]
+    item = story.call("superai_contract", f"POST {path}", body=created, once="the flow's").body["id"]
 
     def call(route: str, **more: Any) -> None:
         story.call("superai_contract", route, flow_execution_id=item, **more)
@@ -452,6 +469,12 @@ def define_and_run(story: Story) -> None:
         "id"
     ]
     path = names | {"executionId": item}
+    # Tasks that are added to a run by other contracts get its pointers from attempts' ids too
+    story.call(
+        "executions", "POST /v1/executions/{executionId}/tasks", executionId=item, body={"tasks": [{"taskId": "added"}]}
+    )
+    children = {"connectionId": "drive", "scanId": item, "tasks": [{"taskId": str(uuid4())}]}
+    story.call("forge_contract", "POST /forge/children", body=children)
 
     def attempts() -> dict[str, str]:
         shown = story.call(run, f"GET {base}/executions/{{executionId}}", **path).body
@@ -502,6 +525,24 @@ def without(document: dict[str, Any], index: int, action: str, resource_place: i
         for number, (stored, where) in enumerate([(others, on), ([action], elsewhere)])
         if stored and where
     ]
+    return changed
+
+
+def key_patterns(function: str) -> list[tuple[int, str]]:
+    """The patterns of partition keys that a function's writes are held to, each with its statement's place."""
+    return [
+        (index, pattern)
+        for index, statement in enumerate(statements(function))
+        for pattern in statement.get("Condition", {}).get(HELD_TO, {}).get("dynamodb:LeadingKeys", [])
+    ]
+
+
+def without_pattern(document: dict[str, Any], index: int, pattern: str) -> dict[str, Any]:
+    """A policy that lacks one pattern of partition keys."""
+    changed = copy.deepcopy(document)
+    patterns = changed["Statement"][index]["Condition"][HELD_TO]
+    others = [stored for stored in patterns["dynamodb:LeadingKeys"] if stored != pattern]
+    patterns["dynamodb:LeadingKeys"] = others or ["nothing"]
     return changed
 
 
@@ -557,3 +598,67 @@ def test_the_keys_of_attempt_ids_are_read_by_those_that_may(story: Story, cloud:
     assert {function: refused(story.asked[function]) for function in readers} == {
         function: {READS_KEYS} for function in readers
     }
+
+
+def test_each_pattern_of_keys_is_needed(
+    story: Story, cloud: Cloud, record_property: Callable[[str, object], None]
+) -> None:
+    # given
+    needless, tried = [], 0
+    for function in functions():
+        role = role_of(function)
+        policy, document = cloud.policy(role)
+
+        # when
+        for index, pattern in key_patterns(function):
+            cloud.allow(role, policy, without_pattern(document, index, pattern))
+            tried += 1
+            if not refused(story.asked[function]):
+                needless.append((function, pattern))
+        cloud.allow(role, policy, document)
+
+    # then
+    record_property("patterns of keys taken away, each missed", tried)
+    assert tried
+    assert not needless, needless
+
+
+def test_every_write_is_held_to_keys() -> None:
+    writes = {"BatchWriteItem", "DeleteItem", "PartiQLInsert", "PartiQLUpdate", "PutItem", "UpdateItem"}
+    actions = {f"dynamodb:{name}" for name in writes}
+
+    free = [
+        (function, statement["Sid"])
+        for function in functions()
+        for statement in statements(function)
+        if actions & set(listed(statement["Action"])) and not statement.get("Condition", {}).get(HELD_TO)
+    ]
+
+    assert free == []
+
+
+@pytest.mark.parametrize("function", sorted(set(functions()) - {"api_description"}))
+def test_only_creators_may_put_or_delete_where_tasks_are(story: Story, cloud: Cloud, function: str) -> None:
+    # given
+    client = cloud.client("dynamodb", role_of(function))
+    table = cloud.physical_ids["LedgerTable"]
+    key: Any = {keys.PK: {"S": keys.execution_pk("default", "nightly")}, keys.SK: {"S": keys.task_sk("first")}}
+    before = story.world.table.item(key[keys.PK]["S"], key[keys.SK]["S"])
+    overwrites: dict[str, Callable[[], Any]] = {
+        "put": lambda: client.put_item(TableName=table, Item=key),
+        "batch put": lambda: client.batch_write_item(RequestItems={table: [{"PutRequest": {"Item": key}}]}),
+        "delete": lambda: client.delete_item(TableName=table, Key=key),
+        "batch delete": lambda: client.batch_write_item(RequestItems={table: [{"DeleteRequest": {"Key": key}}]}),
+    }
+    if function in CREATORS:
+        overwrites = {"delete": overwrites["delete"]}
+
+    # when
+    for name, overwrite in overwrites.items():
+        with pytest.raises(ClientError) as error:
+            overwrite()
+        assert error.value.response["Error"]["Code"] in DENIED, name
+
+    # then
+    assert before is not None
+    assert story.world.table.item(key[keys.PK]["S"], key[keys.SK]["S"]) == before

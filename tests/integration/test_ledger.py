@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tasklatch.domain.conditional_write import next_attempt_write
 from tasklatch.domain.errors import AttemptNotOpenError, NotFoundError, ServiceBusyError
+from tasklatch.domain.history import MAX_IGNORED_ENTRIES
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import COMPLETED_PRECEDENCE, REPORTABLE, TaskStatus
 from tasklatch.domain.task import Task
@@ -246,7 +247,7 @@ def test_output_is_kept_beside_the_task_and_read_back(table: Table) -> None:
         pytest.param(
             a_report(TaskStatus.FAILED, attempt=1),
             TaskStatus.COMPLETED,
-            ["BatchWriteItem", "UpdateItem"],
+            ["BatchWriteItem", "Query", "UpdateItem"],
             id="ignored",
         ),
     ],
@@ -471,6 +472,71 @@ def test_other_refusals_are_not_waited_out(table: Table) -> None:
     assert throttle.calls == 1
 
 
+def test_ignored_reports_of_one_version_are_stored_up_to_a_limit(table: Table) -> None:
+    # given
+    before = given_task(table, TaskStatus.COMPLETED)
+    late = [
+        a_report(TaskStatus.FAILED, before.task_id, attempt=1, message=str(number))
+        for number in range(MAX_IGNORED_ENTRIES + 2)
+    ]
+    for report in late[:MAX_IGNORED_ENTRIES]:
+        assert record(table, report).is_stored
+
+    # when
+    beyond = [record(table, report) for report in late[MAX_IGNORED_ENTRIES:]]
+
+    # then
+    assert [result.verdict for result in beyond] == [Verdict.IGNORED_AFTER_SUCCESS] * 2, "the verdict is the same"
+    assert [result.is_stored for result in beyond] == [False, False]
+    entries = table.items(keys.history_pk(table.tenant, "nightly", before.task_id))
+    assert len(entries) == MAX_IGNORED_ENTRIES
+
+
+def test_outputs_of_reports_that_are_ignored_are_not_stored(table: Table) -> None:
+    # given
+    before = given_task(table, TaskStatus.COMPLETED)
+
+    # when
+    results = [
+        record(table, a_report(TaskStatus.FAILED, before.task_id, attempt=1, output=f'{{"n":{number}}}'))
+        for number in range(3)
+    ]
+
+    # then
+    assert [result.verdict for result in results] == [Verdict.IGNORED_AFTER_SUCCESS] * 3
+    assert table.items(keys.output_pk(table.tenant, "nightly", before.task_id)) == []
+
+
+def test_no_output_is_stored_for_a_task_that_does_not_exist_or_is_not_open(table: Table) -> None:
+    # given
+    waiting = given_task(table, TaskStatus.PENDING)
+
+    # when
+    for task_id, error in ((waiting.task_id, AttemptNotOpenError), ("no such task", NotFoundError)):
+        for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.IN_PROGRESS):
+            for attempt in (None, 1):
+                with pytest.raises(error):
+                    record(table, a_report(status, task_id, attempt=attempt, output="{}"))
+
+    # then
+    for task_id in (waiting.task_id, "no such task"):
+        assert table.items(keys.output_pk(table.tenant, "nightly", task_id)) == []
+
+
+def test_output_that_version_0_1_stored_is_read(table: Table) -> None:
+    # given
+    task = given_task(table, TaskStatus.COMPLETED, output_attempt=1, output_fingerprint="f", ended_at=NOW)
+    pk, sk = keys.execution_pk(table.tenant, "nightly"), keys.early_output_sk(task.task_id, 1, "f")
+    table.put({"pk": {"S": pk}, "sk": {"S": sk}, "payload": {"S": '{"pages":[1,2]}'}})
+    payloads = Payloads(table.client, table.settings, make_backoff())
+
+    # when
+    (detail,) = payloads.get_details(table.tenant, "nightly", [task])
+
+    # then
+    assert payloads.get_output(task) == detail.output == '{"pages":[1,2]}'
+
+
 class MovesOn:
     """Writes another state of the task just before the first `times` conditional writes."""
 
@@ -488,7 +554,7 @@ def test_report_without_attempt_speaks_about_the_attempt_that_is_current_when_it
     # given
     read = given_task(table, TaskStatus.IN_PROGRESS, attempt=1, version=3)
     states = [
-        a_task(TaskStatus.FAILED, 1, tenant=table.tenant, version=4),
+        a_task(TaskStatus.IN_PROGRESS, 1, tenant=table.tenant, version=4),
         a_task(TaskStatus.SCHEDULED, 2, tenant=table.tenant, version=5),
     ]
 

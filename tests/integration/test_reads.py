@@ -115,7 +115,9 @@ def given_tasks(table: Table, *statuses: TaskStatus) -> list[Task]:
     table.put(*map(stored_item, tasks))
     # What lies beside the tasks is no task.
     pk = {"S": keys.execution_pk(table.tenant, execution.execution_id)}
-    table.put(*({"pk": pk, "sk": {"S": sk}} for sk in (keys.input_sk("task 000"), keys.output_sk("task 000", 1, "f"))))
+    table.put(
+        *({"pk": pk, "sk": {"S": sk}} for sk in (keys.input_sk("task 000"), keys.early_output_sk("task 000", 1, "f")))
+    )
     return tasks
 
 

@@ -327,3 +327,23 @@ def test_handler_stops_before_its_time_is_over_and_says_what_it_found(
     # then
     assert messages == {"looked_at": 2, "overdue_tasks": 1, "stuck_executions": 0}
     assert '"OverdueTasks":[1.0]' in capsys.readouterr().out.replace(" ", "")
+
+
+@pytest.mark.parametrize("stored", [{"status": {"S": "PAUSED"}, "form": {"N": "2"}}, {"form": {"N": "2"}}])
+def test_a_task_of_a_later_version_is_passed_by(world: World, stored: dict[str, Any]) -> None:
+    # given a task whose retry is overdue, but that a later version has stored in a form of its own
+    world.create(TaskDefinition("tries", retry_policy=QUICK), TaskDefinition("other", retry_policy=QUICK))
+    for name in ("tries", "other"):
+        world.report(name, TaskStatus.FAILED, attempt=1)
+    pk, sk = keys.execution_pk(world.tenant, "nightly"), keys.task_sk("tries")
+    item = {**(world.table.item(pk, sk) or {}), **stored}
+    world.table.put(item)
+    later(world)
+
+    # when
+    run(world)
+
+    # then
+    [(timer, _)] = sent_timers(world.queue)
+    assert timer.task_id == "other"
+    assert world.table.item(pk, sk) == item

@@ -135,7 +135,15 @@ def no_changes(world: World) -> list[dict[str, Any]]:
     """Records that are no change of a task or an execution."""
     task = a_task(tenant=world.tenant)
     others = []
-    for sk in ("INPUT#resize", "OUTPUT#resize#1#f", "NEXT#resize#crop", "WAITS#crop", "0000000003", "RECONCILER"):
+    for sk in (
+        "INPUT#resize",
+        "OUTPUT#resize#1#f",
+        "1#f",
+        "NEXT#resize#crop",
+        "WAITS#crop",
+        "0000000003",
+        "RECONCILER",
+    ):
         record = stream_record(task, number=sk)
         record["dynamodb"]["Keys"]["sk"] = {"S": sk}
         others.append(record)

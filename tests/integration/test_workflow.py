@@ -451,10 +451,8 @@ def test_input_is_resolved_once(world: World) -> None:
     world.advance("source")
 
     # when: it is announced again, and the output is another by now
-    pk = keys.execution_pk(world.tenant, "nightly")
-    for item in world.table.items(pk):
-        if item["sk"]["S"].startswith("OUTPUT#"):
-            world.table.put({**item, "payload": {"S": '{"n":2}'}})
+    (item,) = world.table.items(keys.output_pk(world.tenant, "nightly", "source"))
+    world.table.put({**item, "payload": {"S": '{"n":2}'}})
     world.advance("source")
 
     # then

@@ -12,6 +12,7 @@ from tests.model_checking.client_requests import (
     cancels,
     handed_out,
     reports,
+    reports_batch,
     retries,
     sends_heartbeat,
 )
@@ -65,6 +66,19 @@ LATE_SUCCESS = Case(
         "first": [reports("COMPLETED", attempt=1)],
         "duplicate": [reports("FAILED", attempt=1)],
         "next": [reports("COMPLETED", when=handed_out(2), attempt=2)],
+    },
+)
+TWO_BATCHES = Case(
+    "two batches on one task, which are written on the version that each read",
+    [a_task(attempts=1)],
+    {
+        "first": [
+            reports_batch(
+                {"taskId": "a", "status": "IN_PROGRESS", "attempt": 1},
+                {"taskId": "a", "status": "FAILED", "attempt": 1},
+            )
+        ],
+        "second": [reports_batch({"taskId": "a", "status": "COMPLETED", "attempt": 1, "output": {"rows": 3}})],
     },
 )
 STALE_FAILURE = Case(
@@ -306,6 +320,9 @@ IN_EVERY_RUN: Final = (
     with_faults(OLD_FAILURE, crashes=1, twice=1),
     with_faults(WATCHED, crashes=1, redelivered=1),
     with_faults(UNNAMED, lost_answers=1),
+    TWO_BATCHES,
+    with_faults(TWO_BATCHES, crashes=1),
+    with_faults(TWO_BATCHES, lost_answers=1),
     with_faults(SILENT, crashes=1),
     with_faults(reconciled(LATE_SUCCESS), lost_messages=1),
     with_faults(reconciled(CHAIN), lost_messages=1),

@@ -264,7 +264,7 @@ _UPDATE_STATEMENT: Final = re.compile(
     r'UPDATE "(?P<table>[^"]+)" (?P<clauses>.+) WHERE (?P<where>.+?)(?P<returning> RETURNING ALL NEW \*)?'
 )
 _INSERT_STATEMENT: Final = re.compile(r'INSERT INTO "(?P<table>[^"]+)" VALUE \{(?P<fields>.*)\}')
-_CLAUSE: Final = re.compile(r'(?P<kind>SET|REMOVE) "(?P<name>[^"]+)"(?: = (?P<value>\?|"(?P<same>[^"]+)" \+ 1))?')
+_CLAUSE: Final = re.compile(r'(?P<kind>SET|REMOVE) "(?P<name>[^"]+)"(?: = \?)?')
 _TERM: Final = re.compile(r'"(?P<name>[^"]+)" (?P<sign><=|>=|[=<>]) \?')
 
 
@@ -287,7 +287,7 @@ class _Placeholders:
     def __init__(self, parameters: Iterator[Value]) -> None:
         self._parameters = parameters
         self.names: dict[str, str] = {}
-        self.values: dict[str, Value] = {":one": {"N": "1"}}
+        self.values: dict[str, Value] = {}
 
     def name(self, attribute: str) -> str:
         self.names[f"#{attribute}"] = attribute
@@ -306,8 +306,6 @@ class _Placeholders:
             target = self.name(clause["name"])
             if clause["kind"] == "REMOVE":
                 removes.append(target)
-            elif clause["same"] is not None:
-                sets.append(f"{target} = {self.name(clause['same'])} + :one")
             else:
                 sets.append(f"{target} = {self._value()}")
         return sets, removes

@@ -144,7 +144,9 @@ def _page(table: Table, request: Request, result: list[Item]) -> Served:
     page, more = result[:limit], result[limit:]
     in_index = "IndexName" in request
     names = INDEX_KEYS if in_index else (keys.PK, keys.SK)
-    answer: dict[str, Any] = {"Items": [_projected(item, request, in_index=in_index) for item in page]}
+    answer: dict[str, Any] = {"Count": len(page)}
+    if request.get("Select") != "COUNT":
+        answer["Items"] = [_projected(item, request, in_index=in_index) for item in page]
     if more:
         answer["LastEvaluatedKey"] = {name: page[-1][name] for name in names}
     return Served(table, answer)

@@ -89,5 +89,5 @@ def _to_compare(operation: str, answer: Mapping[str, Any]) -> Any:
             for response in answer["Responses"]
         ]
     if operation in ("query", "scan"):
-        return answer["Items"], answer.get("LastEvaluatedKey")
+        return answer.get("Items"), answer["Count"], answer.get("LastEvaluatedKey")
     return answer.get("Item"), answer.get("Attributes")

@@ -137,8 +137,8 @@ def an_output_is_stored_before_its_success(_before: Task, after: Task, table: Ta
     """Promise 4: the output of a recorded success is in the table."""
     if after.output is None:
         return True
-    sort_key = keys.output_sk(after.task_id, *after.output)
-    return (_PK, sort_key) in table
+    partition = keys.output_pk(TENANT, EXECUTION, after.task_id)
+    return (partition, keys.output_sk(*after.output)) in table
 
 
 def an_open_task_is_in_the_index(_before: Task, after: Task, table: Table) -> bool:
@@ -239,11 +239,9 @@ def refused_reports_leave_nothing(response: ClientResponse, report: Report, view
     if response.status != _CONFLICT:
         return True
     history = keys.history_pk(TENANT, EXECUTION, report.task_id)
-    output = keys.output_sk(report.task_id, *report.output_ref)
+    output = keys.output_pk(TENANT, EXECUTION, report.task_id), keys.output_sk(*report.output_ref)
     entries = [item for key, item in view.table.items() if key[0] == history]
-    return (_PK, output) not in view.table and all(
-        item.get("receipt") != {"S": response.request_id} for item in entries
-    )
+    return output not in view.table and all(item.get("receipt") != {"S": response.request_id} for item in entries)
 
 
 def acknowledged_reports_are_in_the_table(

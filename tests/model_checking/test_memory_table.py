@@ -84,7 +84,8 @@ def test_every_write_of_the_service_is_answered_alike(
     # when
     for write, in_a_batch in writes:
         if in_a_batch:
-            written: Any = write_expression.render_statement(write, "ledger", pk, None)
+            on_version = write if write.version is not None else write.on_version(3)
+            written: Any = write_expression.render_statement(on_version, "ledger", pk, None)
             mirror.client.batch_execute_statement(Statements=[written])
         else:
             _write(mirror, write, pk)

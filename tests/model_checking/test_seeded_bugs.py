@@ -65,6 +65,17 @@ def _without_condition(*dropped: str) -> Seed:
     return seed
 
 
+def _a_batch_does_not_compare_the_version(patch: pytest.MonkeyPatch) -> None:
+    """Write the next version that a batch has read, whatever version the task has by then."""
+    rendered = write_expression._parts
+
+    def seed(write: ConditionalWrite, pk: str, expires_at: int | None) -> Any:
+        assigned, removed, conditions = rendered(write, pk, expires_at)
+        return assigned, removed, [term for term in conditions if term[0] != "version"]
+
+    patch.setattr(write_expression, "_parts", seed)
+
+
 def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
     """Compare only the upper end and the attempt, as if an attempt that waits were open."""
 
@@ -109,11 +120,12 @@ def _what_comes_later_adds_nothing(patch: pytest.MonkeyPatch) -> None:
 def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
     created = system_write
 
-    def versionless(*arguments: Any, **names: Any) -> ConditionalWrite:
-        return replace(created(*arguments, **names), version=None, max_precedence=SEALED_PRECEDENCE)
+    def wider(*arguments: Any, **names: Any) -> ConditionalWrite:
+        return replace(created(*arguments, **names), max_precedence=SEALED_PRECEDENCE)
 
     for module in (closer, task_scheduler):
-        patch.setattr(module, "system_write", versionless)
+        patch.setattr(module, "system_write", wider)
+    _a_batch_does_not_compare_the_version(patch)
 
 
 def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
@@ -317,6 +329,8 @@ BUGS: Final = (
               cases.CHECKPOINTS, "the_report_of_highest_precedence_stands"),
     SeededBug("an old attempt counts as the newer one", _without_condition("<", ">="),
               cases.OLD_FAILURE, "a_report_counts_only_for_the_current_attempt"),
+    SeededBug("a batch does not compare the version that it read", _a_batch_does_not_compare_the_version,
+              cases.TWO_BATCHES, "the_latch_only_rises"),
     SeededBug("a retry is opened each time its timer fires", _a_timer_opens_an_attempt_each_time_it_fires,
               with_faults(cases.STALE_FAILURE, twice=1), "an_attempt_is_opened_once_after_a_failure_that_is_retried"),
     SeededBug("a retry is opened whatever became of the failure", _the_next_attempt_is_opened_whatever_version,

@@ -325,6 +325,7 @@ def test_overdue_tasks_and_errors_that_are_answered_have_alarms() -> None:
 
     assert (OWN_METRICS, "OverdueTasks") in watched
     assert (OWN_METRICS, "UnhandledErrors") in watched
+    assert (OWN_METRICS, "IgnoredReportsNotStored") in watched
     assert ("AWS/ApiGateway", "5xx") in watched
 
 

@@ -31,6 +31,7 @@ def names_up_to(length: int) -> list[str]:
         (keys.open_list, 2, 3),
         (keys.idempotency_pk, 2, 3),
         (keys.history_pk, 3, 2),
+        (keys.output_pk, 3, 2),
     ],
 )
 def test_different_names_never_make_the_same_key(key: Callable[..., str], parts: int, length: int) -> None:
@@ -41,12 +42,17 @@ def test_different_names_never_make_the_same_key(key: Callable[..., str], parts:
 
 def test_different_outputs_never_have_the_same_key() -> None:
     names = list(product([*names_up_to(3), "a#1", "a"], [1, 2, 12], ["2f", "f"]))
-    assert len({keys.output_sk(*item) for item in names}) == len(names)
+    assert len({keys.early_output_sk(*item) for item in names}) == len(names)
+    created = {
+        (keys.output_pk("t", "e", task_id), keys.output_sk(attempt, fingerprint))
+        for task_id, attempt, fingerprint in names
+    }
+    assert len(created) == len(names)
 
 
 @given(tricky)
 def test_items_of_a_task_are_no_tasks(task_id: str) -> None:
-    for other in (keys.input_sk(task_id), keys.output_sk(task_id, 1, "f"), keys.EXECUTION_SK):
+    for other in (keys.input_sk(task_id), keys.early_output_sk(task_id, 1, "f"), keys.EXECUTION_SK):
         assert not other.startswith(keys.TASK_PREFIX)
 
 

@@ -89,3 +89,17 @@ def test_every_handler_puts_its_invocation_into_the_lines(function: str) -> None
     # then
     assert logger.get_current_keys()["function_request_id"] == f"request of {function}"
     assert not metrics.metric_set
+
+
+def test_ignored_reports_that_are_not_stored_are_one_metric_of_all_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    log = LogLines.capture(monkeypatch)
+    not_stored = ReportResult(Verdict.DUPLICATE, a_task(), is_stored=False)
+
+    # when
+    fields = count_verdicts([(a_report(task_id="mad"), not_stored), (a_report(task_id="mad"), not_stored)])
+
+    # then
+    (counted,) = log.objects()
+    assert (counted["IgnoredReportsNotStored"], counted["service"]) == ([2], "api")
+    assert fields["not_stored"] == ["mad", "mad"], "who to look for"

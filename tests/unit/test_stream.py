@@ -33,7 +33,7 @@ def test_removal_is_no_change() -> None:
     assert parse_change(stream_record(None, AFTER)) is None
 
 
-@pytest.mark.parametrize("sk", ["INPUT#resize", "OUTPUT#resize#1#f", "0000000003"])
+@pytest.mark.parametrize("sk", ["INPUT#resize", "OUTPUT#resize#1#f", "1#f", "0000000003"])
 def test_other_items_are_no_changes_of_tasks(sk: str) -> None:
     record = stream_record(AFTER, BEFORE)
     record["dynamodb"]["Keys"]["sk"]["S"] = sk

@@ -80,7 +80,7 @@ def test_text_is_rendered_once_for_a_shape(field: str) -> None:
 def test_statement_is_rendered_once_for_a_shape_and_a_table() -> None:
     def statement(table: str, attempt: int) -> str:
         write = write_for_report(a_report(attempt=attempt), now=NOW, request_id="r")
-        return render_statement(write, table, "pk", None)["Statement"]
+        return render_statement(write.on_version(attempt), table, "pk", None)["Statement"]
 
     assert statement("ledger", 1) is statement("ledger", 2)
     assert statement("other", 1).startswith('UPDATE "other"')

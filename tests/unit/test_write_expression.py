@@ -53,7 +53,7 @@ def meaning_of_update(request: dict[str, Any]) -> Meaning:
         assigned[names.get(target, target)] = values.get(source, "+1")
     conditions = set()
     for term in request["ConditionExpression"].split(" AND "):
-        if term != "attribute_exists(pk)":
+        if term not in ("attribute_exists(pk)", "attribute_not_exists(form)"):
             target, comparison, source = term.split(" ")
             conditions.add((names.get(target, target), comparison, str(values[source])))
     expressions = f"{request['UpdateExpression']} {request['ConditionExpression']}"
@@ -69,11 +69,11 @@ def meaning_of_statement(request: Any) -> Meaning:
     head, _, tail = request["Statement"].partition(" WHERE ")
     assigned: dict[str, Any] = {}
     removed: set[str] = set()
-    for verb, attribute, value in re.findall(r'(SET|REMOVE) "(\w+)"(?: = (\?|"version" \+ 1))?', head):
+    for verb, attribute in re.findall(r'(SET|REMOVE) "(\w+)"', head):
         if verb == "REMOVE":
             removed.add(attribute)
         else:
-            assigned[attribute] = next(initial) if value == "?" else "+1"
+            assigned[attribute] = next(initial)
     key: dict[str, Any] = {}
     conditions = set()
     for attribute, comparison in re.findall(r'"(\w+)" (=|<|>=) \?', tail):
@@ -88,9 +88,13 @@ def meaning_of_statement(request: Any) -> Meaning:
 @pytest.mark.parametrize("expires_at", [None, 1_900_000_000])
 @pytest.mark.parametrize("write", LATCHES, ids=[f"{write.status}-{number}" for number, write in enumerate(LATCHES)])
 def test_both_languages_assign_remove_and_need_the_same(write: ConditionalWrite, expires_at: int | None) -> None:
-    update = render_update_item(write, "ledger", PK, expires_at)
-    batched = render_statement(write, "ledger", PK, expires_at)
-    assert meaning_of_update(update) == meaning_of_statement(batched)
+    on_version = write.on_version(3)
+    update = render_update_item(on_version, "ledger", PK, expires_at)
+    batched = render_statement(on_version, "ledger", PK, expires_at)
+    assigned, *others = meaning_of_update(update)
+    assert assigned["version"] == "+1"
+    assert ({**assigned, "version": {"N": "4"}}, *others) == meaning_of_statement(batched)
+    assert "attribute_not_exists(form)" in update["ConditionExpression"], "a later version's task stays as it is"
     assert update["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
     assert batched["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
 
@@ -119,7 +123,24 @@ def test_every_write_removes_the_mark_of_a_heartbeat(write: ConditionalWrite) ->
 
 
 def test_statement_fits_into_dynamodb() -> None:
-    assert all(len(render_statement(write, "t" * 255, PK, 1)["Statement"]) <= 8192 for write in LATCHES)
+    statements = [render_statement(write.on_version(3), "t" * 255, PK, 1)["Statement"] for write in LATCHES]
+    assert all(len(statement) <= 8192 for statement in statements)
+
+
+def test_statement_has_no_arithmetic_which_dynamodb_does_not_document_there() -> None:
+    statements = [render_statement(write.on_version(3), "ledger", PK, 1)["Statement"] for write in LATCHES]
+    values = {
+        value
+        for statement in statements
+        for value in re.findall(r'SET "\w+" = (.*?)(?= SET| REMOVE| WHERE)', statement)
+    }
+    assert values == {"?"}
+
+
+def test_statement_needs_the_version_that_was_read() -> None:
+    write = write_for_report(a_report(attempt=1), now=NOW, request_id="r")
+    with pytest.raises(ValueError, match="version"):
+        render_statement(write, "ledger", PK, None)
 
 
 FULL: Final = a_task(

@@ -103,6 +103,8 @@ class ConditionalWrite:
         Fingerprint of the report behind the write; None for a write of the service itself.
     reopens_task
         True if the write returns the task to the list of open tasks.
+    is_of_later_version
+        True if the write is derived from a task that a later version of the service stored: it is not made.
     """
 
     task_id: str
@@ -117,6 +119,7 @@ class ConditionalWrite:
     closes_task: bool
     fingerprint: str | None
     reopens_task: bool = False
+    is_of_later_version: bool = False
 
     @property
     def needs_open_attempt(self) -> bool:
@@ -125,7 +128,13 @@ class ConditionalWrite:
 
     def allows(self, task: Task) -> bool:
         """Return True if the condition holds for this task."""
+        if task.is_of_later_version:
+            return False
         return self.precedence_from <= task.precedence < self.max_precedence and self.version in (None, task.version)
+
+    def on_version(self, version: int) -> "ConditionalWrite":
+        """Return the same write on the further condition that the task has a version."""
+        return replace(self, version=version)
 
 
 def write_for_report(
@@ -241,6 +250,7 @@ def system_write(task: Task, status: TaskStatus, *, now: int, message: str | Non
         clear_fields=(*(field for field in transition.clear_fields if field not in values), *AUTHORSHIP),
         closes_task=status in FINAL_STATUSES,
         fingerprint=None,
+        is_of_later_version=task.is_of_later_version,
     )
 
 

@@ -1,11 +1,15 @@
 """History of a task: each change, and each report that changed nothing."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
+
+MAX_IGNORED_ENTRIES: Final = 100
+"""Ignored reports that are stored for one version of a task: what one caller sends must not grow without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +73,6 @@ def ignored_entry(report: Report, verdict: Verdict, task: Task, *, now: int, req
     now
         Milliseconds since the epoch.
     """
-    has_output = report.output is not None
     return HistoryEntry(
         version=task.version,
         verdict=verdict,
@@ -82,6 +85,4 @@ def ignored_entry(report: Report, verdict: Verdict, task: Task, *, now: int, req
         request_id=request_id,
         reported_by=report.reported_by,
         fingerprint=report.record or report.fingerprint,
-        output_attempt=report.output_ref.attempt if has_output else None,
-        output_fingerprint=report.fingerprint if has_output else None,
     )

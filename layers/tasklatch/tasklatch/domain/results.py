@@ -8,10 +8,17 @@ from tasklatch.domain.task import Task
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """Result of a report: the verdict, and the task afterwards."""
+    """Result of a report: the verdict, and the task afterwards.
+
+    Attributes
+    ----------
+    is_stored
+        False if the report was ignored, and the task's version has as many ignored reports as are stored.
+    """
 
     verdict: Verdict
     task: Task
+    is_stored: bool = True
 
 
 @dataclass(frozen=True, slots=True)

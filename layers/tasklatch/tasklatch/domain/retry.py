@@ -47,9 +47,9 @@ def decide_retry(task: Task) -> RetryDecision | None:
     Returns
     -------
     RetryDecision or None
-        None unless the task's current attempt has failed or timed out.
+        None unless the task's current attempt has failed or timed out, and this version can decide on the task.
     """
-    if task.status not in FAILURES:
+    if task.status not in FAILURES or task.is_of_later_version:
         return None
     attempts_left = max(task.max_attempts - task.attempt, 0)
     if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR:

@@ -5,7 +5,11 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from tasklatch.domain.failure import FailureReason
+from tasklatch.domain.later_values import is_known
 from tasklatch.domain.status import TaskStatus
+
+FORM: Final = 1
+"""Form of the stored tasks that this version reads and writes; a task without a number has it."""
 
 
 class OnFailure(StrEnum):
@@ -82,6 +86,8 @@ class Task:
         The attempt that succeeded, if its report named it.
     definition
         Fingerprint of the definition that the task was created from.
+    form
+        Form of the stored task; None for `FORM`. A later version that stores what this one cannot read raises it.
     """
 
     tenant: str
@@ -118,6 +124,12 @@ class Task:
     checkpoint_sequence: int | None = None
     decided_attempt: int | None = None
     definition: str | None = None
+    form: int | None = None
+
+    @property
+    def is_of_later_version(self) -> bool:
+        """True if a later version of the service stored the task: this one shows it, and leaves it as it is."""
+        return (self.form or FORM) > FORM or not is_known(self.status)
 
     @property
     def opened_attempts(self) -> int:

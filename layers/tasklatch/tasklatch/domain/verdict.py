@@ -1,10 +1,24 @@
 """Verdicts on reports that did not apply, and the check that a report is about an opened attempt."""
 
 from tasklatch.domain.conditional_write import ConditionalWrite
-from tasklatch.domain.errors import AttemptNotOpenError
+from tasklatch.domain.errors import AttemptNotOpenError, ConflictError
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import FAILURES, SEALED_PRECEDENCE, TaskStatus
 from tasklatch.domain.task import Task
+
+
+def check_form(task: Task) -> None:
+    """Check that this version of the service can decide on a task.
+
+    Raises
+    ------
+    ConflictError
+        If a later version stored it: only that version knows what follows.
+    """
+    if task.is_of_later_version:
+        raise ConflictError(
+            f"task {task.task_id!r} is {task.status}, stored by a later version of the service: send this again to that"
+        )
 
 
 def check_opened(task: Task, attempt: int) -> None:
@@ -46,10 +60,13 @@ def decide_verdict(write: ConditionalWrite, task: Task) -> Verdict:
     ------
     AttemptNotOpenError
         If the write is about an attempt that is not open.
+    ConflictError
+        If a later version of the service stored the task.
     """
     if task.request_id == write.values.get("request_id"):
         # The write took effect: only its response was lost, and the request was sent again.
         return Verdict.APPLIED
+    check_form(task)
     if write.needs_open_attempt:
         check_opened(task, write.attempt)
     if task.precedence >= SEALED_PRECEDENCE:

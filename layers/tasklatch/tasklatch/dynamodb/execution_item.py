@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tasklatch.domain.execution import Execution
+from tasklatch.domain.later_values import read_value
 from tasklatch.domain.status import ExecutionStatus
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import Item, Value, from_item, primary_key, to_item
@@ -57,7 +58,7 @@ def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Executio
     return Execution(
         tenant=values["tenant"],
         execution_id=values["executionId"],
-        status=ExecutionStatus(values["status"]),
+        status=read_value(ExecutionStatus, values["status"]),
         version=values["version"],
         created_at=values["createdAt"],
         updated_at=values["updatedAt"],

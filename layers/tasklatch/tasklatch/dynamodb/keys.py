@@ -26,7 +26,7 @@ def _part(name: str) -> str:
 
 
 def execution_pk(tenant: str, execution_id: str) -> str:
-    """Return the partition key of an execution, its tasks and their payloads."""
+    """Return the partition key of an execution, its tasks and their inputs."""
     return f"EXEC#{_part(tenant)}#{_part(execution_id)}"
 
 
@@ -40,8 +40,18 @@ def input_sk(task_id: str) -> str:
     return f"INPUT#{_part(task_id)}"
 
 
-def output_sk(task_id: str, attempt: int, fingerprint: str) -> str:
+def output_pk(tenant: str, execution_id: str, task_id: str) -> str:
+    """Return the partition key of a task's outputs: one of their own, so that a role can be held to it."""
+    return f"OUT#{_part(tenant)}#{_part(execution_id)}#{_part(task_id)}"
+
+
+def output_sk(attempt: int, fingerprint: str) -> str:
     """Return the sort key of the output in one report."""
+    return f"{attempt}#{fingerprint}"
+
+
+def early_output_sk(task_id: str, attempt: int, fingerprint: str) -> str:
+    """Return the sort key of an output that version 0.1 stored in the execution's partition."""
     return f"OUTPUT#{_part(task_id)}#{attempt}#{fingerprint}"
 
 
@@ -52,7 +62,12 @@ def history_pk(tenant: str, execution_id: str, task_id: str) -> str:
 
 def history_sk(version: int, fingerprint: str | None = None) -> str:
     """Return the sort key of a change (its version) or of an ignored report (version at that time, fingerprint)."""
-    return f"{version:010d}" if fingerprint is None else f"{version:010d}#{fingerprint}"
+    return f"{version:010d}" if fingerprint is None else f"{ignored_prefix(version)}{fingerprint}"
+
+
+def ignored_prefix(version: int) -> str:
+    """Return the sort key prefix of the reports that were ignored at a version of their task."""
+    return f"{version:010d}#"
 
 
 def open_list(tenant: str, execution_id: str) -> str:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tasklatch.domain.failure import FailureReason
+from tasklatch.domain.later_values import read_value
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.dynamodb import keys
@@ -26,11 +28,13 @@ def _identity(value: Any) -> Any:
     return value
 
 
+FORM_ATTRIBUTE: Final = "form"
+
 COLUMNS: Final[Mapping[str, Column]] = {
     "tenant": Column("tenant", "S", _identity),
     "execution_id": Column("executionId", "S", _identity),
     "task_id": Column("taskId", "S", _identity),
-    "status": Column("status", "S", TaskStatus),
+    "status": Column("status", "S", partial(read_value, TaskStatus)),
     "attempt": Column("attempt", "N", int),
     "precedence": Column("precedence", "N", int),
     "version": Column("version", "N", int),
@@ -41,7 +45,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "ended_at": Column("endedAt", "N", int),
     "heartbeat_at": Column("heartbeatAt", "N", int),
     "progress": Column("progress", "N", float),
-    "failure_reason": Column("failureReason", "S", FailureReason),
+    "failure_reason": Column("failureReason", "S", partial(read_value, FailureReason)),
     "message": Column("message", "S", _identity),
     "message_truncated": Column("messageTruncated", "BOOL", _identity),
     "platform_status": Column("label", "S", _identity),
@@ -49,7 +53,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "granted_attempts": Column("grantedAttempts", "N", int),
     "timeout_seconds": Column("timeoutSeconds", "N", int),
     "heartbeat_timeout_seconds": Column("heartbeatTimeoutSeconds", "N", int),
-    "on_failure": Column("onFailure", "S", OnFailure),
+    "on_failure": Column("onFailure", "S", partial(read_value, OnFailure)),
     "outcome": Column("outcome", "S", _identity),
     "request_id": Column("receipt", "S", _identity),
     "reported_by": Column("client", "S", _identity),
@@ -60,6 +64,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "checkpoint_sequence": Column("checkpointSequence", "N", int),
     "decided_attempt": Column("decidedAttempt", "N", int),
     "definition": Column("definition", "S", _identity),
+    "form": Column(FORM_ATTRIBUTE, "N", int),
 }
 
 _RETRY_POLICY: Final = "retryPolicy"

@@ -34,6 +34,8 @@ class ItemUpdate:
         The attributes to remove.
     conditions
         The conditions, all of which must hold.
+    absent
+        The attributes that the item must not have.
     must_exist
         False if the item is created where it does not exist.
     is_new_version
@@ -44,13 +46,14 @@ class ItemUpdate:
     initial: Values = field(default_factory=dict)
     removed: Sequence[str] = ()
     conditions: Sequence[Condition] = ()
+    absent: Sequence[str] = ()
     must_exist: bool = True
     is_new_version: bool = False
 
     def expressions(self) -> dict[str, Any]:
         """Return the expressions of UpdateItem, with their names and values."""
         compared = tuple((attribute, comparison) for attribute, comparison, _ in self.conditions)
-        shape = (tuple(self.assigned), tuple(self.initial), tuple(self.removed), compared)
+        shape = (tuple(self.assigned), tuple(self.initial), tuple(self.removed), compared, tuple(self.absent))
         text = _render(*shape, self.must_exist, self.is_new_version)
         values = [*self.assigned.values(), *self.initial.values(), *(value for _, _, value in self.conditions)]
         if self.is_new_version:
@@ -79,6 +82,7 @@ def _render(
     initial: tuple[str, ...],
     removed: tuple[str, ...],
     compared: tuple[tuple[str, str], ...],
+    absent: tuple[str, ...],
     must_exist: bool,  # noqa: FBT001 - it is called in one place
     is_new_version: bool,  # noqa: FBT001
 ) -> _Text:
@@ -88,13 +92,14 @@ def _render(
     sets = [f"{_name(attribute)} = {next(following)}" for attribute in assigned]
     sets += [f"{_name(name)} = if_not_exists({_name(name)}, {next(following)})" for name in initial]
     terms = [f"attribute_exists({keys.PK})"] if must_exist else []
+    terms += [f"attribute_not_exists({_name(attribute)})" for attribute in absent]
     terms += _conditions([(attribute, comparison, next(following)) for attribute, comparison in compared])
     if is_new_version:
         sets.append(f"version = version + {next(following)}")
     clauses = [f"SET {', '.join(sets)}"] if sets else []
     if removed:
         clauses.append(f"REMOVE {', '.join(map(_name, removed))}")
-    attributes = {*assigned, *initial, *removed, *(attribute for attribute, _ in compared)}
+    attributes = {*assigned, *initial, *removed, *absent, *(attribute for attribute, _ in compared)}
     names = {f"#{attribute}": attribute for attribute in sorted(attributes & RESERVED_WORDS)}
     return _Text(" ".join(clauses), " AND ".join(terms), names, placeholders)
 

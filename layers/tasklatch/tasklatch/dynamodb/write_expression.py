@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import primary_key, to_attribute
-from tasklatch.dynamodb.task_item import COLUMNS, HEARTBEAT_MARK
+from tasklatch.dynamodb.task_item import COLUMNS, FORM_ATTRIBUTE, HEARTBEAT_MARK
 from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at:
         Seconds since the epoch (DynamoDB's TTL unit); None to keep the item for ever.
     """
     assigned, removed, conditions = _parts(write, pk, expires_at)
-    update = ItemUpdate(assigned=assigned, removed=removed, conditions=conditions, is_new_version=True)
+    update = ItemUpdate(
+        assigned=assigned, removed=removed, conditions=conditions, absent=(FORM_ATTRIBUTE,), is_new_version=True
+    )
     return {
         "TableName": table,
         "Key": primary_key(pk, keys.task_sk(write.task_id)),
@@ -68,8 +70,20 @@ def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at:
 def render_statement(
     write: ConditionalWrite, table: str, pk: str, expires_at: int | None
 ) -> "BatchStatementRequestTypeDef":
-    """Return one PartiQL statement; on an item that does not exist, its condition fails."""
+    """Return one PartiQL statement; on an item that does not exist, its condition fails.
+
+    It needs no condition on the form of the item: it is made on the version that was read, in a form that is known.
+    The next version is a parameter: DynamoDB documents no arithmetic for the `SET` of a PartiQL statement.
+
+    Raises
+    ------
+    ValueError
+        If the write is not on condition of the version that was read.
+    """
+    if write.version is None:
+        raise ValueError("a statement needs the version that was read")
     assigned, removed, conditions = _parts(write, pk, expires_at)
+    assigned["version"] = {"N": str(write.version + 1)}
     compared = tuple((attribute, comparison) for attribute, comparison, _ in conditions)
     return {
         "Statement": _statement(table, tuple(assigned), tuple(removed), compared),
@@ -86,7 +100,7 @@ def render_statement(
 def _statement(
     table: str, assigned: tuple[str, ...], removed: tuple[str, ...], compared: tuple[tuple[str, str], ...]
 ) -> str:
-    text = [f'UPDATE "{table}" SET "version" = "version" + 1']  # noqa: S608 - names are ours, values are parameters
+    text = [f'UPDATE "{table}"']
     text += [f'SET "{attribute}" = ?' for attribute in assigned]
     text += [f'REMOVE "{attribute}"' for attribute in removed]
     text.append(f'WHERE "{keys.PK}" = ? AND "{keys.SK}" = ?')

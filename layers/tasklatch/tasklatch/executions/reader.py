@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import EVERY_EXECUTION, Execution, ExecutionFilter
+from tasklatch.domain.later_values import read_value
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task, TaskDetail
 from tasklatch.dynamodb import keys
@@ -94,7 +95,12 @@ class ExecutionReader:
 
     def count_tasks(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
         """Count an execution's tasks by status, with consistent reads."""
-        return dict(Counter(map(TaskStatus, self._tasks.iterate_attribute(tenant, execution_id, "status"))))
+        return dict(
+            Counter(
+                read_value(TaskStatus, status)
+                for status in self._tasks.iterate_attribute(tenant, execution_id, "status")
+            )
+        )
 
     def iterate_tasks(self, tenant: str, execution_id: str) -> Iterator[Task]:
         """Yield all tasks of an execution, with consistent reads; pages are read on demand."""

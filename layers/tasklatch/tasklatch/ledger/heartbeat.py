@@ -6,7 +6,7 @@ from tasklatch.domain.conditional_write import heartbeat_interval
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb.items import Item
-from tasklatch.dynamodb.task_item import HEARTBEAT_MARK
+from tasklatch.dynamodb.task_item import FORM_ATTRIBUTE, HEARTBEAT_MARK
 from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
 _UNDER_WAY: Final = (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)
@@ -38,7 +38,7 @@ def heartbeat_request(table: str, key: Item, attempt: int | None, progress: floa
     return {
         "TableName": table,
         "Key": key,
-        **ItemUpdate(assigned=assigned, conditions=conditions).expressions(),
+        **ItemUpdate(assigned=assigned, conditions=conditions, absent=(FORM_ATTRIBUTE,)).expressions(),
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }

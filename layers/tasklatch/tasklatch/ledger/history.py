@@ -2,14 +2,15 @@
 
 Changes come from the table's stream and are keyed by version. Ignored reports are written before their response is
 sent, and are keyed by the task's version at that time and the report's fingerprint. So a repeat of either writes the
-same item again.
+same item again. Reports with ever different content are stored up to a limit for each version.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasklatch.domain.failure import FailureReason
-from tasklatch.domain.history import HistoryEntry
+from tasklatch.domain.history import MAX_IGNORED_ENTRIES, HistoryEntry
+from tasklatch.domain.later_values import read_value
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
@@ -19,6 +20,7 @@ from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
 from tasklatch.dynamodb.items import Item, from_item, primary_key, to_item
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,6 +54,44 @@ class History:
             item = self._item(task, entry)
             items[item[keys.PK]["S"], item[keys.SK]["S"]] = item
         batch_put(self._client, self._settings.table_name, list(items.values()), self._backoff)
+
+    def put_ignored(self, ignored: Sequence[tuple[Task, HistoryEntry]]) -> list[bool]:
+        """Store ignored reports, each with its task, up to about `MAX_IGNORED_ENTRIES` for one version of a task.
+
+        Requests that are handled at the same moment may each store one more.
+
+        Returns
+        -------
+        list
+            For each report, in order, True if it is stored.
+
+        Raises
+        ------
+        ServiceBusyError
+            If the table stays busy until the deadline; some may be stored.
+        """
+        stored = map_concurrently(lambda pair: self._has_room(*pair), ignored)
+        self.put(pair for pair, is_stored in zip(ignored, stored, strict=True) if is_stored)
+        return stored
+
+    def _has_room(self, task: Task, entry: HistoryEntry) -> bool:
+        """Return True if the entry may be stored: a repeat of the deciding report always may, as it has one key."""
+        if entry.fingerprint == task.outcome:
+            return True
+        request: Any = {
+            "TableName": self._settings.table_name,
+            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
+            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
+            "ExpressionAttributeValues": {
+                ":pk": {"S": keys.history_pk(task.tenant, task.execution_id, task.task_id)},
+                ":prefix": {"S": keys.ignored_prefix(entry.version)},
+            },
+            "ConsistentRead": True,
+            "Select": "COUNT",
+            "Limit": MAX_IGNORED_ENTRIES,
+        }
+        count: int = self._backoff.run(lambda: self._client.query(**request))["Count"]
+        return count < MAX_IGNORED_ENTRIES
 
     def list_entries(
         self, tenant: str, execution_id: str, task_id: str, *, limit: int, cursor: str | None
@@ -135,12 +175,12 @@ def _entry_from_item(item: Item) -> HistoryEntry:
     previous, reason = values.get("previousStatus"), values.get("failureReason")
     return HistoryEntry(
         version=values["version"],
-        verdict=Verdict(values["verdict"]),
-        status=TaskStatus(values["status"]),
+        verdict=read_value(Verdict, values["verdict"]),
+        status=read_value(TaskStatus, values["status"]),
         attempt=values.get("attempt"),
         at=values["at"],
-        previous_status=TaskStatus(previous) if previous else None,
-        failure_reason=FailureReason(reason) if reason else None,
+        previous_status=read_value(TaskStatus, previous) if previous else None,
+        failure_reason=read_value(FailureReason, reason) if reason else None,
         message=values.get("message"),
         platform_status=values.get("label"),
         request_id=values.get("receipt"),

@@ -1,6 +1,7 @@
 """The only write path for reports on tasks, shared by all contracts."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasklatch.domain.conditional_write import ConditionalWrite
@@ -8,8 +9,7 @@ from tasklatch.domain.errors import TasklatchError
 from tasklatch.domain.report import Report, Verdict, with_merged_output
 from tasklatch.domain.results import HeartbeatResult, ReportResult
 from tasklatch.domain.task import Task
-from tasklatch.domain.verdict import check_opened, reported_attempt
-from tasklatch.dynamodb import keys
+from tasklatch.domain.verdict import check_form, check_opened
 from tasklatch.ledger.batch import BatchRecorder
 from tasklatch.ledger.heartbeat import heartbeat_request, stop_reason
 from tasklatch.ledger.history import History
@@ -62,6 +62,8 @@ class Ledger:
             If the task does not exist.
         AttemptNotOpenError
             If the report's attempt is not open; nothing was written.
+        ConflictError
+            If a later version of the service stored the task; nothing was written.
         PayloadTooLargeError
             If its output is too large once merged over the earlier output.
         ServiceBusyError
@@ -69,8 +71,6 @@ class Ledger:
         """
         now = self._clock()
         current = self.read(tenant, execution_id, report.task_id) if is_read_first(report) else None
-        if current is not None and report.output is not None:
-            check_opened(current, reported_attempt(report, current))
         return self._backoff.run(self._writer(tenant, execution_id, report, request_id, current, now))
 
     def _writer(
@@ -83,10 +83,12 @@ class Ledger:
         def write_once() -> ReportResult:
             nonlocal current, stored
             full_report = self._merge_output(report, current) if adds and current else report
+            write = derive_write(full_report, current, now, request_id)
+            if current is not None and not write.allows(current):
+                return self._record_ignored(full_report, write, current, now)
             if full_report.output is not None and full_report != stored:
                 self._payloads.put_outputs(tenant, execution_id, [full_report], now)
                 stored = full_report
-            write = derive_write(full_report, current, now, request_id)
             written = self._tasks.write(tenant, execution_id, write, now)
             if written.succeeded:
                 return ReportResult(Verdict.APPLIED, written.task)
@@ -105,7 +107,9 @@ class Ledger:
         request_id: str,
         read_tasks: Mapping[str, Task] | None = None,
     ) -> list[ReportResult | TasklatchError]:
-        """Record up to 100 reports, 25 in a call; reports on one task keep their order.
+        """Record up to 100 reports: the tasks are read in one call, then written 25 in a call, each on its version.
+
+        Reports on one task keep their order.
 
         Parameters
         ----------
@@ -137,6 +141,8 @@ class Ledger:
             If the task does not exist.
         AttemptNotOpenError
             If the attempt is not open; nothing was written.
+        ConflictError
+            If a later version of the service stored the task; nothing was written.
         ServiceBusyError
             If the table stays busy until the deadline.
         """
@@ -144,6 +150,7 @@ class Ledger:
         written = self._tasks.update(task_id, heartbeat_request(table, key, attempt, progress, self._clock()))
         if written.succeeded:
             return HeartbeatResult(should_continue=True, reason=None, task=written.task)
+        check_form(written.task)
         check_opened(written.task, attempt or written.task.attempt)
         return HeartbeatResult(should_continue=False, reason=stop_reason(written.task, attempt), task=written.task)
 
@@ -161,25 +168,33 @@ class Ledger:
         return written.task if written.succeeded else None
 
     def write_all(self, tenant: str, execution_id: str, writes: Sequence[ConditionalWrite]) -> None:
-        """Make writes of the service itself, each on another task; a task that has changed stays as it is.
+        """Make writes of the service itself, each on another task.
+
+        A task that has changed, or that a later version of the service stored, stays as it is.
 
         Raises
         ------
         ServiceBusyError
             If the table stays busy until the deadline; some writes may be made.
+        UnexpectedError
+            If DynamoDB refused a write for another reason; the others are made.
         """
         now = self._clock()
-        waiting = list(writes)
+        waiting = [write for write in writes if not write.is_of_later_version]
+        errors: list[TasklatchError] = []
 
         def write_waiting() -> None:
             nonlocal waiting
             results = self._tasks.write_all(tenant, execution_id, waiting, now)
+            errors.extend(result.error for result in results.values() if result.error is not None)
             waiting = [write for write in waiting if write.task_id not in results]
             if waiting:
                 raise TryAgainError
 
         if waiting:
             self._backoff.run(write_waiting)
+        if errors:
+            raise errors[0]
 
     def close(self, task: Task) -> None:
         """Remove a task whose retries are exhausted from the list of open tasks, unless its version has changed.
@@ -191,7 +206,8 @@ class Ledger:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        self._tasks.remove_from_open_list(task)
+        if not task.is_of_later_version:
+            self._tasks.remove_from_open_list(task)
 
     def read(self, tenant: str, execution_id: str, task_id: str) -> Task:
         """Read a task with a consistent read.
@@ -213,12 +229,12 @@ class Ledger:
         output = current.output_of(report.attempt or current.attempt)
         if output is None:
             return report
-        sk = keys.output_sk(report.task_id, *output)
-        return with_merged_output(report, self._payloads.get_text(current.tenant, current.execution_id, sk))
+        return with_merged_output(report, self._payloads.get_output_at(current, output))
 
     def _record_ignored(self, report: Report, write: ConditionalWrite, conflicting: Task, now: int) -> ReportResult:
         """Decide the verdict on a rejected write, and store the report in the history before the response is sent."""
         result, entry = decide_rejected(report, write, conflicting, now)
-        if entry is not None:
-            self._history.put([(conflicting, entry)])
-        return result
+        if entry is None:
+            return result
+        (is_stored,) = self._history.put_ignored([(conflicting, entry)])
+        return replace(result, is_stored=is_stored)

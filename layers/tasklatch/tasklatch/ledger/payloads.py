@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tasklatch.domain.report import Report
-from tasklatch.domain.task import Task, TaskDetail
+from tasklatch.domain.task import OutputRef, Task, TaskDetail
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.backoff import Backoff
@@ -63,8 +64,14 @@ class Payloads:
         ServiceBusyError
             If the table stays busy until the deadline; some outputs may be stored.
         """
-        texts = {keys.output_sk(report.task_id, *report.output_ref): report.output or "{}" for report in reports}
-        self._put(texts, keys.execution_pk(tenant, execution_id), now)
+        texts = {
+            (
+                keys.output_pk(tenant, execution_id, report.task_id),
+                keys.output_sk(*report.output_ref),
+            ): report.output or "{}"
+            for report in reports
+        }
+        self._put(texts, now)
 
     def put_run(self, tenant: str, execution_id: str, run: "WorkflowRun", now: int) -> None:
         """Store the workflow definition and the input of an execution, before it starts.
@@ -74,16 +81,16 @@ class Payloads:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        texts = {keys.DEFINITION_SK: run.definition, keys.EXECUTION_INPUT_SK: run.input}
         pk = keys.execution_pk(tenant, execution_id)
-        self._put({sk: text for sk, text in texts.items() if text is not None}, pk, now)
+        texts = {(pk, keys.DEFINITION_SK): run.definition, (pk, keys.EXECUTION_INPUT_SK): run.input}
+        self._put({key: text for key, text in texts.items() if text is not None}, now)
 
-    def _put(self, texts: Mapping[str, str], pk: str, now: int) -> None:
+    def _put(self, texts: Mapping[tuple[str, str], str], now: int) -> None:
+        """Store payloads by partition key and sort key."""
         expires_at = self._settings.expires_at(now)
-        items: list[Item] = [{**primary_key(pk, sk), PAYLOAD: {"S": text}} for sk, text in texts.items()]
-        if expires_at is not None:
-            for item in items:
-                item["expiresAt"] = {"N": str(expires_at)}
+        items = [
+            with_expiry({**primary_key(pk, sk), PAYLOAD: {"S": text}}, expires_at) for (pk, sk), text in texts.items()
+        ]
         batch_put(self._client, self._settings.table_name, items, self._backoff)
 
     def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
@@ -101,8 +108,12 @@ class Payloads:
 
     def get_output(self, task: Task) -> str | None:
         """Read the current output of a task as JSON text; None without an output."""
-        sk = _output_sk(task)
-        return self.get_text(task.tenant, task.execution_id, sk) if sk is not None else None
+        return self.get_output_at(task, task.output) if task.output is not None else None
+
+    def get_output_at(self, task: Task, output: OutputRef) -> str | None:
+        """Read the output of one report on a task as JSON text; None if it does not exist."""
+        texts = (self._get_text(key) for key in _output_keys(task, output))
+        return next((text for text in texts if text is not None), None)
 
     def get_text(self, tenant: str, execution_id: str, sk: str) -> str | None:
         """Read one payload of an execution as JSON text; None if it does not exist.
@@ -112,7 +123,9 @@ class Payloads:
         sk
             Sort key of the payload's item.
         """
-        key: Item = primary_key(keys.execution_pk(tenant, execution_id), sk)
+        return self._get_text(primary_key(keys.execution_pk(tenant, execution_id), sk))
+
+    def _get_text(self, key: Item) -> str | None:
         response = self._backoff.run(
             lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
         )
@@ -128,18 +141,38 @@ class Payloads:
             If the table stays busy until the deadline.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        payload_keys = [(keys.input_sk(task.task_id), _output_sk(task)) for task in tasks]
-        item_keys: list[Item] = [primary_key(pk, sk) for pair in payload_keys for sk in pair if sk]
-        read = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
-        items = {item[keys.SK]["S"]: item for item in read}
+        input_keys = [primary_key(pk, keys.input_sk(task.task_id)) for task in tasks]
+        output_keys = [_output_keys(task, task.output) if task.output is not None else () for task in tasks]
+        items = self._read([*input_keys, *(candidates[0] for candidates in output_keys if candidates)])
+        # Only outputs of version 0.1 need a second read
+        unread = [candidates[1] for candidates in output_keys if candidates and _key_of(candidates[0]) not in items]
+        items |= self._read(unread)
+        outputs = [
+            next((items[_key_of(key)] for key in candidates if _key_of(key) in items), None)
+            for candidates in output_keys
+        ]
         return [
-            _detail(task, items.get(input_key, {}), items.get(output_key or ""))
-            for task, (input_key, output_key) in zip(tasks, payload_keys, strict=True)
+            _detail(task, items.get(_key_of(input_key), {}), output_item)
+            for task, input_key, output_item in zip(tasks, input_keys, outputs, strict=True)
         ]
 
+    def _read(self, item_keys: Sequence[Item]) -> dict[tuple[str, str], Item]:
+        """Read items by their keys; those that do not exist are left out."""
+        items = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
+        return {_key_of(item): item for item in items}
 
-def _output_sk(task: Task) -> str | None:
-    return keys.output_sk(task.task_id, *task.output) if task.output is not None else None
+
+def _key_of(item: Item) -> tuple[str, str]:
+    """Return the partition key and the sort key of an item."""
+    return item[keys.PK]["S"], item[keys.SK]["S"]
+
+
+def _output_keys(task: Task, output: OutputRef) -> tuple[Item, Item]:
+    """Return the key of an output, and the one under which version 0.1 would have stored it."""
+    return (
+        primary_key(keys.output_pk(task.tenant, task.execution_id, task.task_id), keys.output_sk(*output)),
+        primary_key(keys.execution_pk(task.tenant, task.execution_id), keys.early_output_sk(task.task_id, *output)),
+    )
 
 
 def _detail(task: Task, input_item: Item, output_item: Item | None) -> TaskDetail:

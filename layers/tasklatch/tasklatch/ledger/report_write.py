@@ -36,6 +36,8 @@ def derive_write(report: Report, current: Task | None, now: int, request_id: str
 
 def is_worth_another_attempt(report: Report, write: ConditionalWrite, conflicting: Task, now: int) -> bool:
     """Return True if a rejected write can succeed when it is derived again from the task that made it fail."""
+    if conflicting.is_of_later_version:
+        return False
     request_id = str(write.values["request_id"])
     amendment = amendment_write(report, conflicting, now=now, request_id=request_id)
     return _read_is_stale(write, conflicting) or amendment is not None
@@ -55,6 +57,8 @@ def decide_rejected(
     ------
     AttemptNotOpenError
         If the report's attempt is not open.
+    ConflictError
+        If a later version of the service stored the task.
     """
     verdict = decide_verdict(write, conflicting)
     result = ReportResult(verdict, conflicting)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from botocore.exceptions import ClientError
 
 from tasklatch.domain.conditional_write import ConditionalWrite
-from tasklatch.domain.errors import NotFoundError, ServiceBusyError
+from tasklatch.domain.errors import NotFoundError, ServiceBusyError, TasklatchError, UnexpectedError
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys, write_expression
 from tasklatch.dynamodb.batch_get import batch_get
@@ -19,6 +19,7 @@ from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.aws_errors import BUSY_CODES, CONDITION_FAILURE, is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.concurrency import map_concurrently
+from tasklatch.runtime.observability import report_unexpected
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,10 +36,17 @@ class WriteResult:
 
 @dataclass(frozen=True, slots=True)
 class StatementResult:
-    """Result of one write of a batch; DynamoDB may leave out the item, and there is none for an unknown task."""
+    """Result of one write of a batch; DynamoDB may leave out the item, and there is none for an unknown task.
+
+    Attributes
+    ----------
+    error
+        Error of this statement alone, if DynamoDB refused it for another reason than its condition.
+    """
 
     succeeded: bool
-    item: Item | None
+    item: Item | None = None
+    error: TasklatchError | None = None
 
 
 class TaskTable:
@@ -119,12 +127,12 @@ class TaskTable:
     def write_all(
         self, tenant: str, execution_id: str, writes: Sequence[ConditionalWrite], now: int
     ) -> dict[str, StatementResult]:
-        """Make writes, each on another task, 25 in a call and the calls concurrently.
+        """Make writes, each on another task and on the version that was read, 25 in a call, the calls concurrently.
 
         Returns
         -------
         dict
-            The result by task id; without those that a busy table did not take.
+            The result by task id, or the error of that write alone; without those that a busy table did not take.
         """
         pk, expires_at = keys.execution_pk(tenant, execution_id), self._settings.expires_at(now)
 
@@ -141,7 +149,7 @@ class TaskTable:
     ) -> dict[str, WriteResult | None]:
         """Return the results of a batch by task id, each with its task; None for a task that does not exist.
 
-        A result without the item says nothing about whether the task exists, so that task is read.
+        A result without the item says nothing about whether the task exists, so that task is read. Errors are left out.
 
         Raises
         ------
@@ -151,6 +159,8 @@ class TaskTable:
         read = self.read_all(tenant, execution_id, _without_item(results))
         completed: dict[str, WriteResult | None] = {}
         for task_id, result in results.items():
+            if result.error is not None:
+                continue
             task = task_from_item(result.item) if result.item else read.get(task_id)
             completed[task_id] = WriteResult(result.succeeded, task) if task is not None else None
         return completed
@@ -187,16 +197,37 @@ class TaskTable:
             responses = self._backoff.run(lambda: self._client.batch_execute_statement(Statements=statements))
         except ServiceBusyError:
             return {}
+        except ClientError as error:
+            if len(writes) == 1:
+                return {writes[0].task_id: _refused(error.response["Error"])}
+            # A whole call can be refused because of one statement: halves of it show which
+            half = len(writes) // 2
+            return {
+                **self._execute(writes[:half], pk, expires_at),
+                **self._execute(writes[half:], pk, expires_at),
+            }
         results = {}
         for write, response in zip(writes, responses["Responses"], strict=True):
-            error = response.get("Error")
-            if error is None:
-                results[write.task_id] = StatementResult(succeeded=True, item=response.get("Item"))
-            elif error["Code"] == CONDITION_FAILURE:
-                results[write.task_id] = StatementResult(succeeded=False, item=error.get("Item"))
-            elif error["Code"] not in BUSY_CODES:
-                raise RuntimeError(f"DynamoDB refused a statement: {error['Code']}: {error['Message']}")
+            result = _statement_result(response)
+            if result is not None:
+                results[write.task_id] = result
         return results
+
+
+def _statement_result(response: Mapping[str, Any]) -> StatementResult | None:
+    """Return the result of one statement; None if a busy table did not take it."""
+    error = response.get("Error")
+    if error is None:
+        return StatementResult(succeeded=True, item=response.get("Item"))
+    if error["Code"] == CONDITION_FAILURE:
+        return StatementResult(succeeded=False, item=error.get("Item"))
+    return None if error["Code"] in BUSY_CODES else _refused(error)
+
+
+def _refused(error: Mapping[str, Any]) -> StatementResult:
+    """Return the result of a statement that DynamoDB refused: an internal error of that statement, for the log."""
+    report_unexpected("DynamoDB refused a statement", code=error["Code"], reason=error["Message"])
+    return StatementResult(succeeded=False, error=UnexpectedError())
 
 
 def task_key(tenant: str, execution_id: str, task_id: str) -> Item:
@@ -205,7 +236,7 @@ def task_key(tenant: str, execution_id: str, task_id: str) -> Item:
 
 
 def _without_item(results: Mapping[str, StatementResult]) -> Collection[str]:
-    return [task_id for task_id, result in results.items() if not result.item]
+    return [task_id for task_id, result in results.items() if not result.item and result.error is None]
 
 
 def _task_or_not_found(task_id: str, item: Item | None) -> Task:

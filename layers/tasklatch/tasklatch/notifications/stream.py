@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tasklatch.domain.changes import Change, ExecutionChange
+from tasklatch.domain.later_values import is_known
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_from_item
 from tasklatch.dynamodb.task_item import task_from_item
@@ -41,9 +42,15 @@ def parse_change(record: Mapping[str, Any]) -> AnyChange | None:
         return None
     sk: str = images["Keys"][keys.SK]["S"]
     if sk.startswith(keys.TASK_PREFIX):
-        return Change(task_from_item(new), task_from_item(old) if old else None)
+        task = task_from_item(new)
+        if task.is_of_later_version:
+            raise ValueError(f"task of a later version: status {task.status}, form {task.form}")
+        return Change(task, task_from_item(old) if old else None)
     if sk == keys.EXECUTION_SK:
-        return ExecutionChange(execution_from_item(new), execution_from_item(old) if old else None)
+        execution = execution_from_item(new)
+        if not is_known(execution.status):
+            raise ValueError(f"execution of a later version: status {execution.status}")
+        return ExecutionChange(execution, execution_from_item(old) if old else None)
     return None
 
 

@@ -19,6 +19,8 @@ VERDICT_METRIC: Final = {
     Verdict.STALE_ATTEMPT: "ReportsStaleAttempt",
     Verdict.SEALED: "ReportsSealed",
 }
+NOT_STORED_METRIC: Final = "IgnoredReportsNotStored"
+_TASKS_A_LINE: Final = 5
 PREVENTED_METRIC: Final = "SuccessOverwritesPrevented"
 UNHANDLED_METRIC: Final = "UnhandledErrors"
 SET_ASIDE_METRIC: Final = "RecordsSetAside"
@@ -42,19 +44,36 @@ def count_verdicts(results: Iterable[tuple[Report, ReportResult]]) -> dict[str, 
     """Count the verdicts on reports in the metrics, and return the counts as fields of the request's log line."""
     verdicts: Counter[Verdict] = Counter()
     prevented = 0
+    not_stored: list[str] = []
     for report, result in results:
         verdicts[result.verdict] += 1
         prevented += prevented_overwrite(report.status, result.verdict)
+        if not result.is_stored:
+            not_stored.append(report.task_id)
     for verdict, count in verdicts.items():
         metrics.add_metric(VERDICT_METRIC[verdict], MetricUnit.Count, count)
     if prevented:
         metrics.add_metric(PREVENTED_METRIC, MetricUnit.Count, prevented)
-    return {"verdicts": dict(verdicts)}
+    if not not_stored:
+        return {"verdicts": dict(verdicts)}
+    _count_for_all(NOT_STORED_METRIC, len(not_stored))
+    return {"verdicts": dict(verdicts), "not_stored": not_stored[:_TASKS_A_LINE]}
 
 
 def report_unhandled(**fields: object) -> None:
     """Log the current error with its traceback, and count it in one metric for all functions, for one alarm."""
     logger.exception("unhandled error", extra=fields)  # noqa: LOG004 - it is called while an error is handled
     # The function itself succeeds and responds, so Lambda's own error metric does not count this error.
-    with single_metric(name=UNHANDLED_METRIC, unit=MetricUnit.Count, value=1, default_dimensions={"service": "api"}):
+    _count_for_all(UNHANDLED_METRIC)
+
+
+def report_unexpected(message: str, **fields: object) -> None:
+    """Log an error that a service should not have answered, and count it as `report_unhandled` does."""
+    logger.error("unhandled error: %s", message, extra=fields)
+    _count_for_all(UNHANDLED_METRIC)
+
+
+def _count_for_all(name: str, count: int = 1) -> None:
+    """Count in one metric for all functions, which one alarm can watch."""
+    with single_metric(name=name, unit=MetricUnit.Count, value=count, default_dimensions={"service": "api"}):
         pass

@@ -129,7 +129,7 @@ class FlowExecutionsQuery(BaseModel):
     def matches(self, execution: Execution) -> bool:
         """Return True if a flow execution belongs in the list: deleted ones do not."""
         statuses = self.status.split(",") if self.status is not None else EXECUTION_STATUS.values()
-        return execution.deleted_at is None and EXECUTION_STATUS[execution.status] in statuses
+        return execution.deleted_at is None and EXECUTION_STATUS.get(execution.status, "running") in statuses
 
 
 class FlowExecutionQuery(BaseModel):

@@ -45,6 +45,11 @@ PROCESSING_STATUS: Final[Mapping[TaskStatus, str]] = {
 """Statuses of the platform. It has none for a skipped task, which is cancelled: nobody will work on it."""
 
 
+def processing_status(task: Task) -> str:
+    """Return the platform's status of a task; one that a later version of the service stored counts as running."""
+    return PROCESSING_STATUS.get(task.status, "running")
+
+
 def organization_id_for(tenant: str) -> str:
     """Return the UUID that stands for a tenant in the platform's responses."""
     return str(uuid5(_NAMESPACE, tenant))
@@ -99,7 +104,7 @@ def flow_execution_view(execution: Execution) -> FlowExecutionView:
         "modified_by": _ACTOR,
         "flow_id": flow or _NO_FLOW,
         "flow_version": _FIRST_VERSION,
-        "status": EXECUTION_STATUS[execution.status],
+        "status": EXECUTION_STATUS.get(execution.status, "running"),
         "input": metadata["input"] if flow else metadata,
         "organization_id": organization_id_for(execution.tenant),
     }
@@ -113,14 +118,14 @@ def task_status_view(report: Report, update: TaskStatusItem, task: Task, now: in
         "flow_execution_id": task.execution_id,
         "organization_id": organization_id_for(task.tenant),
         "task_name": task.task_id,
-        "status": update.status or PROCESSING_STATUS[task.status],
+        "status": update.status or processing_status(task),
         "created_at": format_timestamp(now),
     }
 
 
 def task_execution_view(task: Task, detail: TaskDetail | None = None) -> FlowTaskExecutionView:
     """Return the view of a task's current attempt, with its payloads if `detail` is passed."""
-    processing = PROCESSING_STATUS[task.status]
+    processing = processing_status(task)
     error = {"reason": task.failure_reason, "message": task.message} if processing == "failed" else None
     return {
         "id": current_attempt_id(task),
