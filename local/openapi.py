@@ -36,6 +36,7 @@ _PATH_TYPES: Final[Mapping[str, Any]] = {
 _CONTRACTS: Final = {"/forge/": "Forge", "/api/v1/projects/": "Cognite", "/api/": "SuperAI"}
 _HEADER_NOTES: Final = {
     "Idempotency-Key": "Names this request: sent again with it, it gives the same execution; another body is refused.",
+    "If-None-Match": "The `ETag` of a copy: while that is current, the response is 304, without a body.",
 }
 
 

@@ -338,7 +338,7 @@ def _is_current(started: Mapping[str, Any] | None, assignment: Assignment) -> bo
     if started is None:
         return False
     task = started["task"]
-    return bool(task["status"] == "IN_PROGRESS" and task["taskExecutionId"] == assignment.task_execution_id)
+    return bool(task["status"] == "IN_PROGRESS" and task.get("taskExecutionId") == assignment.task_execution_id)
 
 
 def _work_outcome(work: "Future[Done | Failed]") -> Done | Failed:

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tasklatch.runtime import clients
+from tasklatch.runtime.attempt_ids import attempt_ids
 from tasklatch.runtime.settings import get_settings
 
 ENVIRONMENT = {
@@ -14,9 +15,19 @@ ENVIRONMENT = {
     "TABLE_NAME": "ledger",
     "TENANT_CLAIM": "",
     "RETENTION_DAYS": "90",
+    "EVENT_BUS_NAME": "bus",
+    "TIMER_QUEUE_URL": "https://queue/timers",
+    "TIMER_QUEUE_ARN": "arn:timers",
+    "DEAD_LETTER_QUEUE_URL": "https://queue/failures",
+    "SCHEDULE_GROUP": "group",
+    "SCHEDULE_ROLE_ARN": "arn:role",
+    "STREAM_FAILURES_BUCKET": "failures",
+    "LIVE_URL": "wss://live",
+    "LIVE_CALLBACK_URL": "https://live",
     "POWERTOOLS_METRICS_NAMESPACE": "Tasklatch",
     "POWERTOOLS_SERVICE_NAME": "tests",
     "POWERTOOLS_LOG_LEVEL": "INFO",
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
 }
 
 # The functions' logger and metrics read theirs when they are imported
@@ -33,6 +44,7 @@ def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     get_settings.cache_clear()
+    attempt_ids.cache_clear()
     clients.dynamodb.cache_clear()
 
 

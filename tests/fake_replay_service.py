@@ -35,6 +35,7 @@ from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.domain.timer import TimerKind, timer_for
 from tasklatch.domain.verdict import decide_verdict
+from tasklatch.runtime.attempt_ids import current_attempt_id
 from tests.factories import NOW, a_task
 
 FAR_AWAY_MS = 10_000
@@ -242,7 +243,7 @@ class Service:
 
     def hand_out(self, task: Task) -> None:
         self.heard_at = time.monotonic()
-        names = (task.execution_id, task.task_id, task.attempt, task.task_execution_id)
+        names = (task.execution_id, task.task_id, task.attempt, current_attempt_id(task))
         self.queue.append(Assignment(*names, input={}, receipt_handle=""))
 
     def react(self) -> None:

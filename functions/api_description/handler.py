@@ -1,5 +1,6 @@
 """Routes that need no token. This function has no access to the table or to any other service."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,14 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.app import HttpApp
-from tasklatch.api.messages import Request, Response
+from tasklatch.api.messages import JSON, Request, Response
+from tasklatch.api.operation import Operation
+from tasklatch.api.static_content import StaticContent
 from tasklatch.api.swagger import swagger_page
 from tasklatch.api.v1.description import GET_DOCS, GET_HEALTH, GET_OPENAPI
+from tasklatch.domain.errors import NotFoundError
 from tasklatch.runtime.observability import logger, metrics
+from tasklatch.runtime.settings import get_settings
 
 app = HttpApp()
 
@@ -27,15 +32,28 @@ def get_health(_: Request) -> Response:
 
 
 @app.route(GET_OPENAPI)
-def get_openapi(_: Request) -> Response:
-    return Response(_description())
+def get_openapi(request: Request) -> Response:
+    return _respond(GET_OPENAPI, _description, request)
 
 
 @app.route(GET_DOCS)
-def get_docs(_: Request) -> Response:
-    return Response(swagger_page(_description()), media_type="text/html; charset=utf-8")
+def get_docs(request: Request) -> Response:
+    return _respond(GET_DOCS, _page, request)
+
+
+def _respond(operation: Operation, content: Callable[[], StaticContent], request: Request) -> Response:
+    if not get_settings().serves_description:
+        raise NotFoundError("route", operation.key)
+    return content().respond(request)
 
 
 @cache
-def _description() -> str:
-    return Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
+def _description() -> StaticContent:
+    data = Path(__file__).with_name("openapi.json").read_bytes()
+    return StaticContent(data, JSON, "default-src 'none'; frame-ancestors 'none'")
+
+
+@cache
+def _page() -> StaticContent:
+    page, policy = swagger_page()
+    return StaticContent(page, "text/html; charset=utf-8", policy)

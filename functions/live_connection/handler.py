@@ -8,13 +8,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.errors import STATUS
 from tasklatch.domain.errors import TasklatchError
-from tasklatch.notifications.broadcast import close_connection
 from tasklatch.notifications.websockets import WebSocketConnections
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, live_callback
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger, metrics, report_unhandled
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import EventServices
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
@@ -24,7 +20,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     connection = event["requestContext"]
     status, reason = HTTPStatus.OK, ""
     try:
-        _route(event, Backoff(context.get_remaining_time_in_millis))
+        _route(event, EventServices(context.get_remaining_time_in_millis))
     except TasklatchError as error:
         status, reason = STATUS[type(error)], str(error)
     except Exception:  # noqa: BLE001 - API Gateway gets a status for any error, and an alarm reports it
@@ -35,14 +31,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"statusCode": status.value, **({"body": reason} if connection["routeKey"] == "$connect" and reason else {})}
 
 
-def _route(event: dict[str, Any], backoff: Backoff) -> None:
+def _route(event: dict[str, Any], services: EventServices) -> None:
     route, connection_id = event["requestContext"]["routeKey"], event["requestContext"]["connectionId"]
-    settings = get_settings()
-    connections = WebSocketConnections(dynamodb(), settings, system_clock, backoff)
+    connections: WebSocketConnections = services.websocket_connections
     if route == "$connect":
         connections.connect((event.get("queryStringParameters") or {}).get("ticket") or "", connection_id)
     elif route == "$disconnect":
         connections.disconnect(connection_id)
     elif not connections.is_connected(connection_id):
         # Cut off, but its connection could not be closed: it would stay open by its pings, and get nothing
-        close_connection(live_callback(settings.live_callback_url), connection_id)
+        services.close_connection(connection_id)

@@ -14,11 +14,8 @@ from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.report import Report
 from tasklatch.domain.results import ReportResult
 from tasklatch.ledger.ledger import Ledger
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import count_verdicts, logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import RequestServices
 
 app = HttpApp()
 
@@ -32,9 +29,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 @app.route(REPORT_STATUS)
 def report_status(request: Request) -> Response:
     execution_id, task_id = request.path["executionId"], request.path["taskId"]
-    report = request.parse_body(ReportBody).report(request.tenant, execution_id, task_id)
+    report = request.sign(request.parse_body(ReportBody).report(request.tenant, execution_id, task_id))
     result = _ledger(request).record(request.tenant, execution_id, report, request.request_id)
-    return Response(report_response(result), log_fields=count_verdicts([(report, result)]))
+    return Response(report_response(report, result), log_fields=count_verdicts([(report, result)]))
 
 
 @app.route(REPORT_STATUSES)
@@ -42,13 +39,13 @@ def report_statuses(request: Request) -> Response:
     execution_id = request.path["executionId"]
     statuses = request.parse_body(BatchBody).statuses
     read = [batched_report(value, index, request.tenant, execution_id) for index, value in enumerate(statuses)]
-    reports = {index: report for index, report in enumerate(read) if isinstance(report, Report)}
+    reports = {index: request.sign(report) for index, report in enumerate(read) if isinstance(report, Report)}
     recorded = _ledger(request).record_all(request.tenant, execution_id, list(reports.values()), request.request_id)
     results = dict(zip(reports, recorded, strict=True))
     responses = []
     for index, report in enumerate(read):
         if isinstance(report, Report):
-            responses.append(batched_response(index, report.task_id, results[index], request.correlation_id))
+            responses.append(batched_response(index, report, results[index], request.correlation_id))
         else:
             responses.append(batched_response(index, None, report, request.correlation_id))
     waits = [result.retry_after_seconds for result in recorded if isinstance(result, ServiceBusyError)]
@@ -76,8 +73,8 @@ def _heartbeat(request: Request, task_id: str, body: HeartbeatBody) -> Response:
     execution_id = request.path["executionId"]
     attempt = body.resolve_attempt(request.tenant, execution_id, task_id)
     pulse = _ledger(request).heartbeat(request.tenant, execution_id, task_id, attempt, round_to_millis(body.progress))
-    return Response(heartbeat_response(pulse), log_fields={"continue": pulse.should_continue})
+    return Response(heartbeat_response(pulse, attempt), log_fields={"continue": pulse.should_continue})
 
 
 def _ledger(request: Request) -> Ledger:
-    return Ledger(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).ledger

@@ -7,17 +7,11 @@ from aws_lambda_powertools.utilities.batch.types import PartialItemFailureRespon
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.domain.changes import Change
-from tasklatch.ledger.ledger import Ledger
-from tasklatch.notifications.set_aside import SetAsideRecords
 from tasklatch.notifications.stream import AnyChange
 from tasklatch.notifications.stream_consumer import StreamConsumer
 from tasklatch.retries.planner import RetryPlanner
-from tasklatch.retries.timer_scheduler import TimerScheduler
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, s3, scheduler, sqs
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import FIRST_RECORD, logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import EventServices
 
 _NAME: Final = "retry_scheduler"
 
@@ -26,20 +20,10 @@ _NAME: Final = "retry_scheduler"
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Process a batch of the table's stream; return the records that Lambda must deliver again."""
-    backoff = Backoff(context.get_remaining_time_in_millis)
-    planner = _retry_planner(backoff)
+    services = EventServices(context.get_remaining_time_in_millis)
+    planner: RetryPlanner = services.retry_planner
 
     def plan(changes: Sequence[AnyChange]) -> None:
         planner.plan(change.task for change in changes if isinstance(change, Change) and not change.only_continues)
 
-    set_aside = SetAsideRecords(s3, get_settings().stream_failures_bucket, _NAME, backoff)
-    return StreamConsumer(plan, set_aside).consume(event)
-
-
-def _retry_planner(backoff: Backoff) -> RetryPlanner:
-    settings = get_settings()
-    return RetryPlanner(
-        Ledger(dynamodb(), settings, system_clock, backoff),
-        TimerScheduler(sqs(), scheduler(), settings, system_clock, backoff),
-        system_clock,
-    )
+    return StreamConsumer(plan, services.set_aside_records(_NAME)).consume(event)

@@ -13,7 +13,7 @@ from tasklatch.api.ids import is_valid_task_id
 from tasklatch.api.messages import Request, Response
 from tasklatch.api.query_values import to_milliseconds
 from tasklatch.api.v1.executions.models import MAX_METADATA_BYTES
-from tasklatch.domain.errors import NotFoundError, TasklatchError
+from tasklatch.domain.errors import AttemptIdRequiredError, NotFoundError, TasklatchError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.new_execution import NewExecution
 from tasklatch.executions.control import ExecutionControl
@@ -21,11 +21,10 @@ from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.platforms.superai import models, operations, translation
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb
+from tasklatch.runtime.attempt_ids import attempt_ids
 from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import count_verdicts, logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import RequestServices
 
 app = HttpApp()
 
@@ -39,14 +38,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 @app.route(operations.ADD_TASK_STATUSES)
 def add_task_statuses(request: Request) -> Response:
     body = request.parse_body(models.TaskStatuses)
+    if attempt_ids().are_required:
+        # An update names its task alone, so any worker could report on any task
+        raise AttemptIdRequiredError
     execution_id, now = request.path["flow_execution_id"], system_clock()
     names = dict.fromkeys(item.task_name for item in body.statuses if is_valid_task_id(item.task_name))
     execution, tasks = _reader(request).get_with_tasks(request.tenant, execution_id, names)
     _check_shown(execution)
     translation.check_names(body, tasks)
-    reports = body.reports(now, request.request_id)
+    reports = [request.sign(report) for report in body.reports(now, request.request_id)]
     translation.check_open(reports, tasks)
-    ledger = Ledger(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    ledger: Ledger = RequestServices(request.remaining_ms).ledger
     recorded = []
     for result in ledger.record_all(request.tenant, execution_id, reports, request.request_id, tasks):
         if isinstance(result, TasklatchError):
@@ -146,12 +148,12 @@ def _check_shown(execution: Execution) -> None:
 
 
 def _creator(request: Request) -> ExecutionCreator:
-    return ExecutionCreator(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_creator
 
 
 def _reader(request: Request) -> ExecutionReader:
-    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_reader
 
 
 def _control(request: Request) -> ExecutionControl:
-    return ExecutionControl(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_control

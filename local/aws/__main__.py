@@ -26,6 +26,7 @@ from local.aws.parameters import (
 from local.aws.preflight import AccountClients, Finding, Level, has_problem, preflight
 from local.aws.questions import ask
 from local.aws.release import Sources, Target, build, changes, deploy, load_for, run_program, with_defaults
+from local.aws.watched_release import Clients, release_watched
 
 
 def main() -> int:
@@ -77,8 +78,22 @@ def _deploy(arguments: argparse.Namespace, session: Any, saved: SavedParameters)
     target = Target(
         arguments.stack, session.region_name, tuple(shlex.split(arguments.sam_arguments)), confirms=arguments.asks
     )
-    deploy(target, session.client("cloudformation"), parameters, run_program)
+    if arguments.rollback_minutes and stack.exists:
+        clients = Clients(session.client("cloudformation"), session.client("s3"))
+        confirm = _confirm if arguments.asks else _show
+        release_watched(target, clients, parameters, arguments.rollback_minutes, run_program, confirm)
+    else:
+        deploy(target, session.client("cloudformation"), parameters, run_program)
     return 0
+
+
+def _confirm(changes_text: str) -> bool:
+    return _show(changes_text) and input("Deploy this? [y/N] ").strip().lower() == "y"
+
+
+def _show(changes_text: str) -> bool:
+    print(changes_text)
+    return True
 
 
 def _sources(arguments: argparse.Namespace, session: Any, stack: DeployedStack, saved: SavedParameters) -> Sources:
@@ -120,6 +135,9 @@ def _parse() -> argparse.Namespace:
     deploying.add_argument("--again", action="store_true", help="ask also for a stack that exists")
     deploying.add_argument("--change-tenants", action="store_true", help="allow another TenantClaim than is deployed")
     deploying.add_argument("--sam-arguments", default="", help="more arguments of sam deploy")
+    deploying.add_argument(
+        "--rollback-minutes", type=int, default=0, help="watch the alarms for so long, and take the release back"
+    )
     return parser.parse_args()
 
 

@@ -52,7 +52,7 @@ class Sources:
         return {name: value for name, value in before.items() if name in declared and name not in DERIVED}
 
     def chosen(self) -> Parameters:
-        """Return the values to deploy: tenants follow from the claim, the table is protected unless a parameter says otherwise."""
+        """Return the values to deploy: tenants follow from the claim, and the table is protected by default."""
         values = self.known() | self.explicit
         tenants = "by-claim" if values.get("TenantClaim") else "one"
         protection = self.saved.get("DeletionProtection", "true")
@@ -102,7 +102,7 @@ def build(parameters: Mapping[str, str], run: Run) -> None:
         "TASKLATCH_PYTHON": values["PythonVersion"].removeprefix("python"),
         "TASKLATCH_ARCH": values["Architecture"],
     }
-    _sam(run, ["build"], target)
+    run_sam(run, ["build"], target)
 
 
 def changes(stack: DeployedStack, parameters: Mapping[str, str]) -> Iterator[str]:
@@ -129,10 +129,10 @@ def deploy(target: Target, cloudformation: Any, parameters: Mapping[str, str], r
     is_new = not read_stack(cloudformation, target.stack_name).exists
     protected_later = is_new and parameters["DeletionProtection"] == "true"
     first = {**parameters, "DeletionProtection": "false"} if protected_later else parameters
-    _sam(run, _deploy_command(target, first, confirms=target.confirms))
+    run_sam(run, _deploy_command(target, first, confirms=target.confirms))
     # `sam deploy` ends well also where it asked and got no for an answer
     if protected_later and read_stack(cloudformation, target.stack_name).exists:
-        _sam(run, _deploy_command(target, parameters, confirms=False))
+        run_sam(run, _deploy_command(target, parameters, confirms=False))
 
 
 def run_program(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -152,7 +152,14 @@ def _deploy_command(target: Target, parameters: Mapping[str, str], *, confirms: 
     ]
 
 
-def _sam(run: Run, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+def run_sam(run: Run, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    """Run `sam` with the program's own environment and more variables.
+
+    Raises
+    ------
+    DeployError
+        If it fails.
+    """
     programs = Path(sys.executable).parent
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     status = run(

@@ -17,6 +17,7 @@ from local.cloud.emulator_partiql import PartiqlStreamRecords
 from local.cloud.emulator_processes import QueueProcessLimit
 from local.cloud.emulator_queues import PortIndependentQueues
 from local.cloud.emulator_requests import DecodedPaths, EncodedBodies
+from local.cloud.emulator_schedules import SchedulePages
 from local.cloud.emulator_streams import FailuresInBuckets, PartialBatchFailures, PersistentStreams
 
 
@@ -43,6 +44,7 @@ PATCHES: Final[tuple[type[Patch], ...]] = (
     IamActionNames,
     IamScheduleGroups,
     IamPassRole,
+    SchedulePages,
 )
 
 

@@ -1,7 +1,6 @@
 """What was set aside is sent on in the local cloud, and what it stands for is done."""
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,8 +10,8 @@ import pytest
 from local.api_client import ApiClient
 from local.cloud.stack import Stack, StateDir
 from local.redrive import run_redrive
+from tests.polling import poll
 
-DEADLINE_SECONDS = 60.0
 Entry = dict[str, Any]
 
 
@@ -46,10 +45,7 @@ def _changes(api: ApiClient, execution: str) -> list[Entry]:
 
 
 def _wait_for_changes(api: ApiClient, execution: str, number: int) -> None:
-    ends = time.monotonic() + DEADLINE_SECONDS
-    while len(_changes(api, execution)) < number:
-        assert time.monotonic() < ends
-        time.sleep(0.1)
+    poll(lambda: len(_changes(api, execution)) >= number)
 
 
 def _records(stack: Stack, execution: str) -> tuple[str, str, list[Any]]:
@@ -137,10 +133,7 @@ def test_a_record_that_cannot_be_read_is_set_aside_and_stays_until_it_can(
     # given: an item that looks like a task
     key = {"pk": {"S": f"EXEC#default#{execution}-odd"}, "sk": {"S": "TASK#odd"}}
     stack.aws("dynamodb").put_item(TableName=stack.table_name, Item={**key, "version": {"N": "1"}})
-    ends = time.monotonic() + DEADLINE_SECONDS
-    while not _objects(stack):
-        assert time.monotonic() < ends
-        time.sleep(0.1)
+    poll(lambda: _objects(stack))
     _wait_for_changes(api, execution, 2)
 
     # when

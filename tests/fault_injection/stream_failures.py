@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from local.redrive_records import RecordsRedrive
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.notifications.stream import parse_change
 from tests.fault_injection.deployment import is_delivered
 from tests.fault_injection.faults import KilledError
@@ -78,7 +78,7 @@ def each_unreadable_record_is_kept_once(stream: Records, bucket: Mapping[str, by
         stored = [record for content in bucket.values() if _is_for(content, function) for record in records_in(content)]
         expected = [record for record in stream if is_delivered(record, function) and not readable(record)]
         if sorted(map(_text, stored)) != sorted(map(_text, expected)):
-            yield f"of {function} the bucket has {len(stored)} records, which are not the {len(expected)} unreadable ones"
+            yield f"of {function} the bucket has {len(stored)} records, not the {len(expected)} unreadable ones"
 
 
 def _is_for(content: bytes, function: str) -> bool:

@@ -12,6 +12,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
+from tasklatch.runtime.attempt_ids import current_attempt_id
 from tests.api_description import check_answer
 from tests.factories import Reply, api_event, call_api, fresh_name, some_tasks
 from tests.integration.emulators import Table, intercepted
@@ -211,7 +212,7 @@ def test_what_failed_or_was_cancelled_gets_one_more_attempt_and_a_success_none(w
     assert world.execution().ended_at is None
     for name in ("cancelled", "spent", "terminal"):
         assert (after[name].status, after[name].attempt) == (TaskStatus.SCHEDULED, 2), name
-        assert after[name].task_execution_id != before[name].task_execution_id
+        assert current_attempt_id(after[name]) != current_attempt_id(before[name])
         assert after[name].ended_at is None
         assert after[name].failure_reason is None
     assert after["done"] == before["done"]

@@ -25,6 +25,7 @@ from tasklatch.domain.timer import timer_for
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import task_to_item
 from tasklatch.retries.timer_scheduler import timer_to_message
+from tasklatch.runtime import attempt_ids, services
 from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import Settings, get_settings
 from tests.conftest import ENVIRONMENT
@@ -38,12 +39,14 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 STACK: Final = "least-privilege"
+SECRET: Final = "AttemptIdSecret"
 REGION: Final = "us-east-1"
 # What the roles speak of, and the roles
 DEPLOYED: Final = {
     "AWS::ApiGatewayV2::Api",
     "AWS::DynamoDB::Table",
     "AWS::Events::EventBus",
+    "AWS::IAM::Policy",
     "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
     "AWS::S3::Bucket",
@@ -57,7 +60,10 @@ SERVICES: Final = {
     "scheduler": "scheduler",
     "events": "events",
     "live_callback": "apigatewaymanagementapi",
+    "secrets_manager": "secretsmanager",
 }
+[KEY_POLICY] = resources("AWS::IAM::Policy").values()
+READS_KEYS: Final = "secretsmanager:GetSecretValue"
 SETS_ASIDE: Final = {"retry_dispatcher": "TimerFailures", "workflow_advancer": "AdvanceFailures"}
 DENIED: Final = {"AccessDenied", "AccessDeniedException"}
 CONFIG: Final = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
@@ -94,7 +100,7 @@ class Cloud:
     def policy(self, role: str) -> tuple[str, dict[str, Any]]:
         """The one policy of a role, with its name."""
         iam, name = self.client("iam"), self.physical_ids[role]
-        [policy] = iam.list_role_policies(RoleName=name)["PolicyNames"]
+        [policy] = set(iam.list_role_policies(RoleName=name)["PolicyNames"]) - {KEY_POLICY["PolicyName"]}
         return policy, iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
 
     def allow(self, role: str, policy: str, document: dict[str, Any]) -> None:
@@ -119,7 +125,7 @@ class Story:
         self.asked: dict[str, Asked] = defaultdict(Asked)
         self._cloud = cloud
         self._patch = patch
-        self._modules: dict[str, ModuleType] = {}
+        self._clients: dict[str, dict[str, Any]] = {}
         admin: DynamoDBClient = cloud.client("dynamodb")
         existing = Settings(cloud.physical_ids["LedgerTable"], "", 90)
         self.world = World(Table(admin, existing, tenant="default"), clock=Clock(system_clock()))
@@ -139,15 +145,21 @@ class Story:
         return reply
 
     def _module(self, function: str) -> ModuleType:
-        if function not in self._modules:
-            module = self._modules[function] = load_handler(function)
-            for name, service in SERVICES.items():
-                if hasattr(module, name):
-                    client = self._noted(function, self._cloud.client(service, role_of(function)))
-                    self._patch.setattr(module, name, lambda *_, client=client: client)
-            if hasattr(module, "system_clock"):
-                self._patch.setattr(module, "system_clock", self.world.clock)
-        return self._modules[function]
+        """Load a function, and let all clients have its role."""
+        module = load_handler(function)
+        if function not in self._clients:
+            self._clients[function] = {
+                name: self._noted(function, self._cloud.client(service, role_of(function)))
+                for name, service in SERVICES.items()
+            }
+        for name, client in self._clients[function].items():
+            owner = attempt_ids if name == "secrets_manager" else services
+            self._patch.setattr(owner, name, lambda *_, client=client: client)
+        attempt_ids.attempt_ids.cache_clear()
+        for clocked in (services, module):
+            if hasattr(clocked, "system_clock"):
+                self._patch.setattr(clocked, "system_clock", self.world.clock)
+        return module
 
     def _noted(self, function: str, client: Any) -> Any:
         requested = self.asked[function]
@@ -186,13 +198,22 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     chosen = {
         name: resource
         for name, resource in whole["Resources"].items()
-        if resource["Type"] in DEPLOYED and "Condition" not in resource and name != HTTP_API
+        if resource["Type"] in DEPLOYED
+        and resource.get("Condition") in (None, "AttemptIdsAreSigned")
+        and name != HTTP_API
     }
     template = {name: whole[name] for name in ("Parameters", "Conditions")} | {"Resources": chosen}
     with running_ministack(tmp_path_factory.mktemp("iam"), enforce_iam=True) as url:
         cloud = Cloud(url, {})
         cloudformation = cloud.client("cloudformation")
-        cloudformation.create_stack(StackName=STACK, TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
+        secret = cloud.client("secretsmanager").create_secret(Name="ids", SecretString="k" * 32)
+        cloud.physical_ids[SECRET] = secret["ARN"]
+        cloudformation.create_stack(
+            StackName=STACK,
+            TemplateBody=json.dumps(template),
+            Capabilities=["CAPABILITY_IAM"],
+            Parameters=[{"ParameterKey": SECRET, "ParameterValue": cloud.physical_ids[SECRET]}],
+        )
         cloudformation.get_waiter("stack_create_complete").wait(
             StackName=STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
         )
@@ -214,6 +235,7 @@ def story(cloud: Cloud) -> Iterator[Story]:
             "SCHEDULE_GROUP": cloud.physical_ids["TimerGroup"],
             "SCHEDULE_ROLE_ARN": cloud.role_arn("TimerRole"),
             "EVENT_BUS_NAME": cloud.physical_ids["EventBus"],
+            "ATTEMPT_ID_SECRET": cloud.physical_ids[SECRET],
             "LIVE_URL": "wss://example.org/live",
             "LIVE_CALLBACK_URL": "https://example.org/live",
             "STREAM_FAILURES_BUCKET": cloud.physical_ids["StreamFailures"],
@@ -519,3 +541,19 @@ def test_each_permission_is_needed(story: Story, cloud: Cloud, record_property: 
     # then
     record_property("permissions taken away, each missed", tried)
     assert needless == []
+
+
+def test_the_keys_of_attempt_ids_are_read_by_those_that_may(story: Story, cloud: Cloud) -> None:
+    # given
+    readers = {name for name, calls in story.asked.items() if any("get_secret_value" in kind for kind in calls.again)}
+    allowed = {target(role) for role in KEY_POLICY["Roles"]}
+    assert {role_of(function) for function in readers} == allowed
+
+    # when
+    for role in allowed:
+        cloud.client("iam").delete_role_policy(RoleName=cloud.physical_ids[role], PolicyName=KEY_POLICY["PolicyName"])
+
+    # then
+    assert {function: refused(story.asked[function]) for function in readers} == {
+        function: {READS_KEYS} for function in readers
+    }

@@ -19,6 +19,7 @@ from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.ledger.payloads import Payloads
+from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.settings import Settings
 from tests.factories import a_report, fresh_name, some_tasks
 from tests.integration.emulators import Table, create_table, make_backoff
@@ -225,12 +226,12 @@ def test_input_that_names_its_attempt_names_the_one_that_is_handed_out(world: Wo
 
     # then
     assert {name: json.loads(text) for name, text in inputs.items()} == {
-        first.task_execution_id: {"n": 1, "taskExecutionId": first.task_execution_id},
-        second.task_execution_id: {"n": 1, "taskExecutionId": second.task_execution_id},
-        world.task("plain").task_execution_id: {"n": 1},
+        current_attempt_id(first): {"n": 1, "taskExecutionId": current_attempt_id(first)},
+        current_attempt_id(second): {"n": 1, "taskExecutionId": current_attempt_id(second)},
+        current_attempt_id(world.task("plain")): {"n": 1},
     }
     shown = world.reader.get_task_detail(world.tenant, "nightly", "named").input
-    assert json.loads(shown or "")["taskExecutionId"] == second.task_execution_id
+    assert json.loads(shown or "")["taskExecutionId"] == current_attempt_id(second)
 
 
 def test_definitions_differ_by_whether_the_input_names_its_attempt() -> None:

@@ -12,6 +12,7 @@ from botocore.exceptions import ReadTimeoutError
 from tasklatch.domain.errors import ForbiddenError, ServiceBusyError, TooManyWatchersError
 from tasklatch.dynamodb import keys
 from tasklatch.notifications.websockets import MAX_WATCHERS, Watcher
+from tasklatch.runtime import services
 from tests.factories import NOW, Context, FakeTime, fresh_name
 from tests.integration.emulators import Table, counted_calls, intercepted
 from tests.workflow_helpers import FakeClient, World, refusal
@@ -412,7 +413,7 @@ def socket(
             **({"queryStringParameters": query} if query else {}),
         }
         module = load("live_connection", world.table.client)
-        monkeypatch.setattr(module, "live_callback", lambda _url: callback)
+        monkeypatch.setattr(services, "live_callback", lambda _url: callback)
         answer = module.handler(event, Context())
         status: int = answer["statusCode"]
         assert ("body" in answer) is (status != 200)
@@ -443,7 +444,8 @@ def test_handler_says_that_there_is_no_room(
     world: World, socket: Callable[..., int], monkeypatch: pytest.MonkeyPatch, load: Callable[[str, Any], ModuleType]
 ) -> None:
     # given
-    monkeypatch.setattr(load("live_connection", world.table.client), "system_clock", world.clock)
+    load("live_connection", world.table.client)
+    monkeypatch.setattr(services, "system_clock", world.clock)
     for _ in range(MAX_WATCHERS):
         watch(world)
     ticket, _ = world.connections.issue_ticket(world.tenant, "nightly")
@@ -456,7 +458,8 @@ def test_handler_lets_in_those_with_a_ticket_and_forgets_those_that_leave(
     world: World, socket: Callable[..., int], monkeypatch: pytest.MonkeyPatch, load: Callable[[str, Any], ModuleType]
 ) -> None:
     # given
-    monkeypatch.setattr(load("live_connection", world.table.client), "system_clock", world.clock)
+    load("live_connection", world.table.client)
+    monkeypatch.setattr(services, "system_clock", world.clock)
     ticket, _ = world.connections.issue_ticket(world.tenant, "nightly")
 
     # then

@@ -8,6 +8,7 @@ from ministack.services.cloudformation.engine import _check_rules_section, _eval
 from tests.template.template import transformed
 
 OWN_PROVIDER: Final = {"JwtIssuer": "https://login.example.com/", "JwtAudience": "tasklatch"}
+SECRET: Final = "arn:aws:secretsmanager:eu-north-1:123456789012:secret:ids-a1b2c3"
 
 
 def _evaluate(**chosen: str) -> None:
@@ -33,12 +34,24 @@ def _evaluate(**chosen: str) -> None:
         OWN_PROVIDER,
         {**OWN_PROVIDER, "Tenants": "by-claim", "TenantClaim": "org_id"},
         {"AttentionWebhookUrl": "https://example.com/hook"},
+        {"FleetClientIds": "1a2b3c,4d5e6f"},
+        {"AttemptIdSecret": SECRET},
+        {"AttemptIds": "required", "AttemptIdSecret": SECRET},
         {
             "AttentionWebhookUrl": "https://example.com/hook",
             "AttentionWebhookSecret": "arn:aws:secretsmanager:eu-north-1:123456789012:secret:hook-a1b2c3",
         },
     ],
-    ids=["defaults", "own-provider", "tenants-by-claim", "webhook", "webhook-with-key"],
+    ids=[
+        "defaults",
+        "own-provider",
+        "tenants-by-claim",
+        "webhook",
+        "fleets",
+        "ids-signed",
+        "ids-required",
+        "webhook-with-key",
+    ],
 )
 def test_what_works_is_accepted(chosen: dict[str, str]) -> None:
     _evaluate(**chosen)
@@ -57,8 +70,20 @@ def test_what_works_is_accepted(chosen: dict[str, str]) -> None:
             {"AttentionWebhookSecret": "arn:aws:secretsmanager:eu-north-1:123456789012:secret:hook-a1b2c3"},
             "needs AttentionWebhookUrl",
         ),
+        # Tokens of clients of another provider are told apart by their audience
+        ({**OWN_PROVIDER, "FleetClientIds": "1a2b3c"}, "own user pool"),
+        # Ids that anyone can compute would be no proof of anything
+        ({"AttemptIds": "required"}, "needs AttemptIdSecret"),
     ],
-    ids=["no-audience", "tenants-of-own-pool", "claim-emptied", "claim-without-tenants", "key-without-address"],
+    ids=[
+        "no-audience",
+        "tenants-of-own-pool",
+        "claim-emptied",
+        "claim-without-tenants",
+        "key-without-address",
+        "fleets-elsewhere",
+        "ids-unsigned",
+    ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(chosen: dict[str, str], why: str) -> None:
     with pytest.raises(ValueError, match=why):

@@ -192,6 +192,23 @@ def test_an_open_route_leads_to_the_function_that_can_reach_nothing(key: str) ->
     assert route.function == "ApiDescriptionFunction"
 
 
+def test_open_routes_have_a_limit_of_their_own_and_no_other_route_has() -> None:
+    stages = resources("AWS::ApiGatewayV2::Stage").values()
+    limits = [stage["RouteSettings"] for stage in stages if "RouteSettings" in stage]
+
+    assert [set(limited) for limited in limits] == [ALWAYS_OPEN]
+    for limit in limits[0].values():
+        # Below what a new account runs at once, so that reports always find a function
+        assert limit["ThrottlingRateLimit"] <= NEW_ACCOUNT_CONCURRENCY
+        assert limit["ThrottlingBurstLimit"] < NEW_ACCOUNT_CONCURRENCY
+
+
+def test_the_description_is_open_until_it_is_switched_off() -> None:
+    assert transformed()["Parameters"]["ApiDocs"]["Default"] == "true"
+    variables = resources("AWS::Lambda::Function")["ApiDescriptionFunction"]["Environment"]["Variables"]
+    assert variables["API_DOCS"] == {"Ref": "ApiDocs"}
+
+
 def test_a_token_is_checked_for_its_issuer_and_its_audience() -> None:
     schemes = http_api_definition()["components"]["securitySchemes"]
     authorizer = schemes[AUTHORIZER]["x-amazon-apigateway-authorizer"]
@@ -203,7 +220,11 @@ def test_a_token_is_checked_for_its_issuer_and_its_audience() -> None:
     own, other = jwt["issuer"]["Fn::If"][1:]
     assert (own, other) == ({"Fn::Sub": "https://${UserPool.ProviderName}"}, {"Ref": "JwtIssuer"})
     clients, audience = jwt["audience"]["Fn::If"][1:]
-    assert {target(client) for client in clients} == set(resources("AWS::Cognito::UserPoolClient"))
+    condition, with_fleets, own_clients = clients["Fn::If"]
+    assert condition == "FleetsHaveClients"
+    assert {target(client) for client in own_clients} == set(resources("AWS::Cognito::UserPoolClient"))
+    names = [*map(target, own_clients), "FleetClientIds"]
+    assert with_fleets == {"Fn::Split": [",", {"Fn::Sub": ",".join(f"${{{name}}}" for name in names)}]}
     assert audience == {"Ref": "JwtAudience"}
 
 
@@ -298,6 +319,14 @@ def test_a_client_is_a_program_with_a_secret_and_scopes_of_its_own(resource: dic
     assert resource["GenerateSecret"] is True
     assert resource["AllowedOAuthFlows"] == ["client_credentials"]
     assert set(resource["AllowedOAuthScopes"]) <= SCOPES
+    assert resource["AccessTokenValidity"] == {"Ref": "AccessTokenMinutes"}
+    assert resource["TokenValidityUnits"] == {"AccessToken": "minutes"}
+
+
+def test_a_token_lives_as_long_as_cognito_allows_and_by_default_an_hour() -> None:
+    parameter = transformed()["Parameters"]["AccessTokenMinutes"]
+
+    assert (parameter["Default"], parameter["MinValue"], parameter["MaxValue"]) == (60, 5, 24 * 60)
 
 
 def test_a_worker_may_only_report_and_a_reader_only_read() -> None:

@@ -108,13 +108,12 @@ def test_batched_report_is_a_report_with_a_task() -> None:
     assert batched - alone == {"taskId"}
 
 
-def test_description_and_page_are_served_as_they_are() -> None:
+def test_description_is_served_as_it_is_and_the_page_is_swagger_ui() -> None:
     handler = load_handler("api_description").handler
     assert call_api(handler, api_event("GET /v1/openapi.json")).text == DESCRIPTION.read_text()
     page = call_api(handler, api_event("GET /v1/docs"))
     assert page.headers["content-type"].startswith("text/html")
-    assert "Report how an attempt at a task went" in page.text
-    assert "https://" not in re.sub(r"<script.*?</script>|<style.*?</style>", "", page.text, flags=re.DOTALL)
+    assert "SwaggerUIBundle" in page.text
 
 
 @pytest.mark.parametrize("name", ["ReportBody", "ExecutionBody", "HeartbeatBody", "TasksBody"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasklatch.api.authorization import DEFAULT_TENANT, Scope, get_tenant
+from tasklatch.api.authorization import DEFAULT_TENANT, MAX_CLIENT_CHARACTERS, Scope, get_client, get_tenant
 from tasklatch.api.idempotency import execution_id_for, keyed_request
 from tasklatch.api.ids import check_path_ids
 from tasklatch.domain.errors import ForbiddenError, IdNotInPathError, InvalidRequestError, UnauthorizedError
@@ -146,3 +146,26 @@ def test_whatever_else_differs_makes_another_fingerprint() -> None:
     ]
     result = {fingerprint(item) for item in (body, *others)} | {fingerprint(body, "other")}
     assert len(result) == len(others) + 2
+
+
+@pytest.mark.parametrize(
+    ("claims", "client"),
+    [
+        ({"client_id": "fleet", "azp": "other", "sub": "third"}, "fleet"),
+        ({"azp": "fleet", "sub": "other"}, "fleet"),
+        ({"sub": "fleet@clients"}, "fleet@clients"),
+        ({"client_id": "", "sub": "fleet"}, "fleet"),
+        ({"client_id": "a\nb", "sub": "fleet"}, "fleet"),
+        ({"client_id": 7, "azp": ["x"]}, None),
+        ({"client_id": "\ud800"}, None),
+        ({}, None),
+        ({"client_id": "x" * 500}, "x" * MAX_CLIENT_CHARACTERS),
+    ],
+)
+def test_client_is_the_one_that_the_token_names(claims: dict[str, Any], client: str | None) -> None:
+    assert get_client(event_with(**claims)) == client
+
+
+@pytest.mark.parametrize("context", [{}, {"authorizer": None}, {"authorizer": {"jwt": None}}])
+def test_request_without_a_token_has_no_client(context: dict[str, Any]) -> None:
+    assert get_client({"requestContext": context}) is None

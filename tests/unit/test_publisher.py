@@ -20,6 +20,7 @@ from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.event_bus import MAX_INPUT_BYTES, BusEvent, EventBus
 from tasklatch.notifications.publisher import ChangePublisher
 from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.runtime.attempt_ids import current_attempt_id
 from tests.factories import NOW, FakeTime, a_task, fixed_clock
 from tests.integration.emulators import make_backoff
 from tests.workflow_helpers import SETTINGS, FakeClient, a_bus, in_turn, refusal
@@ -180,7 +181,7 @@ def test_event_says_whose_task_it_is_and_what_became_of_it() -> None:
         "status": "COMPLETED",
         "previousStatus": "IN_PROGRESS",
         "attempt": 1,
-        "taskExecutionId": AFTER.task_execution_id,
+        "taskExecutionId": current_attempt_id(AFTER),
         "version": 4,
         "at": "2027-01-15T07:59:30.123Z",
         "settled": True,

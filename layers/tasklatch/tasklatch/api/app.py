@@ -4,6 +4,7 @@ API Gateway has already matched the request to a route (``routeKey``) and decode
 both unchanged: a second match, on the decoded path, would misread an id that contains a reserved character.
 """
 
+import base64
 import json
 import re
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from tasklatch.api.authorization import get_tenant
+from tasklatch.api.authorization import get_client, get_tenant
 from tasklatch.api.body import parse_json, read_body
 from tasklatch.api.errors import STATUS, ErrorFormat, to_problem_details
 from tasklatch.api.ids import check_path_ids
@@ -87,6 +88,7 @@ class HttpApp:
             "statusCode": response.status.value,
             "headers": {"content-type": response.media_type, "x-request-id": correlation_id, **response.headers},
             "body": body,
+            "isBase64Encoded": isinstance(response.body, bytes),
         }
 
     def _dispatch(
@@ -112,6 +114,7 @@ class HttpApp:
                 correlation_id=correlation_id,
                 request_id=event["requestContext"]["requestId"],
                 remaining_ms=remaining_ms,
+                client=get_client(event),
             ),
         )
 
@@ -146,6 +149,8 @@ def _check_no_repeats(query: str, repeatable: frozenset[str]) -> None:
 
 
 def _text(body: Any) -> str:
+    if isinstance(body, bytes):
+        return base64.b64encode(body).decode()
     return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NotRequired
 from typing_extensions import TypedDict
 
 from tasklatch.domain.errors import (
+    AttemptIdRequiredError,
     AttemptNotOpenError,
     ConflictError,
     DuplicateNameError,
@@ -33,6 +34,7 @@ STATUS: Final[dict[type[TasklatchError], HTTPStatus]] = {
     ForbiddenError: HTTPStatus.FORBIDDEN,
     NotFoundError: HTTPStatus.NOT_FOUND,
     UnknownTasksError: HTTPStatus.BAD_REQUEST,
+    AttemptIdRequiredError: HTTPStatus.FORBIDDEN,
     AttemptNotOpenError: HTTPStatus.CONFLICT,
     ConflictError: HTTPStatus.CONFLICT,
     IdempotencyKeyReusedError: HTTPStatus.CONFLICT,
@@ -52,6 +54,7 @@ _PROBLEM_NAMES: Final[dict[type[TasklatchError], str]] = {
     ForbiddenError: "forbidden",
     NotFoundError: "not-found",
     UnknownTasksError: "unknown-tasks",
+    AttemptIdRequiredError: "attempt-id-required",
     AttemptNotOpenError: "attempt-not-open",
     ConflictError: "conflict",
     IdempotencyKeyReusedError: "idempotency-key-reused",

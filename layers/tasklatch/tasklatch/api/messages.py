@@ -1,7 +1,7 @@
 """Requests and responses of the HTTP application."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from tasklatch.api.body import field_errors, validate
 from tasklatch.domain.errors import InvalidRequestError
+from tasklatch.domain.report import Report
 
 JSON: Final = "application/json"
 
@@ -31,6 +32,8 @@ class Request:
         The caller's ``X-Request-ID``, or `request_id` if it sent none that is valid.
     request_id
         API Gateway's id of the request: no two requests share it.
+    client
+        Client of the caller's token; None if the token names none.
     remaining_ms
         Returns the function's remaining time in milliseconds.
     """
@@ -43,6 +46,7 @@ class Request:
     correlation_id: str
     request_id: str
     remaining_ms: Callable[[], int]
+    client: str | None = None
 
     def parse_body(self, model: type[M]) -> M:
         """Return the body as a model.
@@ -53,6 +57,10 @@ class Request:
             If the body does not match the model.
         """
         return validate(model, self.body)
+
+    def sign(self, report: Report) -> Report:
+        """Return a report with the client that sent it."""
+        return replace(report, reported_by=self.client)
 
     def parse_query(self, model: type[M]) -> M:
         """Return the query string as a model.
@@ -71,7 +79,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Response of a route; `log_fields` are added to the log line of the request."""
+    """Response of a route.
+
+    Attributes
+    ----------
+    body
+        Text or bytes to send as they are, or a value to send as JSON.
+    log_fields
+        Fields to add to the log line of the request.
+    """
 
     body: Any
     status: HTTPStatus = HTTPStatus.OK

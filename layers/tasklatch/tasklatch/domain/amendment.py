@@ -4,7 +4,9 @@ An attempt's output is that of its final report, or else its last checkpoint: th
 a checkpoint replaces the previous one, and an output that arrives after the attempt's end still fills an empty one.
 """
 
-from tasklatch.domain.conditional_write import ConditionalWrite, Value, report_values
+from collections.abc import Iterator, Mapping
+
+from tasklatch.domain.conditional_write import ConditionalWrite, Value, authorship, report_values
 from tasklatch.domain.report import Report
 from tasklatch.domain.status import FAILURES, SEALED, TaskStatus, status_precedence
 from tasklatch.domain.task import Task
@@ -33,7 +35,7 @@ def amendment_write(report: Report, task: Task, *, now: int, request_id: str) ->
     added = _added_fields(report, task, attempt) if _can_add(report, task, attempt) else {}
     if not added:
         return None
-    values: dict[str, Value] = {**added, "updated_at": now, "request_id": request_id}
+    values: dict[str, Value] = {**added, "updated_at": now, **authorship(report, request_id)}
     if task.status is TaskStatus.IN_PROGRESS:
         # A progress report counts as a heartbeat
         values["heartbeat_at"] = now
@@ -46,10 +48,18 @@ def amendment_write(report: Report, task: Task, *, now: int, request_id: str) ->
         precedence=task.precedence,
         version=task.version,
         values=values,
-        clear_fields=("message_truncated",) if "message" in values and "message_truncated" not in values else (),
+        clear_fields=tuple(_outdated_fields(values)),
         closes_task=False,
         fingerprint=report.fingerprint,
     )
+
+
+def _outdated_fields(values: Mapping[str, Value]) -> Iterator[str]:
+    """Yield the fields that would belong to an earlier report once these are written."""
+    if "message" in values and "message_truncated" not in values:
+        yield "message_truncated"
+    if "reported_by" not in values:
+        yield "reported_by"
 
 
 def _attempt(report: Report, task: Task) -> int:

@@ -58,6 +58,9 @@ _WAITING: Final = TaskStatus.PENDING
 _OPEN: Final = TaskStatus.SCHEDULED
 _ENDED: Final = ("ended_at",)
 
+AUTHORSHIP: Final = ("request_id", "reported_by")
+"""The fields that a write of the service itself clears: no request and no client is behind it."""
+
 TRANSITIONS: Final[Mapping[TaskStatus, Transition]] = MappingProxyType(
     {
         TaskStatus.PENDING: Transition(_WAITING, (), (*_LAST_ATTEMPT, "scheduled_at")),
@@ -144,7 +147,7 @@ def write_for_report(
     """
     transition = TRANSITIONS[report.status]
     attempt = attempt or report.attempt or 1
-    values: dict[str, Value] = {"updated_at": now, "request_id": request_id}
+    values: dict[str, Value] = {"updated_at": now, **authorship(report, request_id)}
     values.update(dict.fromkeys(transition.timestamp_fields, now))
     if report.status is not TaskStatus.IN_PROGRESS:
         values["outcome"] = report.fingerprint
@@ -160,10 +163,16 @@ def write_for_report(
         precedence=status_precedence(report.status, attempt),
         version=version,
         values=values,
-        clear_fields=tuple(field for field in transition.clear_fields if field not in values),
+        clear_fields=tuple(field for field in (*transition.clear_fields, "reported_by") if field not in values),
         closes_task=report.status in FINAL_STATUSES,
         fingerprint=report.fingerprint,
     )
+
+
+def authorship(report: Report, request_id: str) -> dict[str, Value]:
+    """Return the task fields that tell which request wrote last, and of which client."""
+    client: dict[str, Value] = {} if report.reported_by is None else {"reported_by": report.reported_by}
+    return {"request_id": request_id, **client}
 
 
 def report_values(report: Report, attempt: int, *parts: str) -> dict[str, Value]:
@@ -177,16 +186,16 @@ def report_values(report: Report, attempt: int, *parts: str) -> dict[str, Value]
         Names of the parts to return: ``failure``, ``message``, ``platform_status`` or ``output``; all by default.
     """
     is_checkpoint = report.status is TaskStatus.IN_PROGRESS
-    index = report.output_place if report.output is not None else None
+    output_ref = report.output_ref if report.output is not None else None
     fields: dict[str, dict[str, Value | None]] = {
         "failure": {"failure_reason": report.failure_reason, "retry_after_seconds": report.retry_after_seconds},
         "message": {"message": report.message, "message_truncated": report.message_truncated or None},
         "platform_status": {"platform_status": report.platform_status},
         "output": {
-            "output_attempt": index.attempt if index and not is_checkpoint else None,
-            "output_fingerprint": index.fingerprint if index and not is_checkpoint else None,
-            "checkpoint_attempt": attempt if index and is_checkpoint else None,
-            "checkpoint_fingerprint": index.fingerprint if index and is_checkpoint else None,
+            "output_attempt": output_ref.attempt if output_ref and not is_checkpoint else None,
+            "output_fingerprint": output_ref.fingerprint if output_ref and not is_checkpoint else None,
+            "checkpoint_attempt": attempt if output_ref and is_checkpoint else None,
+            "checkpoint_fingerprint": output_ref.fingerprint if output_ref and is_checkpoint else None,
             "checkpoint_sequence": report.sequence,
         },
     }
@@ -229,7 +238,7 @@ def system_write(task: Task, status: TaskStatus, *, now: int, message: str | Non
         precedence=status_precedence(status, task.attempt),
         version=task.version,
         values=values,
-        clear_fields=(*(field for field in transition.clear_fields if field not in values), "request_id"),
+        clear_fields=(*(field for field in transition.clear_fields if field not in values), *AUTHORSHIP),
         closes_task=status in FINAL_STATUSES,
         fingerprint=None,
     )

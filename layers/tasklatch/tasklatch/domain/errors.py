@@ -82,6 +82,21 @@ class UnknownTasksError(TasklatchError):
         self.names = names
 
 
+class AttemptIdRequiredError(TasklatchError):
+    """A report without the id of the attempt that it is about, where ids are required; a forged id is none.
+
+    Parameters
+    ----------
+    names
+        The tasks; none if the contract has no field for an id.
+    """
+
+    def __init__(self, *names: str) -> None:
+        tasks = ", ".join(map(repr, names))
+        which = f"of an attempt at task {tasks}" if names else "of an attempt, which this contract cannot carry"
+        super().__init__(f"this deployment requires the taskExecutionId {which}")
+
+
 class AttemptNotOpenError(TasklatchError):
     """A report on an attempt that is not open: it was never opened, or its task still waits for others.
 

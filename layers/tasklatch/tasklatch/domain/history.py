@@ -36,6 +36,7 @@ class HistoryEntry:
     message: str | None = None
     platform_status: str | None = None
     request_id: str | None = None
+    reported_by: str | None = None
     fingerprint: str | None = None
     output_attempt: int | None = None
     output_fingerprint: str | None = None
@@ -54,6 +55,7 @@ def change_entry(task: Task, before: Task | None) -> HistoryEntry:
         message=task.message,
         platform_status=task.platform_status,
         request_id=task.request_id,
+        reported_by=task.reported_by,
         output_attempt=task.output.attempt if task.output else None,
         output_fingerprint=task.output.fingerprint if task.output else None,
     )
@@ -78,7 +80,8 @@ def ignored_entry(report: Report, verdict: Verdict, task: Task, *, now: int, req
         message=report.message,
         platform_status=report.platform_status,
         request_id=request_id,
+        reported_by=report.reported_by,
         fingerprint=report.record or report.fingerprint,
-        output_attempt=report.output_place.attempt if has_output else None,
+        output_attempt=report.output_ref.attempt if has_output else None,
         output_fingerprint=report.fingerprint if has_output else None,
     )

@@ -10,7 +10,7 @@ from typing import Final
 from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.status import FAILURES, TaskStatus
-from tasklatch.domain.task import OutputPlace
+from tasklatch.domain.task import OutputRef
 
 MAX_MESSAGE_CHARACTERS: Final = 1024
 MAX_OUTPUT_BYTES: Final = 100 * 1024
@@ -46,6 +46,8 @@ class Report:
         names sort in the order of their creation.
     sequence
         The worker's own count of its checkpoints, only for IN_PROGRESS: the greater wins in any order of arrival.
+    reported_by
+        The client whose token the report came with. It does not distinguish reports.
     merges_output
         True if the output is merged into the attempt's earlier output, key by key, instead of replacing it.
     """
@@ -62,6 +64,7 @@ class Report:
     record: str | None = None
     sequence: int | None = None
     merges_output: bool = False
+    reported_by: str | None = None
 
     @property
     def is_informational(self) -> bool:
@@ -69,10 +72,10 @@ class Report:
         return self.status is TaskStatus.PENDING
 
     @property
-    def output_place(self) -> OutputPlace:
-        """Place where the output is stored; that of a checkpoint has attempt 0."""
+    def output_ref(self) -> OutputRef:
+        """Reference to the stored output; that of a checkpoint has attempt 0."""
         attempt = 0 if self.status is TaskStatus.IN_PROGRESS else self.attempt or 0
-        return OutputPlace(attempt, self.fingerprint)
+        return OutputRef(attempt, self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:

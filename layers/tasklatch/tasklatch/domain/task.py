@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.status import TaskStatus
 
@@ -47,8 +46,8 @@ class RetryPolicy:
 DEFAULT_RETRY_POLICY: Final = RetryPolicy()
 
 
-class OutputPlace(NamedTuple):
-    """Place of a stored output: the attempt that its final report named, 0 otherwise, and the report's fingerprint."""
+class OutputRef(NamedTuple):
+    """Reference to a stored output: the attempt that its final report named, or 0, and the report's fingerprint."""
 
     attempt: int
     fingerprint: str
@@ -70,6 +69,8 @@ class Task:
         Fingerprint of the report that last decided an attempt: a repeat of that report is recognised by it.
     request_id
         The request that wrote last: a request whose response was lost recognises its own write by it.
+    reported_by
+        The client that reported last; None if the service itself wrote last, or the token names no client.
     output_attempt, output_fingerprint
         The place of the output of the report that decided the status: the attempt that the report named, 0 if it named
         none; both None without an output.
@@ -109,6 +110,7 @@ class Task:
     on_failure: OnFailure = OnFailure.ABORT
     outcome: str | None = None
     request_id: str | None = None
+    reported_by: str | None = None
     output_attempt: int | None = None
     output_fingerprint: str | None = None
     checkpoint_attempt: int | None = None
@@ -116,11 +118,6 @@ class Task:
     checkpoint_sequence: int | None = None
     decided_attempt: int | None = None
     definition: str | None = None
-
-    @property
-    def task_execution_id(self) -> str:
-        """Id of the current attempt."""
-        return task_execution_id(self.tenant, self.execution_id, self.task_id, self.attempt)
 
     @property
     def opened_attempts(self) -> int:
@@ -134,16 +131,16 @@ class Task:
         return self.decided_attempt or last or self.attempt
 
     @property
-    def output(self) -> "OutputPlace | None":
+    def output(self) -> "OutputRef | None":
         """Place of the task's current output; None without one."""
         return self.output_of(self.deciding_attempt)
 
-    def output_of(self, attempt: int) -> "OutputPlace | None":
+    def output_of(self, attempt: int) -> "OutputRef | None":
         """Return the place of an attempt's output, final or else its last checkpoint; None without one."""
         if attempt == self.deciding_attempt and self.output_fingerprint is not None:
-            return OutputPlace(self.output_attempt or 0, self.output_fingerprint)
+            return OutputRef(self.output_attempt or 0, self.output_fingerprint)
         if attempt == self.checkpoint_attempt and self.checkpoint_fingerprint is not None:
-            return OutputPlace(0, self.checkpoint_fingerprint)
+            return OutputRef(0, self.checkpoint_fingerprint)
         return None
 
     @property

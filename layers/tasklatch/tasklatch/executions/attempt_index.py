@@ -1,11 +1,11 @@
 """Index from an attempt's id to its task, for contracts whose requests carry only that id.
 
-The ids of all attempts at a task share a suffix, so one pointer per task is enough. It is stored when the task is
-created; opening an attempt writes nothing here.
+The ids of all attempts at a task contain one suffix, signed or not, so one pointer per task is enough. It is stored
+when the task is created; opening an attempt writes nothing here.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasklatch.domain.attempt_id import attempt_id_suffix, parse_attempt_id
 from tasklatch.domain.errors import NotFoundError
@@ -13,7 +13,8 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.runtime.attempt_ids import attempt_ids
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
@@ -66,21 +67,20 @@ class AttemptIndex:
         Raises
         ------
         NotFoundError
-            If it is not an attempt id, or no task has a pointer for it.
+            If it is not an attempt id that this deployment accepts, or no task has a pointer for it.
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        attempt, suffix = parse_attempt_id(task_execution_id) or (0, "")
-        if attempt == 0:
-            raise NotFoundError("task", task_execution_id)
-        key = _key(tenant, suffix)
-        response = self._backoff.run(
-            lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
-        )
-        item = response.get("Item")
-        if item is None:
-            raise NotFoundError("task", task_execution_id)
-        return AttemptRef(item["executionId"]["S"], item["taskId"]["S"], attempt)
+        parsed = parse_attempt_id(task_execution_id)
+        for suffix in attempt_ids().suffixes(task_execution_id, tenant):
+            item = self._get(tenant, suffix)
+            if parsed is not None and item is not None:
+                return AttemptRef(item["executionId"]["S"], item["taskId"]["S"], parsed[0])
+        raise NotFoundError("task", task_execution_id)
+
+    def _get(self, tenant: str, suffix: str) -> "Item | None":
+        request: Any = {"TableName": self._settings.table_name, "Key": _key(tenant, suffix), "ConsistentRead": True}
+        return self._backoff.run(lambda: self._client.get_item(**request)).get("Item")
 
 
 def _pointer(task: Task) -> Item:
@@ -92,4 +92,4 @@ def _pointer(task: Task) -> Item:
 
 
 def _key(tenant: str, suffix: str) -> Item:
-    return {keys.PK: {"S": keys.task_id_pk(tenant, suffix)}, keys.SK: {"S": keys.TASK_ID_SK}}
+    return primary_key(keys.task_id_pk(tenant, suffix), keys.TASK_ID_SK)

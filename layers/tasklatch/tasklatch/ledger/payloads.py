@@ -4,18 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from tasklatch.domain.execution import WorkflowRun
 from tasklatch.domain.report import Report
 from tasklatch.domain.task import Task, TaskDetail
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_put
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+    from tasklatch.domain.execution import WorkflowRun
 
 PAYLOAD: Final = "payload"
 RESOLVED: Final = "resolved"
@@ -36,7 +38,7 @@ def input_text(item: Item, task: Task | None = None) -> str | None:
     text = next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
     if text is None or task is None or INCLUDES_ATTEMPT_ID not in item:
         return text
-    return json.dumps({**json.loads(text), "taskExecutionId": task.task_execution_id}, ensure_ascii=False)
+    return json.dumps({**json.loads(text), "taskExecutionId": current_attempt_id(task)}, ensure_ascii=False)
 
 
 class Payloads:
@@ -61,10 +63,10 @@ class Payloads:
         ServiceBusyError
             If the table stays busy until the deadline; some outputs may be stored.
         """
-        texts = {keys.output_sk(report.task_id, *report.output_place): report.output or "{}" for report in reports}
+        texts = {keys.output_sk(report.task_id, *report.output_ref): report.output or "{}" for report in reports}
         self._put(texts, keys.execution_pk(tenant, execution_id), now)
 
-    def put_run(self, tenant: str, execution_id: str, run: WorkflowRun, now: int) -> None:
+    def put_run(self, tenant: str, execution_id: str, run: "WorkflowRun", now: int) -> None:
         """Store the workflow definition and the input of an execution, before it starts.
 
         Raises
@@ -78,9 +80,7 @@ class Payloads:
 
     def _put(self, texts: Mapping[str, str], pk: str, now: int) -> None:
         expires_at = self._settings.expires_at(now)
-        items: list[Item] = [
-            {keys.PK: {"S": pk}, keys.SK: {"S": sk}, PAYLOAD: {"S": text}} for sk, text in texts.items()
-        ]
+        items: list[Item] = [{**primary_key(pk, sk), PAYLOAD: {"S": text}} for sk, text in texts.items()]
         if expires_at is not None:
             for item in items:
                 item["expiresAt"] = {"N": str(expires_at)}
@@ -89,11 +89,11 @@ class Payloads:
     def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Read the inputs of tasks as JSON text by attempt id, with references resolved."""
         sort_keys = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
-        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in dict.fromkeys(sort_keys)]
+        item_keys: list[Item] = [primary_key(pk, sk) for pk, sk in dict.fromkeys(sort_keys)]
         stored = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
         items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in stored}
         texts = {
-            task.task_execution_id: input_text(items[sort_key], task)
+            current_attempt_id(task): input_text(items[sort_key], task)
             for task, sort_key in zip(tasks, sort_keys, strict=True)
             if sort_key in items
         }
@@ -112,7 +112,7 @@ class Payloads:
         sk
             Sort key of the payload's item.
         """
-        key: Item = {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": sk}}
+        key: Item = primary_key(keys.execution_pk(tenant, execution_id), sk)
         response = self._backoff.run(
             lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
         )
@@ -129,7 +129,7 @@ class Payloads:
         """
         pk = keys.execution_pk(tenant, execution_id)
         payload_keys = [(keys.input_sk(task.task_id), _output_sk(task)) for task in tasks]
-        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pair in payload_keys for sk in pair if sk]
+        item_keys: list[Item] = [primary_key(pk, sk) for pair in payload_keys for sk in pair if sk]
         read = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
         items = {item[keys.SK]["S"]: item for item in read}
         return [

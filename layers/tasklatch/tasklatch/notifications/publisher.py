@@ -18,6 +18,7 @@ from tasklatch.ledger.payloads import Payloads
 from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.event_bus import MAX_INPUT_BYTES, BusEvent, EventBus
 from tasklatch.notifications.stream import AnyChange
+from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.clock import format_timestamp
 
 
@@ -53,7 +54,7 @@ class ChangePublisher:
 def _event(change: AnyChange, inputs: Mapping[str, str]) -> BusEvent:
     if isinstance(change, ExecutionChange):
         return BusEvent(DetailType.EXECUTION_STATUS_CHANGED, _execution_detail(change))
-    return BusEvent(detail_type_for(change.task), _task_detail(change, inputs.get(change.task.task_execution_id)))
+    return BusEvent(detail_type_for(change.task), _task_detail(change, inputs.get(current_attempt_id(change.task))))
 
 
 def _task_detail(change: Change, task_input: str | None) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def _task_message(task: Task) -> dict[str, Any]:
         "taskId": task.task_id,
         "status": task.status,
         "attempt": task.attempt,
-        "taskExecutionId": task.task_execution_id,
+        "taskExecutionId": current_attempt_id(task),
         "version": task.version,
         "at": format_timestamp(task.updated_at),
     }

@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.errors import ForbiddenError, TooManyWatchersError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_delete
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -205,14 +205,14 @@ class WebSocketConnections:
 
 def _ticket_key(ticket: str) -> Item:
     key = keys.ticket_pk(ticket)
-    return {keys.PK: {"S": key}, keys.SK: {"S": key}}
+    return primary_key(key, key)
 
 
 def _connection_key(connection_id: str) -> Item:
     key = keys.connection_pk(connection_id)
-    return {keys.PK: {"S": key}, keys.SK: {"S": key}}
+    return primary_key(key, key)
 
 
 def _watched_key(watcher: Watcher) -> Item:
     pk = keys.live_pk(watcher.tenant, watcher.execution_id)
-    return {keys.PK: {"S": pk}, keys.SK: {"S": watcher.connection_id}}
+    return primary_key(pk, watcher.connection_id)

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
-USER_AGENT: Final = "tasklatch/0.1.0"
+USER_AGENT: Final = "tasklatch/0.2.0"
 """Name and version of this program in each request, with which AWS's logs tell its requests from others."""
 
 # `tasklatch.runtime.backoff` retries, because it knows the remaining time. AWS validates requests, so botocore need not
@@ -63,6 +64,12 @@ def scheduler() -> "EventBridgeSchedulerClient":
 def events() -> "EventBridgeClient":
     """Return the client of the event bus."""
     return _session().client("events", config=_CONFIG)
+
+
+@cache
+def secrets_manager() -> "SecretsManagerClient":
+    """Return the client that reads the keys of attempt ids. It repeats its few requests itself."""
+    return _session().client("secretsmanager", config=_CONFIG.merge(Config(retries={"total_max_attempts": 3})))
 
 
 @cache

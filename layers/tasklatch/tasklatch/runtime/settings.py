@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from functools import cache
 
 
+class MissingSettingError(RuntimeError):
+    """The function needs an environment variable that its deployment does not set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one function. Those that it does not need are empty.
+    """Settings of one function. Those that it does not need are empty; `check_set` checks those that it needs.
 
     Attributes
     ----------
@@ -31,6 +35,12 @@ class Settings:
         The WebSocket address that watchers connect to.
     live_callback_url
         The address for sending to watchers' connections.
+    attempt_id_secret
+        ARN of the secret with which attempt ids are signed; empty if they are not.
+    requires_attempt_ids
+        True if a report must carry the signed id of its attempt.
+    serves_description
+        False if the API description and its page are answered 404.
     """
 
     table_name: str
@@ -45,6 +55,21 @@ class Settings:
     schedule_role_arn: str = ""
     live_url: str = ""
     live_callback_url: str = ""
+    attempt_id_secret: str = ""
+    requires_attempt_ids: bool = False
+    serves_description: bool = True
+
+    def check_set(self, *names: str) -> None:
+        """Check that settings are not empty.
+
+        Raises
+        ------
+        MissingSettingError
+            If one is; the error names its environment variable.
+        """
+        for name in names:
+            if not getattr(self, name):
+                raise MissingSettingError(f"{name.upper()} is not set")
 
     def expires_at(self, now: int) -> int | None:
         """Return the expiry of an item that is written now.
@@ -68,11 +93,11 @@ def get_settings() -> Settings:
 
     Raises
     ------
-    KeyError
-        If TABLE_NAME is missing: the deployment is wrong.
+    MissingSettingError
+        If there is no table: the deployment is wrong.
     """
-    return Settings(
-        table_name=os.environ["TABLE_NAME"],
+    settings = Settings(
+        table_name=os.environ.get("TABLE_NAME", ""),
         tenant_claim=os.environ.get("TENANT_CLAIM", ""),
         retention_days=int(os.environ.get("RETENTION_DAYS", "90")),
         event_bus_name=os.environ.get("EVENT_BUS_NAME", ""),
@@ -84,4 +109,9 @@ def get_settings() -> Settings:
         schedule_role_arn=os.environ.get("SCHEDULE_ROLE_ARN", ""),
         live_url=os.environ.get("LIVE_URL", ""),
         live_callback_url=os.environ.get("LIVE_CALLBACK_URL", ""),
+        attempt_id_secret=os.environ.get("ATTEMPT_ID_SECRET", ""),
+        requires_attempt_ids=os.environ.get("ATTEMPT_IDS", "") == "required",
+        serves_description=os.environ.get("API_DOCS", "true") == "true",
     )
+    settings.check_set("table_name")
+    return settings

@@ -17,12 +17,16 @@ GET_OPENAPI: Final = Operation(
     key="GET /v1/openapi.json",
     summary="Describe this API",
     scope=None,
-    responses={HTTPStatus.OK: dict[str, Any]},
+    responses={HTTPStatus.OK: dict[str, Any], HTTPStatus.NOT_MODIFIED: None},
+    problems=(HTTPStatus.NOT_FOUND,),
+    headers=("If-None-Match",),
 )
 GET_DOCS: Final = Operation(
     name="get_docs",
     key="GET /v1/docs",
     summary="Show the description in a browser",
     scope=None,
-    responses={HTTPStatus.OK: str},
+    responses={HTTPStatus.OK: str, HTTPStatus.NOT_MODIFIED: None},
+    problems=(HTTPStatus.NOT_FOUND,),
+    headers=("If-None-Match",),
 )

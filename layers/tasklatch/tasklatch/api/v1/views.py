@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 from tasklatch.domain.retry import RetryDecision
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
+from tasklatch.runtime.attempt_ids import attempt_ids, current_attempt_id
 from tasklatch.runtime.clock import format_timestamp
 
 
@@ -32,14 +33,11 @@ class RetryView(TypedDict):
     attemptsLeft: int
 
 
-class TaskView(TypedDict):
-    """A task and its state; times are RFC 3339 in UTC."""
-
+class _TaskState(TypedDict):
     executionId: str
     taskId: str
     status: TaskStatus
     attempt: int
-    taskExecutionId: str
     version: int
     createdAt: str
     updatedAt: str
@@ -56,6 +54,18 @@ class TaskView(TypedDict):
     timeoutSeconds: NotRequired[int]
     heartbeatTimeoutSeconds: NotRequired[int]
     onFailure: str
+
+
+class TaskView(_TaskState):
+    """A task and its state; times are RFC 3339 in UTC."""
+
+    taskExecutionId: str
+
+
+class ReportedTaskView(_TaskState):
+    """A task after a report or heartbeat. Where ids are required, the id of another attempt is left out."""
+
+    taskExecutionId: NotRequired[str]
 
 
 class TaskDetailView(TaskView):
@@ -97,7 +107,7 @@ def task_view(task: Task) -> TaskView:
         "taskId": task.task_id,
         "status": task.status,
         "attempt": task.attempt,
-        "taskExecutionId": task.task_execution_id,
+        "taskExecutionId": current_attempt_id(task),
         "version": task.version,
         "createdAt": format_timestamp(task.created_at),
         "updatedAt": format_timestamp(task.updated_at),
@@ -122,6 +132,14 @@ def task_view(task: Task) -> TaskView:
     timestamps = {name: format_timestamp(value) for name, value in times.items() if value is not None}
     details = {name: value for name, value in others.items() if value is not None}
     return cast("TaskView", {**view, **timestamps, **details})
+
+
+def reported_task_view(task: Task, attempt: int | None) -> ReportedTaskView:
+    """Return the view of a task for the worker of an attempt, whose id opens no other attempt; None for the current."""
+    view = cast("ReportedTaskView", task_view(task))
+    if attempt_ids().are_required and attempt != task.attempt:
+        del view["taskExecutionId"]
+    return view
 
 
 def payload_view(text: str | None) -> dict[str, Any] | None:

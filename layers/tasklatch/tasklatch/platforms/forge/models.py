@@ -13,12 +13,12 @@ from typing_extensions import TypedDict
 
 from tasklatch.api.body import dump_json, validate
 from tasklatch.api.ids import UUID_PATTERN
-from tasklatch.domain.attempt_id import decode_attempt
 from tasklatch.domain.errors import AttemptNotOpenError, InvalidRequestError
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.report import Report, make_report
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task_definition import TaskDefinition
+from tasklatch.runtime.attempt_ids import attempt_ids
 
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_SCAN_ID_CHARACTERS: Final = 1024
@@ -63,10 +63,16 @@ class StatusUpdate(BaseModel):
         )
 
     def _attempt(self, tenant: str, execution_id: str) -> int | None:
-        if not isinstance(self.taskExecutionId, str):
-            return None
+        """Return the attempt of the id; None for the current one.
+
+        Raises
+        ------
+        AttemptIdRequiredError
+            If this deployment requires the id, and there is none of this task.
+        """
+        value = self.taskExecutionId if isinstance(self.taskExecutionId, str) else None
         try:
-            return decode_attempt(self.taskExecutionId, tenant, execution_id, self.task.taskId)
+            return attempt_ids().decode(value, tenant, execution_id, self.task.taskId)
         except AttemptNotOpenError:
             # A well-formed id of another task: to Forge, every id that is not of this task is an unknown one.
             return None

@@ -20,6 +20,7 @@ from tasklatch.platforms.superai.models import (
     TaskStatusItem,
     TaskStatusView,
 )
+from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.clock import format_timestamp
 
 _NAMESPACE: Final = UUID("c3c3a2a0-6e0d-4a39-9f0e-2f6c1a1f7f55")
@@ -122,7 +123,7 @@ def task_execution_view(task: Task, detail: TaskDetail | None = None) -> FlowTas
     processing = PROCESSING_STATUS[task.status]
     error = {"reason": task.failure_reason, "message": task.message} if processing == "failed" else None
     return {
-        "id": task.task_execution_id,
+        "id": current_attempt_id(task),
         "flow_execution_id": task.execution_id,
         "task_execution_idx": task.attempt - 1,
         "task_name": task.task_id,

@@ -218,6 +218,7 @@ class HistoryView(TypedDict):
     message: NotRequired[str]
     label: NotRequired[str]
     requestId: NotRequired[str]
+    reportedBy: NotRequired[str]
 
 
 class HistoryList(TypedDict):

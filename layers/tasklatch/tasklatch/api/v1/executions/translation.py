@@ -4,12 +4,12 @@ from typing import cast
 
 from tasklatch.api.v1.executions.models import ExecutionDetailView, ExecutionView, HistoryView
 from tasklatch.api.v1.views import TaskDetailView, payload_view, retry_view, task_view
-from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.history import HistoryEntry
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import TaskDetail
+from tasklatch.runtime.attempt_ids import attempt_ids
 from tasklatch.runtime.clock import format_timestamp
 
 
@@ -65,7 +65,7 @@ def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: s
     }
     if entry.attempt is not None:
         view["attempt"] = entry.attempt
-        view["taskExecutionId"] = task_execution_id(tenant, execution_id, task_id, entry.attempt)
+        view["taskExecutionId"] = attempt_ids().issue(tenant, execution_id, task_id, entry.attempt)
     if entry.previous_status is not None:
         view["previousStatus"] = entry.previous_status
     if entry.failure_reason is not None:
@@ -76,4 +76,6 @@ def history_view(entry: HistoryEntry, tenant: str, execution_id: str, task_id: s
         view["label"] = entry.platform_status
     if entry.request_id is not None:
         view["requestId"] = entry.request_id
+    if entry.reported_by is not None:
+        view["reportedBy"] = entry.reported_by
     return view

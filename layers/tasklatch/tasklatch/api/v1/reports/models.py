@@ -9,12 +9,12 @@ from typing_extensions import TypedDict
 from tasklatch.api.body import dump_json
 from tasklatch.api.errors import Problem
 from tasklatch.api.ids import TaskId, round_to_millis
-from tasklatch.api.v1.views import RetryView, TaskView
-from tasklatch.domain.attempt_id import decode_attempt
+from tasklatch.api.v1.views import ReportedTaskView, RetryView
 from tasklatch.domain.errors import InvalidRequestError
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.report import Report, Verdict, make_report
 from tasklatch.domain.status import MAX_ATTEMPT, TaskStatus
+from tasklatch.runtime.attempt_ids import attempt_ids
 
 MAX_REPORTS: Final = 100
 MAX_SEQUENCE: Final = 2**53 - 1
@@ -23,8 +23,12 @@ MAX_SEQUENCE: Final = 2**53 - 1
 _LONGEST_MESSAGE: Final = 100_000
 
 
+# A model is built when it is first used: a cold start needs one of them
+_STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+
+
 class _Attempt(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    model_config = _STRICT
 
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPT)] | None = None
     taskExecutionId: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -34,14 +38,16 @@ class _Attempt(BaseModel):
 
         Raises
         ------
+        AttemptIdRequiredError
+            If this deployment requires the taskExecutionId, and the body has none of this task.
         AttemptNotOpenError
             If the taskExecutionId was issued for another task.
         InvalidRequestError
             If attempt and taskExecutionId name different attempts.
         """
-        if self.taskExecutionId is None:
+        if self.taskExecutionId is None and not attempt_ids().are_required:
             return self.attempt
-        decoded = decode_attempt(self.taskExecutionId, tenant, execution_id, task_id)
+        decoded = attempt_ids().decode(self.taskExecutionId, tenant, execution_id, task_id)
         if decoded is not None and self.attempt not in (None, decoded):
             raise InvalidRequestError(
                 "attempt and taskExecutionId name different attempts",
@@ -72,7 +78,7 @@ class ReportBody(_Attempt):
 
         Raises
         ------
-        AttemptNotOpenError, InvalidRequestError, PayloadTooLargeError
+        AttemptIdRequiredError, AttemptNotOpenError, InvalidRequestError, PayloadTooLargeError
             If it does not name an attempt of this task, or its output cannot be stored.
         """
         report = make_report(
@@ -98,7 +104,7 @@ class BatchedReportBody(ReportBody):
 class BatchBody(BaseModel):
     """Up to 100 reports, recorded in order."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    model_config = _STRICT
 
     # `Any`: each report is validated on its own, so that an invalid one does not fail the others.
     statuses: Annotated[
@@ -127,7 +133,7 @@ class ReportResponse(TypedDict):
     """The verdict on a report, the task after it and, after a failure, the decision on its retry."""
 
     verdict: Verdict
-    task: TaskView
+    task: ReportedTaskView
     retry: NotRequired[RetryView]
 
 
@@ -138,7 +144,7 @@ class BatchedReportResponse(TypedDict):
     status: int
     taskId: NotRequired[str]
     verdict: NotRequired[Verdict]
-    task: NotRequired[TaskView]
+    task: NotRequired[ReportedTaskView]
     retry: NotRequired[RetryView]
     problem: NotRequired[Problem]
 
@@ -151,6 +157,6 @@ class BatchResponse(TypedDict):
 
 HeartbeatResponse = TypedDict(
     "HeartbeatResponse",
-    {"continue": bool, "reason": NotRequired[str], "task": TaskView},
+    {"continue": bool, "reason": NotRequired[str], "task": ReportedTaskView},
 )
 HeartbeatResponse.__doc__ = "Whether the worker should go on; if not, why not."

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 from uuid import UUID, uuid5
 
-from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution, ExecutionFilter
 from tasklatch.domain.history import HistoryEntry
@@ -25,6 +24,7 @@ from tasklatch.platforms.cognite.executions.models import (
     WorkflowExecutionsListBody,
     WorkflowExecutionView,
 )
+from tasklatch.runtime.attempt_ids import attempt_ids
 
 MAX_DETAIL_BYTES: Final = 4 * 1024 * 1024
 """Limit of inputs and outputs in one response: Lambda's holds 6 MB, and the definition needs room too."""
@@ -188,7 +188,7 @@ def workflow_task_view(detail: TaskDetail, state: AttemptState) -> TaskExecution
     """Return the view of one attempt at a task."""
     task = detail.task
     view: TaskExecutionView = {
-        "id": task_execution_id(task.tenant, task.execution_id, task.task_id, state.attempt),
+        "id": attempt_ids().issue(task.tenant, task.execution_id, task.task_id, state.attempt),
         "externalId": task.task_id,
         "status": state.status,
         "taskType": detail.kind or _OTHER_KIND,
