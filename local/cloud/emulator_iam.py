@@ -36,6 +36,24 @@ _role_to_pass: ContextVar[str | None] = ContextVar("_role_to_pass", default=None
 _denied_action: ContextVar[str | None] = ContextVar("_denied_action", default=None)
 
 
+class IamTransport:
+    """Requests that count as encrypted in transit.
+
+    Fault of ministack 1.5: it speaks HTTP only, so a policy that refuses what is not encrypted refuses everything.
+    """
+
+    def __init__(self) -> None:
+        self._resolve = iam_evaluator._resolve_condition_key  # noqa: SLF001 - it has no other place for this
+
+    def install(self) -> None:
+        """Patch the emulator."""
+        iam_evaluator._resolve_condition_key = self.resolve  # noqa: SLF001
+
+    def resolve(self, key: str, context: Any) -> Any:
+        """Return the value of a condition's key."""
+        return "true" if key.lower() == "aws:securetransport" else self._resolve(key, context)
+
+
 class IamActionNames:
     """Action names of batches.
 

@@ -113,7 +113,7 @@ class FailuresInBuckets:
         condition: str,
     ) -> None:
         """Send a failed batch to its mapping's failure destination."""
-        destination = mapping["DestinationConfig"]["OnFailure"]["Destination"]
+        destination = mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", "")
         bucket = destination.partition(":s3:::")[2]
         if not bucket:
             self._send(mapping, function, batch, stream, result, condition)

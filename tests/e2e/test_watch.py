@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from local.api_client import ApiClient
@@ -97,6 +97,31 @@ def test_a_ticket_is_good_for_one_connection(api: ApiClient) -> None:
         connect(url, proxy=None)
 
     assert refused.value.response.status_code in (401, 403)
+
+
+def test_a_ping_keeps_a_connection_and_closes_that_of_a_watcher_that_was_cut_off(stack: Stack, api: ApiClient) -> None:
+    # given
+    execution = _create(api)
+    table = stack.aws("dynamodb")
+    watched = {"S": f"LIVE#default#{execution}"}
+
+    with connect(_url(api, execution), proxy=None) as socket:
+        socket.send('{"action": "ping"}')
+        _report(api, execution, "first", status="IN_PROGRESS", attempt=1)
+        while json.loads(socket.recv(timeout=DEADLINE_SECONDS)).get("status") != "IN_PROGRESS":
+            pass
+
+        # when
+        query = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": watched}}
+        [item] = table.query(TableName=stack.table_name, **query)["Items"]
+        connection = {"S": f"CONNECTION#{item['sk']['S']}"}
+        for key in ({"pk": watched, "sk": item["sk"]}, {"pk": connection, "sk": connection}):
+            table.delete_item(TableName=stack.table_name, Key=key)
+        socket.send('{"action": "ping"}')
+
+        # then
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=DEADLINE_SECONDS)
 
 
 def test_a_ticket_that_has_run_out_is_refused(stack: Stack, api: ApiClient) -> None:

@@ -50,6 +50,7 @@ DEPLOYED: Final = {
     "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
     "AWS::S3::Bucket",
+    "AWS::S3::BucketPolicy",
     "AWS::SQS::Queue",
     "AWS::Scheduler::ScheduleGroup",
 }

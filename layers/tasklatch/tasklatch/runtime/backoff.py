@@ -56,7 +56,7 @@ class Backoff:
         self._remaining_ms = remaining_ms
         self._sleep = sleep
 
-    def budget(self, most_ms: int, reserve_ms: int) -> "TimeBudget":
+    def budget(self, most_ms: int, reserve_ms: int) -> TimeBudget:
         """Return a part of the time that the function has left.
 
         Parameters
