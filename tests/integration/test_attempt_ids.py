@@ -283,8 +283,14 @@ def test_keys_are_the_versions_of_the_secret_and_a_rotation_is_noticed(manager: 
 
 def test_a_forged_id_makes_nobody_read_the_secret_more_than_once_a_minute(manager: Any) -> None:
     arn = manager.create_secret(Name="ids", SecretString=KEYS[0])["ARN"]
-    clock, requested = Clock(), []
-    ids = DeploymentAttemptIds(settings_for(arn), lambda: requested.append(1) or manager, clock)  # type: ignore[func-returns-value]
+    clock, requests = Clock(), 0
+
+    def count() -> Any:
+        nonlocal requests
+        requests += 1
+        return manager
+
+    ids = DeploymentAttemptIds(settings_for(arn), count, clock)
 
     for _ in range(100):
         clock.now += 1_000
@@ -293,7 +299,7 @@ def test_a_forged_id_makes_nobody_read_the_secret_more_than_once_a_minute(manage
         with pytest.raises(AttemptIdRequiredError):
             ids.decode(None, "default", "run", "task")
 
-    assert len(requested) == 2 * 2, "two versions, at the start and a minute later"
+    assert requests == 2 * 2, "two versions, at the start and a minute later"
 
 
 def test_key_that_is_too_short_or_missing_is_refused(manager: Any) -> None:
