@@ -149,7 +149,10 @@ class SmokeApi:
     def _tasks(self, method: str, run: Run, path: tuple[str, ...], body: Any) -> Answer:
         match (method, *path):
             case ("POST", *_, "heartbeat" | "heartbeats"):
-                return self._heartbeat(run, body["taskId"] if path[-1] == "heartbeats" else path[1])
+                task_id = body["taskId"] if path[-1] == "heartbeats" else path[1]
+                if self._lacks_id(run, task_id, body):
+                    return 403, {"type": "urn:tasklatch:problem:attempt-id-required"}
+                return self._heartbeat(run, task_id)
             case ("POST", "tasks", "read"):
                 return 200, self._shown(run, body["taskId"])
             case ("POST", "tasks", "history"):
@@ -186,6 +189,7 @@ class SmokeApi:
             waits = bool(task.get("dependsOn"))
             state = {"status": "PENDING", "attempt": 1, "version": 1, "updatedAt": rfc3339(self.now), "output": None}
             run.tasks[task["taskId"]] = {"input": None, **task, **state, "executionId": run.execution_id}
+            run.tasks[task["taskId"]]["taskExecutionId"] = f"{run.execution_id}/{task['taskId']}/1"
             run.history[task["taskId"]] = []
             self._record(run, task["taskId"], "PENDING", "applied")
             if not waits:
@@ -240,8 +244,14 @@ class SmokeApi:
             response["verdict"] = "stale_attempt"
         return {"status": status, "taskId": report["taskId"], **response}
 
+    def _lacks_id(self, run: Run, task_id: str, body: Body) -> bool:
+        """Return True if ids are required, and this is not the one of the task's attempt."""
+        return self.broken == "ids required" and body.get("taskExecutionId") != run.tasks[task_id]["taskExecutionId"]
+
     def _report(self, run: Run, task_id: str, body: Body) -> Answer:
         task = run.tasks[task_id]
+        if self._lacks_id(run, task_id, body):
+            return 403, {"type": "urn:tasklatch:problem:attempt-id-required"}
         if task["status"] == "PENDING" and self.broken != "waiting task reported":
             return 409, {"type": "urn:tasklatch:problem:attempt-not-open"}
         if len(json.dumps(body.get("output"), separators=(",", ":"))) > LIMIT and self.broken != "no limit":
@@ -339,8 +349,9 @@ class SmokeApi:
             self._create({"executionId": body["scanId"], "tasks": body["tasks"]}, None)
             return 201, {"executionId": body["scanId"]}
         status = "COMPLETED" if body["status"] == "success" else "FAILED"
-        self._report(self.runs[body["scanId"]], body["task"]["taskId"], {"status": status})
-        return 200, {"status": "REJECTED" if self.broken == "forge" else "ACCEPTED"}
+        report = {"status": status, "taskExecutionId": body["taskExecutionId"]}
+        answer, _ = self._report(self.runs[body["scanId"]], body["task"]["taskId"], report)
+        return answer, {"status": "REJECTED" if self.broken == "forge" else "ACCEPTED"}
 
     def _superai(self, method: str, path: tuple[str, ...], body: Any) -> Answer:
         if path == ("flow-executions",):
@@ -350,6 +361,8 @@ class SmokeApi:
         if method == "DELETE":
             self.removed.append(path[1])
             return 204, ""
+        if self.broken == "ids required":
+            return 403, {"error": {"message": "this deployment requires the taskExecutionId"}}
         for update in body["statuses"]:
             self._report(self.runs[path[1]], update["task_name"], {"status": update["status"].upper()})
         return 200, [{"status": item["status"]} for item in body["statuses"][: 1 if self.broken == "superai" else 2]]
@@ -368,6 +381,7 @@ class SmokeApi:
             case ("workflows", "executions", name):
                 return 200, {"executedTasks": [{"id": name}]}
             case ("workflows", "tasks", name, "update"):
-                self._report(self.runs[name], "work", body)
+                attempt_id = self.runs[name].tasks["work"]["taskExecutionId"]
+                self._report(self.runs[name], "work", {**body, "taskExecutionId": attempt_id})
                 return 200, {"status": body["status"].lower() if self.broken == "cognite" else "completed"}
         return 200, {}

@@ -48,7 +48,7 @@ def report_statuses(request: Request) -> Response:
             responses.append(batched_response(index, report, results[index], request.correlation_id))
         else:
             responses.append(batched_response(index, None, report, request.correlation_id))
-    waits = [result.retry_after_seconds for result in recorded if isinstance(result, ServiceBusyError)]
+    waits = [result.retry_after_seconds for result in (*read, *recorded) if isinstance(result, ServiceBusyError)]
     return Response(
         {"results": responses},
         headers={"retry-after": str(max(waits))} if waits else {},

@@ -11,11 +11,7 @@ from ministack.app import main
 from local.cloud.emulator_alarms import MetricMathAlarms
 from local.cloud.emulator_filters import FiltersOfAbsentAttributes
 from local.cloud.emulator_http_apis import HttpApiBodies
-<<<<<<< HEAD
-from local.cloud.emulator_iam import IamActionNames, IamLeadingKeys, IamPassRole, IamScheduleGroups
-=======
-from local.cloud.emulator_iam import IamActionNames, IamPassRole, IamScheduleGroups, IamTransport
->>>>>>> h/stream
+from local.cloud.emulator_iam import IamActionNames, IamLeadingKeys, IamPassRole, IamScheduleGroups, IamTransport
 from local.cloud.emulator_layers import SharedLayers
 from local.cloud.emulator_partiql import PartiqlStreamRecords
 from local.cloud.emulator_processes import QueueProcessLimit

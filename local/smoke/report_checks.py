@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from local.api_client import ApiError, call_task
+from local.api_client import ApiError
 from local.smoke.check import Check, CheckFailedError, expect
 from local.smoke.session import SmokeSession
 
@@ -56,9 +56,7 @@ def check_waiting_task(session: SmokeSession) -> str:
     tasks = ({"taskId": "first"}, {"taskId": "second", "dependsOn": ["first"]})
     execution_id = session.create("waiting", *tasks)
     report = {"status": "COMPLETED", "attempt": 1}
-    session.refused(
-        409, "attempt-not-open", lambda: call_task(session.api, "worker", execution_id, "second", "status", report)
-    )
+    session.refused(409, "attempt-not-open", lambda: session.send(execution_id, "second", "status", report))
     task = session.task(execution_id, "second")
     expect(task["status"] == "PENDING", f"the waiting task is {task['status']}")
     return "409, and the task still waits"
@@ -68,7 +66,9 @@ def check_batch(session: SmokeSession) -> str:
     """Report on a hundred tasks in one request."""
     names = [f"task-{number:03d}" for number in range(_BATCH)]
     execution_id = session.create("batch", *({"taskId": name} for name in names))
-    statuses = [{"taskId": name, "status": "COMPLETED", "attempt": 1} for name in names]
+    tasks = session.api.paginate("reader", "executions", execution_id, "tasks")
+    ids = {task["taskId"]: task["taskExecutionId"] for task in tasks}
+    statuses = [{"taskId": name, "status": "COMPLETED", "taskExecutionId": ids.get(name)} for name in names]
     path = ("executions", execution_id, "statuses")
     reply = session.api.request("worker", "POST", *path, body={"statuses": statuses})
     accepted = {"applied", "duplicate"} if reply.sends > 1 else {"applied"}
@@ -84,7 +84,7 @@ def check_odd_ids(session: SmokeSession) -> str:
     names = (*_PATH_IDS, *_BODY_IDS)
     execution_id = session.create("ids", {"taskId": "a"}, *({"taskId": name} for name in names))
     for name in names:
-        alive = call_task(session.api, "worker", execution_id, name, "heartbeat", {"attempt": 1}).body
+        alive = session.send(execution_id, name, "heartbeat", {"attempt": 1}).body
         expect(alive["continue"], f"the heartbeat of {name!r} is answered {alive}")
         session.report(execution_id, name, status="COMPLETED", attempt=1, output={"id": name})
         task = session.task(execution_id, name)
@@ -112,9 +112,7 @@ def check_large_output(session: SmokeSession) -> str:
     session.report(execution_id, "large", status="COMPLETED", attempt=1, output=_LARGE_OUTPUT)
     expect(session.task(execution_id, "large")["output"] == _LARGE_OUTPUT, "the output comes back changed")
     report: dict[str, Any] = {"status": "COMPLETED", "attempt": 1, "output": _TOO_LARGE}
-    session.refused(
-        413, "too-large", lambda: call_task(session.api, "worker", execution_id, "too-large", "status", report)
-    )
+    session.refused(413, "too-large", lambda: session.send(execution_id, "too-large", "status", report))
     return "100 KB comes back unchanged, more is 413"
 
 

@@ -85,12 +85,23 @@ class SmokeSession:
         CheckFailedError
             If the response has another verdict.
         """
-        reply = call_task(self.api, "worker", execution_id, task_id, "status", body)
+        reply = self.send(execution_id, task_id, "status", body)
         accepted = {verdict, "duplicate"} if reply.sends > 1 else {verdict}
         text = f"{body['status']} of {task_id}: verdict {reply.body['verdict']}, not {verdict}"
         expect(reply.body["verdict"] in accepted, text)
         response: dict[str, Any] = reply.body
         return response
+
+    def send(self, execution_id: str, task_id: str, route: str, body: Mapping[str, Any]) -> Reply:
+        """Send a report or a heartbeat as a worker that was handed the current attempt, whose id it sends along.
+
+        Parameters
+        ----------
+        route
+            ``status`` or ``heartbeat``.
+        """
+        attempt_id = self.task(execution_id, task_id)["taskExecutionId"]
+        return call_task(self.api, "worker", execution_id, task_id, route, {**body, "taskExecutionId": attempt_id})
 
     def task(self, execution_id: str, task_id: str) -> dict[str, Any]:
         """Return a task as the API shows it."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from local.api_client import call_task
 from local.smoke.check import Check, CheckFailedError, CheckSkippedError, expect
 from local.smoke.session import SmokeSession
 
@@ -53,7 +52,7 @@ def check_heartbeats(session: SmokeSession) -> str:
         session.report(execution_id, name, status="IN_PROGRESS", attempt=1)
 
     def look() -> bool:
-        alive = call_task(session.api, "worker", execution_id, "alive", "heartbeat", {"attempt": 1}).body
+        alive = session.send(execution_id, "alive", "heartbeat", {"attempt": 1}).body
         if not alive["continue"]:
             raise CheckFailedError(f"an attempt with heartbeats is to stop: {alive.get('reason')}")
         return bool(session.task(execution_id, "silent")["status"] == "TIMED_OUT")

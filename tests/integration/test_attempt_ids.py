@@ -9,11 +9,12 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.conditional_write import next_attempt_write
-from tasklatch.domain.errors import AttemptIdRequiredError, AttemptNotOpenError
+from tasklatch.domain.errors import AttemptIdRequiredError, AttemptNotOpenError, ServiceBusyError
 from tasklatch.executions.attempt_index import AttemptIndex
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.runtime import attempt_ids as module
@@ -283,13 +284,14 @@ def test_keys_are_the_versions_of_the_secret_and_a_rotation_is_noticed(manager: 
 
 def test_a_forged_id_makes_nobody_read_the_secret_more_than_once_a_minute(manager: Any) -> None:
     arn = manager.create_secret(Name="ids", SecretString=KEYS[0])["ARN"]
-    clock, requested = Clock(), list[int]()
+    clock, requests = Clock(), 0
 
-    def client() -> Any:
-        requested.append(1)
+    def count() -> Any:
+        nonlocal requests
+        requests += 1
         return manager
 
-    ids = DeploymentAttemptIds(settings_for(arn), client, clock)
+    ids = DeploymentAttemptIds(settings_for(arn), count, clock)
 
     for _ in range(100):
         clock.now += 1_000
@@ -298,7 +300,7 @@ def test_a_forged_id_makes_nobody_read_the_secret_more_than_once_a_minute(manage
         with pytest.raises(AttemptIdRequiredError):
             ids.decode(None, "default", "run", "task")
 
-    assert len(requested) == 2 * 2, "two versions, at the start and a minute later"
+    assert requests == 2 * 2, "two versions, at the start and a minute later"
 
 
 def test_key_that_is_too_short_or_missing_is_refused(manager: Any) -> None:
@@ -316,3 +318,46 @@ def test_without_a_secret_nobody_is_asked() -> None:
     assert ids.decode(ids.issue("default", "run", "task", 1), "default", "run", "task") == 1
     with pytest.raises(AttemptNotOpenError):
         ids.decode(ids.issue("default", "run", "other", 1), "default", "run", "task")
+
+
+@dataclass
+class Busy:
+    """Secrets Manager that is throttled some times, or refuses."""
+
+    faults: int
+    code: str = "ThrottlingException"
+
+    def get_secret_value(self, **_: str) -> dict[str, str]:
+        if self.faults:
+            self.faults -= 1
+            raise ClientError({"Error": {"Code": self.code}}, "GetSecretValue")
+        return {"SecretString": KEYS[0]}
+
+
+def test_busy_secrets_manager_is_waited_for() -> None:
+    ids = DeploymentAttemptIds(settings_for("arn:secret"), lambda: Busy(0), system_clock)  # type: ignore[arg-type, return-value]
+    busy = Busy(3)
+    patient = DeploymentAttemptIds(settings_for("arn:secret"), lambda: busy, system_clock)  # type: ignore[arg-type, return-value]
+
+    assert patient.issue("default", "run", "task", 1) == ids.issue("default", "run", "task", 1)
+
+
+def test_secrets_manager_that_stays_busy_makes_the_report_503_and_the_next_one_reads_again() -> None:
+    busy, clock = Busy(10_000), Clock()
+
+    def later() -> Any:
+        clock.now += 1_000
+        return busy
+
+    ids = DeploymentAttemptIds(settings_for("arn:secret"), later, clock)
+    with pytest.raises(ServiceBusyError):
+        ids.issue("default", "run", "task", 1)
+    busy.faults = 0
+    assert ids.issue("default", "run", "task", 1)
+
+
+def test_secret_that_may_not_be_read_is_no_reason_to_accept_unsigned_ids() -> None:
+    refused = Busy(10_000, "AccessDeniedException")
+    ids = DeploymentAttemptIds(settings_for("arn:secret", required=False), lambda: refused, system_clock)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        ids.decode(task_execution_id("default", "run", "task", 1), "default", "run", "task")

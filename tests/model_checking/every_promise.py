@@ -121,6 +121,8 @@ class EveryPromise(Promises):
         versions = [state.version for state in stream]
         history = promises.every_change_is_in_the_history
         yield history, history(view, task.task_id, stream)
+        clients = promises.the_history_names_the_client_of_each_change
+        yield clients, clients(view, task.task_id, stream)
         published = promises.every_change_is_published
         yield published, published(view, keys.task_sk(task.task_id), versions)
         if self._case.watched:

@@ -310,6 +310,14 @@ def every_change_is_in_the_history(view: View, task_id: str, stream: Sequence[Ta
     )
 
 
+def the_history_names_the_client_of_each_change(view: View, task_id: str, stream: Sequence[Task]) -> bool:
+    """Promise 7: an entry has the client of the request that made the change; none if the service made it itself."""
+    pk = keys.history_pk(TENANT, EXECUTION, task_id)
+    entries = [view.table.get((pk, keys.history_sk(task.version)), {}) for task in stream]
+    clients = [entry["client"]["S"] if "client" in entry else None for entry in entries]
+    return clients == [task.request_id and task.request_id.rsplit("-", 2)[0] for task in stream]
+
+
 def every_change_is_published(view: View, sort_key: str, versions: Iterable[int]) -> bool:
     """Promise 7: for every version there is an event on the bus."""
     published = {event.detail["version"] for event in view.events if event.subject == (EXECUTION, sort_key)}

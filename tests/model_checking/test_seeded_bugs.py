@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 from botocore.exceptions import HTTPClientError
 
+from tasklatch.domain import conditional_write
 from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
 from tasklatch.domain.report import Report, Verdict
@@ -298,6 +299,11 @@ def _the_reconciler_ignores_everything(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reconciler, "_reconcile_page", lambda _self, _entries, _task_or_not_found: None)
 
 
+def _the_service_writes_in_a_clients_name(patch: pytest.MonkeyPatch) -> None:
+    """Leave the client of the last report on the task when the service changes it."""
+    patch.setattr(conditional_write, "AUTHORSHIP", ("request_id",))
+
+
 @dataclass(frozen=True)
 class SeededBug:
     """Bug, the case that shows it, and the promise that it breaks."""
@@ -344,6 +350,8 @@ BUGS: Final = (
     SeededBug("a record is acknowledged and missing in the history",
               _a_record_is_acknowledged_and_not_stored,
               cases.LATE_SUCCESS, "every_change_is_in_the_history"),
+    SeededBug("the next attempt is put down to who reported before", _the_service_writes_in_a_clients_name,
+              cases.LATE_SUCCESS, "the_history_names_the_client_of_each_change"),
     SeededBug("some changes are not published", _failures_are_not_published,
               cases.LATE_SUCCESS, "events_come_in_order"),
     SeededBug("watchers do not receive what was published", _watchers_receive_nothing,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tasklatch.dynamodb import keys
-from tests.factories import api_event
+from tests.factories import ALL_SCOPES, api_event
 from tests.model_checking.case import Case
 from tests.model_checking.checks import Checker
 from tests.model_checking.invocations import Invocations
@@ -109,7 +109,8 @@ class Transitions:
         if function == "reconciler":
             return {}
         request_id = self._checker.request_id(client, step, attempt)
-        return api_event(request.route, path=request.path, body=request.body, request_id=request_id)
+        claims = {"scope": ALL_SCOPES, "client_id": self._clients[client]}
+        return api_event(request.route, path=request.path, body=request.body, claims=claims, request_id=request_id)
 
     def _is_private(self, run: Run) -> bool:
         """Return True if no other run's calls read or write the data of the call under way."""

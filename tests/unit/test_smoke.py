@@ -97,6 +97,13 @@ def test_check_fails_where_its_promise_is_broken(name: str, broken: str, monkeyp
     assert "not as described" not in outcome.detail
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+def test_check_holds_on_a_stack_that_requires_ids_of_attempts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = outcome_of(name, SmokeService("ids required"), monkeypatch)
+
+    assert outcome.state == (SKIPPED if name == "superai" else OK), outcome
+
+
 def test_description_that_is_switched_off_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = outcome_of("api-description", SmokeService("no description"), monkeypatch)
 

@@ -72,7 +72,8 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def release(account: Account, packaged: Path, *, minutes: int = 10, answer: bool = True) -> list[str]:
     shown: list[str] = []
 
-    def run(command: Sequence[str], environment: Mapping[str, str]) -> int:  # noqa: ARG001 - the protocol's name
+    def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+        assert environment["SAM_CLI_TELEMETRY"] == "0"
         assert list(command[:4]) == [sys.executable, "-m", "samcli", "package"]
         packaged.write_text("CodeUri: s3://a-bucket/tasklatch/1234\n")
         return 0

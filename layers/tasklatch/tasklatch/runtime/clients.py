@@ -68,8 +68,8 @@ def events() -> "EventBridgeClient":
 
 @cache
 def secrets_manager() -> "SecretsManagerClient":
-    """Return the client that reads the keys of attempt ids. It repeats its few requests itself."""
-    return _session().client("secretsmanager", config=_CONFIG.merge(Config(retries={"total_max_attempts": 3})))
+    """Return the client that reads the keys of attempt ids."""
+    return _session().client("secretsmanager", config=_CONFIG)
 
 
 @cache
