@@ -27,6 +27,7 @@ SEED ?=
 EXPECT ?=
 EXECUTION ?=
 STACK ?=
+FROM ?=
 PYTHON ?=
 ARCH ?=
 PARAMETERS ?=
@@ -84,13 +85,17 @@ watch: $(READY) ## show the status changes of an execution's tasks (EXECUTION=)
 redrive: $(READY) ## redrive the dead-letter queues (STACK=name: of a stack on AWS)
 	@$(RUN) $(BIN)/python -m local redrive $(if $(STACK),--stack "$(STACK)")
 
-# The local cloud's tests share one cloud, and it keeps the cores busy by itself: they run after the others, one by one
+.PHONY: smoke
+smoke: $(READY) ## check from outside that a stack keeps its promises (STACK=name: a stack on AWS; else the local cloud)
+	@$(RUN) $(BIN)/python -m local smoke $(if $(STACK),--stack "$(STACK)")
+
+.PHONY: restore
+restore: $(READY) ## copy what the ledger has lost from a restored copy of its table (FROM=table STACK=name)
+	@$(RUN) $(BIN)/python -m local restore $(if $(STACK),--stack "$(STACK)") "$(FROM)"
+
 .PHONY: test
-test: $(READY) $(SCANNER_READY) ## every test (PYTEST_ARGS="-k name" for some)
-	@outcome=5; for part in "-n auto --maxprocesses 4 --ignore=tests/e2e" "tests/e2e"; do \
-		status=0; $(RUN) $(BIN)/python -m pytest $$part $(PYTEST_ARGS) || status=$$?; \
-		case $$status in 5) ;; 0) [ $$outcome != 5 ] || outcome=0 ;; *) outcome=$$status ;; esac; \
-	done; exit $$outcome
+test: $(READY) ## every test (PYTEST_ARGS="-k name" for some)
+	@exec env $(RUN) $(BIN)/python -m tests $(PYTEST_ARGS)
 
 .PHONY: unit
 unit: $(READY) ## the tests that need nothing but Python, in well under a minute

@@ -23,7 +23,7 @@ def main() -> int:
     arguments = _parse()
     state_dir = StateDir(arguments.home.resolve()) if arguments.home else StateDir()
     commands = {"up": _up, "down": _down, "token": _token, "run": _run, "invoke": _invoke, "replay": _replay}
-    commands |= {"worker": _worker, "watch": _watch, "redrive": _redrive}
+    commands |= {"worker": _worker, "watch": _watch, "redrive": _redrive, "smoke": _smoke, "restore": _restore}
     try:
         return commands[arguments.command](arguments, state_dir)
     except LocalCloudError as error:
@@ -155,6 +155,18 @@ def _redrive(arguments: argparse.Namespace, state_dir: StateDir) -> int:
     return run_redrive(state_dir, arguments.stack)
 
 
+def _smoke(arguments: argparse.Namespace, state_dir: StateDir) -> int:
+    from local.smoke.runner import run_smoke  # noqa: PLC0415 - only this command needs it
+
+    return run_smoke(state_dir, arguments.stack)
+
+
+def _restore(arguments: argparse.Namespace, state_dir: StateDir) -> int:
+    from local.restore import run_restore  # noqa: PLC0415 - only this command needs it
+
+    return run_restore(state_dir, arguments.stack, arguments.source)
+
+
 def _take_terminal() -> None:
     """Let Ctrl-C reach this program but not the `make` that started it, which would report a clean stop as failed."""
     terminal = sys.stdin.fileno()
@@ -202,6 +214,11 @@ def _parse() -> argparse.Namespace:
     commands.add_parser("watch", help="show the status changes of an execution's tasks").add_argument("execution")
     redrive = commands.add_parser("redrive", help="redrive the messages of the dead-letter queues")
     redrive.add_argument("--stack", help="a stack in your AWS account (default: the local cloud)")
+    smoke = commands.add_parser("smoke", help="check that a deployed stack keeps its promises")
+    smoke.add_argument("--stack", help="a stack in your AWS account (default: the local cloud)")
+    restore = commands.add_parser("restore", help="copy what the ledger has lost from a restored copy of its table")
+    restore.add_argument("source", metavar="table", help="the restored table")
+    restore.add_argument("--stack", help="a stack in your AWS account (default: the local cloud)")
     return parser.parse_args()
 
 

@@ -84,6 +84,8 @@ class ApiClient:
     ----------
     deadline_seconds
         Maximum time of one request, including its repeats.
+    access_tokens
+        Access tokens by client, where none is to be requested from the stack's token endpoint.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class ApiClient:
         stack: Stack,
         *,
         deadline_seconds: float = DEADLINE_SECONDS,
+        access_tokens: Mapping[str, str] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,6 +102,7 @@ class ApiClient:
         self._clock = clock
         self._http = httpx.Client(timeout=httpx.Timeout(30, connect=5), trust_env=False)
         self._tokens = {name: _Token(self._http, stack.token_url, client) for name, client in stack.clients.items()}
+        self._access_tokens = dict(access_tokens or {})
 
     def __enter__(self) -> Self:
         return self
@@ -110,20 +114,26 @@ class ApiClient:
 
     def request(
         self,
-        client: str,
+        client: str | None,
         method: str,
         *path: str,
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        base: str = "v1",
     ) -> Reply:
         """Send a request; repeat it after a random wait while the service is busy or the connection breaks.
 
         Parameters
         ----------
         client
-            ``worker``, ``reader`` or ``operator``.
+            ``worker``, ``reader`` or ``operator``; None sends no token.
         path
-            The path segments after ``/v1``, not encoded.
+            The path segments after the base, not encoded.
+        headers
+            Headers beside the token.
+        base
+            First part of the path, as it is sent: ``v1``, or that of another platform's routes.
 
         Raises
         ------
@@ -132,22 +142,27 @@ class ApiClient:
         LocalCloudError
             If the connection still fails at the deadline.
         """
-        url = "/".join((self._api_url, "v1", *(quote(part, safe="") for part in path)))
+        url = "/".join((self._api_url, base, *(quote(part, safe="") for part in path)))
+        request_line = f"{method} /{'/'.join((base, *path))}"
         started = self._clock()
 
         def attempt(sends: int) -> Reply:
             try:
-                token = self._tokens[client].value()
-                headers = {"authorization": f"Bearer {token}"}
-                response = self._http.request(method, url, json=body, params=query, headers=headers)
+                sent = {**self._authorization(client), **(headers or {})}
+                response = self._http.request(method, url, json=body, params=query, headers=sent)
             except httpx.TransportError as error:
                 raise TransientError(LocalCloudError(f"{self._api_url} does not respond: {error}")) from error
             if not response.is_success:
-                raise _error_response(f"{method} /{'/'.join(('v1', *path))}", response, sends)
+                raise _error_response(request_line, response, sends)
             seconds = self._clock() - started
             return Reply(response.status_code, _parse_body(response), response.headers, sends, seconds)
 
         return self._backoff.run(attempt)
+
+    def _authorization(self, client: str | None) -> dict[str, str]:
+        if client is None:
+            return {}
+        return {"authorization": f"Bearer {self._access_tokens.get(client) or self._tokens[client].value()}"}
 
     def paginate(self, client: str, *path: str) -> Iterator[dict[str, Any]]:
         """Yield the items of a list, page after page.
@@ -247,7 +262,7 @@ def _requested_wait(response: httpx.Response) -> float:
 
 def _parse_body(response: httpx.Response) -> Any:
     is_json = "json" in response.headers.get("content-type", "")
-    return response.json() if is_json else response.text
+    return response.json() if is_json and response.content else response.text
 
 
 def _parse_problem(response: httpx.Response) -> Mapping[str, Any]:

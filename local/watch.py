@@ -68,7 +68,7 @@ class ExecutionFeed:
         self._seen: dict[str | None, int] = {}
         self.connections = 0
 
-    def updates(self) -> Iterator[StatusUpdate]:
+    def updates(self) -> Generator[StatusUpdate, None, None]:
         """Yield the current state of all tasks and of the execution, then each change until the execution has ended.
 
         Raises

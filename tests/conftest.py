@@ -14,9 +14,18 @@ ENVIRONMENT = {
     "TABLE_NAME": "ledger",
     "TENANT_CLAIM": "",
     "RETENTION_DAYS": "90",
+    "EVENT_BUS_NAME": "bus",
+    "TIMER_QUEUE_URL": "https://queue/timers",
+    "TIMER_QUEUE_ARN": "arn:timers",
+    "DEAD_LETTER_QUEUE_URL": "https://queue/failures",
+    "SCHEDULE_GROUP": "group",
+    "SCHEDULE_ROLE_ARN": "arn:role",
+    "LIVE_URL": "wss://live",
+    "LIVE_CALLBACK_URL": "https://live",
     "POWERTOOLS_METRICS_NAMESPACE": "Tasklatch",
     "POWERTOOLS_SERVICE_NAME": "tests",
     "POWERTOOLS_LOG_LEVEL": "INFO",
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
 }
 
 # The functions' logger and metrics read theirs when they are imported

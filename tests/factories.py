@@ -11,7 +11,8 @@ from tasklatch.domain.status import FINAL_STATUSES, TaskStatus, status_precedenc
 from tasklatch.domain.task import Task
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.task_item import Item, task_to_item
+from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.task_item import task_to_item
 
 NOW: Final = 1_800_000_000_123
 """Milliseconds since the epoch; the time of the fixed clock."""

@@ -378,5 +378,7 @@ def fuzz_settings(examples: int, *, repeatable: bool) -> hypothesis.settings:
         derandomize=repeatable,
         database=None,
         deadline=None,
+        # A failure is made small, and not explained by hundreds of further requests
+        phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
         suppress_health_check=list(hypothesis.HealthCheck),
     )

@@ -7,11 +7,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from tasklatch.api.app import HttpApp
 from tasklatch.api.messages import Request, Response, page_response
 from tasklatch.platforms.cognite.definitions import models, operations, translation
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import RequestServices
 from tasklatch.workflow.definitions import WorkflowDefinitions
 
 app = HttpApp()
@@ -90,4 +87,4 @@ def delete_versions(request: Request) -> Response:
 
 
 def _definitions(request: Request) -> WorkflowDefinitions:
-    return WorkflowDefinitions(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).workflow_definitions

@@ -12,17 +12,11 @@ from tasklatch.domain.execution import Execution, WorkflowRun
 from tasklatch.domain.new_execution import NewExecution
 from tasklatch.dynamodb import keys
 from tasklatch.executions.control import ExecutionControl
-from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.reader import ExecutionReader
-from tasklatch.ledger.payloads import Payloads
 from tasklatch.platforms.cognite.definitions.translation import definitions_from_version
 from tasklatch.platforms.cognite.executions import models, operations, translation
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger, metrics
-from tasklatch.runtime.settings import get_settings
-from tasklatch.workflow.definitions import WorkflowDefinitions
+from tasklatch.runtime.services import RequestServices
 
 app = HttpApp()
 
@@ -44,11 +38,11 @@ def create_sessions(request: Request) -> Response:
 
 @app.route(operations.RUN_WORKFLOW)
 def run_workflow(request: Request) -> Response:
-    body, backoff = request.parse_body(models.RunBody), Backoff(request.remaining_ms)
-    version = WorkflowDefinitions(dynamodb(), get_settings(), system_clock, backoff).version(
+    body, services = request.parse_body(models.RunBody), RequestServices(request.remaining_ms)
+    version = services.workflow_definitions.version(
         request.tenant, request.path["workflowExternalId"], request.path["version"]
     )
-    execution, _ = ExecutionCreator(dynamodb(), get_settings(), system_clock, backoff).create(
+    execution, _ = services.execution_creator.create(
         NewExecution(
             request.tenant,
             translation.run_id(request.tenant, version.external_id, version.version, body.authentication.nonce),
@@ -79,7 +73,7 @@ def list_executions(request: Request) -> Response:
 def get_execution(request: Request) -> Response:
     execution = _get_run(request)
     tenant, execution_id = execution.tenant, execution.execution_id
-    payloads = Payloads(dynamodb(), get_settings(), Backoff(request.remaining_ms))
+    payloads = RequestServices(request.remaining_ms).payloads
     return Response(
         translation.workflow_execution_detail_view(
             execution,
@@ -115,8 +109,8 @@ def _get_run(request: Request) -> Execution:
 
 
 def _reader(request: Request) -> ExecutionReader:
-    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_reader
 
 
 def _control(request: Request) -> ExecutionControl:
-    return ExecutionControl(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_control

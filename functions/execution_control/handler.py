@@ -1,6 +1,5 @@
 """Routes for clients that control a whole execution: cancel it, retry failed tasks, watch it live."""
 
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -12,12 +11,9 @@ from tasklatch.api.v1 import execution_control as contract
 from tasklatch.api.v1.executions.translation import execution_view
 from tasklatch.executions.control import ExecutionControl
 from tasklatch.executions.reader import ExecutionReader
-from tasklatch.notifications.websockets import WebSocketConnections
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, live_callback
-from tasklatch.runtime.clock import format_timestamp, system_clock
+from tasklatch.runtime.clock import format_timestamp
 from tasklatch.runtime.observability import logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import RequestServices
 
 app = HttpApp()
 
@@ -44,21 +40,20 @@ def retry_execution(request: Request) -> Response:
 @app.route(contract.WATCH_EXECUTION)
 def watch_execution(request: Request) -> Response:
     execution = _reader(request).get(request.tenant, request.path["executionId"])
-    settings = get_settings()
-    callback = partial(live_callback, settings.live_callback_url)
-    live = WebSocketConnections(dynamodb(), callback, settings, system_clock, Backoff(request.remaining_ms))
-    ticket, valid_until = live.issue_ticket(request.tenant, execution.execution_id)
+    services = RequestServices(request.remaining_ms)
+    services.settings.check_set("live_url")
+    ticket, valid_until = services.websocket_connections.issue_ticket(request.tenant, execution.execution_id)
     view: contract.TicketView = {
         "ticket": ticket,
-        "url": f"{settings.live_url}?ticket={quote(ticket)}",
+        "url": f"{services.settings.live_url}?ticket={quote(ticket)}",
         "validUntil": format_timestamp(valid_until),
     }
     return Response(view)
 
 
 def _control(request: Request) -> ExecutionControl:
-    return ExecutionControl(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_control
 
 
 def _reader(request: Request) -> ExecutionReader:
-    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_reader

@@ -15,12 +15,8 @@ from tasklatch.api.v1.views import task_view
 from tasklatch.domain.new_execution import NewExecution
 from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.reader import ExecutionReader
-from tasklatch.ledger.history import History
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import RequestServices
 
 app = HttpApp()
 
@@ -119,7 +115,7 @@ def _task_detail(request: Request, task_id: str) -> Response:
 
 def _history_page(request: Request, task_id: str, page: models.HistoryQuery | models.NamedHistoryBody) -> Response:
     execution_id = request.path["executionId"]
-    history = History(dynamodb(), get_settings(), Backoff(request.remaining_ms))
+    history = RequestServices(request.remaining_ms).history
     entries, cursor = history.list_entries(request.tenant, execution_id, task_id, limit=page.limit, cursor=page.cursor)
     if not entries and page.cursor is None:
         _reader(request).get_task_detail(request.tenant, execution_id, task_id)
@@ -129,8 +125,8 @@ def _history_page(request: Request, task_id: str, page: models.HistoryQuery | mo
 
 
 def _creator(request: Request) -> ExecutionCreator:
-    return ExecutionCreator(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_creator
 
 
 def _reader(request: Request) -> ExecutionReader:
-    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_reader

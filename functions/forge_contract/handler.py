@@ -15,11 +15,8 @@ from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.platforms.forge import models, operations, translation
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import count_verdicts, logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import RequestServices
 
 app = HttpApp()
 
@@ -35,7 +32,7 @@ def update_task_status(request: Request) -> Response:
     update = models.parse_status_update(request.body)
     execution_id = translation.execution_id_for_scan(update.scanId)
     report = update.report(request.tenant, execution_id)
-    ledger = Ledger(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    ledger: Ledger = RequestServices(request.remaining_ms).ledger
     try:
         result = ledger.record(request.tenant, execution_id, report, request.request_id)
     except NotFoundError:
@@ -81,8 +78,8 @@ def add_children(request: Request) -> Response:
 
 
 def _creator(request: Request) -> ExecutionCreator:
-    return ExecutionCreator(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_creator
 
 
 def _reader(request: Request) -> ExecutionReader:
-    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_reader

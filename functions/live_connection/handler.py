@@ -1,6 +1,5 @@
 """WebSocket routes for watchers: a ticket, used once, allows a connection to watch one execution."""
 
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -10,11 +9,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from tasklatch.api.errors import STATUS
 from tasklatch.domain.errors import TasklatchError
 from tasklatch.notifications.websockets import WebSocketConnections
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, live_callback
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger, metrics, report_unhandled
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import EventServices
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
@@ -22,16 +18,15 @@ from tasklatch.runtime.settings import get_settings
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Handle a connect or disconnect event of API Gateway's WebSocket API."""
     connection = event["requestContext"]
-    settings = get_settings()
-    backoff = Backoff(context.get_remaining_time_in_millis)
-    callback = partial(live_callback, settings.live_callback_url)
-    live = WebSocketConnections(dynamodb(), callback, settings, system_clock, backoff)
+    connections: WebSocketConnections = EventServices(context.get_remaining_time_in_millis).websocket_connections
     status = HTTPStatus.OK
     try:
         if connection["routeKey"] == "$connect":
-            live.connect((event.get("queryStringParameters") or {}).get("ticket") or "", connection["connectionId"])
+            connections.connect(
+                (event.get("queryStringParameters") or {}).get("ticket") or "", connection["connectionId"]
+            )
         elif connection["routeKey"] == "$disconnect":
-            live.disconnect(connection["connectionId"])
+            connections.disconnect(connection["connectionId"])
     except TasklatchError as error:
         status = STATUS[type(error)]
     except Exception:  # noqa: BLE001 - API Gateway gets a status for any error, and an alarm reports it

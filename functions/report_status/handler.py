@@ -14,11 +14,8 @@ from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.report import Report
 from tasklatch.domain.results import ReportResult
 from tasklatch.ledger.ledger import Ledger
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import count_verdicts, logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import RequestServices
 
 app = HttpApp()
 
@@ -80,4 +77,4 @@ def _heartbeat(request: Request, task_id: str, body: HeartbeatBody) -> Response:
 
 
 def _ledger(request: Request) -> Ledger:
-    return Ledger(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).ledger

@@ -2,30 +2,25 @@
 
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from tasklatch.executions.execution_table import ExecutionTable
-from tasklatch.ledger.ledger import Ledger
 from tasklatch.retries.timer_handler import TimerHandler
-from tasklatch.retries.timer_scheduler import TimerScheduler, timer_from_message
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, scheduler, sqs
-from tasklatch.runtime.clock import system_clock
+from tasklatch.retries.timer_scheduler import timer_from_message
 from tasklatch.runtime.observability import logger, metrics
-from tasklatch.runtime.queue_records import DeadLetters, process_message
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.queue_records import process_message
+from tasklatch.runtime.services import EventServices
 
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Handle timers from their queue; a failed one alone is retried or moved to the dead-letter queue."""
-    backoff = Backoff(context.get_remaining_time_in_millis)
-    timer_handler = _timer_handler(backoff)
-    dead_letters = DeadLetters(sqs, get_settings().dead_letter_queue_url, backoff)
+    services = EventServices(context.get_remaining_time_in_millis)
+    timer_handler: TimerHandler = services.timer_handler
+    dead_letters = services.dead_letters
 
     def handle_timer(body: str) -> None:
         timer = timer_from_message(body)
@@ -36,14 +31,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
         process_message(record.message_id, record.body, handle_timer, dead_letters)
 
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-    return process_partial_response(event=event, record_handler=handle_record, processor=processor, context=context)
-
-
-def _timer_handler(backoff: Backoff) -> TimerHandler:
-    client, settings = dynamodb(), get_settings()
-    return TimerHandler(
-        Ledger(client, settings, system_clock, backoff),
-        ExecutionTable(client, settings, system_clock, backoff),
-        TimerScheduler(sqs(), scheduler(), settings, system_clock, backoff),
-        system_clock,
-    )
+    with processor(event["Records"], handle_record, context):
+        processor.process()
+    return processor.response()

@@ -7,21 +7,17 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.domain.changes import Change
 from tasklatch.domain.errors import ServiceBusyError
-from tasklatch.ledger.ledger import Ledger
 from tasklatch.notifications.stream import read_changes
 from tasklatch.retries.planner import RetryPlanner
-from tasklatch.retries.timer_scheduler import TimerScheduler
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, scheduler, sqs
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import FIRST_RECORD, logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import EventServices
 
 
 @logger.inject_lambda_context(correlation_id_path=FIRST_RECORD, clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Process a batch of the table's stream; return the failed records, so that Lambda retries them."""
+    retry_planner: RetryPlanner = EventServices(context.get_remaining_time_in_millis).retry_planner
     changes, failed = read_changes(event["Records"])
     tasks = {
         number: change.task
@@ -29,17 +25,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
         if isinstance(change, Change) and not change.only_continues
     }
     try:
-        _retry_planner(Backoff(context.get_remaining_time_in_millis)).plan(tasks.values())
+        retry_planner.plan(tasks.values())
     except ServiceBusyError as busy:
         logger.warning("timer scheduling deferred", extra={"tasks": len(tasks), "detail": str(busy)})
         failed += tasks
     return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
-
-
-def _retry_planner(backoff: Backoff) -> RetryPlanner:
-    settings = get_settings()
-    return RetryPlanner(
-        Ledger(dynamodb(), settings, system_clock, backoff),
-        TimerScheduler(sqs(), scheduler(), settings, system_clock, backoff),
-        system_clock,
-    )

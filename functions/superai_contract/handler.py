@@ -21,11 +21,9 @@ from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.platforms.superai import models, operations, translation
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb
 from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import count_verdicts, logger, metrics
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.services import RequestServices
 
 app = HttpApp()
 
@@ -46,7 +44,7 @@ def add_task_statuses(request: Request) -> Response:
     translation.check_names(body, tasks)
     reports = body.reports(now, request.request_id)
     translation.check_open(reports, tasks)
-    ledger = Ledger(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    ledger: Ledger = RequestServices(request.remaining_ms).ledger
     recorded = []
     for result in ledger.record_all(request.tenant, execution_id, reports, request.request_id, tasks):
         if isinstance(result, TasklatchError):
@@ -146,12 +144,12 @@ def _check_shown(execution: Execution) -> None:
 
 
 def _creator(request: Request) -> ExecutionCreator:
-    return ExecutionCreator(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_creator
 
 
 def _reader(request: Request) -> ExecutionReader:
-    return ExecutionReader(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_reader
 
 
 def _control(request: Request) -> ExecutionControl:
-    return ExecutionControl(dynamodb(), get_settings(), system_clock, Backoff(request.remaining_ms))
+    return RequestServices(request.remaining_ms).execution_control

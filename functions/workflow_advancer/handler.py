@@ -6,12 +6,9 @@ from typing import Any
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from tasklatch.runtime.backoff import Backoff
-from tasklatch.runtime.clients import dynamodb, sqs
-from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.observability import logger, metrics
-from tasklatch.runtime.queue_records import DeadLetters, process_records
-from tasklatch.runtime.settings import get_settings
+from tasklatch.runtime.queue_records import process_records
+from tasklatch.runtime.services import EventServices
 from tasklatch.workflow.advancer import WorkflowAdvancer
 from tasklatch.workflow.closer import ExecutionCloser
 
@@ -20,10 +17,9 @@ from tasklatch.workflow.closer import ExecutionCloser
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Process change events from their queue; a failed one alone is retried or moved to the dead-letter queue."""
-    backoff = Backoff(context.get_remaining_time_in_millis)
-    advancer = WorkflowAdvancer(dynamodb(), get_settings(), system_clock, backoff)
-    closer = ExecutionCloser(dynamodb(), get_settings(), system_clock, backoff)
-    dead_letters = DeadLetters(sqs, get_settings().dead_letter_queue_url, backoff)
+    services = EventServices(context.get_remaining_time_in_millis)
+    advancer: WorkflowAdvancer = services.workflow_advancer
+    closer: ExecutionCloser = services.execution_closer
     moved: dict[tuple[str, str], str] = {}
 
     def advance(body: str) -> None:
@@ -34,9 +30,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
         elif advancer.schedule_dependents(tenant, execution_id, detail["taskId"]):
             moved[tenant, execution_id] = body
 
-    response = process_records(event["Records"], advance, dead_letters)
+    response = process_records(event["Records"], advance, services.dead_letters)
     # One check per execution covers all its tasks in the batch; if it fails, the last task's message is retried.
     closing = {body: execution for execution, body in moved.items()}
     last = [record for record in event["Records"] if record["body"] in closing]
-    late = process_records(last, lambda body: closer.complete_if_finished(*closing[body]), dead_letters)
+    late = process_records(last, lambda body: closer.complete_if_finished(*closing[body]), services.dead_letters)
     return {"batchItemFailures": [*response["batchItemFailures"], *late["batchItemFailures"]]}

@@ -52,7 +52,7 @@ class Sources:
         return {name: value for name, value in before.items() if name in declared and name not in DERIVED}
 
     def chosen(self) -> Parameters:
-        """Return the values to deploy: tenants follow from the claim, the table is protected unless a parameter says otherwise."""
+        """Return the values to deploy: tenants follow from the claim, and the table is protected by default."""
         values = self.known() | self.explicit
         tenants = "by-claim" if values.get("TenantClaim") else "one"
         protection = self.saved.get("DeletionProtection", "true")

@@ -106,7 +106,7 @@ def describe_stack(emulator: EmulatorProcess) -> Stack:
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
     cognito, sqs = aws_client("cognito-idp", emulator.url), aws_client("sqs", emulator.url)
     clients = {
-        name: _client(cognito, outputs["UserPoolId"], outputs[f"{name.capitalize()}ClientId"])
+        name: read_client(cognito, outputs["UserPoolId"], outputs[f"{name.capitalize()}ClientId"])
         for name in ("worker", "reader", "operator")
     }
     resources = cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
@@ -135,7 +135,8 @@ def describe_stack(emulator: EmulatorProcess) -> Stack:
     return replace(stack, work_queue_url=_attach_workers_queue(stack, outputs["EventBusName"]))
 
 
-def _client(cognito: Any, pool: str, client_id: str) -> Client:
+def read_client(cognito: Any, pool: str, client_id: str) -> Client:
+    """Read a client of a user pool, with its secret."""
     user_pool_client = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client_id)["UserPoolClient"]
     return Client(client_id, user_pool_client["ClientSecret"], " ".join(user_pool_client["AllowedOAuthScopes"]))
 

@@ -16,6 +16,7 @@ from local.cloud.emulator_partiql import PartiqlStreamRecords
 from local.cloud.emulator_processes import QueueProcessLimit
 from local.cloud.emulator_queues import PortIndependentQueues
 from local.cloud.emulator_requests import DecodedPaths, EncodedBodies
+from local.cloud.emulator_schedules import SchedulePages
 from local.cloud.emulator_streams import PartialBatchFailures, PersistentStreams
 
 
@@ -41,6 +42,7 @@ PATCHES: Final[tuple[type[Patch], ...]] = (
     IamLeadingKeys,
     IamScheduleGroups,
     IamPassRole,
+    SchedulePages,
 )
 
 

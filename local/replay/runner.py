@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -115,18 +115,29 @@ def attached_queue(
     name = f"tasklatch-{execution_id}"[:64]
     bus = {"EventBusName": stack.event_bus_name}
     pattern = {"source": ["tasklatch"], "detail-type": ["Task Scheduled"], "detail": {"executionId": [execution_id]}}
-    url = sqs.create_queue(QueueName=name)["QueueUrl"]
-    try:
+    with ExitStack() as undo:
+        url = sqs.create_queue(QueueName=name)["QueueUrl"]
+        undo.callback(sqs.delete_queue, QueueUrl=url)
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        events.put_rule(Name=name, EventPattern=json.dumps(pattern), **bus)
-        try:
-            events.put_targets(Rule=name, Targets=[{"Id": "workers", "Arn": arn}], **bus)
-            yield WorkQueue(sqs, url, api)
-            events.remove_targets(Rule=name, Ids=["workers"], **bus)
-        finally:
-            events.delete_rule(Name=name, Force=True, **bus)
-    finally:
-        sqs.delete_queue(QueueUrl=url)
+        rule = events.put_rule(Name=name, EventPattern=json.dumps(pattern), **bus)["RuleArn"]
+        undo.callback(events.delete_rule, Name=name, **bus)
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": _queue_policy(arn, rule)})
+        events.put_targets(Rule=name, Targets=[{"Id": "workers", "Arn": arn}], **bus)
+        # A rule that has targets cannot be deleted
+        undo.callback(events.remove_targets, Rule=name, Ids=["workers"], **bus)
+        yield WorkQueue(sqs, url, api)
+
+
+def _queue_policy(queue_arn: str, rule_arn: str) -> str:
+    """Return the policy of a queue into which a rule may put events."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def replay(

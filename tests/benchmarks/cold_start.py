@@ -5,9 +5,7 @@ folder and Python's standard library. The init ends when the handler has been im
 function of this service also makes its client and the connection.
 """
 
-import compileall
 import json
-import py_compile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import boto3
 
 from local.cloud.deploy import build
 from local.cloud.stack import ROOT, StateDir
-from local.invoke import Invocation, copy_module, invoke_handler
+from local.invoke import Invocation, invoke_handler
 from tasklatch.domain.conditional_write import write_for_report
 from tasklatch.dynamodb import keys, write_expression
 from tasklatch.dynamodb.batch_write import batch_put
@@ -59,17 +57,17 @@ def figures() -> list[Figure]:
         use_endpoint(url)
         client = boto3.client("dynamodb")
         environment = ENVIRONMENT | {"AWS_ENDPOINT_URL": url, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024"}
-        packages = _packages_with_boto3(Path(folder), state_dir)
+        packages = [state_dir.layer / "python"]
         for number in range(_ROUNDS):
             starts[BARE].append(_start(_alone(Path(folder), BARE), _update(_fresh_task(client)), environment, packages))
             for name in alternatives.HANDLERS:
                 own = name == REPORTING
                 handler = ROOT / "functions" / name if own else _alone(Path(folder), name)
                 event = alternatives.report_event(_fresh_task(client), "COMPLETED")
-                starts[name].append(_start(handler, event, environment, packages[:1] if own else packages))
+                starts[name].append(_start(handler, event, environment, packages))
             for name in others if number < _ROUNDS_OF_OTHERS else ():
                 nothing = environment | _NO_TIME_FOR_CALLS
-                starts[name].append(_start(ROOT / "functions" / name, {"Records": []}, nothing, packages[:1]))
+                starts[name].append(_start(ROOT / "functions" / name, {"Records": []}, nothing, packages))
     return _figures_of(starts, others)
 
 
@@ -104,16 +102,6 @@ def _start(folder: Path, event: Any, environment: Mapping[str, str], packages: l
     ):
         raise RuntimeError(f"{folder.name} answered {done.answer}: {done.log}")
     return _Start(done.init_ms, done.init_ms + done.invoke_ms)
-
-
-def _packages_with_boto3(folder: Path, state_dir: StateDir) -> list[Path]:
-    """Build a folder with the layer and, beside it, the further packages of boto3: compiled too."""
-    beside = folder / "packages"
-    beside.mkdir()
-    for package in ("boto3", "s3transfer"):
-        copy_module(package, beside)
-    compileall.compile_dir(beside, quiet=1, force=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
-    return [state_dir.layer / "python", beside]
 
 
 def _alone(folder: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ from unittest import mock
 from moto.events.models import EventPattern
 
 from local.handlers import load_handler
+from tasklatch.runtime import services
 from tests.benchmarks.metering import Meter, Usage
 from tests.factories import Context, Reply, api_event, call_api, fresh_name
 from tests.template.template import resources, target
@@ -178,8 +179,7 @@ def metered_service(client: "DynamoDBClient", table: str) -> Iterator[Service]:
         "system_clock": service.clock,
     }
     with contextlib.ExitStack() as replaced:
-        for function in _FUNCTIONS:
-            module = load_handler(function)
+        for module in (services, *map(load_handler, _FUNCTIONS)):
             for name, value in initial.items():
                 if hasattr(module, name):
                     replaced.enter_context(mock.patch.object(module, name, value))

@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import time
-from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -12,17 +10,7 @@ import pytest
 
 from local.cloud.stack import Stack
 from tests.factories import fresh_name
-
-DEADLINE_SECONDS: Final = 30
-
-
-def until(result: Callable[[], Any]) -> Any:
-    """Ask until there is something."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (value := result()):
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.2)
-    return value
+from tests.polling import poll
 
 
 @pytest.fixture
@@ -78,7 +66,7 @@ def test_success_stands_whatever_comes_later(worker: httpx.Client, reader: httpx
         changes = [item for item in items if item["verdict"] == "applied"]
         return items if [change["status"] for change in changes][-1:] == ["COMPLETED"] else None
 
-    history = until(whole_history)
+    history = poll(whole_history)
     applied = [item["status"] for item in history if item["verdict"] == "applied"]
     assert applied == ["PENDING", "SCHEDULED", "IN_PROGRESS", "COMPLETED"]
     ignored = {(item["verdict"], item["status"]) for item in history if item["verdict"] != "applied"}
@@ -104,7 +92,7 @@ def test_batch_answers_each_report(worker: httpx.Client, execution_id: str) -> N
     assert [result["status"] for result in answer.json()["results"]] == [200, 404, 200, 422]
 
 
-def test_heartbeat_tells_whether_to_go_on(worker: httpx.Client, execution_id: str) -> None:
+def test_heartbeat_response_has_whether_to_continue(worker: httpx.Client, execution_id: str) -> None:
     path = f"/v1/executions/{execution_id}/tasks/fetch/heartbeat"
     assert worker.post(path, json={"attempt": 1, "progress": 0.5}).json()["continue"] is True
     worker.post(status_path(execution_id), json={"status": "COMPLETED"})
@@ -120,7 +108,7 @@ def test_lists_and_counts(operator: httpx.Client, reader: httpx.Client, executio
     page = reader.get(f"/v1/executions/{execution_id}/tasks", params={"limit": 2}).json()
     rest = reader.get(f"/v1/executions/{execution_id}/tasks", params={"limit": 2, "cursor": page["nextCursor"]}).json()
     assert [item["taskId"] for item in page["items"] + rest["items"]] == ["a b:ü#", "fetch", "parse"]
-    listed = until(
+    listed = poll(
         lambda: [
             element
             for element in reader.get("/v1/executions", params={"status": "RUNNING"}).json()["items"]
@@ -177,7 +165,7 @@ def test_task_whose_id_no_path_can_carry_is_worked_on_with_its_id_in_the_body(
     # then
     assert (alive.json()["continue"], reported.json()["results"][0]["verdict"]) == (True, "applied")
     assert reader.post(f"{execution}/tasks/read", json={"taskId": "50%"}).json()["output"] == {"half": True}
-    messages = until(lambda: reader.post(f"{execution}/tasks/history", json={"taskId": "50%"}).json()["items"])
+    messages = poll(lambda: reader.post(f"{execution}/tasks/history", json={"taskId": "50%"}).json()["items"])
     assert {entry["verdict"] for entry in messages} == {"applied"}
 
 

@@ -32,8 +32,8 @@ from local.cloud.stack import ROOT, Stack
 from local.cloud.tokens import fetch_token
 from local.replay.runner import attached_queue
 from tasklatch.platforms.cognite.executions.translation import run_id
-from tests.e2e.test_api import until
 from tests.factories import fresh_name
+from tests.polling import poll
 
 DOCUMENT: Final = ROOT.parent / "shared" / "seeds" / "cognite-update-task-status.txt"
 PROJECT: Final = "my-project"
@@ -98,7 +98,7 @@ def until_task(
         result = task_of(client, execution_id, external_id)
         return result if result is not None and holds(result) else None
 
-    task: WorkflowTaskExecution = until(look)
+    task: WorkflowTaskExecution = poll(look)
     return task
 
 
@@ -168,7 +168,7 @@ def test_workflow_with_a_retry_runs_to_its_end(client: CogniteClient, reader: ht
     load = until_task(client, run.id, "load", is_open)
     assert load.input.dump()["cdfRequest"]["body"] == {"rows": 3}
     client.workflows.tasks.update(load.id, "completed")
-    assert until(lambda: detailed(client, run.id).status == "completed")
+    assert poll(lambda: detailed(client, run.id).status == "completed")
 
     # and the native contract tells the same, with what was ignored
     history = reader.get(f"/v1/executions/{run.id}/tasks/extract/history").json()["items"]
@@ -186,7 +186,7 @@ def test_terminal_error_fails_the_workflow_and_a_retry_mends_it(client: CogniteC
     client.workflows.tasks.update(breaks.id, "failed_with_terminal_error", output={"response": {"code": 7}})
 
     # then the workflow fails, and what was open is cancelled
-    assert until(lambda: detailed(client, run.id).status == "failed")
+    assert poll(lambda: detailed(client, run.id).status == "failed")
     until_task(client, run.id, "other", is_canceled)
     broken = task_of(client, run.id, "breaks")
     assert broken is not None
@@ -202,7 +202,7 @@ def test_terminal_error_fails_the_workflow_and_a_retry_mends_it(client: CogniteC
         client.workflows.tasks.update(again.id, "completed")
 
     # then
-    assert until(lambda: detailed(client, run.id).status == "completed")
+    assert poll(lambda: detailed(client, run.id).status == "completed")
 
 
 def test_skipped_task_does_not_fail_the_workflow(client: CogniteClient) -> None:
@@ -216,10 +216,10 @@ def test_skipped_task_does_not_fail_the_workflow(client: CogniteClient) -> None:
     until_task(client, run.id, "may fail", lambda item: item.status == "completed_with_errors")
     after = until_task(client, run.id, "after", is_open)
     client.workflows.tasks.update(after.id, "completed")
-    assert until(lambda: detailed(client, run.id).status == "completed")
+    assert poll(lambda: detailed(client, run.id).status == "completed")
 
 
-def test_cancelled_execution_says_why(client: CogniteClient) -> None:
+def test_cancelled_execution_has_the_reason(client: CogniteClient) -> None:
     run = client.workflows.executions.run(define(client, a_task("a")), "1")
 
     cancelled = client.workflows.executions.cancel(run.id, reason="no longer wanted")
@@ -450,20 +450,20 @@ def test_run_is_on_the_bus_and_its_task_can_be_reported_through_any_contract(
         assert run.id == execution_id
 
         # when the first task comes out of it and is reported in the native contract
-        (first,) = until(lambda: list(queue.take()))
+        (first,) = poll(lambda: list(queue.take()))
         assert first.input["function"] == {"externalId": "fn", "data": {"k": 7}}
         path = f"/v1/executions/{execution_id}/tasks/a/status"
         body = {"status": "COMPLETED", "taskExecutionId": first.task_execution_id, "output": {"rows": 1}}
         assert worker.post(path, json=body).json()["verdict"] == "applied"
 
         # and the second one in SuperAI's
-        (second,) = until(lambda: list(queue.take()))
+        (second,) = poll(lambda: list(queue.take()))
         assert second.task_id == "b"
         path = f"/api/flow-executions/{execution_id}/task-status"
         answer = worker.post(path, json={"statuses": [{"task_name": "b", "status": "completed"}]})
         assert answer.status_code == httpx.codes.OK, answer.text
 
     # then it is done, in Cognite's words
-    assert until(lambda: detailed(client, execution_id).status == "completed")
+    assert poll(lambda: detailed(client, execution_id).status == "completed")
     tasks = detailed(client, execution_id).executed_tasks
     assert [(task.external_id, task.status) for task in tasks] == [("a", "completed"), ("b", "completed")]

@@ -18,8 +18,8 @@ import pytest
 
 from local.cloud.stack import ROOT, Stack, clean_environment
 from local.cloud.tokens import fetch_token
-from tests.e2e.test_api import until
 from tests.factories import fresh_name
+from tests.polling import poll
 
 DOCUMENT: Final = ROOT.parent / "shared" / "seeds" / "forge-update-task-status.txt"
 FORGE: Final = Path(__file__).with_name("forge")
@@ -128,7 +128,7 @@ class Dispatches:
                 self._taken[detail["taskId"]] = detail["input"]
             return self._taken.get(task_id)
 
-        payload: dict[str, Any] = until(look)
+        payload: dict[str, Any] = poll(look)
         return payload
 
     def close(self) -> None:

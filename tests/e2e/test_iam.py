@@ -8,8 +8,8 @@ import httpx
 
 from local.cloud.stack import Stack, StateDir
 from tests.e2e.conftest import REFUSED, TAKEN_AWAY
-from tests.e2e.test_api import until
 from tests.factories import fresh_name
+from tests.polling import poll
 
 
 @contextmanager
@@ -47,4 +47,4 @@ def test_a_function_can_only_do_what_its_role_allows(
     assert refused.is_server_error
     assert (allowed.status_code, allowed.json()["verdict"]) == (httpx.codes.OK, "applied")
     # By which it would be noticed, were anything else refused
-    assert until(lambda: TAKEN_AWAY in REFUSED.findall(state_dir.log.read_text(encoding="utf-8", errors="replace")))
+    assert poll(lambda: TAKEN_AWAY in REFUSED.findall(state_dir.log.read_text(encoding="utf-8", errors="replace")))

@@ -35,7 +35,7 @@ from local.replay.runner import SAMPLE_TRACE, attached_queue, replay
 from local.replay.trace import read_trace
 from tasklatch.domain.overdue import OVERDUE_MS
 from tests.e2e.left_behind import drive_on, left_behind_by
-from tests.e2e.test_api import until
+from tests.polling import poll
 
 PROVES: Final = bool(os.environ.get("TASKLATCH_PROVE"))
 SEEDS: Final = (1, 2, 3, 4) if PROVES else (1,)
@@ -255,10 +255,10 @@ def test_what_could_not_be_announced_is_announced_once_it_can_be(stack: Stack) -
         with _without_time("notifier", stack):
             body = {"executionId": execution_id, "tasks": [{"taskId": "fetch"}]}
             api.request("operator", "POST", "executions", body=body)
-            assert until(lambda: _is_logged(stack, "change publishing deferred", since))
+            assert poll(lambda: _is_logged(stack, "change publishing deferred", since))
             assert not list(queue.take())
-        handed_out = until(lambda: list(queue.take()))
-        history = until(lambda: list(api.paginate("reader", "executions", execution_id, "tasks", "fetch", "history")))
+        handed_out = poll(lambda: list(queue.take()))
+        history = poll(lambda: list(api.paginate("reader", "executions", execution_id, "tasks", "fetch", "history")))
 
     # then
     assert {assignment.task_id for assignment in handed_out} == {"fetch"}

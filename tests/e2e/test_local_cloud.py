@@ -7,11 +7,12 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -25,11 +26,11 @@ from local.cloud.self_check import check_background
 from local.cloud.stack import ROOT, LocalCloudError, Stack, StateDir
 from local.cloud.tokens import fetch_token
 from local.invoke import invoke
+from tests.polling import poll
 from tests.ports import occupied
 
 LISTENING = "0A"
 LOOPBACK = "0100007F"
-HISTORY_SECONDS = 30
 NO_TIMER_SECONDS = 5
 
 
@@ -96,11 +97,11 @@ def test_there_is_no_token_for_a_client_that_is_unknown(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("route", ["/v1/health", "/v1/openapi.json", "/v1/docs"])
-def test_what_the_service_is_can_be_asked_by_anyone(stack: Stack, route: str) -> None:
+def test_open_routes_need_no_token(stack: Stack, route: str) -> None:
     assert httpx.get(stack.api_url + route, timeout=30, trust_env=False).is_success
 
 
-def test_stack_json_tells_all_that_a_caller_needs_and_tells_it_to_its_owner_only(
+def test_stack_json_has_all_that_a_caller_needs_and_only_its_owner_may_read_it(
     stack: Stack, state_dir: StateDir
 ) -> None:
     messages = json.loads(state_dir.stack_file.read_text(encoding="utf-8"))
@@ -133,35 +134,60 @@ def test_everything_listens_on_this_machine_alone(state_dir: StateDir, reader: h
     assert [address for address in sockets if not address.startswith(f"{LOOPBACK}:")] == []
 
 
-def test_data_and_addresses_survive_a_restart(stack: Stack, state_dir: StateDir, operator: httpx.Client) -> None:
-    execution = str(uuid.uuid4())
-    created = operator.post("/v1/executions", json={"executionId": execution, "tasks": [{"taskId": "a"}]})
-    assert created.status_code == httpx.codes.CREATED
+@dataclass(frozen=True)
+class Restart:
+    """A cloud that was stopped and started again, and an execution from before.
 
-    stop(state_dir)
-    with pytest.raises(LocalCloudError, match="make up"):
-        Stack.load(state_dir)
-    again = start(state_dir)
+    Attributes
+    ----------
+    operator
+        A caller whose token is from before, too.
+    while_stopped
+        The error of whoever looked for the stack meanwhile.
+    """
 
-    assert again == stack
-    result = operator.get(f"/v1/executions/{execution}")
+    again: Stack
+    operator: httpx.Client
+    execution: dict[str, Any]
+    history: list[str]
+    while_stopped: str
+
+
+@pytest.fixture(scope="module")
+def restart(stack: Stack, state_dir: StateDir) -> Iterator[Restart]:
+    """Restart once for all tests of what a restart leaves as it was."""
+    headers = {"Authorization": f"Bearer {fetch_token(stack, 'operator')}"}
+    with httpx.Client(base_url=stack.api_url, headers=headers, timeout=30, trust_env=False) as operator:
+        body = {"executionId": str(uuid.uuid4()), "tasks": [{"taskId": "a"}]}
+        created = operator.post("/v1/executions", json=body)
+        assert created.status_code == httpx.codes.CREATED
+        execution = created.json()
+        history = _history(operator, _task_path(execution), until="SCHEDULED")
+        stop(state_dir)
+        with pytest.raises(LocalCloudError) as stopped:
+            Stack.load(state_dir)
+        yield Restart(start(state_dir), operator, execution, history, str(stopped.value))
+
+
+def test_data_and_addresses_survive_a_restart(stack: Stack, restart: Restart) -> None:
+    result = restart.operator.get(f"/v1/executions/{restart.execution['executionId']}")
+
+    assert "make up" in restart.while_stopped
+    assert restart.again == stack
     assert result.status_code == httpx.codes.OK
-    assert result.json()["createdAt"] == created.json()["createdAt"]
+    assert result.json()["createdAt"] == restart.execution["createdAt"]
 
 
-def test_what_changes_after_a_restart_is_written_to_the_history_as_before(
-    state_dir: StateDir, operator: httpx.Client
-) -> None:
-    task = f"/v1/executions/{uuid.uuid4()}/tasks/a"
-    execution_id = task.split("/")[3]
-    operator.post("/v1/executions", json={"executionId": execution_id, "tasks": [{"taskId": "a"}]}).raise_for_status()
-    before = _history(operator, task, until="SCHEDULED")
+def test_what_changes_after_a_restart_is_written_to_the_history_as_before(restart: Restart) -> None:
+    task = _task_path(restart.execution)
 
-    stop(state_dir)
-    start(state_dir)
-    operator.post(f"{task}/status", json={"status": "COMPLETED"}).raise_for_status()
+    restart.operator.post(f"{task}/status", json={"status": "COMPLETED"}).raise_for_status()
 
-    assert _history(operator, task, until="COMPLETED") == [*before, "COMPLETED"]
+    assert _history(restart.operator, task, until="COMPLETED") == [*restart.history, "COMPLETED"]
+
+
+def _task_path(execution: dict[str, Any]) -> str:
+    return f"/v1/executions/{execution['executionId']}/tasks/a"
 
 
 @pytest.fixture
@@ -215,7 +241,7 @@ def test_emulator_that_was_killed_comes_up_with_what_it_saved_and_deploys_what_i
     assert Stack.load(state_dir) == stack
 
 
-def test_up_fails_and_says_why_where_no_timer_fires(
+def test_up_fails_with_the_reason_where_no_timer_fires(
     stack: Stack, state_dir: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("local.cloud.deploy.check_background", partial(check_background, seconds=NO_TIMER_SECONDS))
@@ -239,7 +265,7 @@ def test_a_second_start_finds_the_first(stack: Stack, state_dir: StateDir) -> No
     assert EmulatorProcess.running(state_dir) == before
 
 
-def test_a_process_that_came_by_the_emulators_number_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_process_that_reuses_the_emulators_pid_is_not_taken_for_it(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
     (tmp_path / "ministack.pid").write_text(json.dumps({"pid": os.getppid(), "port": 1}), encoding="utf-8")
 
@@ -254,7 +280,7 @@ def test_the_token_command_prints_a_token_and_nothing_else(stack: Stack, state_d
     assert _claims(done.stdout.strip())[1]["client_id"] == stack.clients["reader"].client_id
 
 
-def test_a_command_that_needs_the_cloud_says_that_it_is_not_there(tmp_path: Path) -> None:
+def test_a_command_that_needs_the_cloud_fails_where_there_is_none(tmp_path: Path) -> None:
     done = _local("--home", str(tmp_path), "token")
 
     assert done.returncode == 1
@@ -281,15 +307,16 @@ def test_a_function_that_does_not_exist_cannot_be_invoked(state_dir: StateDir) -
 
 
 def _history(caller: httpx.Client, task: str, until: str) -> list[str]:
-    """Give the statuses of a task's history, oldest first, once the last of them is there."""
-    deadline = time.monotonic() + HISTORY_SECONDS
-    while True:
+    """Return the statuses of a task's history, oldest first, once the last of them is there."""
+
+    def read() -> list[str] | None:
         answer = caller.get(f"{task}/history")
         answer.raise_for_status()
         statuses = [entry["status"] for entry in answer.json()["items"]]
-        if until in statuses or time.monotonic() > deadline:
-            return statuses
-        time.sleep(0.1)
+        return statuses if until in statuses else None
+
+    statuses: list[str] = poll(read)
+    return statuses
 
 
 def _local(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,6 @@
 """What was set aside is sent on in the local cloud, and what it stands for is done."""
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,8 +10,8 @@ import pytest
 from local.api_client import ApiClient
 from local.cloud.stack import Stack, StateDir
 from local.redrive import run_redrive
+from tests.polling import poll
 
-DEADLINE_SECONDS = 60.0
 Entry = dict[str, Any]
 
 
@@ -44,10 +43,7 @@ def _changes(api: ApiClient, execution: str) -> list[Entry]:
 
 
 def _wait_for_changes(api: ApiClient, execution: str, number: int) -> None:
-    ends = time.monotonic() + DEADLINE_SECONDS
-    while len(_changes(api, execution)) < number:
-        assert time.monotonic() < ends
-        time.sleep(0.1)
+    poll(lambda: len(_changes(api, execution)) >= number)
 
 
 def _records(stack: Stack, execution: str) -> tuple[str, str, list[Any]]:
@@ -117,7 +113,7 @@ def test_a_timer_that_was_set_aside_goes_back_to_its_queue(
     assert _depth(stack, "TimerFailures") == 0
 
 
-def test_changes_that_the_stream_no_longer_has_stay_and_are_told(
+def test_changes_that_the_stream_no_longer_has_stay_and_are_reported(
     stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     streams = stack.aws("dynamodbstreams")

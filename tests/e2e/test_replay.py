@@ -43,7 +43,7 @@ def test_a_recorded_run_ends_as_planned(
     assert status == 0, capsys.readouterr().out
 
 
-def test_a_replay_keeps_the_pace_that_it_is_told(
+def test_a_replay_keeps_the_requested_pace(
     stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stack.work_queue_url
@@ -55,7 +55,9 @@ def test_a_replay_keeps_the_pace_that_it_is_told(
     assert float(shown.partition(" requests in ")[2].partition(" s")[0]) >= round(195.5 / 40, 1)
 
 
-def test_the_demonstration_is_as_told(stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demonstration_ends_as_its_text_promises(
+    stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert stack.work_queue_url
 
     status = run_demo(state_dir.stack_file)

@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.e2e.test_api import until
+from tests.polling import poll
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ def test_batch_of_a_hundred_is_recorded_in_order(worker: httpx.Client, reader: h
             labels = Counter(item["label"] for item in items if "label" in item)
             return labels if labels.total() == len(body) // 2 else None
 
-        assert until(whole_history) == dict.fromkeys(words, 10)
+        assert poll(whole_history) == dict.fromkeys(words, 10)
 
 
-def test_unknown_name_is_told_and_nothing_is_applied(
+def test_unknown_name_is_refused_and_nothing_is_applied(
     worker: httpx.Client, reader: httpx.Client, execution_id: str
 ) -> None:
     answer = report(worker, execution_id, ("extract", "completed"), ("nowhere", "completed"))
@@ -71,7 +71,7 @@ def test_execution_lives_until_it_is_deleted(
         "extract": "completed",
         "send": "cancelled",
     }
-    listed = until(lambda: reader.get("/api/flow-executions", params={"flow_id": shown["flow_id"]}).json())
+    listed = poll(lambda: reader.get("/api/flow-executions", params={"flow_id": shown["flow_id"]}).json())
     assert listed == [shown]
 
     # when

@@ -16,9 +16,7 @@ from local.api_client import ApiClient
 from local.cloud.stack import Stack, StateDir
 from local.watch import run_watch
 from local.worker import Worker, WorkQueue, sample_work
-from tests.e2e.test_api import until
-
-DEADLINE_SECONDS = 60.0
+from tests.polling import DEADLINE_SECONDS, poll
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def _is_open(api: ApiClient, execution: str, task: str) -> bool:
 
 
 def _report(api: ApiClient, execution: str, task: str, **body: Any) -> None:
-    assert until(lambda: _is_open(api, execution, task))
+    assert poll(lambda: _is_open(api, execution, task))
     api.request("worker", "POST", "executions", execution, "tasks", task, "status", body=body)
 
 
@@ -150,7 +148,7 @@ def test_make_watch_shows_tasks_as_they_move_and_ends_with_the_execution(
     assert shown.splitlines()[-1] == "3 COMPLETED"
 
 
-def test_watching_what_is_not_there_is_told_in_one_line(
+def test_watching_what_does_not_exist_is_an_error_of_one_line(
     stack: Stack, state_dir: StateDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stack.live_url

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import combinations
 from threading import Lock
 from typing import Final
 
 from tests.fault_injection.check import Outcome, broken_promises, differences, outcome_of
 from tests.fault_injection.emulated_aws import WireRequest, WireResponse
-from tests.fault_injection.faults import ALIKE, LASTING, LATENCY_MS, Fault, faults_of, inflict
+from tests.fault_injection.faults import LASTING, LATENCY_MS, Fault, faults_of, inflict
 from tests.fault_injection.records import PromiseBrokenError
 from tests.fault_injection.scenarios import SCENARIOS
 from tests.fault_injection.whole_service import WholeService, whole_service
@@ -129,23 +130,19 @@ def each_place_once(cases: Iterable[Case]) -> list[Case]:
     return list(first.values())
 
 
-def each_kind_once(cases: Iterable[Case]) -> list[Case]:
-    """Return one case for each kind of fault at each kind of call of each function.
+def each_pair_once(cases: Iterable[Case]) -> list[Case]:
+    """Return few cases that cover each fault at each function, each fault at each operation, and each function's calls.
 
-    Of faults that are alike to the caller, because nothing was done or because the response is missing, the calls take
-    turns.
+    Of three things that a case combines, any two meet wherever they can (all-pairs testing).
     """
-    first: dict[tuple[str, str, Fault], Case] = {}
-    for case in cases:
-        first.setdefault((case.function, case.location[1], case.fault), case)
-    turns: dict[tuple[str, str], int] = {}
-    for function, operation, _ in first:
-        turns.setdefault((function, operation), len(turns))
-    return [
-        case
-        for (function, operation, fault), case in first.items()
-        if all(alike[turns[function, operation] % len(alike)] is fault for alike in ALIKE if fault in alike)
-    ]
+    left = {(case.function, case.location[1], case.fault): case for case in reversed(list(cases))}
+    uncovered = {pair for combination in left for pair in combinations(combination, 2)}
+    chosen = []
+    while uncovered:
+        best = max(left, key=lambda combination: len(uncovered.intersection(combinations(combination, 2))))
+        uncovered.difference_update(combinations(best, 2))
+        chosen.append(left.pop(best))
+    return chosen
 
 
 def faults_found(case: Case) -> list[str]:

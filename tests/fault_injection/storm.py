@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.runtime.observability import metrics
 from tests.fault_injection.check import broken_promises
 from tests.fault_injection.emulated_aws import WireRequest, WireResponse

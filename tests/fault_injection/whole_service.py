@@ -20,8 +20,8 @@ from ministack.services.eventbridge import _matches_pattern
 
 from local.handlers import load_handler
 from tasklatch.domain.overdue import OVERDUE_MS
-from tasklatch.dynamodb.task_item import Item
-from tasklatch.runtime import clients
+from tasklatch.dynamodb.items import Item
+from tasklatch.runtime import clients, services
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import get_settings
 from tests.factories import Reply, api_event, call_api
@@ -346,7 +346,8 @@ def whole_service() -> Iterator[WholeService]:
             module = load_handler(function)
             if hasattr(module, "system_clock"):
                 patch.setattr(module, "system_clock", clock)
-            patch.setattr(module, "Backoff", _backoff)
+        patch.setattr(services, "system_clock", clock)
+        patch.setattr(services, "Backoff", _backoff)
         try:
             yield WholeService(aws, clock)
         finally:

@@ -9,6 +9,7 @@ import pytest
 from moto import mock_aws
 
 from local.handlers import load_handler
+from tasklatch.runtime import services
 from tasklatch.runtime.settings import Settings
 from tests.api_gateway import HttpApi
 from tests.factories import fresh_name
@@ -64,7 +65,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, "DynamoDBClient"], M
 
     def load_with(function: str, client: "DynamoDBClient") -> ModuleType:
         module = load_handler(function)
-        monkeypatch.setattr(module, "dynamodb", lambda: client)
+        monkeypatch.setattr(services, "dynamodb", lambda: client)
         return module
 
     return load_with

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,13 +26,13 @@ from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 from tests.factories import FakeTime
+from tests.polling import poll
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 HOST: Final = "127.0.0.1"
-_START_SECONDS: Final = 60
 _CONFIG: Final = Config(retries={"total_max_attempts": 1}, read_timeout=20)
 _CREATED_WITH: Final = (
     "AttributeDefinitions",
@@ -144,12 +143,10 @@ def running_ministack(folder: Path, *, enforce_iam: bool = False) -> Iterator[st
             stderr=subprocess.STDOUT,
         )
     try:
-        deadline = time.monotonic() + _START_SECONDS
         with httpx.Client(trust_env=False, timeout=2) as client:
-            while not _answers(client, url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"ministack did not start: {(folder / 'log').read_text()[-2000:]}")
-                time.sleep(0.05)
+            poll(lambda: _answers(client, url) or process.poll() is not None, interval=0.05)
+        if process.poll() is not None:
+            raise RuntimeError(f"ministack did not start: {(folder / 'log').read_text()[-2000:]}")
         yield url
     finally:
         process.terminate()

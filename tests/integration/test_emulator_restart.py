@@ -2,7 +2,6 @@
 
 import io
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +12,11 @@ import pytest
 
 from local.cloud.emulator_process import EmulatorProcess, free_port
 from local.cloud.stack import StateDir, aws_client
+from tests.polling import poll
 from tests.ports import occupied
 
 QUEUE: Final = "parcels"
 DEAD_LETTERS: Final = "lost-parcels"
-CONSUMED_SECONDS: Final = 60
 
 
 @pytest.fixture
@@ -69,10 +68,9 @@ def test_function_is_still_fed_by_its_queue_on_another_port(state_dir: StateDir)
         sqs = aws_client("sqs", cloud.url)
         url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
         sqs.send_message(QueueUrl=url, MessageBody="sent on the second port")
-        left = _wait_until_empty(sqs, url)
+        poll(lambda: _count(sqs, url) == 0)
 
     assert cloud.port != first
-    assert left == 0
 
 
 def test_dead_letter_queue_is_found_on_another_port(state_dir: StateDir) -> None:
@@ -116,14 +114,6 @@ def _attach_function(cloud: EmulatorProcess, url: str) -> None:
     functions.create_event_source_mapping(
         FunctionName="consumer", EventSourceArn=attributes["Attributes"]["QueueArn"], BatchSize=1
     )
-
-
-def _wait_until_empty(sqs: Any, url: str) -> int:
-    """Count what a queue still holds, once it is empty or the time is up."""
-    deadline = time.monotonic() + CONSUMED_SECONDS
-    while (left := _count(sqs, url)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return left
 
 
 def _count(sqs: Any, url: str) -> int:

@@ -25,6 +25,7 @@ from tasklatch.domain.timer import timer_for
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import task_to_item
 from tasklatch.retries.timer_scheduler import timer_to_message
+from tasklatch.runtime import services
 from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import Settings, get_settings
 from tests.conftest import ENVIRONMENT
@@ -120,7 +121,7 @@ class Story:
         self.asked: dict[str, Asked] = defaultdict(Asked)
         self._cloud = cloud
         self._patch = patch
-        self._modules: dict[str, ModuleType] = {}
+        self._clients: dict[str, dict[str, Any]] = {}
         admin: DynamoDBClient = cloud.client("dynamodb")
         existing = Settings(cloud.physical_ids["LedgerTable"], "", 90)
         self.world = World(Table(admin, existing, tenant="default"), clock=Clock(system_clock()))
@@ -143,15 +144,19 @@ class Story:
         return reply
 
     def _module(self, function: str) -> ModuleType:
-        if function not in self._modules:
-            module = self._modules[function] = load_handler(function)
-            for name, service in SERVICES.items():
-                if hasattr(module, name):
-                    client = self._noted(function, self._cloud.client(service, role_of(function)))
-                    self._patch.setattr(module, name, lambda *_, client=client: client)
-            if hasattr(module, "system_clock"):
-                self._patch.setattr(module, "system_clock", self.world.clock)
-        return self._modules[function]
+        """Load a function, and let all clients have its role."""
+        module = load_handler(function)
+        if function not in self._clients:
+            self._clients[function] = {
+                name: self._noted(function, self._cloud.client(service, role_of(function)))
+                for name, service in SERVICES.items()
+            }
+        for name, client in self._clients[function].items():
+            self._patch.setattr(services, name, lambda *_, client=client: client)
+        for clocked in (services, module):
+            if hasattr(clocked, "system_clock"):
+                self._patch.setattr(clocked, "system_clock", self.world.clock)
+        return module
 
     def _noted(self, function: str, client: Any) -> Any:
         requested = self.asked[function]

@@ -12,6 +12,7 @@ import pytest
 from local.handlers import load_handler
 from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.json_text import MAX_NESTING
+from tasklatch.runtime import services
 from tests.api_description import check_answer
 from tests.api_gateway import HttpApi, operations
 from tests.factories import ALL_SCOPES, Context, Reply, api_event, call_api, fresh_name
@@ -256,7 +257,7 @@ def test_error_that_nobody_foresees_is_answered_in_the_contracts_words(
 ) -> None:
     # given
     function, operation = operations()[key]
-    monkeypatch.setattr(load_handler(function), "dynamodb", failing(RecursionError("deep")), raising=False)
+    monkeypatch.setattr(services, "dynamodb", failing(RecursionError("deep")))
 
     # when
     event = api_event(key, path=NAMES, body=good_body(key, NAMES), query=NEEDED_QUERY.get(key, {}))
@@ -275,7 +276,7 @@ def test_error_that_nobody_foresees_is_answered_in_the_contracts_words(
 def test_watcher_whom_an_unforeseen_error_keeps_out_is_told_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
     # given
     module = load_handler("live_connection")
-    monkeypatch.setattr(module, "dynamodb", failing(KeyError("x")))
+    monkeypatch.setattr(services, "dynamodb", failing(KeyError("x")))
     event = {
         "requestContext": {"routeKey": "$connect", "connectionId": "c"},
         "queryStringParameters": {"ticket": "t" * 43},

@@ -18,6 +18,7 @@ from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.timer import TimerKind
 from tasklatch.dynamodb import keys
 from tasklatch.retries.reconciler import ReconcileSummary
+from tasklatch.runtime import services
 from tasklatch.runtime.settings import Settings
 from tests.factories import NOW, Context, FakeTime, a_task, fresh_name, some_tasks, stored_item
 from tests.integration.emulators import Table, create_table, intercepted
@@ -307,9 +308,9 @@ def test_handler_stops_before_its_time_is_over_and_says_what_it_found(
     # given
     monkeypatch.setenv("TABLE_NAME", world.settings.table_name)
     module = load("reconciler", world.table.client)
-    monkeypatch.setattr(module, "sqs", lambda: world.queue)
-    monkeypatch.setattr(module, "scheduler", lambda: world.scheduler)
-    monkeypatch.setattr(module, "system_clock", world.clock)
+    monkeypatch.setattr(services, "sqs", lambda: world.queue)
+    monkeypatch.setattr(services, "scheduler", lambda: world.scheduler)
+    monkeypatch.setattr(services, "system_clock", world.clock)
     world.create(TaskDefinition("tries", retry_policy=QUICK))
     world.report("tries", TaskStatus.FAILED, attempt=1)
     world.clock.now = NOW + OVERDUE_MS + 60_000

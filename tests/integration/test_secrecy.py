@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.handlers import FUNCTIONS, ROOT, load_handler
+from tasklatch.runtime import services
 from tasklatch.runtime.observability import logger
 from tests.api_gateway import HttpApi, operations
 from tests.factories import ALL_SCOPES, Context, fresh_name
@@ -63,11 +64,8 @@ class Refusing:
 def other_clients(monkeypatch: pytest.MonkeyPatch, make: Callable[[str], Any]) -> Iterator[None]:
     """Let all functions have other AWS clients."""
     with monkeypatch.context() as patched:
-        for function in NAMES:
-            module = load_handler(function)
-            for name in ("dynamodb", "sqs", "scheduler", "events", "live_callback"):
-                if hasattr(module, name):
-                    patched.setattr(module, name, partial(_give, make(name)))
+        for name in ("dynamodb", "sqs", "scheduler", "events", "live_callback"):
+            patched.setattr(services, name, partial(_give, make(name)))
         yield
 
 

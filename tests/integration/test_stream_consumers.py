@@ -15,6 +15,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_to_item
+from tasklatch.runtime import services
 from tests.factories import NOW, Context, a_task, stored_item, stream_record
 from tests.integration.emulators import Table, counted_calls, intercepted
 from tests.workflow_helpers import FakeClient, World, a_bus, refusal, sent_timers
@@ -49,8 +50,8 @@ def notify(
 
     def call(*records: Any, client: Any = None, context: Any = None) -> list[str]:
         module = load("notifier", client or world.table.client)
-        monkeypatch.setattr(module, "events", lambda: bus)
-        monkeypatch.setattr(module, "live_callback", lambda _url: callback)
+        monkeypatch.setattr(services, "events", lambda: bus)
+        monkeypatch.setattr(services, "live_callback", lambda _url: callback)
         return reported(module.handler({"Records": list(records)}, context or Context()))
 
     return call
@@ -64,9 +65,9 @@ def schedule(
 
     def call(*records: Any, client: Any = None, context: Any = None) -> list[str]:
         module = load("retry_scheduler", client or world.table.client)
-        monkeypatch.setattr(module, "sqs", lambda: world.queue)
-        monkeypatch.setattr(module, "scheduler", lambda: world.scheduler)
-        monkeypatch.setattr(module, "system_clock", world.clock)
+        monkeypatch.setattr(services, "sqs", lambda: world.queue)
+        monkeypatch.setattr(services, "scheduler", lambda: world.scheduler)
+        monkeypatch.setattr(services, "system_clock", world.clock)
         return reported(module.handler({"Records": list(records)}, context or Context()))
 
     return call

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -15,16 +15,21 @@ import pytest
 from local.handlers import load_handler
 from tasklatch.api import app
 from tasklatch.dynamodb import keys
-from tasklatch.runtime import clients
+from tasklatch.dynamodb.batch_write import batch_put
+from tasklatch.runtime import clients, services
+from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import get_settings
 from tests.api_gateway import HttpApi, operations
 from tests.factories import ALL_SCOPES, Context, Reply, fresh_name
 from tests.fuzzing import check_reply, good_body
+from tests.integration.emulators import create_table, make_backoff
 from tests.workflow_helpers import FakeClient
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+MINE: Final = fresh_name()
+OTHER: Final = fresh_name()
 SECRET: Final = "this-is-of-the-other-tenant"
 PROTECTED: Final = sorted(key for key, (_, operation) in operations().items() if operation.scope is not None)
 TOUCHES_NOTHING: Final = "POST /api/v1/projects/{project}/sessions"
@@ -94,25 +99,58 @@ class Tenants:
 
     def items(self) -> dict[tuple[str, str], Any]:
         """All of the table, but what the tenant who calls has of his own."""
-        pages = self.client.get_paginator("scan").paginate(TableName="ledger", ConsistentRead=True)
-        result = [item for page in pages for item in page["Items"]]
-        return {(item["pk"]["S"], item["sk"]["S"]): item for item in result if f"#{self.mine}#" not in item["pk"]["S"]}
+        return {key: item for key, item in self._all_items().items() if f"#{self.mine}#" not in key[0]}
 
     def own_items(self) -> list[str]:
-        pages = self.client.get_paginator("scan").paginate(TableName="ledger", ConsistentRead=True)
-        result = [item["pk"]["S"] for page in pages for item in page["Items"]]
-        return [pk for pk in result if f"#{self.mine}#" in pk]
+        return [pk for pk, _ in self._all_items() if f"#{self.mine}#" in pk]
+
+    def _all_items(self) -> dict[tuple[str, str], Any]:
+        pages = self.client.get_paginator("scan").paginate(TableName=get_settings().table_name, ConsistentRead=True)
+        return {(item["pk"]["S"], item["sk"]["S"]): item for page in pages for item in page["Items"]}
 
 
 @pytest.fixture
-def tenants(http_api: HttpApi, ministack: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> Tenants:
-    """Two tenants; the other one has an execution, a Forge scan and a flow execution, all of which have gone on."""
+def deployment(http_api: HttpApi, ministack: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpApi]:
+    """An API with tenants, over a table of the test's own: it is compared as a whole, and is as small as can be."""
+    table_name = f"tenancy-{fresh_name()}"
+    create_table(ministack, table_name)
+    monkeypatch.setenv("TABLE_NAME", table_name)
     monkeypatch.setenv("TENANT_CLAIM", "org")
     get_settings.cache_clear()
-    mine, other = fresh_name(), fresh_name()
-    http_api.tokens = {name: {"scope": ALL_SCOPES, "org": name} for name in (mine, other)}
+    yield http_api
+    ministack.delete_table(TableName=table_name)
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What a tenant has: its names, and the items that it is in the table."""
+
+    names: Names
+    items: list[Any]
+
+
+@pytest.fixture(scope="module")
+def belongings() -> list[Belongings]:
+    """Hold what the other tenant has, once the API has made it: to put the items again is faster."""
+    return []
+
+
+@pytest.fixture
+def tenants(deployment: HttpApi, ministack: "DynamoDBClient", belongings: list[Belongings]) -> Tenants:
+    """Two tenants; the other one has an execution, a Forge scan and a flow execution, all of which have gone on."""
+    deployment.tokens = {name: {"scope": ALL_SCOPES, "org": name} for name in (MINE, OTHER)}
+    if not belongings:
+        names = furnish(deployment.caller(OTHER), OTHER)
+        result = Tenants(deployment, ministack, MINE, OTHER, names)
+        belongings.append(Belongings(names, list(result.items().values())))
+        return result
+    batch_put(ministack, get_settings().table_name, belongings[0].items, make_backoff())
+    return Tenants(deployment, ministack, MINE, OTHER, belongings[0].names)
+
+
+def furnish(session: httpx.Client, other: str) -> Names:
+    """Give a tenant something of each kind that the service stores; return by what it is called."""
     names = some_names()
-    session = http_api.caller(other)
     tasks = [{"taskId": names.task_id, "input": {"text": SECRET}}, {"taskId": "waits", "dependsOn": [names.task_id]}]
     created = session.post(
         "/v1/executions",
@@ -136,14 +174,13 @@ def tenants(http_api: HttpApi, ministack: "DynamoDBClient", monkeypatch: pytest.
     path = f"{WORKFLOWS.format(project=other)}/{names.workflow}/versions/1/run"
     run_id = session.post(path, json=run).json()["id"]
     attempt = session.get(f"/v1/executions/{run_id}/tasks").json()["items"][0]["taskExecutionId"]
-    theirs = replace(
+    return replace(
         names,
         flow_execution_id=flow_execution_id,
         task_execution_id=reported["task"]["taskExecutionId"],
         run_id=run_id,
         run_attempt=attempt,
     )
-    return Tenants(http_api, ministack, mine, other, theirs)
 
 
 def some_names() -> Names:
@@ -572,9 +609,8 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     """What reaches connections."""
     callback = FakeClient(post_to_connection={}, delete_connection={})
     bus = FakeClient(put_events=lambda Entries, **_: {"FailedEntryCount": 0, "Entries": [{} for _ in Entries]})  # noqa: N803
-    for function in ("notifier", "live_connection"):
-        monkeypatch.setattr(load_handler(function), "live_callback", lambda _url: callback)
-    monkeypatch.setattr(load_handler("notifier"), "events", lambda: bus)
+    monkeypatch.setattr(services, "live_callback", lambda _url: callback)
+    monkeypatch.setattr(services, "events", lambda: bus)
     return callback
 
 
@@ -621,11 +657,9 @@ def test_ticket_that_is_too_old_opens_nothing(
 ) -> None:
     # given
     ticket = ticket_of(tenants.session(tenants.other), tenants.theirs.execution_id)
-    module = load_handler("live_connection")
-    now: Callable[[], int] = module.system_clock
 
     # when
-    monkeypatch.setattr(module, "system_clock", lambda: now() + 61_000)
+    monkeypatch.setattr(services, "system_clock", lambda: system_clock() + 61_000)
 
     # then
     assert connect(ticket) == 403
@@ -653,7 +687,7 @@ def test_watcher_is_told_of_his_own_tenants_changes_only(tenants: Tenants, socke
 def stored_task(client: "DynamoDBClient", tenant: str, execution_id: str, task_id: str) -> dict[str, Any]:
     """The stream's record of a task as it lies in the table."""
     key: Any = {"pk": {"S": keys.execution_pk(tenant, execution_id)}, "sk": {"S": keys.task_sk(task_id)}}
-    item = client.get_item(TableName="ledger", Key=key)["Item"]
+    item = client.get_item(TableName=get_settings().table_name, Key=key)["Item"]
     return {
         "eventName": "INSERT",
         "dynamodb": {"Keys": key, "NewImage": item, "SequenceNumber": "1"},

@@ -18,6 +18,7 @@ from tasklatch.domain.timer import Timer, TimerKind, timer_for
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_to_item
 from tasklatch.retries.timer_scheduler import timer_to_message
+from tasklatch.runtime import services
 from tasklatch.runtime.clock import format_timestamp
 from tests.factories import NOW, Context, a_task, api_event, call_api, fresh_name, stored_item, stream_record
 from tests.integration.emulators import Table, intercepted
@@ -420,8 +421,8 @@ def schedule_retries(
 ) -> dict[str, Any]:
     """Let the scheduler follow records of the stream."""
     module = load("retry_scheduler", world.table.client)
-    monkeypatch.setattr(module, "sqs", lambda: world.queue)
-    monkeypatch.setattr(module, "scheduler", lambda: world.scheduler)
+    monkeypatch.setattr(services, "sqs", lambda: world.queue)
+    monkeypatch.setattr(services, "scheduler", lambda: world.scheduler)
     answer: dict[str, Any] = module.handler({"Records": list(records)}, Context())
     return answer
 
@@ -502,9 +503,9 @@ def handle_messages(
 ) -> dict[str, Any]:
     """Let retry_dispatcher take messages of the timer queue."""
     module = load("retry_dispatcher", world.client or world.table.client)
-    monkeypatch.setattr(module, "sqs", lambda: world.queue)
-    monkeypatch.setattr(module, "scheduler", lambda: world.scheduler)
-    monkeypatch.setattr(module, "system_clock", world.clock)
+    monkeypatch.setattr(services, "sqs", lambda: world.queue)
+    monkeypatch.setattr(services, "scheduler", lambda: world.scheduler)
+    monkeypatch.setattr(services, "system_clock", world.clock)
     answer: dict[str, Any] = module.handler({"Records": list(records)}, Context())
     return answer
 
@@ -574,7 +575,7 @@ def test_records_that_the_scheduler_cannot_read_are_reported_alone(
     task, timer = given_failure(world)
     bad = stream_record(task, number="2")
     del bad["dynamodb"]["NewImage"]["attempt"]
-    monkeypatch.setattr(load("retry_scheduler", world.table.client), "system_clock", world.clock)
+    monkeypatch.setattr(services, "system_clock", world.clock)
 
     # when
     answer = schedule_retries(world, load, monkeypatch, stream_record(task, number="1"), bad)

@@ -9,6 +9,7 @@ import pytest
 
 from tasklatch.domain.errors import ForbiddenError
 from tasklatch.dynamodb import keys
+from tasklatch.runtime import services
 from tests.factories import NOW, Context, FakeTime, fresh_name
 from tests.integration.emulators import Table, counted_calls
 from tests.workflow_helpers import FakeClient, World, refusal
@@ -276,7 +277,8 @@ def test_handler_lets_in_those_with_a_ticket_and_forgets_those_that_leave(
     world: World, socket: Callable[..., int], monkeypatch: pytest.MonkeyPatch, load: Callable[[str, Any], ModuleType]
 ) -> None:
     # given
-    monkeypatch.setattr(load("live_connection", world.table.client), "system_clock", world.clock)
+    load("live_connection", world.table.client)
+    monkeypatch.setattr(services, "system_clock", world.clock)
     ticket, _ = world.live(a_callback()).issue_ticket(world.tenant, "nightly")
 
     # then

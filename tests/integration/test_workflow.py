@@ -20,6 +20,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
+from tasklatch.runtime import services
 from tasklatch.workflow.input_resolver import MAX_REFERRED_BYTES
 from tests.factories import Context, FakeTime, some_tasks
 from tests.integration.emulators import Table, counted_calls, intercepted
@@ -706,7 +707,7 @@ def test_announcement_that_no_try_can_serve_holds_up_no_other(
     world.table.put({**item, "attempt": {"S": "none"}})
     module = load("workflow_advancer", world.table.client)
     world.queue.answers["send_message"] = {"MessageId": "1"}
-    monkeypatch.setattr(module, "sqs", lambda: world.queue)
+    monkeypatch.setattr(services, "sqs", lambda: world.queue)
     texts = [
         json.dumps({"detail": {"tenant": world.tenant, "executionId": execution, "taskId": task}})
         for execution, task in (("spoilt", "bad"), ("nightly", "good"))

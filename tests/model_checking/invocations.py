@@ -18,6 +18,7 @@ from unittest.mock import patch
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from local.handlers import load_handler
+from tasklatch.runtime import services
 from tasklatch.runtime.backoff import Backoff
 from tests.factories import Context
 from tests.model_checking.simulated_cloud import LOST, Cloud, Interned, a_call, as_text
@@ -96,8 +97,7 @@ class Invocations:
             stack.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.CRITICAL)
             replaced = set()
-            for function in FUNCTIONS:
-                module = load_handler(function)
+            for module in (services, *map(load_handler, FUNCTIONS)):
                 for name in initial.keys() & vars(module).keys():
                     stack.enter_context(patch.object(module, name, initial[name]))
                     replaced.add(name)

@@ -169,9 +169,7 @@ def a_report_counts_only_for_the_current_attempt(before: Task, after: Task, repo
 
 def an_output_belongs_to_the_deciding_attempt(after: Task, reports: Iterable[Report]) -> bool:
     """The output of one attempt is never shown as another's; `reports` are those on the task."""
-    attempts = {
-        report.attempt for report in reports if report.output is not None and report.output_place == after.output
-    }
+    attempts = {report.attempt for report in reports if report.output is not None and report.output_ref == after.output}
     return not attempts or bool({None, after.deciding_attempt} & attempts)
 
 
@@ -241,7 +239,7 @@ def refused_reports_leave_nothing(response: ClientResponse, report: Report, view
     if response.status != _CONFLICT:
         return True
     history = keys.history_pk(TENANT, EXECUTION, report.task_id)
-    output = keys.output_pk(TENANT, EXECUTION, report.task_id), keys.output_sk(*report.output_place)
+    output = keys.output_pk(TENANT, EXECUTION, report.task_id), keys.output_sk(*report.output_ref)
     entries = [item for key, item in view.table.items() if key[0] == history]
     return output not in view.table and all(item.get("receipt") != {"S": response.request_id} for item in entries)
 
@@ -379,5 +377,5 @@ def _output_fits(task: Task, reports: Sequence[Report]) -> bool:
     final = [report for report in with_output if report.status is task.status]
     checkpoints = [report for report in with_output if report.status is TaskStatus.IN_PROGRESS]
     checkpoints.sort(key=lambda report: report.sequence or 0)
-    expected = [report.output_place for report in (final or checkpoints)[-1:]]
+    expected = [report.output_ref for report in (final or checkpoints)[-1:]]
     return ([task.output] if task.output is not None else []) == expected

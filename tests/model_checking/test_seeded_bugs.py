@@ -22,7 +22,7 @@ from tasklatch.domain.status import (
     ExecutionStatus,
     TaskStatus,
 )
-from tasklatch.domain.task import OutputPlace, Task
+from tasklatch.domain.task import OutputRef, Task
 from tasklatch.domain.timer import Timer
 from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
@@ -96,8 +96,8 @@ def _heartbeats_without_lower_end(patch: pytest.MonkeyPatch) -> None:
 def _a_checkpoint_is_shown_of_whichever_attempt(patch: pytest.MonkeyPatch) -> None:
     """Show the last output of any attempt as the task's."""
 
-    def last_output(self: Task, _attempt: int) -> OutputPlace | None:
-        return OutputPlace(0, self.checkpoint_fingerprint) if self.checkpoint_fingerprint else None
+    def last_output(self: Task, _attempt: int) -> OutputRef | None:
+        return OutputRef(0, self.checkpoint_fingerprint) if self.checkpoint_fingerprint else None
 
     patch.setattr(Task, "output_of", last_output)
 

@@ -40,7 +40,7 @@ def after(task: Task, *reports: Report) -> Task:
 
 def given_by(reports: Iterable[Report], task: Task) -> Report | None:
     """The report whose output the task has."""
-    return next((report for report in reports if task.output is not None and report.output_place == task.output), None)
+    return next((report for report in reports if task.output is not None and report.output_ref == task.output), None)
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,61 @@ def test_error_has_the_number_of_sends(clock: Clock, monkeypatch: pytest.MonkeyP
 )
 def test_client_and_service_agree_on_what_a_path_can_name(task_id: str) -> None:
     assert fits_path(task_id) == addressing.fits_path(task_id)
+
+
+def requests_of(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
+    """Serve all requests, and return the list that they are added to."""
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200, json={"access_token": "requested", "expires_in": 3600})
+
+    real = httpx.Client
+    monkeypatch.setattr("local.api_client.httpx.Client", lambda **_: real(transport=httpx.MockTransport(answer)))
+    return requests
+
+
+def test_access_token_that_exists_is_sent_and_none_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = requests_of(monkeypatch)
+
+    with ApiClient(STACK, access_tokens={"worker": "of the user"}) as client:
+        client.request("worker", "GET", "executions")
+
+    [request] = requests
+    assert request.headers["authorization"] == "Bearer of the user"
+
+
+def test_request_of_nobody_has_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = requests_of(monkeypatch)
+
+    with ApiClient(STACK) as client:
+        client.request(None, "GET", "health")
+
+    [request] = requests
+    assert "authorization" not in request.headers
+
+
+def test_base_and_headers_are_sent_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = requests_of(monkeypatch)
+
+    with ApiClient(STACK) as client:
+        client.request("worker", "GET", "a/b", headers={"Idempotency-Key": "k"}, base="api/v1/projects/p")
+
+    assert requests[-1].url.raw_path == b"/api/v1/projects/p/a%2Fb"
+    assert requests[-1].headers["idempotency-key"] == "k"
+    assert requests[-1].headers["authorization"] == "Bearer requested"
+
+
+def test_response_without_a_body_has_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/token":
+            return httpx.Response(200, json={"access_token": "token", "expires_in": 3600})
+        return httpx.Response(204, headers={"content-type": "application/json"})
+
+    real = httpx.Client
+    monkeypatch.setattr("local.api_client.httpx.Client", lambda **_: real(transport=httpx.MockTransport(answer)))
+    with ApiClient(STACK) as client:
+        reply = client.request("worker", "DELETE", "flow-executions", "id", base="api")
+
+    assert (reply.status, reply.body) == (204, "")

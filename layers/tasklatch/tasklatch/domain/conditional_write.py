@@ -186,16 +186,16 @@ def report_values(report: Report, attempt: int, *parts: str) -> dict[str, Value]
         Names of the parts to return: ``failure``, ``message``, ``platform_status`` or ``output``; all by default.
     """
     is_checkpoint = report.status is TaskStatus.IN_PROGRESS
-    index = report.output_place if report.output is not None else None
+    output_ref = report.output_ref if report.output is not None else None
     fields: dict[str, dict[str, Value | None]] = {
         "failure": {"failure_reason": report.failure_reason, "retry_after_seconds": report.retry_after_seconds},
         "message": {"message": report.message, "message_truncated": report.message_truncated or None},
         "platform_status": {"platform_status": report.platform_status},
         "output": {
-            "output_attempt": index.attempt if index and not is_checkpoint else None,
-            "output_fingerprint": index.fingerprint if index and not is_checkpoint else None,
-            "checkpoint_attempt": attempt if index and is_checkpoint else None,
-            "checkpoint_fingerprint": index.fingerprint if index and is_checkpoint else None,
+            "output_attempt": output_ref.attempt if output_ref and not is_checkpoint else None,
+            "output_fingerprint": output_ref.fingerprint if output_ref and not is_checkpoint else None,
+            "checkpoint_attempt": attempt if output_ref and is_checkpoint else None,
+            "checkpoint_fingerprint": output_ref.fingerprint if output_ref and is_checkpoint else None,
             "checkpoint_sequence": report.sequence,
         },
     }

@@ -10,7 +10,7 @@ from typing import Final
 from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.status import FAILURES, TaskStatus
-from tasklatch.domain.task import OutputPlace
+from tasklatch.domain.task import OutputRef
 
 MAX_MESSAGE_CHARACTERS: Final = 1024
 MAX_OUTPUT_BYTES: Final = 100 * 1024
@@ -69,10 +69,10 @@ class Report:
         return self.status is TaskStatus.PENDING
 
     @property
-    def output_place(self) -> OutputPlace:
-        """Place where the output is stored; that of a checkpoint has attempt 0."""
+    def output_ref(self) -> OutputRef:
+        """Reference to the stored output; that of a checkpoint has attempt 0."""
         attempt = 0 if self.status is TaskStatus.IN_PROGRESS else self.attempt or 0
-        return OutputPlace(attempt, self.fingerprint)
+        return OutputRef(attempt, self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -51,8 +51,8 @@ class RetryPolicy:
 DEFAULT_RETRY_POLICY: Final = RetryPolicy()
 
 
-class OutputPlace(NamedTuple):
-    """Place of a stored output: the attempt that its final report named, 0 otherwise, and the report's fingerprint."""
+class OutputRef(NamedTuple):
+    """Reference to a stored output: the attempt that its final report named, or 0, and the report's fingerprint."""
 
     attempt: int
     fingerprint: str
@@ -146,16 +146,16 @@ class Task:
         return self.decided_attempt or last or self.attempt
 
     @property
-    def output(self) -> "OutputPlace | None":
+    def output(self) -> "OutputRef | None":
         """Place of the task's current output; None without one."""
         return self.output_of(self.deciding_attempt)
 
-    def output_of(self, attempt: int) -> "OutputPlace | None":
+    def output_of(self, attempt: int) -> "OutputRef | None":
         """Return the place of an attempt's output, final or else its last checkpoint; None without one."""
         if attempt == self.deciding_attempt and self.output_fingerprint is not None:
-            return OutputPlace(self.output_attempt or 0, self.output_fingerprint)
+            return OutputRef(self.output_attempt or 0, self.output_fingerprint)
         if attempt == self.checkpoint_attempt and self.checkpoint_fingerprint is not None:
-            return OutputPlace(0, self.checkpoint_fingerprint)
+            return OutputRef(0, self.checkpoint_fingerprint)
         return None
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 
 if TYPE_CHECKING:

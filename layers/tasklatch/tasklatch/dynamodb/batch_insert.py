@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.runtime.aws_errors import BUSY_CODES
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.concurrency import map_concurrently

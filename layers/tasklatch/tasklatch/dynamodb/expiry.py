@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item, to_attribute
 
 EXPIRES_AT: Final = "expiresAt"
 
@@ -15,4 +15,4 @@ def with_expiry(item: Item, expires_at: int | None) -> Item:
     expires_at
         Seconds since the epoch (DynamoDB's TTL unit); None to keep the item for ever.
     """
-    return item if expires_at is None else {**item, EXPIRES_AT: {"N": str(expires_at)}}
+    return item if expires_at is None else {**item, EXPIRES_AT: to_attribute(expires_at)}

@@ -10,11 +10,10 @@ from tasklatch.domain.later_values import read_value
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy, Task
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.items import Item, from_attribute, primary_key, to_attribute
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
-
-Item = dict[str, "AttributeValueTypeDef"]
 
 
 class Column(NamedTuple):
@@ -70,45 +69,36 @@ COLUMNS: Final[Mapping[str, Column]] = {
 _RETRY_POLICY: Final = "retryPolicy"
 
 
-def attribute_value(field: str, value: Any) -> "AttributeValueTypeDef":
-    """Return one field's value in DynamoDB's form."""
-    kind = COLUMNS[field].kind
-    return {kind: value if kind == "BOOL" else str(value)}  # type: ignore[misc]
-
-
 def task_to_item(task: Task) -> Item:
     """Return the item of a task, with its primary key."""
-    item: Item = {
-        keys.PK: {"S": keys.execution_pk(task.tenant, task.execution_id)},
-        keys.SK: {"S": keys.task_sk(task.task_id)},
-        _RETRY_POLICY: {"M": _policy_to_item(task.retry_policy)},
-    }
+    item = primary_key(keys.execution_pk(task.tenant, task.execution_id), keys.task_sk(task.task_id))
+    item[_RETRY_POLICY] = to_attribute(_policy_values(task.retry_policy))
     for field, column in COLUMNS.items():
         value = getattr(task, field)
         if value is not None and value is not False:
-            item[column.attribute] = attribute_value(field, value)
+            item[column.attribute] = to_attribute(value)
     return item
 
 
 def task_from_item(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
-    """Return the task in an item."""
+    """Return the task in an item; an attribute of another type than its column's is a `KeyError`."""
     fields: dict[str, Any] = {}
-    for field, (attribute, kind, parse) in COLUMNS.items():
+    for field, (attribute, kind, read) in COLUMNS.items():
         value = item.get(attribute)
         if value is not None:
-            fields[field] = parse(value[kind])  # type: ignore[literal-required]
-    policy = item[_RETRY_POLICY]["M"]
+            fields[field] = read(value[kind])  # type: ignore[literal-required]
+    policy = from_attribute(item[_RETRY_POLICY])
     fields["retry_policy"] = RetryPolicy(
-        max_attempts=int(policy["max_attempts"]["N"]),
-        **{name: float(policy[name]["N"]) for name in ("initial_seconds", "multiplier", "max_seconds", "jitter")},
+        max_attempts=int(policy["max_attempts"]),
+        **{name: float(policy[name]) for name in ("initial_seconds", "multiplier", "max_seconds", "jitter")},
         retry_timeouts="retry_timeouts" not in policy,
     )
     return Task(**fields)
 
 
-def _policy_to_item(policy: RetryPolicy) -> Item:
-    numbers = asdict(policy)
-    retries_timeouts = numbers.pop("retry_timeouts")
-    item: Item = {name: {"N": str(value)} for name, value in numbers.items()}
+def _policy_values(policy: RetryPolicy) -> dict[str, Any]:
+    values = asdict(policy)
     # Most policies retry time-outs, and every byte of this item counts: it is written for every applied report.
-    return item if retries_timeouts else {**item, "retry_timeouts": {"BOOL": False}}
+    if policy.retry_timeouts:
+        del values["retry_timeouts"]
+    return values

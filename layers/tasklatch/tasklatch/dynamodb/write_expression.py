@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.task_item import COLUMNS, FORM_ATTRIBUTE, attribute_value
+from tasklatch.dynamodb.items import primary_key, to_attribute
+from tasklatch.dynamodb.task_item import COLUMNS, FORM_ATTRIBUTE
 from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
 if TYPE_CHECKING:
@@ -23,25 +24,25 @@ _EXPIRES_AT: Final = "expiresAt"
 def _parts(write: ConditionalWrite, pk: str, expires_at: int | None) -> tuple[Values, list[str], list[Condition]]:
     """Return the attributes to set, those to remove, and the conditions: (attribute, comparison, value)."""
     assigned: Values = {
-        "status": {"S": write.status},
-        "precedence": {"N": str(write.precedence)},
+        "status": to_attribute(write.status),
+        "precedence": to_attribute(write.precedence),
     }
     for field, value in write.values.items():
-        assigned[COLUMNS[field].attribute] = attribute_value(field, value)
+        assigned[COLUMNS[field].attribute] = to_attribute(value)
     if expires_at is not None:
-        assigned[_EXPIRES_AT] = {"N": str(expires_at)}
+        assigned[_EXPIRES_AT] = to_attribute(expires_at)
     if write.reopens_task:
-        assigned[keys.LIST_KEY] = {"S": keys.open_list_for(pk)}
-        assigned[keys.LIST_SORT] = {"S": keys.task_sk(write.task_id)}
+        assigned[keys.LIST_KEY] = to_attribute(keys.open_list_for(pk))
+        assigned[keys.LIST_SORT] = to_attribute(keys.task_sk(write.task_id))
     removed = [COLUMNS[field].attribute for field in write.clear_fields]
     if write.closes_task:
         removed += [keys.LIST_KEY, keys.LIST_SORT]
     conditions: list[Condition] = [
-        ("precedence", ">=", {"N": str(write.precedence_from)}),
-        ("precedence", "<", {"N": str(write.max_precedence)}),
+        ("precedence", ">=", to_attribute(write.precedence_from)),
+        ("precedence", "<", to_attribute(write.max_precedence)),
     ]
     if write.version is not None:
-        conditions.append(("version", "=", {"N": str(write.version)}))
+        conditions.append(("version", "=", to_attribute(write.version)))
     return assigned, removed, conditions
 
 
@@ -59,7 +60,7 @@ def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at:
     )
     return {
         "TableName": table,
-        "Key": {keys.PK: {"S": pk}, keys.SK: {"S": keys.task_sk(write.task_id)}},
+        "Key": primary_key(pk, keys.task_sk(write.task_id)),
         **update.expressions(),
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -88,8 +89,7 @@ def render_statement(
         "Statement": _statement(table, tuple(assigned), tuple(removed), compared),
         "Parameters": [
             *assigned.values(),
-            {"S": pk},
-            {"S": keys.task_sk(write.task_id)},
+            *primary_key(pk, keys.task_sk(write.task_id)).values(),
             *(value for _, _, value in conditions),
         ],
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",

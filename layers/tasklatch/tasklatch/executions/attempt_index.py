@@ -13,7 +13,7 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
@@ -92,4 +92,4 @@ def _pointer(task: Task) -> Item:
 
 
 def _key(tenant: str, suffix: str) -> Item:
-    return {keys.PK: {"S": keys.task_id_pk(tenant, suffix)}, keys.SK: {"S": keys.TASK_ID_SK}}
+    return primary_key(keys.task_id_pk(tenant, suffix), keys.TASK_ID_SK)

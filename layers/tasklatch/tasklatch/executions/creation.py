@@ -17,7 +17,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_insert import batch_insert
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.executions.attempt_index import AttemptIndex
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks

@@ -9,8 +9,9 @@ from tasklatch.domain.execution import Execution
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item, task_from_item
+from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
@@ -93,4 +94,4 @@ def tasks_query(table: str, tenant: str, execution_id: str) -> dict[str, Any]:
 def task_keys(tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[Item]:
     """Return the primary keys of tasks of an execution."""
     pk = keys.execution_pk(tenant, execution_id)
-    return [{keys.PK: {"S": pk}, keys.SK: {"S": keys.task_sk(task_id)}} for task_id in task_ids]
+    return [primary_key(pk, keys.task_sk(task_id)) for task_id in task_ids]

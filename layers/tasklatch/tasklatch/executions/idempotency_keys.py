@@ -8,7 +8,7 @@ from tasklatch.domain.errors import IdempotencyKeyReusedError
 from tasklatch.domain.idempotency import KeyedRequest
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -46,8 +46,7 @@ class IdempotencyKeys:
             If the table stays busy until the deadline.
         """
         item: Item = {
-            keys.PK: {"S": keys.idempotency_pk(tenant, request.key)},
-            keys.SK: {"S": keys.IDEMPOTENCY_SK},
+            **primary_key(keys.idempotency_pk(tenant, request.key), keys.IDEMPOTENCY_SK),
             _FINGERPRINT: {"S": request.fingerprint},
         }
         expiring_item = with_expiry(item, self._settings.expires_at(self._clock()))

@@ -6,7 +6,7 @@ from typing import Any, Final
 from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.cursor import decode_cursor, invalid_cursor
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item, primary_key
 
 _MAX_SORT_CHARACTERS: Final = len(keys.execution_list_sort(0, "")) + 128
 """Maximum length of an execution's sort key in a list, a time and an id, in characters."""
@@ -59,8 +59,10 @@ class ExecutionListQuery:
         if not self._first <= position <= self._last or len(position) > _MAX_SORT_CHARACTERS:
             raise invalid_cursor()
         return {
-            keys.PK: {"S": keys.execution_pk(self.tenant, position.partition("#")[2])},
-            keys.SK: {"S": keys.EXECUTION_SK if self.criteria.single_group is None else keys.GROUP_SK},
+            **primary_key(
+                keys.execution_pk(self.tenant, position.partition("#")[2]),
+                keys.EXECUTION_SK if self.criteria.single_group is None else keys.GROUP_SK,
+            ),
             keys.LIST_KEY: {"S": self._list_key},
             keys.LIST_SORT: {"S": position},
         }

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from tasklatch.domain.task import Task
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.task_item import Item, task_to_item
+from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.task_item import task_to_item
 from tasklatch.ledger.payloads import DEPENDS_ON, INCLUDES_ATTEMPT_ID, KIND, PAYLOAD, REFERS_TO
 
 
@@ -31,8 +32,7 @@ def counter_items(pk: str, definitions: Iterable[TaskDefinition]) -> list[Item]:
     """
     return [
         {
-            keys.PK: {"S": pk},
-            keys.SK: {"S": keys.waits_sk(definition.task_id)},
+            **primary_key(pk, keys.waits_sk(definition.task_id)),
             "taskId": {"S": definition.task_id},
             "remaining": {"N": str(len(definition.depends_on))},
         }
@@ -51,8 +51,7 @@ def dependency_items(pk: str, definitions: Iterable[TaskDefinition]) -> list[Ite
     """
     return [
         {
-            keys.PK: {"S": pk},
-            keys.SK: {"S": keys.dependent_sk(name, definition.task_id)},
+            **primary_key(pk, keys.dependent_sk(name, definition.task_id)),
             "taskId": {"S": definition.task_id},
         }
         for definition in definitions
@@ -76,7 +75,7 @@ def input_items(
     for definition in definitions:
         attributes = _input_attributes(definition, indirect_names.get(definition.task_id, ()))
         if attributes:
-            items.append({keys.PK: {"S": pk}, keys.SK: {"S": keys.input_sk(definition.task_id)}, **attributes})
+            items.append({**primary_key(pk, keys.input_sk(definition.task_id)), **attributes})
     return items
 
 

@@ -14,7 +14,8 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor, invalid_cursor
 from tasklatch.dynamodb.execution_item import execution_from_item, execution_key
-from tasklatch.dynamodb.task_item import Item, task_from_item
+from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks, task_keys, tasks_query
 from tasklatch.executions.list_query import ExecutionListQuery
@@ -243,4 +244,4 @@ def _filtered_tasks_query(table: str, tenant: str, execution_id: str, status: Ta
 def _task_start_key(tenant: str, execution_id: str, sk: str) -> Item:
     if not sk.startswith(keys.TASK_PREFIX):
         raise invalid_cursor()
-    return {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": sk}}
+    return primary_key(keys.execution_pk(tenant, execution_id), sk)

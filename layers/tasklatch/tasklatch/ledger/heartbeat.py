@@ -5,7 +5,8 @@ from typing import Any, Final
 from tasklatch.domain.conditional_write import heartbeat_interval
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.dynamodb.task_item import FORM_ATTRIBUTE, Item
+from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.task_item import FORM_ATTRIBUTE
 from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
 _UNDER_WAY: Final = (TaskStatus.SCHEDULED, TaskStatus.IN_PROGRESS)

@@ -17,8 +17,8 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
+from tasklatch.dynamodb.items import Item, from_item, primary_key, to_item
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.settings import Settings
@@ -119,7 +119,7 @@ class History:
         }
         if cursor is not None:
             sk = decode_cursor(cursor, pk)
-            query["ExclusiveStartKey"] = {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
+            query["ExclusiveStartKey"] = primary_key(pk, sk)
         response = self._backoff.run(lambda: self._client.query(**query))
         last_key = response.get("LastEvaluatedKey")
         next_cursor = encode_cursor(pk, last_key[keys.SK]["S"]) if last_key else None
@@ -150,55 +150,39 @@ class History:
         return next(map(_entry_from_item, items), None)
 
     def _item(self, task: Task, entry: HistoryEntry) -> Item:
-        item: Item = {
-            keys.PK: {"S": keys.history_pk(task.tenant, task.execution_id, task.task_id)},
-            keys.SK: {"S": keys.history_sk(entry.version, entry.fingerprint)},
-            "version": {"N": str(entry.version)},
-            "at": {"N": str(entry.at)},
+        values = {
+            "version": entry.version,
+            "at": entry.at,
+            "attempt": entry.attempt,
+            "verdict": entry.verdict,
+            "status": entry.status,
+            "previousStatus": entry.previous_status,
+            "failureReason": entry.failure_reason,
+            "message": entry.message,
+            "label": entry.platform_status,
+            "receipt": entry.request_id,
+            "outputAttempt": entry.output_attempt,
+            "outputFingerprint": entry.output_fingerprint,
+            "expiresAt": self._settings.expires_at(entry.at),
         }
-        if entry.attempt is not None:
-            item["attempt"] = {"N": str(entry.attempt)}
-        if entry.output_attempt is not None:
-            item["outputAttempt"] = {"N": str(entry.output_attempt)}
-        for attribute, text in (
-            ("verdict", entry.verdict),
-            ("status", entry.status),
-            ("previousStatus", entry.previous_status),
-            ("failureReason", entry.failure_reason),
-            ("message", entry.message),
-            ("label", entry.platform_status),
-            ("receipt", entry.request_id),
-            ("outputFingerprint", entry.output_fingerprint),
-        ):
-            if text is not None:
-                item[attribute] = {"S": text}
-        expires_at = self._settings.expires_at(entry.at)
-        if expires_at is not None:
-            item["expiresAt"] = {"N": str(expires_at)}
-        return item
+        pk = keys.history_pk(task.tenant, task.execution_id, task.task_id)
+        return {**primary_key(pk, keys.history_sk(entry.version, entry.fingerprint)), **to_item(values)}
 
 
 def _entry_from_item(item: Item) -> HistoryEntry:
-    def text(attribute: str) -> str | None:
-        value = item.get(attribute)
-        return value["S"] if value else None
-
-    def number(attribute: str) -> int | None:
-        value = item.get(attribute)
-        return int(value["N"]) if value else None
-
-    previous, reason = text("previousStatus"), text("failureReason")
+    values = from_item(item)
+    previous, reason = values.get("previousStatus"), values.get("failureReason")
     return HistoryEntry(
-        version=int(item["version"]["N"]),
-        verdict=read_value(Verdict, item["verdict"]["S"]),
-        status=read_value(TaskStatus, item["status"]["S"]),
-        attempt=number("attempt"),
-        at=int(item["at"]["N"]),
+        version=values["version"],
+        verdict=read_value(Verdict, values["verdict"]),
+        status=read_value(TaskStatus, values["status"]),
+        attempt=values.get("attempt"),
+        at=values["at"],
         previous_status=read_value(TaskStatus, previous) if previous else None,
         failure_reason=read_value(FailureReason, reason) if reason else None,
-        message=text("message"),
-        platform_status=text("label"),
-        request_id=text("receipt"),
-        output_attempt=number("outputAttempt"),
-        output_fingerprint=text("outputFingerprint"),
+        message=values.get("message"),
+        platform_status=values.get("label"),
+        request_id=values.get("receipt"),
+        output_attempt=values.get("outputAttempt"),
+        output_fingerprint=values.get("outputFingerprint"),
     )

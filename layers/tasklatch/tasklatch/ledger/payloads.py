@@ -4,19 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from tasklatch.domain.execution import WorkflowRun
 from tasklatch.domain.report import Report
-from tasklatch.domain.task import OutputPlace, Task, TaskDetail
+from tasklatch.domain.task import OutputRef, Task, TaskDetail
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+    from tasklatch.domain.execution import WorkflowRun
 
 PAYLOAD: Final = "payload"
 RESOLVED: Final = "resolved"
@@ -65,13 +66,13 @@ class Payloads:
         texts = {
             (
                 keys.output_pk(tenant, execution_id, report.task_id),
-                keys.output_sk(*report.output_place),
+                keys.output_sk(*report.output_ref),
             ): report.output or "{}"
             for report in reports
         }
         self._put(texts, now)
 
-    def put_run(self, tenant: str, execution_id: str, run: WorkflowRun, now: int) -> None:
+    def put_run(self, tenant: str, execution_id: str, run: "WorkflowRun", now: int) -> None:
         """Store the workflow definition and the input of an execution, before it starts.
 
         Raises
@@ -87,15 +88,14 @@ class Payloads:
         """Store payloads by partition key and sort key."""
         expires_at = self._settings.expires_at(now)
         items = [
-            with_expiry({keys.PK: {"S": pk}, keys.SK: {"S": sk}, PAYLOAD: {"S": text}}, expires_at)
-            for (pk, sk), text in texts.items()
+            with_expiry({**primary_key(pk, sk), PAYLOAD: {"S": text}}, expires_at) for (pk, sk), text in texts.items()
         ]
         batch_put(self._client, self._settings.table_name, items, self._backoff)
 
     def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Read the inputs of tasks as JSON text by attempt id, with references resolved."""
         sort_keys = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
-        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for pk, sk in dict.fromkeys(sort_keys)]
+        item_keys: list[Item] = [primary_key(pk, sk) for pk, sk in dict.fromkeys(sort_keys)]
         stored = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
         items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in stored}
         texts = {
@@ -109,7 +109,7 @@ class Payloads:
         """Read the current output of a task as JSON text; None without an output."""
         return self.get_output_at(task, task.output) if task.output is not None else None
 
-    def get_output_at(self, task: Task, output: OutputPlace) -> str | None:
+    def get_output_at(self, task: Task, output: OutputRef) -> str | None:
         """Read the output of one report on a task as JSON text; None if it does not exist."""
         texts = (self._get_text(key) for key in _output_keys(task, output))
         return next((text for text in texts if text is not None), None)
@@ -122,7 +122,7 @@ class Payloads:
         sk
             Sort key of the payload's item.
         """
-        return self._get_text(_item_key(keys.execution_pk(tenant, execution_id), sk))
+        return self._get_text(primary_key(keys.execution_pk(tenant, execution_id), sk))
 
     def _get_text(self, key: Item) -> str | None:
         response = self._backoff.run(
@@ -140,7 +140,7 @@ class Payloads:
             If the table stays busy until the deadline.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        input_keys = [_item_key(pk, keys.input_sk(task.task_id)) for task in tasks]
+        input_keys = [primary_key(pk, keys.input_sk(task.task_id)) for task in tasks]
         output_keys = [_output_keys(task, task.output) if task.output is not None else () for task in tasks]
         items = self._read([*input_keys, *(candidates[0] for candidates in output_keys if candidates)])
         # Only outputs of version 0.1 need a second read
@@ -161,20 +161,16 @@ class Payloads:
         return {_key_of(item): item for item in items}
 
 
-def _item_key(pk: str, sk: str) -> Item:
-    return {keys.PK: {"S": pk}, keys.SK: {"S": sk}}
-
-
 def _key_of(item: Item) -> tuple[str, str]:
     """Return the partition key and the sort key of an item."""
     return item[keys.PK]["S"], item[keys.SK]["S"]
 
 
-def _output_keys(task: Task, output: OutputPlace) -> tuple[Item, Item]:
+def _output_keys(task: Task, output: OutputRef) -> tuple[Item, Item]:
     """Return the key of an output, and the one under which version 0.1 would have stored it."""
     return (
-        _item_key(keys.output_pk(task.tenant, task.execution_id, task.task_id), keys.output_sk(*output)),
-        _item_key(keys.execution_pk(task.tenant, task.execution_id), keys.early_output_sk(task.task_id, *output)),
+        primary_key(keys.output_pk(task.tenant, task.execution_id, task.task_id), keys.output_sk(*output)),
+        primary_key(keys.execution_pk(task.tenant, task.execution_id), keys.early_output_sk(task.task_id, *output)),
     )
 
 

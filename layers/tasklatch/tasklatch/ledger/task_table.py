@@ -13,7 +13,8 @@ from tasklatch.dynamodb import keys, write_expression
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_insert import STATEMENTS_A_CALL
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.task_item import Item, task_from_item
+from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.aws_errors import BUSY_CODES, CONDITION_FAILURE, is_condition_failure
 from tasklatch.runtime.backoff import Backoff
@@ -231,7 +232,7 @@ def _refused(error: Mapping[str, Any]) -> StatementResult:
 
 def task_key(tenant: str, execution_id: str, task_id: str) -> Item:
     """Return the primary key of a task's item."""
-    return {keys.PK: {"S": keys.execution_pk(tenant, execution_id)}, keys.SK: {"S": keys.task_sk(task_id)}}
+    return primary_key(keys.execution_pk(tenant, execution_id), keys.task_sk(task_id))
 
 
 def _without_item(results: Mapping[str, StatementResult]) -> Collection[str]:

@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 
 from tasklatch.domain.errors import ForbiddenError, ServiceBusyError
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -109,8 +109,7 @@ class WebSocketConnections:
         tenant, execution_id = ticket_item["tenant"]["S"], ticket_item["executionId"]["S"]
         expires_at: AttributeValueTypeDef = {"N": str(now // 1000 + _CONNECTION_SECONDS)}
         watched: Item = {
-            keys.PK: {"S": keys.live_pk(tenant, execution_id)},
-            keys.SK: {"S": connection_id},
+            **primary_key(keys.live_pk(tenant, execution_id), connection_id),
             "expiresAt": expires_at,
         }
         # API Gateway reports a disconnection by the connection's id alone: the pointer leads to the watched execution
@@ -180,15 +179,15 @@ class WebSocketConnections:
         return True
 
     def _delete_connection(self, pk: str, connection_id: str) -> None:
-        key: Item = {keys.PK: {"S": pk}, keys.SK: {"S": connection_id}}
+        key: Item = primary_key(pk, connection_id)
         self._backoff.run(lambda: self._client.delete_item(TableName=self._table, Key=key))
 
 
 def _ticket_key(ticket: str) -> Item:
     key = keys.ticket_pk(ticket)
-    return {keys.PK: {"S": key}, keys.SK: {"S": key}}
+    return primary_key(key, key)
 
 
 def _connection_key(connection_id: str) -> Item:
     key = keys.connection_pk(connection_id)
-    return {keys.PK: {"S": key}, keys.SK: {"S": key}}
+    return primary_key(key, key)

@@ -21,7 +21,8 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.execution_item import execution_from_item
-from tasklatch.dynamodb.task_item import Item, task_from_item
+from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_tasks import ExecutionTasks
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.runtime.backoff import Backoff
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _ENTRIES_A_PAGE: Final = 100
-_POSITION: Final[Item] = {keys.PK: {"S": "RECONCILER"}, keys.SK: {"S": "RECONCILER"}}
+_POSITION: Final[Item] = primary_key("RECONCILER", "RECONCILER")
 
 
 @dataclass(slots=True)

@@ -124,6 +124,7 @@ class TimerScheduler:
         self._backoff.run(send)
 
     def _schedule(self, timer: Timer) -> None:
+        self._settings.check_set("timer_queue_arn", "schedule_group", "schedule_role_arn")
         text = timer_to_message(timer)
         # The name is derived from the timer, so a repeat meets the same schedule
         name = f"{timer.kind}-{sha256(text.encode()).hexdigest()[:48]}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
 
-USER_AGENT: Final = "tasklatch/0.1.0"
+USER_AGENT: Final = "tasklatch/0.2.0"
 """Name and version of this program in each request, with which AWS's logs tell its requests from others."""
 
 # `tasklatch.runtime.backoff` retries, because it knows the remaining time. AWS validates requests, so botocore need not

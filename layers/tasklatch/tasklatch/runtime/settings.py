@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from functools import cache
 
 
+class MissingSettingError(RuntimeError):
+    """The function needs an environment variable that its deployment does not set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one function. Those that it does not need are empty.
+    """Settings of one function. Those that it does not need are empty; `check_set` checks those that it needs.
 
     Attributes
     ----------
@@ -43,6 +47,18 @@ class Settings:
     live_url: str = ""
     live_callback_url: str = ""
 
+    def check_set(self, *names: str) -> None:
+        """Check that settings are not empty.
+
+        Raises
+        ------
+        MissingSettingError
+            If one is; the error names its environment variable.
+        """
+        for name in names:
+            if not getattr(self, name):
+                raise MissingSettingError(f"{name.upper()} is not set")
+
     def expires_at(self, now: int) -> int | None:
         """Return the expiry of an item that is written now.
 
@@ -65,11 +81,11 @@ def get_settings() -> Settings:
 
     Raises
     ------
-    KeyError
-        If TABLE_NAME is missing: the deployment is wrong.
+    MissingSettingError
+        If there is no table: the deployment is wrong.
     """
-    return Settings(
-        table_name=os.environ["TABLE_NAME"],
+    settings = Settings(
+        table_name=os.environ.get("TABLE_NAME", ""),
         tenant_claim=os.environ.get("TENANT_CLAIM", ""),
         retention_days=int(os.environ.get("RETENTION_DAYS", "90")),
         event_bus_name=os.environ.get("EVENT_BUS_NAME", ""),
@@ -81,3 +97,5 @@ def get_settings() -> Settings:
         live_url=os.environ.get("LIVE_URL", ""),
         live_callback_url=os.environ.get("LIVE_CALLBACK_URL", ""),
     )
+    settings.check_set("table_name")
+    return settings

@@ -14,8 +14,8 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_delete
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -282,11 +282,11 @@ class WorkflowDefinitions:
 
 
 def _workflow_key(tenant: str, external_id: str) -> Item:
-    return {keys.PK: {"S": keys.workflow_pk(tenant, external_id)}, keys.SK: {"S": keys.WORKFLOW_SK}}
+    return primary_key(keys.workflow_pk(tenant, external_id), keys.WORKFLOW_SK)
 
 
 def _version_key(tenant: str, external_id: str, version: str) -> Item:
-    return {keys.PK: {"S": keys.workflow_pk(tenant, external_id)}, keys.SK: {"S": keys.version_sk(version)}}
+    return primary_key(keys.workflow_pk(tenant, external_id), keys.version_sk(version))
 
 
 def _workflow_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Workflow:

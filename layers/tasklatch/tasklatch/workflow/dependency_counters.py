@@ -15,8 +15,8 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.dynamodb.task_item import Item
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
 
@@ -49,7 +49,7 @@ class DependencyCounters:
             If the table stays busy until the deadline.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": keys.waits_sk(task_id)}} for task_id in task_ids]
+        item_keys: list[Item] = [primary_key(pk, keys.waits_sk(task_id)) for task_id in task_ids]
         counters = batch_get(self._client, self._table, item_keys, self._backoff)
         return {item["taskId"]["S"] for item in counters if int(item["remaining"]["N"]) > 0}
 
@@ -112,7 +112,7 @@ class DependencyCounters:
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": {keys.PK: {"S": pk}, keys.SK: {"S": keys.waits_sk(pair["taskId"]["S"])}},
+                "Key": primary_key(pk, keys.waits_sk(pair["taskId"]["S"])),
                 "UpdateExpression": "SET #remaining = #remaining - :one",
                 "ConditionExpression": "attribute_exists(#pk)",
                 "ExpressionAttributeNames": {"#pk": keys.PK, "#remaining": "remaining"},

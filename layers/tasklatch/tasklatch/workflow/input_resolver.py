@@ -9,7 +9,7 @@ from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.reference import REFERENCE_PREFIX, WORKFLOW_NAME, Reference, get_path, resolve_references
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import (
     DEPENDS_ON,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.task_item import Item
+from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.ledger.payloads import RESOLVED
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -38,7 +38,7 @@ class TaskInputs:
         """
         pk = keys.execution_pk(tenant, execution_id)
         sort_keys = {keys.input_sk(task_id): task_id for task_id in task_ids}
-        item_keys: list[Item] = [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for sk in sort_keys]
+        item_keys: list[Item] = [primary_key(pk, sk) for sk in sort_keys]
         items = batch_get(self._client, self._table, item_keys, self._backoff)
         return {sort_keys[item[keys.SK]["S"]]: item for item in items}
 

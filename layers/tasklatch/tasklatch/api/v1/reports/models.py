@@ -23,8 +23,12 @@ MAX_SEQUENCE: Final = 2**53 - 1
 _LONGEST_MESSAGE: Final = 100_000
 
 
+# A model is built when it is first used: a cold start needs one of them
+_STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+
+
 class _Attempt(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    model_config = _STRICT
 
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPT)] | None = None
     taskExecutionId: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -98,7 +102,7 @@ class BatchedReportBody(ReportBody):
 class BatchBody(BaseModel):
     """Up to 100 reports, recorded in order."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    model_config = _STRICT
 
     # `Any`: each report is validated on its own, so that an invalid one does not fail the others.
     statuses: Annotated[

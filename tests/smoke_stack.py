@@ -1,0 +1,163 @@
+"""A whole stack in memory for the tests of the smoke checks: its API, and the AWS services that they look at."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from local.cloud.stack import Stack
+from local.redrive import NOT_REDRIVABLE, SOURCE_QUEUES, STREAM_FUNCTIONS
+from tests.smoke_api import Body, SmokeApi
+
+QUEUES: Final = (*SOURCE_QUEUES, *SOURCE_QUEUES.values(), *STREAM_FUNCTIONS, *NOT_REDRIVABLE)
+
+
+class SmokeService(SmokeApi):
+    """API, AWS services and WebSocket API of one stack."""
+
+    rule: str | None = None
+    refusal: Any = None
+
+    @property
+    def stack(self) -> "SmokeStack":
+        """The stack's addresses, with these AWS services behind them."""
+        queues = {name: name for name in QUEUES if self.broken != "queue unknown" or name != "TimerFailures"}
+        functions = {name: name for name in STREAM_FUNCTIONS.values() if self.broken != "function unknown"}
+        stack = SmokeStack("http://api", "", "", "", "table", {}, "", "bus", queues=queues, functions=functions)
+        object.__setattr__(stack, "service", self)
+        return stack
+
+    def aws(self, name: str) -> Any:
+        if self.broken == f"{name} denied":
+            return Denied()
+        return {"sqs": self._sqs, "events": self._events, "scheduler": self._scheduler, "lambda": self._lambda}[name]()
+
+    def _sqs(self) -> Any:
+        def depth(QueueUrl: str, AttributeNames: list[str]) -> Body:  # noqa: N803 - boto3's names
+            filled = self.broken == "dead letter" and QueueUrl == "TimerFailures"
+            return {"Attributes": {"QueueArn": "arn", **dict.fromkeys(AttributeNames, "1" if filled else "0")}}
+
+        return SimpleNamespace(
+            create_queue=lambda **queue: {"QueueUrl": queue["QueueName"]},
+            set_queue_attributes=lambda **_: None,
+            delete_queue=lambda **queue: self.removed.append(queue["QueueUrl"]),
+            get_queue_attributes=depth,
+            receive_message=lambda **_: {"Messages": self._events_taken()},
+            exceptions=SimpleNamespace(ReceiptHandleIsInvalid=KeyError, MessageNotInflight=KeyError),
+        )
+
+    def _events_taken(self) -> list[Body]:
+        self.now += 1
+        if self.rule is None or self.broken == "no event":
+            return []
+        run = self.runs[self.rule]
+        late = [name for name in run.tasks if self.broken != "slow rule" or name != "task-0"]
+        details = [self._shown(run, name) for name in late]
+        for detail in details:
+            detail["input"] = None
+            if self.broken == "another attempt":
+                detail["taskExecutionId"] = "another"
+        return [{"Body": json.dumps({"detail": detail}), "ReceiptHandle": ""} for detail in details]
+
+    def _events(self) -> Any:
+        def put_rule(EventPattern: str, **_: Any) -> Body:  # noqa: N803
+            [self.rule] = json.loads(EventPattern)["detail"]["executionId"]
+            return {"RuleArn": "arn:rule"}
+
+        nothing = SimpleNamespace(put_targets=lambda **_: None, remove_targets=lambda **_: None)
+        nothing.put_rule, nothing.delete_rule = put_rule, lambda **_: self.removed.append("rule")
+        return nothing
+
+    def _scheduler(self) -> Any:
+        waiting = [
+            (run.execution_id, task)
+            for run in self.runs.values()
+            for task in run.tasks.values()
+            if task["status"] == "FAILED" and task["due"] - self.now > 900 and self.broken != "no schedule"
+        ]
+        created = datetime.fromtimestamp(self.now, UTC)
+        names = [{"Name": str(index), "CreationDate": created} for index in range(len(waiting))]
+
+        def list_schedules(GroupName: str, **_: Any) -> Body:  # noqa: N803
+            assert GroupName == "bus"
+            return {"Schedules": names} | ({"NextToken": "more"} if self.broken == "many schedules" else {})
+
+        def get_schedule(GroupName: str, Name: str) -> Body:  # noqa: N803
+            assert GroupName == "bus"
+            message = json.dumps({"executionId": waiting[int(Name)][0]})
+            return {"ScheduleExpression": "at(later)", "Target": {"Input": message}}
+
+        return SimpleNamespace(list_schedules=list_schedules, get_schedule=get_schedule)
+
+    def _lambda(self) -> Any:
+        def invoke(FunctionName: str, Payload: bytes) -> Body:  # noqa: N803
+            assert FunctionName in STREAM_FUNCTIONS.values()
+            records = [record["dynamodb"] for record in json.loads(Payload)["Records"]]
+            failed = [record["SequenceNumber"] for record in records if "OldImage" not in record]
+            if self.broken == "whole batch fails":
+                failed = [record["SequenceNumber"] for record in records]
+            result = {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
+            return {"Payload": SimpleNamespace(read=lambda: json.dumps(result))}
+
+        mapping: Body = {"FunctionResponseTypes": ["ReportBatchItemFailures"], "State": "Enabled"}
+        mapping["DestinationConfig"] = {"OnFailure": {"Destination": "arn"}}
+        settings: dict[str, Body] = {
+            "whole batches": {"FunctionResponseTypes": []},
+            "disabled": {"State": "Disabled"},
+            "no destination": {"DestinationConfig": {}},
+        }
+        mapping |= settings.get(self.broken, {})
+        return SimpleNamespace(
+            invoke=invoke,
+            list_event_source_mappings=lambda FunctionName: {"EventSourceMappings": [mapping]},  # noqa: N803, ARG005
+        )
+
+    # ------------------------------------------------------------ WebSocket API
+
+    @contextmanager
+    def connect(self, url: str, **_: Any) -> Iterator[Any]:
+        """Connect with a ticket; messages are the changes of the only running execution."""
+        if url not in self.tickets:
+            refusal = SimpleNamespace(status_code=403)
+            raise self.refusal(refusal)
+        if self.broken != "ticket twice":
+            self.tickets.remove(url)
+        yield SimpleNamespace(recv=self._message)
+
+    def _message(self, timeout: float) -> str:
+        self.now += timeout
+        run = list(self.runs.values())[-1]
+        task = run.tasks["work"]
+        if self.broken == "no message":
+            raise TimeoutError
+        fields = {name: task[name] for name in ("taskId", "status", "version", "attempt")}
+        return json.dumps({"type": "task.status", "at": task["updatedAt"], **fields})
+
+
+class SmokeStack(Stack):
+    """Addresses of a stack in memory."""
+
+    service: SmokeService
+
+    def aws(self, service: str, deadline_seconds: float = 0) -> Any:
+        assert deadline_seconds >= 0
+        return self.service.aws(service)
+
+
+class Denied:
+    """A client whose caller may do nothing."""
+
+    exceptions = SimpleNamespace()
+
+    def __getattr__(self, name: str) -> Any:
+        operation = re.sub(r"(?:^|_)(\w)", lambda match: match[1].upper(), name)
+
+        def deny(**_: Any) -> Any:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
+
+        return deny
