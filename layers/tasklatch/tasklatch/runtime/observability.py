@@ -69,7 +69,7 @@ def report_unhandled(**fields: object) -> None:
 
 def report_unexpected(message: str, **fields: object) -> None:
     """Log an error that a service should not have answered, and count it as `report_unhandled` does."""
-    logger.error("unhandled error: %s", message, extra=fields)
+    logger.error("unhandled error", extra={"error": message, **fields})
     _count_for_all(UNHANDLED_METRIC)
 
 
