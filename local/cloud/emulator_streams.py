@@ -74,7 +74,8 @@ class PartialBatchFailures:
 
     def execute(self, function: dict[str, Any], event: Any) -> dict[str, Any]:
         """Invoke a function; repeat the call with the rest of the batch until no record is reported as failed."""
-        records = (event.get("Records") if isinstance(event, dict) else None) or []
+        # A mapping's event holds nothing but records; a redrive's says that it is one, and gets the response itself
+        records = event["Records"] if isinstance(event, dict) and event.keys() == {"Records"} else []
         result: dict[str, Any] = self._execute(function, event)
         redeliveries = 0
         while (first := _first_failed(records, result)) is not None:

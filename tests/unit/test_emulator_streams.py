@@ -82,7 +82,14 @@ def test_failed_invocation_is_left_to_the_emulator(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     "event",
-    [{}, None, ["x"], {"Records": [{"eventSource": "aws:sqs", "messageId": "1"}]}, {"routeKey": "GET /v1/health"}],
+    [
+        {},
+        None,
+        {"Records": [record(1)], "redrive": True},
+        ["x"],
+        {"Records": [{"eventSource": "aws:sqs", "messageId": "1"}]},
+        {"routeKey": "GET /v1/health"},
+    ],
     ids=str,
 )
 def test_event_that_is_no_stream_batch_is_delivered_once(monkeypatch: pytest.MonkeyPatch, event: Any) -> None:
