@@ -123,8 +123,8 @@ class HttpApi(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
-        status, answered, text = self.answer(request.method, str(request.url), headers, request.read())
-        return httpx.Response(status, headers=dict(answered), text=text)
+        status, answered, content = self.answer(request.method, str(request.url), headers, request.read())
+        return httpx.Response(status, headers=dict(answered), content=content)
 
     def crash(self) -> str | None:
         """Return the traceback of a handler's error since the last call; None if there was none."""
@@ -132,7 +132,7 @@ class HttpApi(httpx.BaseTransport):
         self.crashes.clear()
         return result or None
 
-    def answer(self, method: str, url: str, headers: Headers, body: bytes) -> tuple[int, Mapping[str, str], str]:
+    def answer(self, method: str, url: str, headers: Headers, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers and body, from a function or from API Gateway itself."""
         parts = urlsplit(url)
         lower = _joined((name.lower(), value) for name, value in headers)
@@ -156,7 +156,7 @@ class HttpApi(httpx.BaseTransport):
         event = _event(key, parts.path, path, parts.query, lower, claims, body)
         return self._counted(key, self._invoke(function, event))
 
-    def _invoke(self, function: str, event: dict[str, Any]) -> tuple[int, Mapping[str, str], str]:
+    def _invoke(self, function: str, event: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         try:
             # An event is JSON on its way, and so is a response.
             answer = load_handler(function).handler(json.loads(json.dumps(event)), Context(self.remaining_ms))
@@ -167,9 +167,12 @@ class HttpApi(httpx.BaseTransport):
         if size > MAX_RESPONSE_BYTES:
             self.crashes.append(f"an answer of {size:,} bytes is more than Lambda takes")
             return _own(500, "Internal Server Error")
-        return answer["statusCode"], answer["headers"], answer["body"]
+        text = answer["body"]
+        # A function sends bytes as base64, and says so
+        content = base64.b64decode(text, validate=True) if answer.get("isBase64Encoded") else text.encode()
+        return answer["statusCode"], answer["headers"], content
 
-    def _counted(self, key: str, answer: tuple[int, Mapping[str, str], str]) -> tuple[int, Mapping[str, str], str]:
+    def _counted(self, key: str, answer: tuple[int, Mapping[str, str], bytes]) -> tuple[int, Mapping[str, str], bytes]:
         self.answers[key, answer[0]] = self.answers.get((key, answer[0]), 0) + 1
         return answer
 
@@ -182,10 +185,9 @@ class _Adapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         headers = [(name, _text(value)) for name, value in request.headers.items()]
         url, body = request.url or "", _bytes(request.body)
-        status, answered, text = self._api.answer(request.method or "", url, headers, body)
-        content = io.BytesIO(text.encode())
+        status, answered, content = self._api.answer(request.method or "", url, headers, body)
         return self.build_response(
-            request, HTTPResponse(content, headers=dict(answered), status=status, preload_content=False)
+            request, HTTPResponse(io.BytesIO(content), headers=dict(answered), status=status, preload_content=False)
         )
 
 
@@ -255,9 +257,9 @@ def _joined(pairs: Sequence[tuple[str, str]] | Iterator[tuple[str, str]]) -> dic
     return joined
 
 
-def _own(status: int, message: str) -> tuple[int, Mapping[str, str], str]:
+def _own(status: int, message: str) -> tuple[int, Mapping[str, str], bytes]:
     """Return a response of API Gateway's own."""
-    return status, {"content-type": "application/json"}, json.dumps({"message": message})
+    return status, {"content-type": "application/json"}, json.dumps({"message": message}).encode()
 
 
 def _text(value: str | bytes) -> str:
