@@ -143,7 +143,7 @@ class SmokeService(SmokeApi):
     def _message(self, timeout: float) -> str:
         self.now += timeout
         run = list(self.runs.values())[-1]
-        task = run.tasks["work"]
+        task = max(run.tasks.values(), key=lambda task: (task["status"] == "IN_PROGRESS", task["taskId"]))
         if self.broken == "no message":
             raise TimeoutError
         fields = {name: task[name] for name in ("taskId", "status", "version", "attempt")}

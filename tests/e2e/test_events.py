@@ -185,7 +185,10 @@ def _number(record: Any) -> str:
 
 @pytest.mark.parametrize("name", sorted(CONNECTIONS))
 def test_a_sample_connection_is_let_in_only_with_a_ticket(name: str, prepared: StateDir) -> None:
-    assert invoke("live_connection", _event(name), state_dir=prepared).answer == {"statusCode": CONNECTIONS[name]}
+    answer = invoke("live_connection", _event(name), state_dir=prepared).answer
+
+    assert answer["statusCode"] == CONNECTIONS[name]
+    assert ("body" in answer) is (CONNECTIONS[name] == HTTPStatus.FORBIDDEN)
 
 
 def test_a_sample_watch_gets_a_ticket_that_is_let_in_once(prepared: StateDir) -> None:
@@ -195,7 +198,7 @@ def test_a_sample_watch_gets_a_ticket_that_is_let_in_once(prepared: StateDir) ->
 
     answers = [invoke("live_connection", connecting, state_dir=prepared).answer for _ in range(2)]
 
-    assert answers == [{"statusCode": 200}, {"statusCode": 403}]
+    assert answers == [{"statusCode": 200}, {"statusCode": 403, "body": "ticket is invalid or expired"}]
 
 
 def test_the_sample_schedule_looks_at_what_is_open(prepared: StateDir) -> None:

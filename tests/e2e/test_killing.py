@@ -255,7 +255,7 @@ def test_what_could_not_be_announced_is_announced_once_it_can_be(stack: Stack) -
         with _without_time("notifier", stack):
             body = {"executionId": execution_id, "tasks": [{"taskId": "fetch"}]}
             api.request("operator", "POST", "executions", body=body)
-            assert poll(lambda: _is_logged(stack, "change publishing deferred", since))
+            assert poll(lambda: _is_logged(stack, "changes deferred", since))
             assert not list(queue.take())
         handed_out = poll(lambda: list(queue.take()))
         history = poll(lambda: list(api.paginate("reader", "executions", execution_id, "tasks", "fetch", "history")))
