@@ -13,7 +13,7 @@ from tests.fault_injection.whole_service import whole_service
 PROVES = bool(os.environ.get("TASKLATCH_PROVE"))
 RATE = 0.05
 # Two halves, as there are two processors or more; each has a table of its own
-SEEDS, REPORTS = ((1, 2), 50_000) if PROVES else ((1,), 2_000)
+SEEDS, REPORTS = ((1, 2), 50_000) if PROVES else ((1,), 4_000)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

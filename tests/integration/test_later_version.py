@@ -1,5 +1,6 @@
 """This version's handlers on what a later one stored: shown, set aside, and left as it is."""
 
+import json
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
@@ -8,8 +9,10 @@ import pytest
 
 from tasklatch.domain.status import TaskStatus
 from tasklatch.dynamodb import keys
+from tasklatch.runtime import services
 from tests.factories import NOW, Context, Reply, a_task, api_event, call_api, fresh_name, stored_item, stream_record
 from tests.integration.emulators import Table
+from tests.workflow_helpers import FakeClient
 
 TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
 LATER: Final = {"status": {"S": "PAUSED"}, "form": {"N": "2"}, "pausedUntil": {"N": "1"}}
@@ -129,16 +132,19 @@ def test_consumers_of_the_stream_set_it_aside(
     # given
     record = stream_record(a_task(TaskStatus.FAILED), number="7")
     record["dynamodb"]["NewImage"].update(later)
+    bucket = FakeClient(put_object={})
     module = service.load(function, service.table.client)
     for name in ("events", "sqs", "scheduler"):
-        if hasattr(module, name):
-            monkeypatch.setattr(module, name, lambda: None)
+        monkeypatch.setattr(services, name, lambda: None)
+    monkeypatch.setattr(services, "s3", lambda: bucket)
 
     # when
     reply = module.handler({"Records": [record]}, Context())
 
     # then
-    assert reply == {"batchItemFailures": [{"itemIdentifier": "7"}]}
+    assert reply == {"batchItemFailures": []}
+    (stored,) = bucket.requests("put_object")
+    assert json.loads(json.loads(stored["Body"])["payload"])["Records"] == [record]
 
 
 def test_a_later_versions_fields_stay_when_this_one_writes(service: Service) -> None:

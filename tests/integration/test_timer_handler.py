@@ -23,7 +23,7 @@ from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.clock import format_timestamp
 from tests.factories import NOW, Context, a_task, api_event, call_api, fresh_name, stored_item, stream_record
 from tests.integration.emulators import Table, intercepted
-from tests.workflow_helpers import World, refusal, sent_timers
+from tests.workflow_helpers import FakeClient, World, refusal, sent_timers
 
 STEADY = RetryPolicy(max_attempts=3, initial_seconds=10, multiplier=1, jitter=0)
 
@@ -568,7 +568,7 @@ def test_timer_that_the_table_refuses_is_reported_alone(
     assert now_is(world, task).attempt == 2
 
 
-def test_records_that_the_scheduler_cannot_read_are_reported_alone(
+def test_records_that_the_scheduler_cannot_read_are_set_aside_alone(
     world: World, load: Callable[[str, Any], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
@@ -576,11 +576,15 @@ def test_records_that_the_scheduler_cannot_read_are_reported_alone(
     task, timer = given_failure(world)
     bad = stream_record(task, number="2")
     del bad["dynamodb"]["NewImage"]["attempt"]
+    bucket = FakeClient(put_object={})
     monkeypatch.setattr(services, "system_clock", world.clock)
+    monkeypatch.setattr(services, "s3", lambda: bucket)
 
     # when
     answer = schedule_retries(world, load, monkeypatch, stream_record(task, number="1"), bad)
 
     # then
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+    assert answer == {"batchItemFailures": []}
+    (stored,) = bucket.requests("put_object")
+    assert json.loads(json.loads(stored["Body"])["payload"])["Records"] == [bad]
     assert [scheduled for scheduled, _ in sent_timers(world.queue)] == [timer]

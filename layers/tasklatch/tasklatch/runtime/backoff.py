@@ -85,7 +85,7 @@ class Backoff:
         ClientError
             If the service refuses a request for another reason: most often a failed condition.
         """
-        wait = 0.0
+        wait, ceiling = 0.0, _FIRST_WAIT
         for number in count():
             if self._remaining_ms() - wait * 1000 < _RESERVE_MS:
                 break
@@ -99,6 +99,6 @@ class Backoff:
             except (HTTPClientError, AwsConnectionError, TryAgainError):
                 # A request may have taken effect; it is repeated because every write of ours is safe to repeat.
                 pass
-            ceiling = min(_FIRST_WAIT * 2**number, _LONGEST_WAIT)
             wait = random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
+            ceiling = min(ceiling * 2, _LONGEST_WAIT)
         raise ServiceBusyError("service busy; nothing was acknowledged, retry the request")
