@@ -18,6 +18,9 @@ from local.watch import run_watch
 from local.worker import Worker, WorkQueue, sample_work
 from tests.polling import DEADLINE_SECONDS, poll
 
+_SILENCE_SECONDS = 20
+_MOST_CUT_OFF = 3
+
 
 @pytest.fixture
 def api(stack: Stack) -> Iterator[ApiClient]:
@@ -49,17 +52,27 @@ def _url(api: ApiClient, execution: str) -> str:
 
 
 def _messages(socket: ClientConnection) -> Iterator[dict[str, Any]]:
-    """What is told, to the end of the execution."""
+    """Yield the messages to the end of the execution.
+
+    Raises
+    ------
+    ConnectionClosed, TimeoutError
+        If the watcher was cut off, which a ping shows where its connection could not be closed.
+    """
     while True:
-        message: dict[str, Any] = json.loads(socket.recv(timeout=DEADLINE_SECONDS))
+        try:
+            message: dict[str, Any] = json.loads(socket.recv(timeout=_SILENCE_SECONDS))
+        except TimeoutError:
+            socket.send(json.dumps({"action": "ping"}))
+            message = json.loads(socket.recv(timeout=_SILENCE_SECONDS))
         yield message
         if message["type"] == "execution.status" and message["status"] != "RUNNING":
             return
 
 
-def test_a_watcher_sees_every_change_of_its_execution_in_order_and_none_of_another(api: ApiClient) -> None:
+def _watch_to_the_end(api: ApiClient) -> tuple[str, dict[str, int], list[dict[str, Any]]]:
+    """Run an execution beside another; return its id, its tasks' versions at first, and the messages to its watcher."""
     watched, other = _create(api), _create(api)
-
     with connect(_url(api, watched), proxy=None) as socket:
         seen_at = {task["taskId"]: task["version"] for task in api.paginate("reader", "executions", watched, "tasks")}
         for task in ("first", "second", "third"):
@@ -68,7 +81,18 @@ def test_a_watcher_sees_every_change_of_its_execution_in_order_and_none_of_anoth
                 if task == "second":
                     _report(api, execution, task, status="FAILED", failureReason="RATE_LIMITED", attempt=1)
                 _report(api, execution, task, status="COMPLETED", attempt=1)
-        messages = list(_messages(socket))
+        return watched, seen_at, list(_messages(socket))
+
+
+def test_a_watcher_sees_every_change_of_its_execution_in_order_and_none_of_another(api: ApiClient) -> None:
+    for number in range(_MOST_CUT_OFF + 1):
+        try:
+            watched, seen_at, messages = _watch_to_the_end(api)
+        except (ConnectionClosed, TimeoutError):
+            # A busy machine does not serve it within its second: it is cut off, and no message is left out silently
+            assert number < _MOST_CUT_OFF
+        else:
+            break
 
     received: dict[str, dict[int, str]] = defaultdict(dict)
     for message in messages:
