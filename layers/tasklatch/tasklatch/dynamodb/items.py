@@ -23,6 +23,16 @@ def primary_key(pk: str, sk: str) -> Item:
     return {keys.PK: {STRING: pk}, keys.SK: {STRING: sk}}
 
 
+def key_of(item: Mapping[str, "AttributeValueTypeDef"]) -> Item:
+    """Return the primary key of an item, or of an entry of an index."""
+    return {keys.PK: item[keys.PK], keys.SK: item[keys.SK]}
+
+
+def key_texts(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the partition key and the sort key of an item."""
+    return item[keys.PK][STRING], item[keys.SK][STRING]
+
+
 def to_item(values: Mapping[str, Value | None]) -> Item:
     """Return an item of values by attribute; those that are None are left out."""
     return {name: to_attribute(value) for name, value in values.items() if value is not None}

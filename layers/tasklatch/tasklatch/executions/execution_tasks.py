@@ -9,7 +9,7 @@ from tasklatch.domain.execution import Execution
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, key_of, primary_key
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.runtime.backoff import Backoff
@@ -68,7 +68,7 @@ class ExecutionTasks:
         }
         while True:
             response = self._backoff.run(partial(self._client.query, **query))
-            item_keys: list[Item] = [{keys.PK: item[keys.PK], keys.SK: item[keys.SK]} for item in response["Items"]]
+            item_keys: list[Item] = [key_of(item) for item in response["Items"]]
             # Callers stop at the first open task, which is mostly the first entry: read the others only on demand
             for chunk in (item_keys[:1], item_keys[1:]):
                 yield from map(task_from_item, batch_get(self._client, self._table, chunk, self._backoff))

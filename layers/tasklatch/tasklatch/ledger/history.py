@@ -17,7 +17,7 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
-from tasklatch.dynamodb.items import Item, from_item, primary_key, to_item
+from tasklatch.dynamodb.items import Item, from_item, key_texts, primary_key, to_item
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.concurrency import map_concurrently
@@ -49,10 +49,7 @@ class History:
         ServiceBusyError
             If the table stays busy until the deadline; some entries may be stored.
         """
-        items = {}
-        for task, entry in entries:
-            item = self._item(task, entry)
-            items[item[keys.PK]["S"], item[keys.SK]["S"]] = item
+        items = {key_texts(item): item for item in (self._item(task, entry) for task, entry in entries)}
         batch_put(self._client, self._settings.table_name, list(items.values()), self._backoff)
 
     def put_ignored(self, ignored: Sequence[tuple[Task, HistoryEntry]]) -> list[bool]:

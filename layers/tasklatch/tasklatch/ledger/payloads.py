@@ -10,7 +10,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, key_texts, primary_key
 from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -96,9 +96,7 @@ class Payloads:
     def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Read the inputs of tasks as JSON text by attempt id, with references resolved."""
         sort_keys = [(keys.execution_pk(task.tenant, task.execution_id), keys.input_sk(task.task_id)) for task in tasks]
-        item_keys: list[Item] = [primary_key(pk, sk) for pk, sk in dict.fromkeys(sort_keys)]
-        stored = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
-        items = {(item[keys.PK]["S"], item[keys.SK]["S"]): item for item in stored}
+        items = self._read([primary_key(pk, sk) for pk, sk in dict.fromkeys(sort_keys)])
         texts = {
             current_attempt_id(task): input_text(items[sort_key], task)
             for task, sort_key in zip(tasks, sort_keys, strict=True)
@@ -145,26 +143,21 @@ class Payloads:
         output_keys = [_output_keys(task, task.output) if task.output is not None else () for task in tasks]
         items = self._read([*input_keys, *(candidates[0] for candidates in output_keys if candidates)])
         # Only outputs of version 0.1 need a second read
-        unread = [candidates[1] for candidates in output_keys if candidates and _key_of(candidates[0]) not in items]
+        unread = [candidates[1] for candidates in output_keys if candidates and key_texts(candidates[0]) not in items]
         items |= self._read(unread)
         outputs = [
-            next((items[_key_of(key)] for key in candidates if _key_of(key) in items), None)
+            next((items[key_texts(key)] for key in candidates if key_texts(key) in items), None)
             for candidates in output_keys
         ]
         return [
-            _detail(task, items.get(_key_of(input_key), {}), output_item)
+            _detail(task, items.get(key_texts(input_key), {}), output_item)
             for task, input_key, output_item in zip(tasks, input_keys, outputs, strict=True)
         ]
 
     def _read(self, item_keys: Sequence[Item]) -> dict[tuple[str, str], Item]:
         """Read items by their keys; those that do not exist are left out."""
         items = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
-        return {_key_of(item): item for item in items}
-
-
-def _key_of(item: Item) -> tuple[str, str]:
-    """Return the partition key and the sort key of an item."""
-    return item[keys.PK]["S"], item[keys.SK]["S"]
+        return {key_texts(item): item for item in items}
 
 
 def _output_keys(task: Task, output: OutputRef) -> tuple[Item, Item]:

@@ -21,7 +21,7 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.execution_item import execution_from_item
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, key_of, primary_key
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_tasks import ExecutionTasks
 from tasklatch.retries.planner import RetryPlanner
@@ -127,7 +127,7 @@ class Reconciler:
     def _read_page(self, entries: "Sequence[Item]") -> tuple[list[Task], list[Execution]]:
         """Read the tasks and executions of a page of the index, which has only their keys."""
         item_keys = [
-            {keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]}
+            key_of(entry)
             for entry in entries
             if entry[keys.SK]["S"] == keys.EXECUTION_SK or entry[keys.SK]["S"].startswith(keys.TASK_PREFIX)
         ]

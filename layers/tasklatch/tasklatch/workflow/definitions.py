@@ -14,7 +14,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_delete
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, key_of, primary_key
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff
@@ -272,7 +272,7 @@ class WorkflowDefinitions:
         """Read the next items of a list in its order; return the sort key of the last item if more items follow."""
         entries = list(islice(listed, limit + 1))
         page = entries[:limit]
-        item_keys = [{keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]} for entry in page]
+        item_keys = [key_of(entry) for entry in page]
         items = {
             item[keys.LIST_SORT]["S"]: item for item in batch_get(self._client, self._table, item_keys, self._backoff)
         }

@@ -15,7 +15,7 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, key_of, primary_key
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
@@ -100,7 +100,7 @@ class DependencyCounters:
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": {keys.PK: pair[keys.PK], keys.SK: pair[keys.SK]},
+                "Key": key_of(pair),
                 "UpdateExpression": "SET #done = :yes",
                 "ConditionExpression": "attribute_exists(#pk) AND attribute_not_exists(#done)",
                 "ExpressionAttributeNames": {"#pk": keys.PK, "#done": "done"},

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, key_of, primary_key
 from tasklatch.ledger.payloads import RESOLVED
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -57,7 +57,7 @@ class TaskInputs:
         """
         request: dict[str, Any] = {
             "TableName": self._table,
-            "Key": {keys.PK: item[keys.PK], keys.SK: item[keys.SK]},
+            "Key": key_of(item),
             "UpdateExpression": "SET #resolved = if_not_exists(#resolved, :resolved)",
             "ExpressionAttributeNames": {"#resolved": RESOLVED},
             "ExpressionAttributeValues": {":resolved": {"S": text}},
