@@ -1,24 +1,17 @@
 """The table's stream, parsed into typed changes of tasks and executions."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from tasklatch.domain.changes import Change, ExecutionChange
 from tasklatch.domain.later_values import is_known
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_from_item
 from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.runtime.failure_reason import failure_reason
 from tasklatch.runtime.observability import logger
 
 AnyChange = Change | ExecutionChange
-
-_LONGEST_REASON: Final = 500
-"""In characters."""
-
-
-def describe(error: Exception) -> str:
-    """Return an error as the reason why a record is set aside."""
-    return f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
 
 
 def parse_change(record: Mapping[str, Any]) -> AnyChange | None:
@@ -71,7 +64,7 @@ def read_changes(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, AnyCha
             change = parse_change(record)
         except Exception as error:  # noqa: BLE001 - whatever it is, the record is stored, and an alarm reports it
             logger.exception("invalid stream record", extra={"sequence_number": sequence_number})
-            invalid[sequence_number] = describe(error)
+            invalid[sequence_number] = failure_reason(error)
         else:
             if change is not None:
                 changes[sequence_number] = change

@@ -10,9 +10,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.notifications.set_aside import SetAsideRecords
-from tasklatch.notifications.stream import AnyChange, describe, read_changes
+from tasklatch.notifications.stream import AnyChange, read_changes
 from tasklatch.runtime.aws_errors import is_refused
 from tasklatch.runtime.concurrency import map_concurrently
+from tasklatch.runtime.failure_reason import failure_reason
 from tasklatch.runtime.observability import SET_ASIDE_METRIC, logger, metrics
 
 
@@ -84,7 +85,7 @@ class StreamConsumer:
                 if _is_of_a_service(error):
                     raise
                 logger.exception("change cannot be processed", extra={"sequence_number": number})
-                refused[number] = describe(error)
+                refused[number] = failure_reason(error)
         return [], refused
 
     def _store(self, records: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tasklatch.domain.errors import TasklatchError
 from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.failure_reason import failure_reason
 from tasklatch.runtime.observability import logger
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 REASON: Final = "reason"
 """Attribute of a dead-lettered message that holds the reason."""
 
-_LONGEST_REASON: Final = 500
 RETRYABLE_ERRORS: Final = (BotoCoreError, ClientError, TasklatchError)
 """Errors that another attempt may not meet: a service that is busy or refuses, or an item that does not exist yet."""
 
@@ -90,7 +90,7 @@ def process_message(message_id: str, body: str, process: Callable[[str], None], 
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the message is stored, and an alarm reports it
         logger.exception("message moved to the dead-letter queue", extra={"message_id": message_id})
-        dead_letters.put(body, _printable(f"{type(error).__name__}: {error}")[:_LONGEST_REASON])
+        dead_letters.put(body, _printable(failure_reason(error)))
 
 
 def _printable(text: str) -> str:
