@@ -18,6 +18,7 @@ API_FUNCTIONS: Final = (
     "executions",
     "forge_contract",
     "report_status",
+    "schedules",
     "superai_contract",
 )
 

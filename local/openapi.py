@@ -32,6 +32,8 @@ _PATH_TYPES: Final[Mapping[str, Any]] = {
     "project": PathParameter,
     "workflowExternalId": PathParameter,
     "version": PathParameter,
+    "scheduleId": PathParameter,
+    "externalId": PathParameter,
 }
 _CONTRACTS: Final = {"/forge/": "Forge", "/api/v1/projects/": "Cognite", "/api/": "SuperAI"}
 _HEADER_NOTES: Final = {

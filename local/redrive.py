@@ -22,11 +22,15 @@ from local.redrive_records import RecordsRedrive
 from local.replay.tables import result_console
 from local.retrying_client import RetryingClient
 
-SOURCE_QUEUES: Final[Mapping[str, str]] = {"TimerFailures": "TimerQueue", "AdvanceFailures": "AdvanceQueue"}
+SOURCE_QUEUES: Final[Mapping[str, str]] = {
+    "TimerFailures": "TimerQueue",
+    "AdvanceFailures": "AdvanceQueue",
+    "TriggerFailures": "TriggerQueue",
+}
 BUCKET: Final = "StreamFailures"
 NOT_REDRIVABLE: Final[Mapping[str, str]] = {
     "AttentionFailures": "a target could not be reached: the messages have the details",
-    "ReconcilerFailures": "no action needed: the next scheduled run repeats the work",
+    "ReconcilerFailures": "no action needed: the next run of the reconciler, or sweep of timers, repeats the work",
 }
 
 _MESSAGES: Final = 10

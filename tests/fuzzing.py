@@ -27,9 +27,11 @@ from tests.untrusted_input import marked
 NAMES: Final = frozenset(
     {
         "executionId",
+        "externalId",
         "flow_execution_id",
         "project",
         "scanId",
+        "scheduleId",
         "taskId",
         "task_name",
         "version",
@@ -54,6 +56,9 @@ _BATCHES: Final = frozenset({"POST /v1/executions/{executionId}/statuses"})
 
 
 _PROJECT: Final = "default"
+_SCHEDULE: Final = "fuzzed"
+"""Name of a schedule and of a trigger; one for all, as a tenant has only so many."""
+
 _WORKFLOWS: Final = "/api/v1/projects/{project}/workflows"
 
 
@@ -81,6 +86,11 @@ def made_targets(caller: httpx.Client) -> list[Target]:
     for path in ("", "/versions"):
         created = caller.post(workflows + path, json=good_body(f"POST {_WORKFLOWS}{path}", version))
         assert created.status_code == 200
+    schedule = good_body("POST /v1/schedules", {"executionId": _SCHEDULE, "taskId": "fetch"})
+    assert caller.post("/v1/schedules", json=schedule).status_code in (200, 201, 409)
+    [trigger] = good_body(f"POST {_WORKFLOWS}/triggers", version)["items"]
+    created = caller.post(f"{workflows}/triggers", json={"items": [{**trigger, "externalId": _SCHEDULE}]})
+    assert created.status_code == 200
     run = f"{workflows}/{version['workflowExternalId']}/versions/1/run"
     run_id = caller.post(run, json={"authentication": {"nonce": fresh_name()}}).json()["id"]
     attempt = caller.get(f"/v1/executions/{run_id}/tasks").json()["items"][0]["taskExecutionId"]
@@ -96,7 +106,8 @@ def made_targets(caller: httpx.Client) -> list[Target]:
 def _target(execution_id: str, task_id: str) -> Target:
     names = dict.fromkeys(("executionId", "flow_execution_id", "scanId"), execution_id)
     workflow = {"project": _PROJECT, "workflowExternalId": "none", "version": "1"}
-    return Target({**workflow, **names, "taskId": task_id, "task_name": task_id})
+    schedule = {"scheduleId": _SCHEDULE, "externalId": _SCHEDULE}
+    return Target({**workflow, **schedule, **names, "taskId": task_id, "task_name": task_id})
 
 
 def keys_of_description() -> list[str]:
@@ -260,7 +271,10 @@ def good_body(key: str, names: Mapping[str, str]) -> dict[str, Any]:
     if "{project}" in key:
         return _cognite_body(key, names)
     task = {"taskId": names["taskId"]}
+    schedule = {"cronExpression": "0 4 * * *", "timeZone": "Europe/Oslo", "execution": {"tasks": [task]}}
     bodies: dict[str, dict[str, Any]] = {
+        "POST /v1/schedules": {"scheduleId": names["executionId"], **schedule},
+        "PUT /v1/schedules/{scheduleId}": schedule,
         "POST /v1/executions": {"tasks": [{"taskId": "a"}, {"taskId": "b", "dependsOn": ["a"], "input": {"x": 1}}]},
         "POST /v1/executions/{executionId}/tasks": {"tasks": [task]},
         "POST /v1/executions/{executionId}/statuses": {"statuses": [{**task, "status": "IN_PROGRESS"}]},
@@ -305,6 +319,18 @@ def _cognite_body(key: str, names: Mapping[str, str]) -> dict[str, Any]:
         "/executions/{executionId}/cancel": {"reason": "enough"},
         "/executions/{executionId}/retry": {"authentication": {"nonce": "n"}},
         "/tasks/{taskId}/update": {"status": "COMPLETED", "output": {"x": 1}},
+        "/triggers": {
+            "items": [
+                {
+                    "externalId": workflow,
+                    "triggerRule": {"triggerType": "schedule", "cronExpression": "0 4 * * *"},
+                    "workflowExternalId": workflow,
+                    "workflowVersion": version["version"],
+                    "authentication": {"nonce": "n"},
+                }
+            ]
+        },
+        "/triggers/delete": {"items": [{"externalId": workflow}]},
         "/{workflowExternalId}/versions/{version}/run": {"authentication": {"nonce": "n"}, "input": {"x": 1}},
     }
     if key == "POST /api/v1/projects/{project}/sessions":

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from botocore.exceptions import ClientError
 from local.cloud.stack import Stack
 from local.redrive import NOT_REDRIVABLE, SOURCE_QUEUES
 from local.smoke.background_checks import STREAM_CONSUMERS
+from tasklatch.dynamodb import keys
 from tests.smoke_api import Body, SmokeApi
 
 QUEUES: Final = (*SOURCE_QUEUES, *SOURCE_QUEUES.values(), *NOT_REDRIVABLE)
@@ -39,7 +39,7 @@ class SmokeService(SmokeApi):
         return {
             "sqs": self._sqs,
             "events": self._events,
-            "scheduler": self._scheduler,
+            "dynamodb": self._dynamodb,
             "lambda": self._lambda,
             "s3": self._s3,
         }[name]()
@@ -80,26 +80,28 @@ class SmokeService(SmokeApi):
         nothing.put_rule, nothing.delete_rule = put_rule, lambda **_: self.removed.append("rule")
         return nothing
 
-    def _scheduler(self) -> Any:
+    def _dynamodb(self) -> Any:
         waiting = [
-            (run.execution_id, task)
+            (run.execution_id, name, int(task["due"] * 1000))
             for run in self.runs.values()
-            for task in run.tasks.values()
-            if task["status"] == "FAILED" and task["due"] - self.now > 900 and self.broken != "no schedule"
+            for name, task in run.tasks.items()
+            if task["status"] == "FAILED" and task["due"] - self.now > 900 and self.broken != "no entry"
         ]
-        created = datetime.fromtimestamp(self.now, UTC)
-        names = [{"Name": str(index), "CreationDate": created} for index in range(len(waiting))]
 
-        def list_schedules(GroupName: str, **_: Any) -> Body:  # noqa: N803
-            assert GroupName == "bus"
-            return {"Schedules": names} | ({"NextToken": "more"} if self.broken == "many schedules" else {})
+        def query(TableName: str, IndexName: str, ExpressionAttributeValues: Body, **_: Any) -> Body:  # noqa: N803
+            assert (TableName, IndexName) == ("table", keys.DUE_INDEX)
+            shard, first, last = (value["S"] for value in ExpressionAttributeValues.values())
+            items = [
+                {"pk": {"S": pk}, "sk": {"S": sk}, "dueKey": {"S": shard}, "dueSort": {"S": keys.due_sort(due)}}
+                for pk, sk, due in (
+                    (keys.execution_pk("any", execution_id), keys.task_sk(name), due)
+                    for execution_id, name, due in waiting
+                )
+                if keys.timer_list(keys.shard_of(pk, sk)) == shard and first <= keys.due_sort(due) <= last
+            ]
+            return {"Items": items}
 
-        def get_schedule(GroupName: str, Name: str) -> Body:  # noqa: N803
-            assert GroupName == "bus"
-            message = json.dumps({"executionId": waiting[int(Name)][0]})
-            return {"ScheduleExpression": "at(later)", "Target": {"Input": message}}
-
-        return SimpleNamespace(list_schedules=list_schedules, get_schedule=get_schedule)
+        return SimpleNamespace(query=query)
 
     def _s3(self) -> Any:
         filled = self.broken == "records set aside"

@@ -6,6 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from tasklatch.domain.advance import AdvanceMessage
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.results import ReportResult
@@ -20,16 +21,29 @@ from tasklatch.executions.control import ExecutionControl
 from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.reader import ExecutionReader
+from tasklatch.ledger.history import History
 from tasklatch.ledger.ledger import Ledger
+from tasklatch.ledger.payloads import Payloads
 from tasklatch.notifications.broadcast import WatcherBroadcast
+from tasklatch.notifications.event_bus import EventBus
+from tasklatch.notifications.publisher import ChangePublisher
 from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.retries.due_list import DueList
+from tasklatch.retries.execution_repair import ExecutionRepair, RepairServices
+from tasklatch.retries.lost_changes import LostChanges
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.reconciler import Reconciler
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.retries.timer_scheduler import TimerScheduler, timer_from_message
+from tasklatch.retries.timer_sweep import TimerSweep
+from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
+from tasklatch.workflow.advance_queue import AdvanceQueue, from_body
 from tasklatch.workflow.advancer import WorkflowAdvancer
 from tasklatch.workflow.closer import ExecutionCloser
+from tasklatch.workflow.follow_ups import FollowUps
+from tasklatch.workflow.message_handler import AdvanceHandler
+from tasklatch.workflow.reopener import ExecutionReopener
 from tests.factories import NOW, FakeTime, a_report, fresh_name
 from tests.integration.emulators import Table, make_backoff
 
@@ -39,9 +53,7 @@ SETTINGS = Settings(
     retention_days=90,
     event_bus_name="bus",
     timer_queue_url="https://queue/timers",
-    timer_queue_arn="arn:timers",
-    schedule_group="group",
-    schedule_role_arn="arn:role",
+    advance_queue_url="https://queue/advances",
     live_url="wss://live",
     live_callback_url="https://live",
 )
@@ -96,11 +108,6 @@ def a_queue() -> FakeClient:
     return FakeClient(send_message_batch={"Successful": []})
 
 
-def a_scheduler() -> FakeClient:
-    """Return a scheduler that accepts everything."""
-    return FakeClient(create_schedule={"ScheduleArn": "arn"})
-
-
 def sent_timers(queue: FakeClient) -> list[tuple[Timer, int]]:
     """Return the timers that were sent to a queue, with their delay in seconds."""
     return [
@@ -120,6 +127,16 @@ class Clock:
         return self.now
 
 
+class OnePageBackoff(Backoff):
+    """Backoff of an invocation that has time for one page of a sweep over all tasks."""
+
+    _pages: int = 1
+
+    def has_time(self, _milliseconds: int) -> bool:
+        self._pages -= 1
+        return self._pages >= 0
+
+
 @dataclass
 class World:
     """The service's parts over one emulated table, with a clock of their own and timers that are only recorded."""
@@ -127,9 +144,10 @@ class World:
     table: Table
     clock: Clock = field(default_factory=Clock)
     queue: FakeClient = field(default_factory=a_queue)
-    scheduler: FakeClient = field(default_factory=a_scheduler)
+    bus: FakeClient = field(default_factory=a_bus)
     client: Any = None
     time_left: FakeTime = field(default_factory=lambda: FakeTime(60_000))
+    advances: FakeClient = field(default_factory=a_queue)
 
     @property
     def tenant(self) -> str:
@@ -165,13 +183,45 @@ class World:
 
     @property
     def closer(self) -> ExecutionCloser:
-        return ExecutionCloser(self._client, self.settings, self.clock, make_backoff(self.time_left))
+        backoff = make_backoff(self.time_left)
+        return ExecutionCloser(self._client, self.settings, self.clock, backoff, self.advance_queue)
+
+    @property
+    def follow_ups(self) -> FollowUps:
+        return FollowUps(self._client, self.settings, make_backoff(self.time_left), self.advance_queue)
+
+    @property
+    def advance_queue(self) -> AdvanceQueue:
+        client: Any = self.advances
+        return AdvanceQueue(lambda: client, self.settings, make_backoff(self.time_left))
+
+    def sent_messages(self) -> list[AdvanceMessage]:
+        """Return the messages that were sent to the advance queue."""
+        requests = self.advances.requests("send_message_batch")
+        return [from_body(entry["MessageBody"]) for request in requests for entry in request["Entries"]]
+
+    def handle(self, message: AdvanceMessage) -> None:
+        """Handle a message of the advance queue."""
+        AdvanceHandler(self.advancer, self.closer, self.reopener).handle(message)
+
+    @property
+    def reopener(self) -> ExecutionReopener:
+        backoff = make_backoff(self.time_left)
+        return ExecutionReopener(self._client, self.settings, self.clock, backoff, self.advance_queue)
 
     @property
     def timers(self) -> TimerScheduler:
         queue: Any = self.queue
-        scheduler: Any = self.scheduler
-        return TimerScheduler(queue, scheduler, self.settings, self.clock, make_backoff(self.time_left))
+        return TimerScheduler(queue, self.due_list, self.settings, self.clock, make_backoff(self.time_left))
+
+    @property
+    def due_list(self) -> DueList:
+        return DueList(self._client, self.settings, make_backoff(self.time_left))
+
+    @property
+    def timer_sweep(self) -> TimerSweep:
+        backoff = make_backoff(self.time_left)
+        return TimerSweep(self._client, self.settings, self.due_list, self.timers, self.clock, backoff)
 
     @property
     def timer_handler(self) -> TimerHandler:
@@ -184,9 +234,22 @@ class World:
     @property
     def reconciler(self) -> Reconciler:
         backoff = make_backoff(self.time_left)
-        return Reconciler(
-            self._client, self.settings, self.retry_planner, self.advancer, self.closer, self.clock, backoff
+        bus: Any = self.bus
+        publisher = ChangePublisher(
+            History(self._client, self.settings, backoff),
+            EventBus(bus, self.settings, backoff),
+            self.watchers(FakeClient(post_to_connection={})),
+            Payloads(self._client, self.settings, backoff),
         )
+        services = RepairServices(
+            self.retry_planner,
+            self.advancer,
+            self.closer,
+            self.reopener,
+            LostChanges(self._client, self.settings, publisher, self.clock, backoff),
+        )
+        repair = ExecutionRepair(self._client, self.settings, services, self.clock, backoff)
+        return Reconciler(self._client, self.settings, repair, backoff)
 
     @property
     def connections(self) -> WebSocketConnections:
@@ -202,7 +265,8 @@ class World:
 
     def through(self, client: Any, time_left: FakeTime | None = None) -> "World":
         """Return the same parts with another client."""
-        return World(self.table, self.clock, self.queue, self.scheduler, client, time_left or FakeTime(60_000))
+        left = time_left or FakeTime(60_000)
+        return World(self.table, self.clock, self.queue, self.bus, client, left, self.advances)
 
     def create(self, *definitions: TaskDefinition, execution_id: str = "nightly") -> Execution:
         return self.creator.create(NewExecution(self.tenant, execution_id, definitions))[0]
@@ -243,8 +307,8 @@ class World:
         """Handle events as the advancer does: the end of the execution is checked once."""
         advancer = self.advancer
         moved = [advancer.schedule_dependents(self.tenant, execution_id, task_id) for task_id in task_ids]
-        if any(moved):
-            self.closer.complete_if_finished(self.tenant, execution_id)
+        if any(moved) and self.closer.complete_if_finished(self.tenant, execution_id):
+            self.reopener.resume_if_rescued(self.tenant, execution_id)
 
     def complete(self, *task_ids: str) -> None:
         """Report successes of tasks, with all their consequences."""

@@ -1,12 +1,16 @@
 """Routes for clients that define work as in Cognite Data Fusion: workflows and their versions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.app import HttpApp
 from tasklatch.api.messages import Request, Response, page_response
+from tasklatch.domain.errors import ConflictError
+from tasklatch.executions.running_executions import RunningExecutions
 from tasklatch.platforms.cognite.definitions import models, operations, translation
+from tasklatch.platforms.cognite.executions.translation import workflow_group
 from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.services import RequestServices
 from tasklatch.workflow.definitions import WorkflowDefinitions
@@ -25,7 +29,11 @@ def upsert_workflows(request: Request) -> Response:
     definitions = _definitions(request)
     created = [
         definitions.put_workflow(
-            request.tenant, body.externalId, description=body.description, data_set_id=body.dataSetId
+            request.tenant,
+            body.externalId,
+            description=body.description,
+            data_set_id=body.dataSetId,
+            max_concurrent_executions=body.maxConcurrentExecutions,
         )
         for body in request.parse_body(models.WorkflowsBody).unique_items()
     ]
@@ -49,6 +57,7 @@ def get_workflow(request: Request) -> Response:
 @app.route(operations.DELETE_WORKFLOWS)
 def delete_workflows(request: Request) -> Response:
     query, names = request.parse_query(models.DeleteQuery), request.parse_body(models.WorkflowRefs).names()
+    _check_none_runs(request, [(name, None) for name in names])
     _definitions(request).delete_workflows(request.tenant, names, ignore_unknown=query.ignoreUnknownIds)
     return Response({})
 
@@ -82,8 +91,21 @@ def get_version(request: Request) -> Response:
 @app.route(operations.DELETE_VERSIONS)
 def delete_versions(request: Request) -> Response:
     query, names = request.parse_query(models.DeleteQuery), request.parse_body(models.VersionRefs).names()
+    _check_none_runs(request, names)
     _definitions(request).delete_versions(request.tenant, names, ignore_unknown=query.ignoreUnknownIds)
     return Response({})
+
+
+def _check_none_runs(request: Request, names: Sequence[tuple[str, str | None]]) -> None:
+    """Refuse to delete workflows, or versions of them, while they run."""
+    executions: RunningExecutions = RequestServices(request.remaining_ms).running_executions
+    running = [
+        ":".join(filter(None, (name, version)))
+        for name, version in names
+        if executions.contains(request.tenant, workflow_group(name), version)
+    ]
+    if running:
+        raise ConflictError(f"There are running executions of {', '.join(map(repr, running))}: cancel them first")
 
 
 def _definitions(request: Request) -> WorkflowDefinitions:

@@ -1,7 +1,7 @@
 """Routes for clients that run workflows as in Cognite Data Fusion: sessions, runs and their executions."""
 
 import secrets
-from typing import Any
+from typing import Any, Final
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -17,6 +17,10 @@ from tasklatch.platforms.cognite.definitions.translation import definitions_from
 from tasklatch.platforms.cognite.executions import models, operations, translation
 from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.services import RequestServices
+from tasklatch.workflow.reopener import ExecutionReopener
+
+DEFAULT_CANCEL_REASON: Final = "cancelled"
+"""The platform's own."""
 
 app = HttpApp()
 
@@ -63,8 +67,8 @@ def list_executions(request: Request) -> Response:
         limit=body.page,
         cursor=body.cursor,
         criteria=translation.to_execution_filter(body),
-        created_after=body.filter.createdTimeStart,
-        created_before=body.filter.createdTimeEnd,
+        created_after=body.criteria.createdTimeStart,
+        created_before=body.criteria.createdTimeEnd,
     )
     return page_response([translation.workflow_execution_view(execution) for execution in executions], cursor)
 
@@ -86,21 +90,19 @@ def get_execution(request: Request) -> Response:
 
 @app.route(operations.CANCEL_EXECUTION)
 def cancel_execution(request: Request) -> Response:
-    reason = request.parse_body(models.WorkflowCancelBody).reason
+    reason = request.parse_body(models.WorkflowCancelBody).reason or DEFAULT_CANCEL_REASON
     execution = _get_run(request)
     return Response(
-        translation.workflow_execution_view(
-            _control(request).cancel(request.tenant, execution.execution_id, reason or None)
-        )
+        translation.workflow_execution_view(_control(request).cancel(request.tenant, execution.execution_id, reason))
     )
 
 
 @app.route(operations.RETRY_EXECUTION)
 def retry_execution(request: Request) -> Response:
     request.parse_body(models.WorkflowRetryBody)
-    return Response(
-        translation.workflow_execution_view(_control(request).retry(request.tenant, _get_run(request).execution_id))
-    )
+    reopener: ExecutionReopener = RequestServices(request.remaining_ms).execution_reopener
+    execution, _ = reopener.retry(request.tenant, _get_run(request).execution_id)
+    return Response(translation.workflow_execution_view(execution))
 
 
 def _get_run(request: Request) -> Execution:

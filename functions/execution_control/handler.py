@@ -1,5 +1,6 @@
 """Routes for clients that control a whole execution: cancel it, retry failed tasks, watch it live."""
 
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from tasklatch.executions.reader import ExecutionReader
 from tasklatch.runtime.clock import format_timestamp
 from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.services import RequestServices
+from tasklatch.workflow.reopener import ExecutionReopener
 
 app = HttpApp()
 
@@ -33,8 +35,9 @@ def cancel_execution(request: Request) -> Response:
 
 @app.route(contract.RETRY_EXECUTION)
 def retry_execution(request: Request) -> Response:
-    execution = _control(request).retry(request.tenant, request.path["executionId"])
-    return Response(execution_view(execution))
+    reopener: ExecutionReopener = RequestServices(request.remaining_ms).execution_reopener
+    execution, is_reopened = reopener.retry(request.tenant, request.path["executionId"])
+    return Response(execution_view(execution), HTTPStatus.OK if is_reopened else HTTPStatus.ACCEPTED)
 
 
 @app.route(contract.WATCH_EXECUTION)

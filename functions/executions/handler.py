@@ -74,8 +74,10 @@ def list_executions(request: Request) -> Response:
 @app.route(operations.GET_EXECUTION)
 def get_execution(request: Request) -> Response:
     reader, execution_id = _reader(request), request.path["executionId"]
+    query = request.parse_query(models.CountsQuery)
     execution = reader.get(request.tenant, execution_id)
-    return Response(translation.execution_detail_view(execution, reader.count_tasks(request.tenant, execution_id)))
+    counts, cursor = reader.count_tasks(request.tenant, execution_id, cursor=query.cursor)
+    return Response(translation.execution_detail_view(execution, counts, cursor))
 
 
 @app.route(operations.LIST_TASKS)

@@ -23,7 +23,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
     services = EventServices(context.get_remaining_time_in_millis)
     planner: RetryPlanner = services.retry_planner
 
-    def plan(changes: Sequence[AnyChange]) -> None:
-        planner.plan(change.task for change in changes if isinstance(change, Change) and not change.only_continues)
+    def plan(changes: Sequence[AnyChange]) -> list[AnyChange]:
+        """Plan the changed tasks; return the changes of those that a busy service left undone."""
+        planned = [change for change in changes if isinstance(change, Change) and not change.only_continues]
+        left = planner.plan(change.task for change in planned)
+        return [change for change in planned if change.task in left]
 
     return StreamConsumer(plan, services.set_aside_records(_NAME)).consume(event)

@@ -41,7 +41,6 @@ QUOTAS: Final = (
     Quota("apigateway", "Throttle rate", "requests a second, over all APIs of the region", "ThrottlingRate"),
     Quota("apigateway", "Throttle burst rate", "requests at once, over all APIs of the region", "ThrottlingBurst"),
     Quota("events", "PutEvents throttle limit in transactions per second", "announcements a second, ten to a call"),
-    Quota("scheduler", "Number of schedules", "timers of more than fifteen minutes that wait"),
     Quota("dynamodb", "Table-level write throughput limit", "write units a second, about one a report"),
 )
 

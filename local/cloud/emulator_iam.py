@@ -24,7 +24,7 @@ _PARTIQL_ACTIONS: Final = {
 _STATEMENT_TABLE: Final = re.compile(
     r'^\s*(?:UPDATE|INSERT\s+INTO|DELETE\s+FROM|SELECT\b.*?\bFROM)\s+"([^"]+)"', re.DOTALL
 )
-_CREATE_SCHEDULE: Final = "scheduler:CreateSchedule"
+_WRITE_SCHEDULE: Final = ("scheduler:CreateSchedule", "scheduler:UpdateSchedule")
 _ROLE_ACTION: Final = "iam:PassRole"
 
 # Index of the request's body among the arguments, after the service, of `extract_resource_arn`
@@ -152,10 +152,10 @@ class IamPassRole:
         return arn
 
     def enforce(self, key: str, action: str, service: str, region: str, *more: Any, **kwargs: Any) -> Any:
-        """Check a request and, if it creates a schedule, the passing of the schedule's role."""
+        """Check a request and, if it writes a schedule, the passing of the schedule's role."""
         denied = self._enforce(key, action, service, region, *more, **kwargs)
         role = _role_to_pass.get()
-        if denied or action != _CREATE_SCHEDULE or not role:
+        if denied or action not in _WRITE_SCHEDULE or not role:
             return denied
         denied = self._enforce(key, _ROLE_ACTION, service, region, resource_arn=role)
         _denied_action.set(_ROLE_ACTION if denied else None)
@@ -170,9 +170,14 @@ class IamPassRole:
 
 
 def _schedule(service: str, request: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the body of a request to EventBridge Scheduler; empty for other services."""
-    body = request[_BODY]
-    schedule: dict[str, Any] = json.loads(body) if service == "scheduler" and body else {}
+    """Return the body of a request to EventBridge Scheduler, or its group; empty for other services."""
+    if service != "scheduler":
+        return {}
+    body, query = request[_BODY : _BODY + 2]
+    if not body:
+        # A request without a body has the group in its query
+        return {"GroupName": query.get("groupName", ["default"])[0]}
+    schedule: dict[str, Any] = json.loads(body)
     return schedule
 
 

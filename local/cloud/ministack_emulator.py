@@ -17,7 +17,8 @@ from local.cloud.emulator_partiql import PartiqlStreamRecords
 from local.cloud.emulator_processes import QueueProcessLimit
 from local.cloud.emulator_queues import PortIndependentQueues
 from local.cloud.emulator_requests import DecodedPaths, EncodedBodies
-from local.cloud.emulator_schedules import SchedulePages
+from local.cloud.emulator_schedule_pages import SchedulePages
+from local.cloud.emulator_schedules import ScheduledTimes
 from local.cloud.emulator_streams import FailuresInBuckets, PartialBatchFailures, PersistentStreams
 
 
@@ -41,6 +42,7 @@ PATCHES: Final[tuple[type[Patch], ...]] = (
     HttpApiBodies,
     DecodedPaths,
     MetricMathAlarms,
+    ScheduledTimes,
     IamActionNames,
     IamLeadingKeys,
     IamScheduleGroups,

@@ -124,7 +124,7 @@ def check_large_input(session: SmokeSession) -> str:
 
 
 _REPORTS: Final = "the log of the function report_status"
-_HISTORY: Final = "the lag of the function notifier (IteratorAge), its log, the queue NotifierFailures"
+_HISTORY: Final = "the lag of the function notifier (IteratorAge), its log, the bucket StreamFailures"
 
 CHECKS: Final = (
     Check("success", check_success, _REPORTS),

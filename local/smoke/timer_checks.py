@@ -1,19 +1,19 @@
 """Checks of timers: retries, long timers, heartbeats."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from local.smoke.check import Check, CheckFailedError, CheckSkippedError, expect
+from local.smoke.check import Check, CheckFailedError, expect
 from local.smoke.session import SmokeSession
 
 _RETRY_SECONDS: Final = 2
 _LONG_SECONDS: Final = 1200
-"""Longer than the 15 minutes that a queue can delay a message: EventBridge Scheduler has to keep this timer."""
+"""Longer than the 15 minutes that a queue can delay a message: this timer has to wait in the table."""
 
 _SILENT_SECONDS: Final = 6
-_PAGES: Final = 10
-_CLOCK_SKEW: Final = timedelta(minutes=2)
+_SORT_SKEW: Final = timedelta(seconds=1)
+INDEX: Final = "due"
+SHARDS: Final = 16
 
 
 def check_retry(session: SmokeSession) -> str:
@@ -28,19 +28,19 @@ def check_retry(session: SmokeSession) -> str:
 
 
 def check_long_timer(session: SmokeSession) -> str:
-    """Report a failure whose retry is due in 20 minutes, and look for its timer in EventBridge Scheduler."""
+    """Report a failure whose retry is due in 20 minutes, and look for its timer in the table."""
     execution_id = session.create("long-timer", {"taskId": "work", "retryPolicy": _policy(_LONG_SECONDS)})
     response = session.report(execution_id, "work", status="FAILED", attempt=1)
     expect(response["retry"]["willRetry"], f"the response decides {response['retry']['reason']!r}")
     failed_at, not_before = _parse(response["task"]["updatedAt"]), _parse(response["retry"]["notBefore"])
     delay = (not_before - failed_at).total_seconds()
     expect(abs(delay - _LONG_SECONDS) < 1, f"the retry is due after {delay:g} s, not {_LONG_SECONDS}")
-    scheduler = session.stack.aws("scheduler")
-    schedule = session.poll(
-        lambda: _schedule_of(scheduler, session.stack.event_bus_name, execution_id, failed_at),
-        lambda: "EventBridge Scheduler has no timer of the retry",
+    table, name = session.stack.aws("dynamodb"), session.stack.table_name
+    entry = session.poll(
+        lambda: _entry_of(table, name, execution_id, not_before),
+        lambda: "the table has no timer of the retry",
     )
-    return f"EventBridge Scheduler has it: {schedule['ScheduleExpression']}"
+    return f"it waits in the table: {entry['dueKey']['S']}, {entry['dueSort']['S']}"
 
 
 def check_heartbeats(session: SmokeSession) -> str:
@@ -69,44 +69,35 @@ def _policy(seconds: int) -> dict[str, Any]:
     return {"maxAttempts": 3, "initialSeconds": seconds, "maxSeconds": seconds, "multiplier": 1, "jitter": 0}
 
 
-def _schedule_of(scheduler: Any, group: str, execution_id: str, since: datetime) -> dict[str, Any] | None:
-    """Return the schedule whose message is about an execution.
-
-    Raises
-    ------
-    CheckSkippedError
-        If the stack has too many schedules to look through.
-    """
-    for summary in _schedules(scheduler, group):
-        created = summary.get("CreationDate")
-        if created is not None and created < since.astimezone(UTC) - _CLOCK_SKEW:
-            continue
-        schedule: dict[str, Any] = scheduler.get_schedule(GroupName=group, Name=summary["Name"])
-        if f'"{execution_id}"' in schedule["Target"].get("Input", ""):
-            return schedule
+def _entry_of(table: Any, name: str, execution_id: str, due: datetime) -> dict[str, Any] | None:
+    """Return the entry of an execution's task in the index of timers that wait: nobody but the sweep reads it."""
+    around = [f"{int((due + skew).timestamp() * 1000):014d}" for skew in (-_SORT_SKEW, _SORT_SKEW)]
+    for shard in range(SHARDS):
+        page = table.query(
+            TableName=name,
+            IndexName=INDEX,
+            KeyConditionExpression="dueKey = :list AND dueSort BETWEEN :first AND :last",
+            ExpressionAttributeValues={
+                ":list": {"S": f"DUE#{shard:02d}"},
+                ":first": {"S": around[0]},
+                ":last": {"S": around[1]},
+            },
+        )
+        for entry in page["Items"]:
+            if entry["pk"]["S"].endswith(f"#{execution_id}"):
+                task: dict[str, Any] = entry
+                return task
     return None
-
-
-def _schedules(scheduler: Any, group: str) -> Iterator[dict[str, Any]]:
-    """Yield the stack's timers; their group has the stack's name, as its event bus has."""
-    request: dict[str, Any] = {"GroupName": group, "MaxResults": 100}
-    for _ in range(_PAGES):
-        page = scheduler.list_schedules(**request)
-        yield from page["Schedules"]
-        if not page.get("NextToken"):
-            return
-        request["NextToken"] = page["NextToken"]
-    raise CheckSkippedError("the stack has more than 1,000 timers; the API says that this one is due in 20 minutes")
 
 
 def _parse(timestamp: str) -> datetime:
     return datetime.fromisoformat(timestamp)
 
 
-_TIMERS: Final = "the log of retry_scheduler and retry_dispatcher; the queues RetrySchedulerFailures and TimerFailures"
+_TIMERS: Final = "the log of retry_scheduler and retry_dispatcher; the bucket StreamFailures; the queue TimerFailures"
 
 CHECKS: Final = (
     Check("retry", check_retry, _TIMERS),
-    Check("long-timer", check_long_timer, f"{_TIMERS}; the role TimerRole; the quota of schedules"),
+    Check("long-timer", check_long_timer, f"{_TIMERS}; the state of the index `due`"),
     Check("heartbeats", check_heartbeats, _TIMERS),
 )

@@ -23,7 +23,7 @@ from tests.conftest import ENVIRONMENT
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULT: Final = ROOT / ".local" / "bench.json"
-BENCHMARKS: Final = ("report_overhead", "alternatives", "batch_time", "cold_start", "cost", "scale")
+BENCHMARKS: Final = ("report_overhead", "alternatives", "batch_time", "cold_start", "cost", "scale", "large_execution")
 # Benchmarks whose figures are counts, many for each case
 COUNTED: Final = ("cost", "scale")
 _LONGEST_SECONDS: Final = 480

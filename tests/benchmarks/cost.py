@@ -102,6 +102,9 @@ def count_cases(service: Service) -> dict[str, tuple[int, Usage]]:
     count("a task's life", lambda: _lives(service, "lives"), TASKS)
     count("a task's life with one retry", lambda: _lives(service, "retried", retried=True), TASKS)
     count("a task's life, in a chain", lambda: _chain(service, "chain"), TASKS)
+    count("a retry in an hour, from failure to next attempt", lambda: _retry_later(service))
+    count("a sweep of an idle stack", lambda: service.run_on_schedule("timer_sweeper"))
+    count("a run of the reconciler, for 1,000 waiting tasks", _reconcile_many(service))
     _watch(service, "watched")
     count("a task's life, with one watcher", lambda: _lives(service, "watched"), TASKS)
     return used
@@ -123,6 +126,25 @@ def _retry(service: Service, task_id: str, execution_id: str = "cases") -> None:
     service.report(execution_id, task_id, "FAILED", attempt=1)
     if service.fire_timers() != 1:
         raise RuntimeError("no timer was armed")
+
+
+def _retry_later(service: Service) -> None:
+    policy = {"maxAttempts": 2, "initialSeconds": 3_600, "maxSeconds": 3_600, "jitter": 0}
+    service.create("later", {"taskId": "patient", "retryPolicy": policy}, {"taskId": "other"})
+    service.report("later", "patient", "FAILED", attempt=1)
+    service.clock.now += 3_540_000
+    if service.run_on_schedule("timer_sweeper")["sent"] != 1 or service.fire_timers() != 1:
+        raise RuntimeError("no timer was swept")
+
+
+def _reconcile_many(service: Service) -> Callable[[], Any]:
+    for number in range(10):
+        service.create(f"many-{number}", *({"taskId": f"task-{n}"} for n in range(100)))
+    service.finish_update()
+    service.clock.now += 600_000
+    # The first run sees that all that has ended is done
+    service.run_on_schedule("reconciler")
+    return lambda: service.run_on_schedule("reconciler")
 
 
 def _lives(service: Service, execution_id: str, *, retried: bool = False) -> None:

@@ -1,7 +1,8 @@
 """DynamoDB stand-in for measurements: a process of its own with items in memory and a fixed time per call.
 
-It is no emulator. It has the few operations that a report needs, and refuses all others. It evaluates conditions and
-updates, so a measurement covers the real path with real verdicts; but nothing in it throttles, contends or varies.
+It is no emulator. It has the few operations that a report and a sweep over all tasks need, and refuses all others. It
+evaluates conditions and updates, so a measurement covers the real path with real verdicts; but nothing in it throttles,
+contends or varies.
 Every call is answered `service_ms` after its arrival, whatever its real cost, and any number of calls are served in
 parallel, as DynamoDB serves them.
 """
@@ -13,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -27,6 +29,9 @@ HOST: Final = "127.0.0.1"
 
 Item = dict[str, Any]
 Key = tuple[str, str]
+INDEX_KEYS: Final = ("pk", "sk", "listKey", "listSort")
+_ITEMS_A_PAGE: Final = 1_500
+"""Tasks in a page of 1 MB."""
 
 _COMPARE: Final[Mapping[str, Callable[[int, int], bool]]] = {
     "=": operator.eq,
@@ -78,6 +83,8 @@ class Store:
 
     def __init__(self) -> None:
         self._items: dict[Key, Item] = {}
+        # Sort keys by partition, in order, until an item is added to it
+        self._sorted: dict[str, list[str]] = {}
 
     def answer(self, operation: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Answer one call.
@@ -94,7 +101,7 @@ class Store:
             "DeleteItem": self._delete,
             "GetItem": self._get,
             "PutItem": self._put,
-            "Query": self._count,
+            "Query": self._query,
             "UpdateItem": self._update,
         }
         try:
@@ -124,7 +131,7 @@ class Store:
         ((_, puts),) = request["RequestItems"].items()
         for put in puts:
             item = put["PutRequest"]["Item"]
-            self._items[_key(item)] = item
+            self._store(_key(item), item)
         return 200, {"UnprocessedItems": {}}
 
     def _delete(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -136,7 +143,7 @@ class Store:
         old = self._items.get(key)
         if not _condition_holds(request, old or {}):
             return _condition_failed(request, old)
-        self._items[key] = request["Item"]
+        self._store(key, request["Item"])
         return 200, {}
 
     def _update(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -145,8 +152,45 @@ class Store:
         if not _condition_holds(request, old or {}):
             return _condition_failed(request, old)
         new = expressions.update(request["UpdateExpression"]).apply(old or request["Key"], _bindings(request))
-        self._items[key] = new
+        self._store(key, new)
         return 200, {"Attributes": new} if request.get("ReturnValues") == "ALL_NEW" else {}
+
+    def _store(self, key: Key, item: Item) -> None:
+        if key not in self._items:
+            self._sorted.pop(key[0], None)
+        self._items[key] = item
+
+    def _query(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Answer a query of one partition by a prefix, or of one list of the index, page by page."""
+        bound = _bindings(request)
+        holds = expressions.condition(request["KeyConditionExpression"])
+        if "IndexName" in request:
+            page = [item for item in self._items.values() if "listSort" in item and holds(item, bound)]
+            page.sort(key=lambda item: item["listSort"]["S"])
+            following = self._after(request, [item["listSort"]["S"] for item in page], "listSort")
+            page = page[following : following + request.get("Limit", len(page))]
+            return 200, {"Items": [{name: item[name] for name in INDEX_KEYS} for item in page]}
+        pk = request["ExpressionAttributeValues"][":pk"]["S"]
+        sort_keys = self._sort_keys(pk)
+        first = self._after(request, sort_keys, "sk")
+        if "ExclusiveStartKey" not in request:
+            first = bisect_left(sort_keys, request["ExpressionAttributeValues"][":prefix"]["S"])
+        limit = request.get("Limit", _ITEMS_A_PAGE)
+        items = [self._items[pk, sk] for sk in sort_keys[first : first + limit]]
+        items = [item for item in items if holds(item, bound)]
+        answer: dict[str, Any] = {"Items": items}
+        if len(items) == limit:
+            answer["LastEvaluatedKey"] = {name: items[-1][name] for name in ("pk", "sk")}
+        return 200, answer
+
+    def _after(self, request: dict[str, Any], sort_keys: list[str], name: str) -> int:
+        start = request.get("ExclusiveStartKey")
+        return 0 if start is None else bisect_right(sort_keys, start[name]["S"])
+
+    def _sort_keys(self, pk: str) -> list[str]:
+        if pk not in self._sorted:
+            self._sorted[pk] = sorted(sk for of, sk in self._items if of == pk)
+        return self._sorted[pk]
 
     def _execute(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         responses = []

@@ -7,6 +7,7 @@ scheduler and WebSocket connections only record. Timers fire on request, on a cl
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,11 +17,13 @@ from unittest import mock
 from moto.events.models import EventPattern
 
 from local.handlers import load_handler
+from tasklatch.dynamodb import keys
 from tasklatch.runtime import services
+from tasklatch.runtime.settings import get_settings
 from tests.benchmarks.metering import Meter, Usage
 from tests.factories import Context, Reply, api_event, call_api, fresh_name
 from tests.template.template import resources, target
-from tests.workflow_helpers import Clock, FakeClient, a_bus, a_queue, a_scheduler
+from tests.workflow_helpers import Clock, FakeClient, a_bus, a_queue
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -28,13 +31,16 @@ if TYPE_CHECKING:
 STATUS_ROUTE: Final = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
 HEARTBEAT_ROUTE: Final = "POST /v1/executions/{executionId}/tasks/{taskId}/heartbeat"
 STATUSES_ROUTE: Final = "POST /v1/executions/{executionId}/statuses"
-_ADVANCE_QUEUE: Final = "AdvanceQueue"
+_ADVANCE_QUEUE: Final = "https://queue/advance"
+_TIMER_QUEUE: Final = "https://queue/timers"
 _FUNCTIONS: Final = (
     "executions",
     "report_status",
     "notifier",
     "retry_scheduler",
     "retry_dispatcher",
+    "timer_sweeper",
+    "reconciler",
     "workflow_advancer",
 )
 _QUEUE_REQUESTS_A_MESSAGE: Final = 2
@@ -53,16 +59,6 @@ def _patterns(function: str) -> list[EventPattern]:
     return [EventPattern.load(item["Pattern"]) for item in mapping["FilterCriteria"]["Filters"]]
 
 
-@cache
-def _advancing_patterns() -> list[EventPattern]:
-    """Return the event patterns of the rules that lead to the advancer."""
-    return [
-        EventPattern.load(json.dumps(rule["EventPattern"]))
-        for rule in resources("AWS::Events::Rule").values()
-        if any(target(item["Arn"]) == _ADVANCE_QUEUE for item in rule["Targets"] if isinstance(item["Arn"], dict))
-    ]
-
-
 @dataclass
 class Service:
     """Service over one table of an emulator; make it with `metered_service`."""
@@ -70,18 +66,19 @@ class Service:
     meter: Meter
     bus: FakeClient = field(default_factory=a_bus)
     queue: FakeClient = field(default_factory=a_queue)
-    scheduler: FakeClient = field(default_factory=a_scheduler)
     watchers: FakeClient = field(default_factory=lambda: FakeClient(post_to_connection={}))
     clock: Clock = field(default_factory=Clock)
     claims: Mapping[str, str] = field(default_factory=dict)
     log_size: Callable[[], int] = lambda: 0
+    advances_done: int = 0
 
     @contextlib.contextmanager
     def used(self) -> Iterator[Usage]:
         """Count the usage in the block, and nothing of before."""
         usage = self.meter.usage = Usage()
-        for client in (self.bus, self.queue, self.scheduler, self.watchers):
+        for client in (self.bus, self.queue, self.watchers):
             client.calls.clear()
+        self.advances_done = 0
         log_size = self.log_size()
         yield usage
         usage.log_bytes = self.log_size() - log_size
@@ -120,36 +117,43 @@ class Service:
 
     def settle(self) -> None:
         """Deliver all that follows from the changes, but the timers."""
-        messages = len(self.bus.calls)
-        while self.meter.stream or messages < len(self.bus.calls):
+        while True:
             while self.meter.stream:
                 record: Any = self.meter.stream.pop(0)
                 for function in ("notifier", "retry_scheduler"):
                     if any(pattern.matches_event(record) for pattern in _patterns(function)):
                         self._invoke(function, {"Records": [record]})
-            for _, request in self.bus.calls[messages:]:
-                for entry in request["Entries"]:
-                    self._hand_on(entry)
-            messages = len(self.bus.calls)
+            messages = self._sent_to(_ADVANCE_QUEUE)[self.advances_done :]
+            if not messages:
+                return
+            self.advances_done += len(messages)
+            for message in messages:
+                self._take("workflow_advancer", message)
 
     def fire_timers(self) -> int:
         """Fire the scheduled timers, each at its due time, and deliver all that follows; return their number."""
-        sent = [entry for request in self.queue.requests("send_message_batch") for entry in request["Entries"]]
-        for entry in sent:
-            self.clock.now = max(self.clock.now, json.loads(entry["MessageBody"])["due"])
-            self._take("retry_dispatcher", entry["MessageBody"])
+        sent = self._sent_to(_TIMER_QUEUE)
+        for message in sent:
+            self.clock.now = max(self.clock.now, json.loads(message)["due"])
+            self._take("retry_dispatcher", message)
         self.settle()
         return len(sent)
 
-    def _hand_on(self, entry: Mapping[str, Any]) -> None:
-        event: Any = {
-            "source": entry["Source"],
-            "detail-type": entry["DetailType"],
-            "detail": json.loads(entry["Detail"]),
-        }
-        if any(pattern.matches_event(event) for pattern in _advancing_patterns()):
-            self.meter.usage.queue_requests += 1
-            self._take("workflow_advancer", json.dumps(event))
+    def run_on_schedule(self, function: str) -> dict[str, int]:
+        """Run a function as its schedule does, without what follows; return its summary."""
+        self.meter.usage.invocations[function] += 1
+        summary: dict[str, int] = load_handler(function).handler({}, Context(60_000))
+        return summary
+
+    def finish_update(self) -> None:
+        """Mark that no executions of an older version are left to be found, as in any stack after its first hours."""
+        item: Any = {keys.PK: {"S": "RECONCILER"}, keys.SK: {"S": "ENLISTING"}, "done": {"BOOL": True}}
+        self.meter.client.put_item(TableName=self.meter.table, Item=item)
+
+    def _sent_to(self, queue: str) -> list[str]:
+        """Return the messages that were sent to a queue, delivered or not."""
+        requests = [request for request in self.queue.requests("send_message_batch") if request["QueueUrl"] == queue]
+        return [entry["MessageBody"] for request in requests for entry in request["Entries"]]
 
     def _take(self, function: str, message: str) -> None:
         self.meter.usage.queue_requests += _QUEUE_REQUESTS_A_MESSAGE
@@ -181,11 +185,13 @@ def metered_service(client: "DynamoDBClient", table: str) -> Iterator[Service]:
         "dynamodb": meter.metered,
         "events": lambda: service.bus,
         "sqs": lambda: service.queue,
-        "scheduler": lambda: service.scheduler,
         "live_callback": lambda _url: service.watchers,
         "system_clock": service.clock,
     }
+    queues = {"ADVANCE_QUEUE_URL": _ADVANCE_QUEUE, "TIMER_QUEUE_URL": _TIMER_QUEUE}
     with contextlib.ExitStack() as replaced:
+        replaced.enter_context(mock.patch.dict(os.environ, queues))
+        get_settings.cache_clear()
         for module in (services, *map(load_handler, _FUNCTIONS)):
             for name, value in initial.items():
                 if hasattr(module, name):

@@ -29,7 +29,7 @@ Key = tuple[str, str]
 
 WRITE_UNIT: Final = 1024
 READ_UNIT: Final = 4096
-_INDEX_KEYS: Final = (keys.LIST_KEY, keys.LIST_SORT)
+_INDEXES: Final = ((keys.LIST_KEY, keys.LIST_SORT), (keys.DUE_KEY, keys.DUE_SORT))
 _WRITES: Final = frozenset(
     {"batch_execute_statement", "batch_write_item", "delete_item", "put_item", "transact_write_items", "update_item"}
 )
@@ -166,6 +166,8 @@ class Meter:
                 requested = sum(len(expected["Keys"]) for expected in arguments["RequestItems"].values())
                 result = [item for items in answer["Responses"].values() for item in items]
                 return _read_units_of(result) + requested - len(result)
+            case "scan":
+                return max(ceil(sum(item_size(item) for item in answer["Items"]) / READ_UNIT), 1) / 2
             case "query":
                 # Items that a projection or a filter removes are read, and billed, all the same.
                 parts = ("ProjectionExpression", "FilterExpression", "Select")
@@ -186,21 +188,25 @@ def _read_units_of(items: Iterable[Item]) -> int:
 
 
 def _index_units(old: Item | None, new: Item | None) -> int:
-    """Return the write's units in the index, which holds keys alone: entries under 1 KB, unless ids are long."""
-    entries = [_index_entry(image) for image in (old, new)]
+    """Return the write's units in the indexes, which hold keys alone: entries under 1 KB, unless ids are long."""
+    return sum(_units_of_index(old, new, index) for index in _INDEXES)
+
+
+def _units_of_index(old: Item | None, new: Item | None, index: tuple[str, str]) -> int:
+    entries = [_index_entry(image, index) for image in (old, new)]
     was, is_now = entries
     if was == is_now:
         return 0
     moved = was is not None and is_now is not None
-    same_key = moved and old is not None and new is not None and all(old[name] == new[name] for name in _INDEX_KEYS)
+    same_key = moved and old is not None and new is not None and all(old[name] == new[name] for name in index)
     units = [ceil(item_size(entry) / WRITE_UNIT) for entry in entries if entry is not None]
     return max(units) if same_key else sum(units)
 
 
-def _index_entry(image: Item | None) -> Item | None:
-    if image is None or any(name not in image for name in _INDEX_KEYS):
+def _index_entry(image: Item | None, index: tuple[str, str]) -> Item | None:
+    if image is None or any(name not in image for name in index):
         return None
-    return {name: image[name] for name in (keys.PK, keys.SK, *_INDEX_KEYS)}
+    return {name: image[name] for name in (keys.PK, keys.SK, *index)}
 
 
 def _touched(operation: str, arguments: Mapping[str, Any]) -> Iterable[Key]:

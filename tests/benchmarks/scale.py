@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.task import FollowUp
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.execution_item import execution_to_item
 from tests.benchmarks.cost import DOLLARS, emulated_service, figures_of
@@ -72,6 +73,7 @@ def _put_execution(service: Service, execution_id: str, size: int, *, still_open
             execution_id=execution_id,
             task_id=f"task-{number}",
             version=2,
+            follow_up=FollowUp.END,
         )
         for number in range(size)
     )

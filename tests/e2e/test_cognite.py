@@ -146,7 +146,7 @@ def test_workflow_with_a_retry_runs_to_its_end(client: CogniteClient, reader: ht
     run = client.workflows.executions.run(workflow, "1", input={"files": ["a"]}, metadata={"by": "tests"})
     first = task_of(client, run.id, "extract")
     assert first is not None
-    assert first.input.dump()["function"]["data"] == {"files": ["a"]}
+    assert first.input.dump()["function"]["data"] == {"files": ["a"], "cogniteOrchestrationTaskId": first.id}
 
     # when the first attempt fails, its next one succeeds
     failed = client.workflows.tasks.update(first.id, "failed", output={"response": {"error": "busy"}})
@@ -220,15 +220,78 @@ def test_skipped_task_does_not_fail_the_workflow(client: CogniteClient) -> None:
 
 
 def test_cancelled_execution_has_the_reason(client: CogniteClient) -> None:
-    run = client.workflows.executions.run(define(client, a_task("a")), "1")
+    run = client.workflows.executions.run(define(client, a_task("a"), a_task("b", "a")), "1")
+    before = task_of(client, run.id, "a")
+    assert before is not None
 
     cancelled = client.workflows.executions.cancel(run.id, reason="no longer wanted")
 
+    # then it is over as soon as that is answered, and what was never handed out is not shown
     assert (cancelled.status, cancelled.reason_for_incompletion) == ("terminated", "no longer wanted")
-    task = until_task(client, run.id, "a", is_canceled)
-    assert task.reason_for_incompletion == "no longer wanted"
-    sealed = client.workflows.tasks.update(task.id, "completed")
+    sealed = client.workflows.tasks.update(before.id, "completed", output={"response": 1})
     assert is_canceled(sealed)
+    (task,) = detailed(client, run.id).executed_tasks
+    assert (task.external_id, task.reason_for_incompletion) == ("a", "no longer wanted")
+
+
+def test_cancellation_without_a_reason_has_the_platforms_own(client: CogniteClient) -> None:
+    run = client.workflows.executions.run(define(client, a_task("a")), "1")
+
+    assert client.workflows.executions.cancel(run.id, None).reason_for_incompletion == "cancelled"
+
+
+def test_next_attempt_shows_nothing_of_the_failed_one(client: CogniteClient) -> None:
+    run = client.workflows.executions.run(define(client, a_task("a", retries=1)), "1")
+    first = task_of(client, run.id, "a")
+    assert first is not None
+
+    client.workflows.tasks.update(first.id, "failed", output={"response": "e"})
+
+    second = until_task(client, run.id, "a", lambda task: task.id != first.id)
+    assert is_open(second)
+    assert second.output.dump().get("response") is None
+
+
+def test_late_success_takes_back_the_failure_of_its_execution(client: CogniteClient) -> None:
+    # given an execution that a task has failed
+    run = client.workflows.executions.run(define(client, a_task("a", retries=0), a_task("b", "a")), "1")
+    task = task_of(client, run.id, "a")
+    assert task is not None
+    client.workflows.tasks.update(task.id, "failed")
+    assert poll(lambda: detailed(client, run.id).status == "failed")
+
+    # when the same attempt succeeds after all
+    client.workflows.tasks.update(task.id, "completed")
+
+    # then what waited for it runs, and the execution completes
+    after = until_task(client, run.id, "b", is_open)
+    client.workflows.tasks.update(after.id, "completed")
+    assert poll(lambda: detailed(client, run.id).status == "completed")
+    assert detailed(client, run.id).reason_for_incompletion is None
+
+
+def test_success_without_output_is_an_empty_output_to_what_refers_to_it(client: CogniteClient) -> None:
+    workflow = define(client, a_task("a"), a_task("b", "a", data={"all": "${a.output}"}))
+    run = client.workflows.executions.run(workflow, "1")
+    task = task_of(client, run.id, "a")
+    assert task is not None
+
+    client.workflows.tasks.update(task.id, "completed")
+
+    after = until_task(client, run.id, "b", is_open)
+    assert after.input.dump()["function"]["data"]["all"] == {}
+
+
+def test_handler_of_an_asynchronous_function_reads_the_id_of_its_task(client: CogniteClient) -> None:
+    run = client.workflows.executions.run(define(client, a_task("a", data={"k": 1})), "1")
+    task = task_of(client, run.id, "a")
+    assert task is not None
+
+    # when a handler does as the platform's documentation shows
+    data = task.input.dump()["function"]["data"]
+    done = client.workflows.tasks.update(data["cogniteOrchestrationTaskId"], "completed")
+
+    assert (done.id, data["k"]) == (task.id, 1)
 
 
 # ---------------------------------------------------------------- answers that are lost
@@ -364,6 +427,67 @@ def test_definitions_can_be_listed_retrieved_and_deleted(client: CogniteClient) 
     assert client.workflows.retrieve(item) is not None
 
 
+def test_first_version_makes_its_workflow(client: CogniteClient) -> None:
+    # given
+    name = fresh_name()
+    definition = WorkflowDefinitionUpsert([a_task("a")])
+
+    # when
+    client.workflows.versions.upsert(WorkflowVersionUpsert(name, "1", definition))
+
+    # then
+    assert client.workflows.retrieve(name) is not None
+    put = client.workflows.upsert(WorkflowUpsert(name, description="d", max_concurrent_executions=10))
+    client.workflows.versions.upsert(WorkflowVersionUpsert(name, "2", definition))
+    shown = client.workflows.retrieve(name)
+    assert shown is not None
+    assert (shown.description, shown.max_concurrent_executions) == ("d", put.max_concurrent_executions) == ("d", 10)
+
+
+def test_what_runs_is_not_deleted(client: CogniteClient) -> None:
+    # given
+    workflow = define(client, a_task("a"))
+    run = client.workflows.executions.run(workflow, "1")
+
+    # then
+    with pytest.raises(CogniteAPIError, match="running executions"):
+        client.workflows.versions.delete((workflow, "1"))
+    with pytest.raises(CogniteAPIError, match="running executions"):
+        client.workflows.delete(workflow)
+
+    # and once it is over, it is
+    client.workflows.executions.cancel(run.id, None)
+    client.workflows.delete(workflow)
+    assert client.workflows.retrieve(workflow) is None
+
+
+@pytest.mark.parametrize("name", ["triggers", "versions", "executions", "."])
+def test_name_that_means_something_else_in_a_path_is_refused(client: CogniteClient, name: str) -> None:
+    with pytest.raises(CogniteAPIError) as refused:
+        client.workflows.upsert(WorkflowUpsert(name))
+
+    assert refused.value.code == 400
+
+
+def test_type_that_the_client_does_not_know_comes_back_as_it_was_put(client: CogniteClient) -> None:
+    # given
+    name, parameters = fresh_name(), {"functionApp": {"externalId": "app", "path": "/x"}}
+    task = {"externalId": "a", "type": "functionApp", "parameters": parameters, "retries": None, "dependsOn": None}
+    item = {"workflowExternalId": name, "version": "1", "workflowDefinition": {"tasks": [task]}}
+
+    # when
+    url = f"/api/v1/projects/{PROJECT}/workflows"
+    client.post(f"{url}/versions", {"items": [item]})
+
+    # then
+    (shown,) = client.get(f"{url}/{name}/versions/1").json()["workflowDefinition"]["tasks"]
+    assert (shown["type"], shown["parameters"], shown["retries"]) == ("functionApp", parameters, 3)
+    run = client.workflows.executions.run(name, "1")
+    execution = client.get(f"{url}/executions/{run.id}").json()
+    assert execution["engineExecutionId"] == run.id
+    assert execution["executedTasks"][0]["input"] == parameters
+
+
 def test_executions_are_listed_by_what_the_client_filters_on(client: CogniteClient) -> None:
     workflow = define(client, a_task("a"))
     runs = [client.workflows.executions.run(workflow, "1").id for _ in range(3)]
@@ -388,7 +512,7 @@ def test_errors_become_the_clients_own_exceptions(client: CogniteClient) -> None
     # then
     assert client.workflows.executions.retrieve_detailed(fresh_name()) is None
     assert client.workflows.retrieve("nowhere") is None
-    with pytest.raises(CogniteNotFoundError) as missing:
+    with pytest.raises(CogniteNotFoundError, match="workflows were not found") as missing:
         client.workflows.delete("nowhere")
     assert missing.value.not_found == [{"externalId": "nowhere"}]
     with pytest.raises(CogniteNotFoundError):
@@ -451,7 +575,8 @@ def test_run_is_on_the_bus_and_its_task_can_be_reported_through_any_contract(
 
         # when the first task comes out of it and is reported in the native contract
         (first,) = poll(lambda: list(queue.take()))
-        assert first.input["function"] == {"externalId": "fn", "data": {"k": 7}}
+        data = {"k": 7, "cogniteOrchestrationTaskId": first.task_execution_id}
+        assert first.input["function"] == {"externalId": "fn", "data": data}
         path = f"/v1/executions/{execution_id}/tasks/a/status"
         body = {"status": "COMPLETED", "taskExecutionId": first.task_execution_id, "output": {"rows": 1}}
         assert worker.post(path, json=body).json()["verdict"] == "applied"

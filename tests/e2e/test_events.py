@@ -24,6 +24,21 @@ ANSWERS = {
     "cognite-create-session": ("cognite_executions", HTTPStatus.OK),
     "cognite-delete-unknown-version": ("cognite_definitions", HTTPStatus.NOT_FOUND),
     "cognite-delete-unknown-workflow": ("cognite_definitions", HTTPStatus.NOT_FOUND),
+    "cognite-delete-unknown-trigger": ("schedules", HTTPStatus.NOT_FOUND),
+    "cognite-list-trigger-runs": ("schedules", HTTPStatus.OK),
+    "cognite-list-triggers": ("schedules", HTTPStatus.OK),
+    "cognite-pause-trigger": ("schedules", HTTPStatus.OK),
+    "cognite-resume-trigger": ("schedules", HTTPStatus.OK),
+    "cognite-upsert-trigger": ("schedules", HTTPStatus.OK),
+    "create-schedule": ("schedules", HTTPStatus.OK),
+    "create-schedule-without-date": ("schedules", HTTPStatus.UNPROCESSABLE_ENTITY),
+    "delete-unknown-schedule": ("schedules", HTTPStatus.NOT_FOUND),
+    "get-schedule": ("schedules", HTTPStatus.OK),
+    "get-schedule-history": ("schedules", HTTPStatus.OK),
+    "list-schedules": ("schedules", HTTPStatus.OK),
+    "pause-schedule": ("schedules", HTTPStatus.OK),
+    "replace-schedule": ("schedules", HTTPStatus.OK),
+    "resume-schedule": ("schedules", HTTPStatus.OK),
     "cognite-get-execution": ("cognite_executions", HTTPStatus.OK),
     "cognite-get-unknown-execution": ("cognite_executions", HTTPStatus.BAD_REQUEST),
     "cognite-get-version": ("cognite_definitions", HTTPStatus.OK),
@@ -104,13 +119,18 @@ FAILED_RECORDS = {
     "advance-malformed": ("workflow_advancer", 0),
     "advance-task": ("workflow_advancer", 0),
     "advance-unknown-task": ("workflow_advancer", 1),
+    "cancel-continued": ("workflow_advancer", 0),
     "cancel-open-tasks": ("workflow_advancer", 0),
+    "complete-execution": ("workflow_advancer", 0),
     "fire-deadline": ("retry_dispatcher", 0),
     "fire-malformed": ("retry_dispatcher", 0),
     "fire-obsolete": ("retry_dispatcher", 0),
     "fire-retry": ("retry_dispatcher", 0),
     "notify-change": ("notifier", 0),
     "notify-malformed": ("notifier", 0),
+    "check-schedule": ("schedule_runner", 0),
+    "run-schedule": ("schedule_runner", 0),
+    "run-schedule-malformed": ("schedule_runner", 0),
     "schedule-malformed": ("retry_scheduler", 0),
     "schedule-timers": ("retry_scheduler", 0),
 }
@@ -120,7 +140,7 @@ CONNECTIONS = {
     "disconnect-watcher": HTTPStatus.OK,
     "ping-watcher": HTTPStatus.OK,
 }
-ON_SCHEDULE = {"reconcile-tasks": "reconciler"}
+ON_SCHEDULE = {"reconcile-tasks": "reconciler", "sweep-timers": "timer_sweeper"}
 
 
 def _event(name: str) -> Any:
@@ -140,6 +160,8 @@ def prepared(stack: Stack, state_dir: StateDir) -> StateDir:
         ("cognite_definitions", "cognite-upsert-workflows"),
         ("cognite_definitions", "cognite-upsert-versions"),
         ("cognite_executions", "cognite-run-workflow"),
+        ("schedules", "create-schedule"),
+        ("schedules", "cognite-upsert-trigger"),
     ):
         answer = invoke(function, _event(name), state_dir=state_dir).answer
         assert answer["statusCode"] in (HTTPStatus.CREATED, HTTPStatus.OK), answer
@@ -206,6 +228,12 @@ def test_the_sample_schedule_looks_at_what_is_open(prepared: StateDir) -> None:
 
     assert result["looked_at"] >= 1
     assert result["stuck_executions"] == 0
+
+
+def test_the_sample_sweep_finds_no_fault(prepared: StateDir) -> None:
+    result = invoke("timer_sweeper", _event("sweep-timers"), state_dir=prepared).answer
+
+    assert (result["left"], result["faults"]) == (0, 0)
 
 
 def test_sample_changes_become_history_and_heartbeats_and_expiry_do_not(prepared: StateDir, stack: Stack) -> None:

@@ -12,7 +12,18 @@ from tests.fault_injection.stream_failures import each_unreadable_record_is_kept
 from tests.fault_injection.whole_service import WholeService
 
 _TIMES: Final = frozenset(
-    {"at", "createdAt", "deletedAt", "endedAt", "expiresAt", "heartbeatAt", "scheduledAt", "startedAt", "updatedAt"}
+    {
+        "at",
+        "createdAt",
+        "deletedAt",
+        "dueSort",
+        "endedAt",
+        "expiresAt",
+        "heartbeatAt",
+        "scheduledAt",
+        "startedAt",
+        "updatedAt",
+    }
 )
 # Id of the request that wrote it; and the number of additions of tasks, which counts a repeated one twice
 _NOT_COMPARED: Final = _TIMES | {"additions", "receipt"}
@@ -33,6 +44,7 @@ class Outcome:
     messages: frozenset[str]
     watchers: int
     answers: tuple[RecordedResponse, ...]
+    schedules: frozenset[str]
 
 
 def outcome_of(service: WholeService) -> Outcome:
@@ -59,6 +71,7 @@ def outcome_of(service: WholeService) -> Outcome:
         ),
         watchers=len(service.aws.connected),
         answers=tuple(service.answers),
+        schedules=frozenset(_schedule_text(item) for item in service.aws.schedules().values()),
     )
 
 
@@ -85,6 +98,8 @@ def differences(expected: Outcome, result: Outcome, service: WholeService) -> It
     yield from (f"the history has {entry}, which no worker sent" for entry, count in extra.items() if count > 0)
     yield from (f"not published: {event}" for event in expected.events - result.events)
     yield from (f"published without a change: {event}" for event in result.events - expected.events)
+    yield from (f"the scheduler lacks {schedule}" for schedule in expected.schedules - result.schedules)
+    yield from (f"the scheduler has {schedule}" for schedule in result.schedules - expected.schedules)
     if result.watchers:
         yield from (f"a watcher did not receive {message}" for message in expected.messages - result.messages)
     for planned, answered in zip(expected.answers, result.answers, strict=False):
@@ -178,6 +193,11 @@ def _of_resent_requests(service: WholeService) -> Iterator[tuple[str, str]]:
         if pk.startswith(_HISTORY) and item["verdict"]["S"] != "applied" and request_id in service.resent:
             stored = {name: value for name, value in item.items() if name not in {*_NOT_COMPARED, keys.SK}}
             yield pk, _text(stored)
+
+
+def _schedule_text(schedule: Mapping[str, Any]) -> str:
+    fields = ("Name", "ScheduleExpression", "ScheduleExpressionTimezone", "State", "Target")
+    return _text({name: schedule[name] for name in fields})
 
 
 def _without_times(messages: Any) -> Any:

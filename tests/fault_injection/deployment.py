@@ -6,16 +6,17 @@ from typing import Any, Final
 
 from local.cloud.emulator_filters import FiltersOfAbsentAttributes
 from local.cloud.stack import snake_case
-from tests.fault_injection.emulated_aws import BUCKET, BUS, GROUP, LIVE, TABLE
+from tests.fault_injection.emulated_aws import BUCKET, BUS, LIVE, TABLE, TRIGGER_GROUP
 from tests.template.template import resources, target
 
 ENVIRONMENT: Final = {
     "TABLE_NAME": TABLE,
     "EVENT_BUS_NAME": BUS,
-    "TIMER_QUEUE_ARN": "arn:aws:sqs:us-east-1:000000000000:timers",
-    "SCHEDULE_GROUP": GROUP,
-    "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/timers",
     "STREAM_FAILURES_BUCKET": BUCKET,
+    "TRIGGER_QUEUE_ARN": "arn:aws:sqs:us-east-1:000000000000:triggers",
+    "TRIGGER_FAILURES_ARN": "arn:aws:sqs:us-east-1:000000000000:trigger-failures",
+    "TRIGGER_GROUP": TRIGGER_GROUP,
+    "TRIGGER_ROLE_ARN": "arn:aws:iam::000000000000:role/triggers",
     "LIVE_URL": "wss://live.invalid/live",
     "LIVE_CALLBACK_URL": LIVE,
 }
@@ -32,7 +33,10 @@ FUNCTIONS: Final = (
     "report_status",
     "retry_dispatcher",
     "retry_scheduler",
+    "schedule_runner",
+    "schedules",
     "superai_contract",
+    "timer_sweeper",
     "workflow_advancer",
 )
 # The stream's mappings retry until the record is too old; a record that fails this often is never handled
@@ -70,16 +74,6 @@ def _stream_filters() -> dict[str, list[Any]]:
         for function, mapping in _mappings().items()
         if "FilterCriteria" in mapping
     }
-
-
-@cache
-def advance_rules() -> list[str]:
-    """Return the event patterns of the rules that lead to the workflow advancer."""
-    return [
-        json.dumps(rule["EventPattern"])
-        for rule in resources("AWS::Events::Rule").values()
-        if any("AdvanceQueue" in json.dumps(goal["Arn"]) for goal in rule["Targets"])
-    ]
 
 
 @cache

@@ -9,10 +9,9 @@ import json
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -26,8 +25,10 @@ from tests.integration.emulators import create_table
 TABLE: Final = "ledger"
 BUS: Final = "tasklatch"
 TIMERS: Final = "timers"
-GROUP: Final = "timers"
+ADVANCES: Final = "advances"
 BUCKET: Final = "failures"
+TRIGGERS: Final = "triggers"
+TRIGGER_GROUP: Final = "schedules"
 LIVE: Final = "https://live.invalid/live"
 
 _SERVICES: Final[Mapping[str, Callable[..., Coroutine[Any, Any, Any]]]] = {
@@ -49,6 +50,7 @@ class WireRequest:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    query: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def request(self) -> Any:
@@ -103,9 +105,13 @@ class EmulatedAws:
     around
         Hook between the clients and the services.
     timers
-        Contents of the timer queue and of the scheduler.
+        Contents of the timer queue.
+    advances
+        Contents of the advance queue.
     events
         Events on the bus, in order.
+    checks
+        Delayed messages of the queue of schedules.
     connected, messages
         The WebSocket connections, and the messages to each, in order.
     silent
@@ -117,14 +123,17 @@ class EmulatedAws:
     clock: Callable[[], int]
     around: Around = without_faults
     timers: list[Delayed] = field(default_factory=list)
+    advances: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     connected: set[str] = field(default_factory=set)
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     queue_url: str = ""
     silent: set[str] = field(default_factory=set)
     objects: dict[str, bytes] = field(default_factory=dict)
+    trigger_queue_url: str = ""
+    checks: list[Delayed] = field(default_factory=list)
+    advance_queue_url: str = ""
     _lock: Lock = field(default_factory=Lock)
-    _scheduled: set[str] = field(default_factory=set)
 
     def on_send(self, request: AWSPreparedRequest, event_name: str, **_: Any) -> AWSResponse:
         """Answer a request that botocore is about to send."""
@@ -135,7 +144,8 @@ class EmulatedAws:
         }
         body = sent.body.read() if hasattr(sent.body, "read") else sent.body or b""
         body = body if isinstance(body, bytes) else body.encode()
-        call = WireRequest(service, operation, sent.method, urlsplit(sent.url).path, headers, body)
+        url = urlsplit(sent.url)
+        call = WireRequest(service, operation, sent.method, url.path, headers, body, parse_qs(url.query))
         served = self.around(call, self.serve)
         messages: Any = served.headers
         return AWSResponse(sent.url, served.status, messages, _Raw(served.body))
@@ -152,7 +162,7 @@ class EmulatedAws:
             return WireResponse(200, b"")
         # The emulator serves one call after the other also where it is a program of its own
         with self._lock:
-            run = _SERVICES[call.service](call.method, call.path, dict(call.headers), call.body, {})
+            run = _SERVICES[call.service](call.method, call.path, dict(call.headers), call.body, dict(call.query))
             status, headers, body = _result_of(run)
             served = WireResponse(status, body if isinstance(body, bytes) else body.encode(), headers)
             if call.operation in _TAKEN:
@@ -179,11 +189,23 @@ class EmulatedAws:
 
     def _take_messages(self, call: WireRequest, served: WireResponse) -> None:
         taken = {item["Id"] for item in served.parsed.get("Successful", [])}
-        self.timers += [
-            Delayed(self.clock() + entry["DelaySeconds"] * 1000, entry["MessageBody"])
-            for entry in call.request["Entries"]
-            if entry["Id"] in taken
-        ]
+        entries = [entry for entry in call.request["Entries"] if entry["Id"] in taken]
+        if call.request["QueueUrl"] == self.advance_queue_url:
+            self.advances += [entry["MessageBody"] for entry in entries]
+        else:
+            self.timers += [
+                Delayed(self.clock() + entry["DelaySeconds"] * 1000, entry["MessageBody"]) for entry in entries
+            ]
+
+    def _take_check(self, call: WireRequest, _: WireResponse) -> None:
+        if call.request["QueueUrl"] == self.trigger_queue_url:
+            visible_at = self.clock() + call.request["DelaySeconds"] * 1000
+            self.checks.append(Delayed(visible_at, call.request["MessageBody"]))
+
+    def schedules(self) -> dict[str, dict[str, Any]]:
+        """Return the recurring schedules, by name."""
+        stored: list[dict[str, Any]] = [item for _, item in scheduler._schedules._data.items()]
+        return {item["Name"]: item for item in stored if item["GroupName"] == TRIGGER_GROUP}
 
     def _take_events(self, call: WireRequest, served: WireResponse) -> None:
         self.events += [
@@ -192,23 +214,17 @@ class EmulatedAws:
             if "ErrorCode" not in result
         ]
 
-    def _take_schedule(self, call: WireRequest, served: WireResponse) -> None:
-        if served.status == 200 and call.path not in self._scheduled:
-            self._scheduled.add(call.path)
-            at = datetime.strptime(call.request["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
-            self.timers.append(Delayed(int(at.timestamp() * 1000), call.request["Target"]["Input"]))
-
 
 _TAKEN: Final[Mapping[str, Callable[[EmulatedAws, WireRequest, WireResponse], None]]] = {
+    "SendMessage": EmulatedAws._take_check,
     "SendMessageBatch": EmulatedAws._take_messages,
     "PutEvents": EmulatedAws._take_events,
-    "CreateSchedule": EmulatedAws._take_schedule,
 }
 
 
 @contextmanager
 def emulated_aws(clock: Callable[[], int]) -> Iterator[EmulatedAws]:
-    """Put empty services behind the shipped clients until the block ends: a table, a bus, a queue, a schedule group."""
+    """Put empty services behind the shipped clients until the block ends: a table, a bus, queues, a schedule group."""
     aws = EmulatedAws(clock)
     used: list[Any] = [
         clients.dynamodb(),
@@ -230,8 +246,10 @@ def emulated_aws(clock: Callable[[], int]) -> Iterator[EmulatedAws]:
                 service.reset()
             create_table(clients.dynamodb(), TABLE)
             clients.events().create_event_bus(Name=BUS)
-            clients.scheduler().create_schedule_group(Name=GROUP)
+            clients.scheduler().create_schedule_group(Name=TRIGGER_GROUP)
             aws.queue_url = clients.sqs().create_queue(QueueName=TIMERS)["QueueUrl"]
+            aws.trigger_queue_url = clients.sqs().create_queue(QueueName=TRIGGERS)["QueueUrl"]
+            aws.advance_queue_url = clients.sqs().create_queue(QueueName=ADVANCES)["QueueUrl"]
             yield aws
         finally:
             for client in used:

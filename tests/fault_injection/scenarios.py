@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tasklatch.domain.overdue import LOST_CHANGE_MS
 from tasklatch.runtime import clients
 from tests.fault_injection.emulated_aws import TABLE
 from tests.fault_injection.records import PromiseBrokenError
@@ -17,6 +18,8 @@ _FLOW: Final = f"{_FLOWS}/{{flow_execution_id}}"
 _WORKFLOWS: Final = "/api/v1/projects/{project}/workflows"
 _VERSION: Final = f"{_WORKFLOWS}/{{workflowExternalId}}/versions/{{version}}"
 _RUN: Final = f"{_WORKFLOWS}/executions/{{executionId}}"
+_SCHEDULES: Final = "/v1/schedules"
+_SCHEDULE: Final = f"{_SCHEDULES}/{{scheduleId}}"
 _FLOW_ID: Final = "6f1d2c9e-0000-4000-8000-000000000001"
 
 SOON: Final = {"maxAttempts": 3, "initialSeconds": 1, "multiplier": 1, "jitter": 0}
@@ -208,6 +211,54 @@ def _function_task(name: str, *depends_on: str) -> dict[str, Any]:
     return {"externalId": name, "type": "function", "parameters": parameters, "dependsOn": dependencies}
 
 
+def schedules(service: WholeService) -> None:
+    """Create, change, pause, resume and delete a schedule and a trigger; each time comes twice."""
+
+    def call(method: str, path: str, *names: str, **more: Any) -> None:
+        service.call("schedules", f"{method} {path}", *names, **more)
+
+    execution = {"tasks": [{"taskId": "draw"}]}
+    friday_13th = {"cronExpression": "0 0 13 * 5", "execution": execution}
+    call("POST", _SCHEDULES, body={"scheduleId": "nightly", **friday_13th})
+    service.fire("2026-02-13T00:00:00Z")
+    call("PUT", _SCHEDULE, "nightly", body={"everyMinutes": 5, "execution": execution})
+    service.fire("2026-02-13T00:05:00Z")
+    call("POST", f"{_SCHEDULE}/pause", "nightly")
+    service.settle()
+    service.fire("2026-02-13T00:10:00Z")
+    call("POST", f"{_SCHEDULE}/resume", "nightly")
+    service.fire("2026-02-13T00:15:00Z")
+    call("GET", _SCHEDULES)
+    call("GET", _SCHEDULE, "nightly")
+    call("GET", f"{_SCHEDULE}/history", "nightly")
+    project = _CogniteProject(service, "default")
+    version = {"workflowExternalId": "nightly", "version": "1", "workflowDefinition": {"tasks": [_function_task("a")]}}
+    project.define(f"POST {_WORKFLOWS}", {"items": [{"externalId": "nightly"}]})
+    project.define(f"POST {_WORKFLOWS}/versions", {"items": [version]})
+    trigger = {
+        "externalId": "daily",
+        "triggerRule": {"triggerType": "schedule", "cronExpression": "0 6 * * *"},
+        "workflowExternalId": "nightly",
+        "workflowVersion": "1",
+        "authentication": {"nonce": "n"},
+    }
+    for _ in range(2):
+        call("POST", f"{_WORKFLOWS}/triggers", "default", body={"items": [trigger]})
+    service.fire("2026-02-14T06:00:00Z")
+    project.define(f"POST {_WORKFLOWS}/delete", {"items": [{"externalId": "nightly"}]}, again=(404,))
+    # Sent again after it took effect, each meets nothing
+    call("DELETE", _SCHEDULE, "nightly", again=(404,))
+    service.fire("2026-02-15T06:00:00Z")
+    call("GET", f"{_WORKFLOWS}/triggers", "default")
+    call("GET", f"{_WORKFLOWS}/triggers/{{externalId}}/history", "default", "daily")
+    gone = {"items": [{"externalId": "daily"}]}
+    call("POST", f"{_WORKFLOWS}/triggers/delete", "default", body=gone, again=(404,))
+    service.settle()
+    call("POST", _SCHEDULES, body={"scheduleId": "stays", **friday_13th})
+    service.settle()
+    service.reconcile()
+
+
 def losses(service: WholeService) -> None:
     """Lose timers and events, as never in the field: the reconciler continues everything."""
     create(
@@ -234,6 +285,13 @@ def losses(service: WholeService) -> None:
     service.call("execution_control", f"POST {_EXECUTION}/cancel", "called-off", body={"reason": "no longer wanted"})
     service.lose_follow_ups()
     service.reconcile()
+    create(service, "unheard", {"taskId": "one"}, settled=False)
+    service.lose_changes()
+    service.watch("unheard")
+    service.reconcile(after_ms=LOST_CHANGE_MS + 1_000)
+    service.report("unheard", "one", status="COMPLETED")
+    service.settle()
+    service.reconcile(after_ms=LOST_CHANGE_MS + 1_000)
 
 
 def outages(service: WholeService) -> None:
@@ -266,6 +324,28 @@ def outages(service: WholeService) -> None:
     service.ping()
 
 
+def rescue(service: WholeService) -> None:
+    """Fail an execution, take that back by a late success, and run on; the event of another success is lost."""
+    for execution_id in ("nightly", "unheard"):
+        create(
+            service,
+            execution_id,
+            {"taskId": "late", "retryPolicy": ONCE},
+            {"taskId": "waits", "dependsOn": ["late"]},
+        )
+        service.report(execution_id, "late", status="FAILED", attempt=1)
+        service.settle()
+    service.report("nightly", "late", status="COMPLETED", attempt=1)
+    service.settle()
+    service.report("nightly", "waits", status="COMPLETED", attempt=1)
+    service.settle()
+    service.report("unheard", "late", status="COMPLETED", attempt=1)
+    service.lose_follow_ups()
+    service.reconcile()
+    service.report("unheard", "waits", status="COMPLETED", attempt=1)
+    service.settle()
+
+
 def create(service: WholeService, execution_id: str, *tasks: Mapping[str, Any], settled: bool = True) -> None:
     """Create an execution, and let its consequences happen."""
     service.call("executions", _EXECUTIONS, body={"executionId": execution_id, "tasks": list(tasks)})
@@ -274,5 +354,6 @@ def create(service: WholeService, execution_id: str, *tasks: Mapping[str, Any], 
 
 
 SCENARIOS: Final[Mapping[str, Callable[[WholeService], None]]] = {
-    scenario.__name__: scenario for scenario in (forge, superai, losses, workflows, cognite, outages, reporting)
+    scenario.__name__: scenario
+    for scenario in (forge, superai, losses, schedules, rescue, workflows, cognite, outages, reporting)
 }

@@ -8,9 +8,11 @@ code.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 
@@ -18,12 +20,14 @@ from local.handlers import load_handler
 from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.results import ReportResult
+from tasklatch.domain.schedule import Firing, Schedule
 from tasklatch.domain.status import TaskStatus
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.notifications import broadcast
 from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.publisher import ChangePublisher
 from tasklatch.runtime import clients
+from tasklatch.schedules.firing import ScheduleFiring
 from tests.factories import a_task
 from tests.fault_injection.cases import Case, each_pair_once, each_place_once, faults_found, recording_of
 from tests.fault_injection.faults import ALIKE, Fault
@@ -44,7 +48,10 @@ EVERY_FUNCTION: Final = frozenset(
         "report_status",
         "retry_dispatcher",
         "retry_scheduler",
+        "schedule_runner",
+        "schedules",
         "superai_contract",
+        "timer_sweeper",
         "workflow_advancer",
     }
 )
@@ -166,6 +173,7 @@ def count_refused_statements_as_done(parsed: Parsed) -> None:
 
 
 _publish, _record, _post = ChangePublisher.publish, Ledger.record, WatcherBroadcast._post
+_fire = ScheduleFiring._fire
 
 
 def publish_and_hide_that_it_was_busy(self: ChangePublisher, changes: Any) -> None:
@@ -183,6 +191,12 @@ def acknowledge_before_the_write(self: Ledger, *arguments: Any) -> ReportResult:
         return _record(self, *arguments)
     except ServiceBusyError:
         return ReportResult(Verdict.APPLIED, a_task(TaskStatus.COMPLETED, execution_id=arguments[1], version=1_000))
+
+
+def record_before_it_starts(self: ScheduleFiring, schedule: Schedule, fire_time: int, translators: Any) -> Firing:
+    result = Firing(fire_time=fire_time, execution_id=schedule.execution_id(fire_time))
+    self._history.record(schedule, replace(result, workflow=schedule.content.workflow), schedule.created_at)
+    return _fire(self, schedule, fire_time, translators)
 
 
 def report_no_failed_message(seed: str) -> Callable[[Patch], Iterator[None]]:
@@ -285,6 +299,18 @@ SEEDED: Final[dict[str, tuple[Seed, str, str, Fault]]] = {
         "report_status",
         "UpdateItem",
         Fault.OUTAGE,
+    ),
+    "a time is in the history before its execution is there": (
+        in_code("tasklatch.schedules.firing.ScheduleFiring._fire", record_before_it_starts),
+        "schedule_runner",
+        "BatchExecuteStatement",
+        Fault.KILLED_BEFORE,
+    ),
+    "each delivery of a time has an execution of its own": (
+        in_code("tasklatch.domain.schedule.Schedule.execution_id", lambda *_: str(uuid4())),
+        "schedule_runner",
+        "PutItem",
+        Fault.KILLED_BEFORE,
     ),
     "a request does not recognise its own write": (
         in_code("tasklatch.ledger.report_write.decide_verdict", lambda _latch, _task_or_not_found: Verdict.DUPLICATE),

@@ -14,6 +14,7 @@ from jsonschema import ValidationError  # type: ignore[import-untyped]
 
 from local.handlers import load_handler
 from tasklatch.api.messages import Request, Response
+from tasklatch.runtime import services
 from tests.api_gateway import URL, HttpApi, operations
 from tests.factories import ALL_SCOPES, Reply
 from tests.fuzzing import (
@@ -28,6 +29,7 @@ from tests.fuzzing import (
     made_targets,
 )
 from tests.integration.emulators import create_table, new_client, running_ministack
+from tests.schedule_helpers import FakeQueue, FakeScheduler
 from tests.untrusted_input import MARKER, LogLines
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DynamoDBClie
 @pytest.fixture
 def api(emulator: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> HttpApi:
     monkeypatch.setenv("AWS_ENDPOINT_URL", emulator.meta.endpoint_url)
+    scheduler, queue = FakeScheduler(), FakeQueue()
+    monkeypatch.setattr(services, "scheduler", lambda: scheduler)
+    monkeypatch.setattr(services, "sqs", lambda: queue)
     return HttpApi(TOKENS)
 
 

@@ -4,8 +4,8 @@ An API's caller repeats a request that got 503 or no response. A stream's record
 that was reported failed; a queue's messages each on its own. Filters, rules and tries are the template's.
 """
 
-import json
 import logging
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,11 +16,14 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 
 import pytest
-from ministack.services.eventbridge import _matches_pattern
 
+from local.cloud.emulator_schedules import SCHEDULED_TIME
 from local.handlers import load_handler
 from tasklatch.domain.overdue import OVERDUE_MS
+from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import Item
+from tasklatch.executions import execution_tasks
+from tasklatch.retries.timer_sweep import AHEAD_MS
 from tasklatch.runtime import clients, services
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import get_settings
@@ -28,7 +31,6 @@ from tests.factories import Reply, api_event, call_api
 from tests.fault_injection.deployment import (
     ENVIRONMENT,
     FUNCTIONS,
-    advance_rules,
     is_delivered,
     max_deliveries,
     timeout_seconds,
@@ -37,10 +39,12 @@ from tests.fault_injection.emulated_aws import TABLE, EmulatedAws, emulated_aws
 from tests.fault_injection.faults import KilledError
 from tests.fault_injection.records import AcknowledgedReport, Invocation, PromiseBrokenError, RecordedResponse
 from tests.fault_injection.stream_failures import redrive, stored_batch
-from tests.workflow_helpers import Clock
+from tests.workflow_helpers import Clock, OnePageBackoff
 
 _STREAM_BATCH: Final = 100
 _QUEUE_BATCH: Final = 10
+_TASKS_A_PAGE: Final = 2
+"""Few, so that sweeps over the tasks of small executions take several invocations too."""
 
 T = TypeVar("T")
 Handler = Callable[[dict[str, Any], Any], Any]
@@ -69,10 +73,12 @@ class WholeService:
     most_sends: int = 6
     _advance_queue: list["_Message"] = field(default_factory=list)
     _timer_queue: list["_Message"] = field(default_factory=list)
+    _trigger_queue: list["_Message"] = field(default_factory=list)
     _read: Counter[str] = field(default_factory=Counter)
     _deliveries: Counter[tuple[str, str]] = field(default_factory=Counter)
     answers: list["RecordedResponse"] = field(default_factory=list)
-    _routed: int = 0
+    _due: dict[tuple[str, str], int] = field(default_factory=dict)
+    _listed_to: int = 0
     _lock: Lock = field(default_factory=Lock)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -165,25 +171,59 @@ class WholeService:
             moved = [
                 self._deliver_stream("notifier"),
                 self._deliver_stream("retry_scheduler"),
-                self._deliver_queue("workflow_advancer", self._route_events()),
+                self._deliver_queue("workflow_advancer", self._receive_advances()),
+                self._deliver_queue("schedule_runner", self._trigger_queue),
             ]
             if not any(moved) and not self._deliver_queue("retry_dispatcher", self._timer_queue):
-                if not self.aws.timers or not time_passes:
+                if not time_passes:
                     return
-                self._advance_to_next_timer()
+                if self.aws.timers or self.aws.checks:
+                    self._advance_to_next_timer()
+                elif not self._sweep():
+                    return
 
-    def reconcile(self, *, time_passes: bool = True) -> None:
-        """Run the reconciler until it ends well, a while after all else is at rest, and deliver its consequences."""
-        self.clock.now += OVERDUE_MS + 1_000
-        for _ in range(self.most_sends):
-            try:
-                self._invoke("reconciler", "rate", lambda handler, context: handler({}, context))
-            except (KilledError, Exception) as failed:  # noqa: BLE001 - a run that fails is followed by the next
-                self._count_failure("reconciler", failed)
-                continue
-            self.settle(time_passes=time_passes)
-            return
+    def fire(self, at: str) -> None:
+        """Let the time of every enabled schedule come, deliver it twice, as AWS may, and what follows.
+
+        Parameters
+        ----------
+        at
+            The scheduled time, as EventBridge Scheduler writes it.
+        """
+        for name, schedule in self.aws.schedules().items():
+            if schedule["State"] == "ENABLED":
+                text = schedule["Target"]["Input"].replace(SCHEDULED_TIME, at)
+                self._trigger_queue += [_Message(f"{name}-{at}-{number}", text) for number in range(2)]
+        self.settle()
+
+    def reconcile(self, *, time_passes: bool = True, after_ms: int = OVERDUE_MS + 1_000) -> None:
+        """Run the reconciler until it ends well, a while after all else is at rest, and deliver its consequences.
+
+        A run that fails moves past what it failed at, so two runs must end well after it: one to the end of the list,
+        and one through all of it.
+        """
+        self.clock.now += after_ms
+        left = 1
+        for _ in range(2 * self.most_sends):
+            left = left - 1 if self._run_on_schedule("reconciler") else 2
+            if not left:
+                self.settle(time_passes=time_passes)
+                return
         raise PromiseBrokenError("the reconciler never succeeded")
+
+    def lose_changes(self) -> None:
+        """Publish all changes up to the first task that is scheduled, and drop the notifier's records from there on."""
+        scheduled = (
+            number
+            for number, record in enumerate(self.aws.stream)
+            if record["dynamodb"].get("NewImage", {}).get("status") == {"S": "SCHEDULED"}
+            and number >= self._read["notifier"]
+        )
+        end = next(scheduled)
+        while self._deliver_stream("notifier", end):
+            pass
+        self._read["notifier"] = len(self.aws.stream)
+        self.settle(time_passes=False)
 
     def lose_timers(self) -> None:
         """Deliver everything that is pending, and drop every timer, as never in the field."""
@@ -194,7 +234,7 @@ class WholeService:
         """Publish all changes, and drop the advancer's messages and the retry scheduler's records."""
         while self._deliver_stream("notifier"):
             pass
-        self._routed = len(self.aws.events)
+        self.aws.advances.clear()
         self._advance_queue.clear()
         self._read["retry_scheduler"] = len(self.aws.stream)
 
@@ -267,12 +307,12 @@ class WholeService:
             AcknowledgedReport(execution_id, task["taskId"], status, answer["verdict"], task["version"])
         )
 
-    def _deliver_stream(self, function: str) -> bool:
+    def _deliver_stream(self, function: str, end: int | None = None) -> bool:
         records = self.aws.stream
         start = self._read[function]
-        if start == len(records):
+        end = len(records) if end is None else end
+        if start == end:
             return False
-        end = len(records)
         fits = (index for index in range(start, end) if is_delivered(records[index], function))
         fitting = [(position, records[position]) for position in islice(fits, _STREAM_BATCH)]
         if not fitting:
@@ -331,25 +371,45 @@ class WholeService:
         if self._deliveries[function, name] > maximum:
             raise PromiseBrokenError(f"{function}: {name} went to the dead-letter queue after {maximum} deliveries")
 
-    def _route_events(self) -> list["_Message"]:
-        events = self.aws.events
-        for event in events[self._routed :]:
-            taken = {
-                "Source": event["source"],
-                "DetailType": event["detail-type"],
-                "Detail": json.dumps(event["detail"]),
-            }
-            for pattern in advance_rules():
-                if _matches_pattern(pattern, taken):
-                    self._advance_queue.append(_Message(f"event-{self._routed}", json.dumps(event)))
-            self._routed += 1
+    def _receive_advances(self) -> list["_Message"]:
+        messages, self.aws.advances[:] = list(self.aws.advances), []
+        self._advance_queue += [_Message(f"advance-{next(self._numbers)}", text) for text in messages]
         return self._advance_queue
 
+    def _run_on_schedule(self, function: str) -> bool:
+        """Run a function as its schedule does; return False if it failed, or says that something did."""
+        try:
+            summary = self._invoke(function, "rate", lambda handler, context: handler({}, context))
+        except (KilledError, Exception) as failed:  # noqa: BLE001 - a run that fails is followed by the next
+            self._count_failure(function, failed)
+            return False
+        return not summary["faults"] and not summary.get("left")
+
+    def _sweep(self) -> bool:
+        """Let time pass up to the next timer on the list, and sweep it; return False if there is none."""
+        for record in self.aws.stream[self._listed_to :]:
+            messages = record["dynamodb"]
+            key = messages["Keys"][keys.PK]["S"], messages["Keys"][keys.SK]["S"]
+            image = messages.get("NewImage", {})
+            self._due.pop(key, None)
+            if image.get(keys.DUE_KEY, {}).get("S", "").startswith("DUE#"):
+                self._due[key] = int(image[keys.DUE_SORT]["S"])
+        self._listed_to = len(self.aws.stream)
+        if not self._due:
+            return False
+        self.clock.now = max(self.clock.now, min(self._due.values()) - AHEAD_MS)
+        for _ in range(self.most_sends):
+            if self._run_on_schedule("timer_sweeper"):
+                return True
+        raise PromiseBrokenError("the sweep never succeeded")
+
     def _advance_to_next_timer(self) -> None:
-        self.clock.now = max(self.clock.now, min(timer.visible_at for timer in self.aws.timers))
-        for timer in [timer for timer in self.aws.timers if timer.visible_at <= self.clock.now]:
-            self.aws.timers.remove(timer)
-            self._timer_queue.append(_Message(f"timer-{next(self._numbers)}", timer.text))
+        waiting = (self.aws.timers, self._timer_queue), (self.aws.checks, self._trigger_queue)
+        self.clock.now = max(self.clock.now, min(message.visible_at for delayed, _ in waiting for message in delayed))
+        for delayed, queue in waiting:
+            for message in [message for message in delayed if message.visible_at <= self.clock.now]:
+                delayed.remove(message)
+                queue.append(_Message(f"timer-{next(self._numbers)}", message.text))
 
 
 @dataclass(frozen=True)
@@ -363,8 +423,9 @@ def whole_service() -> Iterator[WholeService]:
     """Yield the service over empty services of AWS, until the block ends."""
     clock = Clock()
     with emulated_aws(clock) as aws, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**ENVIRONMENT, "TIMER_QUEUE_URL": aws.queue_url}.items():
+        for name, value in _environment(aws).items():
             patch.setenv(name, value)
+        patch.setattr(execution_tasks, "TASKS_A_PAGE", _TASKS_A_PAGE)
         get_settings.cache_clear()
         # A line for each invocation of thousands, that nobody would read
         logging.disable(logging.CRITICAL)
@@ -374,11 +435,18 @@ def whole_service() -> Iterator[WholeService]:
                 patch.setattr(module, "system_clock", clock)
         patch.setattr(services, "system_clock", clock)
         patch.setattr(services, "Backoff", _backoff)
+        # Compared with a run without faults, in which a schedule may be made at another attempt
+        patch.setattr(secrets, "token_hex", lambda _: "generation")
         try:
             yield WholeService(aws, clock)
         finally:
             logging.disable(logging.NOTSET)
             get_settings.cache_clear()
+
+
+def _environment(aws: EmulatedAws) -> dict[str, str]:
+    urls = {"TIMER_QUEUE_URL": aws.queue_url, "ADVANCE_QUEUE_URL": aws.advance_queue_url}
+    return {**ENVIRONMENT, **urls, "TRIGGER_QUEUE_URL": aws.trigger_queue_url}
 
 
 def _answer(event: dict[str, Any], handler: Handler, context: Invocation) -> Reply:
@@ -401,8 +469,8 @@ def _verdicts(reply: Reply) -> Iterator[str]:
 
 
 def _backoff(remaining_ms: Any) -> Backoff:
-    """Return the shipped backoff on the invocation's own clock: tests do not sleep."""
-    return Backoff(remaining_ms, remaining_ms.__self__.sleep)
+    """Return the shipped backoff on the invocation's own clock: tests do not sleep. A sweep has time for one page."""
+    return OnePageBackoff(remaining_ms, remaining_ms.__self__.sleep)
 
 
 def _check(holds: object, sentence: str) -> None:

@@ -14,6 +14,7 @@ from tasklatch.runtime.settings import Settings
 from tests.api_gateway import HttpApi
 from tests.factories import fresh_name
 from tests.integration.emulators import Table, create_table, new_client, running_ministack
+from tests.schedule_helpers import FakeQueue, FakeScheduler
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -72,7 +73,17 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, "DynamoDBClient"], M
 
 
 @pytest.fixture
-def http_api(ministack: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> HttpApi:
+def scheduler(monkeypatch: pytest.MonkeyPatch) -> FakeScheduler:
+    """EventBridge Scheduler in memory, with a queue for its checks."""
+    scheduler, queue = FakeScheduler(), FakeQueue()
+    monkeypatch.setattr(services, "scheduler", lambda: scheduler)
+    monkeypatch.setattr(services, "sqs", lambda: queue)
+    return scheduler
+
+
+@pytest.fixture
+def http_api(ministack: "DynamoDBClient", scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch) -> HttpApi:
     """The API as callers see it, over an emulated table; which tokens are good is up to the test."""
+    assert scheduler.schedules == {}
     monkeypatch.setenv("AWS_ENDPOINT_URL", ministack.meta.endpoint_url)
     return HttpApi({})

@@ -20,6 +20,7 @@ from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.cursor import encode_cursor
+from tasklatch.executions.running_executions import RunningExecutions
 from tasklatch.ledger.history import History
 from tasklatch.runtime.settings import get_settings
 from tests.api_description import check_answer
@@ -98,9 +99,12 @@ class Api:
 
     def define(self, *tasks: dict[str, Any], workflow: str = "nightly", version: str = "1") -> None:
         assert self(WORKFLOWS, body={"items": [{"externalId": workflow}]}).status == 200
-        item = {"workflowExternalId": workflow, "version": version, "workflowDefinition": {"tasks": list(tasks)}}
-        created = self(VERSIONS, body={"items": [item]})
+        created = self.put_version(*tasks, workflow=workflow, version=version)
         assert created.status == 200, created.text
+
+    def put_version(self, *tasks: dict[str, Any], workflow: str = "w", version: str = "1") -> Reply:
+        item = {"workflowExternalId": workflow, "version": version, "workflowDefinition": {"tasks": list(tasks)}}
+        return self(VERSIONS, body={"items": [item]})
 
     def run(self, workflow: str = "nightly", version: str = "1", nonce: str = "", **more: Any) -> Any:
         body = {"authentication": {"nonce": nonce or fresh_name()}, **more}
@@ -168,13 +172,20 @@ def test_workflows_are_listed_page_by_page(api: Api) -> None:
     assert pages == [["w0", "w1"], ["w2", "w3"], ["w4"]]
 
 
-def test_version_needs_its_workflow(api: Api) -> None:
-    item = {"workflowExternalId": "none", "version": "1", "workflowDefinition": {"tasks": [a_task("a")]}}
+def test_first_version_makes_its_workflow_and_another_leaves_it_as_it_is(api: Api) -> None:
+    # given
+    item = {"workflowExternalId": "new", "version": "1", "workflowDefinition": {"tasks": [a_task("a")]}}
 
-    reply = api(VERSIONS, body={"items": [item]})
+    # when
+    assert api(VERSIONS, body={"items": [item]}).status == 200
 
-    assert reply.status == 404
-    assert reply.body["error"]["missing"] == [{"externalId": "none"}]
+    # then
+    assert api(WORKFLOW, "new").body["externalId"] == "new"
+    assert [workflow["externalId"] for workflow in api(LIST_WORKFLOWS).body["items"]] == ["new"]
+    put = api(WORKFLOWS, body={"items": [{"externalId": "new", "description": "d", "maxConcurrentExecutions": 3}]})
+    assert api(VERSIONS, body={"items": [{**item, "version": "2"}]}).status == 200
+    assert api(WORKFLOW, "new").body == put.body["items"][0]
+    assert put.body["items"][0]["maxConcurrentExecutions"] == 3
 
 
 def test_version_is_shown_with_what_was_left_out_filled_in(api: Api) -> None:
@@ -262,6 +273,8 @@ def test_deleting_what_is_not_there_names_it_and_deletes_nothing(api: Api) -> No
 
     # then
     assert (workflows.status, workflows.body["error"]["missing"]) == (404, [{"externalId": "none"}])
+    assert "workflows were not found" in workflows.body["error"]["message"]
+    assert "not found" in versions.body["error"]["message"]
     assert (versions.status, versions.body["error"]["missing"]) == (404, [{"externalId": "nightly:9"}])
     assert api(VERSION, "nightly", "1").status == 200
 
@@ -275,6 +288,7 @@ def test_deleted_workflow_takes_its_versions_along_and_its_runs_go_on(api: Api) 
     # given
     api.define(a_task("a"))
     execution_id = api.run()["id"]
+    api(CANCEL, execution_id, body={})
 
     # when
     assert api(DELETE_WORKFLOWS, body={"items": [{"externalId": "nightly"}]}).status == 200
@@ -282,7 +296,146 @@ def test_deleted_workflow_takes_its_versions_along_and_its_runs_go_on(api: Api) 
     # then
     assert api(WORKFLOW, "nightly").status == api(VERSION, "nightly", "1").status == 404
     assert api(LIST_VERSIONS, body={}).body["items"] == []
+    assert api(RETRY, execution_id, body={}).status == 200
     assert api.update(api.task_ids(execution_id)["a"], "COMPLETED").body["status"] == "COMPLETED"
+
+
+def test_what_runs_is_not_deleted(api: Api) -> None:
+    # given two versions, of which one runs
+    for version in ("1", "2"):
+        api.define(a_task("a"), version=version)
+    execution_id = api.run(version="2")["id"]
+
+    def delete_version(version: str) -> Reply:
+        return api(DELETE_VERSIONS, body={"items": [{"workflowExternalId": "nightly", "version": version}]})
+
+    def delete_workflow() -> Reply:
+        return api(DELETE_WORKFLOWS, body={"items": [{"externalId": "nightly"}]})
+
+    # then
+    for refused in (delete_version("2"), delete_workflow()):
+        assert refused.status == 409
+        assert "running executions" in refused.body["error"]["message"]
+    assert delete_version("1").status == 200
+
+    # and once it is over, it is; until it is retried
+    api(CANCEL, execution_id, body={})
+    api(RETRY, execution_id, body={})
+    assert delete_workflow().status == 409
+    api.update(api.task_ids(execution_id)["a"], "COMPLETED")
+    api.world.advance("a", execution_id=execution_id)
+    assert delete_version("2").status == delete_workflow().status == 200
+
+
+def test_list_of_what_runs_is_only_a_hint(api: Api) -> None:
+    # given an end that did not come off the list
+    api.define(a_task("a"))
+    execution_id = api.run()["id"]
+    execution = api.world.execution(execution_id)
+    api(CANCEL, execution_id, body={})
+    running = RunningExecutions(api.table.client, api.world.settings, make_backoff())
+    running.put(execution)
+
+    # then
+    assert not running.contains(api.tenant, "workflow:nightly")
+    assert api(DELETE_WORKFLOWS, body={"items": [{"externalId": "nightly"}]}).status == 200
+
+
+@pytest.mark.parametrize("name", ["delete", "executions", "list", "tasks", "triggers", "versions", ".", "..", "a/b"])
+def test_workflow_whose_name_means_something_else_in_a_path_is_refused(api: Api, name: str) -> None:
+    item = {"workflowExternalId": name, "version": "1", "workflowDefinition": {"tasks": [a_task("a")]}}
+
+    replies = [api(WORKFLOWS, body={"items": [{"externalId": name}]}), api(VERSIONS, body={"items": [item]})]
+
+    assert [reply.status for reply in replies] == [400, 400]
+    assert api(LIST_WORKFLOWS).body["items"] == []
+
+
+def test_null_is_as_if_left_out(api: Api) -> None:
+    # given
+    nulls = dict.fromkeys(("retries", "timeout", "onFailure", "dependsOn", "name", "description"))
+    api.define({**a_task("a"), **nulls})
+    execution_id = api.run(input=None, metadata=None)["id"]
+
+    # then
+    (task,) = api(VERSION, "nightly", "1").body["workflowDefinition"]["tasks"]
+    assert (task["retries"], task["timeout"], task["onFailure"], task["dependsOn"]) == (3, 3600, "abortWorkflow", [])
+    for route in (LIST_VERSIONS, EXECUTIONS):
+        assert len(api(route, body={"filter": None, "limit": None, "cursor": None}).body["items"]) == 1
+        assert len(api(route, body={"filter": {"workflowFilters": None}}).body["items"]) == 1
+    members = dict.fromkeys(("workflowFilters", "createdTimeStart", "createdTimeEnd", "status"))
+    assert api(EXECUTIONS, body={"filter": members}).body["items"][0]["id"] == execution_id
+
+
+def test_types_that_are_not_known_are_passed_on_as_they_are(api: Api) -> None:
+    # given
+    parameters = {"functionApp": {"externalId": "app", "path": "/x", "body": {"from": "${workflow.input.k}"}}}
+    api.define({"externalId": "a", "type": "functionApp", "parameters": parameters})
+
+    # when
+    shown = api(EXECUTION, api.run(input={"k": 7})["id"]).body
+
+    # then
+    (task,) = shown["workflowDefinition"]["tasks"]
+    assert (task["type"], task["parameters"]) == ("functionApp", parameters)
+    (executed,) = shown["executedTasks"]
+    assert executed["taskType"] == "functionApp"
+    assert executed["input"] == {"functionApp": {"externalId": "app", "path": "/x", "body": {"from": 7}}}
+
+
+def a_request(body: str) -> dict[str, Any]:
+    return {
+        "type": "cdf",
+        "parameters": {"cdfRequest": {"resourcePath": "/x", "method": "POST", "body": body}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"timeout": 59}, 400),
+        ({"timeout": 86_401}, 400),
+        ({"timeout": 86_400}, 200),
+        ({"type": "dynamic", "parameters": {"dynamic": {"tasks": "${x}"}}}, 400),
+        ({"type": "subworkflow", "parameters": {"subworkflow": {"tasks": []}}}, 400),
+        ({"parameters": {"function": {"externalId": "fn", "data": {"k": "x" * 102_400}}}}, 413),
+        (
+            {
+                "type": "cdf",
+                "parameters": {"cdfRequest": {"resourcePath": "/x", "method": "POST", "body": "x" * 150_000}},
+            },
+            200,
+        ),
+        (
+            {
+                "type": "cdf",
+                "parameters": {"cdfRequest": {"resourcePath": "/x", "method": "POST", "body": "x" * 200_000}},
+            },
+            413,
+        ),
+        ({"type": "simulation", "parameters": {"simulation": {"routineExternalId": "r", "inputs": [{}] * 200}}}, 200),
+        ({"type": "simulation", "parameters": {"simulation": {"routineExternalId": "r", "inputs": [{}] * 201}}}, 400),
+    ],
+)
+def test_limits_of_a_task(api: Api, fields: dict[str, Any], status: int) -> None:
+    definition = {"tasks": [{**a_task("a"), **fields}]}
+
+    reply = api(
+        VERSIONS, body={"items": [{"workflowExternalId": "w", "version": "1", "workflowDefinition": definition}]}
+    )
+
+    assert reply.status == status, reply.text
+
+
+def test_task_waits_for_at_most_a_hundred(api: Api) -> None:
+    names = [f"t{number}" for number in range(101)]
+    tasks = [*map(a_task, names), a_task("last", *names)]
+
+    reply = api(
+        VERSIONS, body={"items": [{"workflowExternalId": "w", "version": "1", "workflowDefinition": {"tasks": tasks}}]}
+    )
+
+    assert reply.status == 400
 
 
 @pytest.mark.parametrize(
@@ -333,7 +486,10 @@ def test_run_schedules_what_waits_for_nothing_with_its_input_put_in(api: Api, ex
         ("b", "SCHEDULED"),
     ]
     data = shown["executedTasks"][0]["input"]["function"]["data"]
-    assert data == {"all": {"files": ["x.csv", "y.csv"]}, "one": "x.csv"}
+    task_id = shown["executedTasks"][0]["id"]
+    assert data == {"all": {"files": ["x.csv", "y.csv"]}, "one": "x.csv", "cogniteOrchestrationTaskId": task_id}
+    assert shown["engineExecutionId"] == shown["id"] == execution_id
+    assert {task["parentTaskExternalId"] for task in shown["executedTasks"]} == {None}
     assert shown["input"] == {"files": ["x.csv", "y.csv"]}
     assert shown["metadata"] == {"by": "me"}
     assert (shown["workflowExternalId"], shown["version"], shown["status"]) == ("nightly", "1", "RUNNING")
@@ -409,6 +565,23 @@ def test_executions_are_listed_page_by_page(api: Api) -> None:
     assert "nextCursor" not in rest
 
 
+@pytest.mark.parametrize("body", [{}, {"reason": None}, {"reason": ""}])
+def test_cancellation_without_a_reason_has_the_platforms_own(api: Api, execution_id: str, body: dict[str, Any]) -> None:
+    assert api(CANCEL, execution_id, body=body).body["reasonForIncompletion"] == "cancelled"
+
+
+def test_update_after_a_cancellation_was_answered_is_not_applied(api: Api, execution_id: str) -> None:
+    # given
+    task_id = api.task_ids(execution_id)["a"]
+    api(CANCEL, execution_id, body={})
+
+    # when
+    late = api.update(task_id, "COMPLETED", output={"rows": 1})
+
+    # then
+    assert (late.status, late.body["status"], late.body["output"]) == (200, "CANCELED", {})
+
+
 def test_unknown_execution_is_a_bad_request_to_read_and_not_found_to_change(api: Api) -> None:
     replies = [
         api(EXECUTION, fresh_name()),
@@ -481,7 +654,7 @@ def test_success_lets_what_waits_go_on_with_the_output_put_in(api: Api, executio
     assert done["input"]["function"]["externalId"] == "fn"
     waiting = api(EXECUTION, execution_id).body["executedTasks"][2]
     assert (waiting["externalId"], waiting["status"]) == ("c", "SCHEDULED")
-    assert waiting["input"]["function"]["data"] == {"from": [1, 2]}
+    assert waiting["input"]["function"]["data"] == {"from": [1, 2], "cogniteOrchestrationTaskId": waiting["id"]}
 
 
 def test_update_that_is_sent_again_gets_the_stored_task(api: Api, execution_id: str) -> None:
@@ -558,6 +731,88 @@ def open_next_attempt(api: Api, execution_id: str, task_id: str) -> Task:
     return opened
 
 
+def test_next_attempt_does_not_show_the_failed_ones_output(api: Api) -> None:
+    # given
+    api.define(a_task("a", retries=1))
+    execution_id = api.run()["id"]
+    first = api.task_ids(execution_id)["a"]
+    api.update(first, "FAILED", output={"response": "e"})
+
+    # when
+    open_next_attempt(api, execution_id, "a")
+
+    # then
+    (task,) = api(EXECUTION, execution_id).body["executedTasks"]
+    assert (task["status"], task["output"]) == ("SCHEDULED", {})
+    assert task["id"] != first
+    assert task["input"]["function"]["data"]["cogniteOrchestrationTaskId"] == task["id"]
+
+
+def test_late_success_takes_back_the_failure_of_its_execution(api: Api) -> None:
+    # given
+    api.define(a_task("a", retries=0), a_task("b", "a"))
+    execution_id = api.run()["id"]
+    task_id = api.task_ids(execution_id)["a"]
+    api.update(task_id, "FAILED")
+    api.world.advance("a", execution_id=execution_id)
+    api.world.closer.cancel_open_tasks(api.tenant, execution_id)
+    shown = api(EXECUTION, execution_id).body
+    assert shown["status"] == "FAILED"
+    assert [task["externalId"] for task in shown["executedTasks"]] == ["a"], "b was never handed out"
+
+    # when
+    api.update(task_id, "COMPLETED", output={"rows": 1})
+    api.world.advance("a", execution_id=execution_id)
+
+    # then
+    shown = api(EXECUTION, execution_id).body
+    assert shown["status"] == "RUNNING"
+    assert "reasonForIncompletion" not in shown
+    assert [task["status"] for task in shown["executedTasks"]] == ["COMPLETED", "SCHEDULED"]
+
+
+def test_completed_without_output_is_an_empty_output_to_what_refers_to_it(api: Api) -> None:
+    # given
+    api.define(a_task("a"), a_task("b", "a", data={"all": "${a.output}", "key": "${a.output.k}"}))
+    execution_id = api.run()["id"]
+
+    # when
+    api.update(api.task_ids(execution_id)["a"], "COMPLETED")
+    api.world.advance("a", execution_id=execution_id)
+
+    # then
+    first, second = api(EXECUTION, execution_id).body["executedTasks"]
+    assert first["output"] == second["input"]["function"]["data"]["all"] == {}
+    assert second["input"]["function"]["data"]["key"] is None
+
+
+def test_function_that_does_not_complete_asynchronously_gets_no_id(api: Api) -> None:
+    parameters = {"function": {"externalId": "fn", "data": {"k": 1}}}
+    api.define(a_task("a", parameters=parameters), a_task("b", parameters={**parameters, "isAsyncComplete": False}))
+
+    tasks = api(EXECUTION, api.run()["id"]).body["executedTasks"]
+
+    assert [task["input"]["function"]["data"] for task in tasks] == [{"k": 1}, {"k": 1}]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, {"cogniteOrchestrationTaskId": "?"}),
+        ("${workflow.input}", {"k": 1, "cogniteOrchestrationTaskId": "?"}),
+        ("${workflow.input.none}", {"cogniteOrchestrationTaskId": "?"}),
+        ("${workflow.input.k}", 1),
+    ],
+)
+def test_asynchronous_function_gets_the_id_whatever_its_data_is(api: Api, data: Any, expected: Any) -> None:
+    api.define(a_task("a", data=data))
+
+    (task,) = api(EXECUTION, api.run(input={"k": 1})["id"]).body["executedTasks"]
+
+    shown = task["input"]["function"]["data"]
+    assert shown == ({**expected, "cogniteOrchestrationTaskId": task["id"]} if isinstance(expected, dict) else expected)
+
+
 def test_failure_of_an_old_attempt_gets_that_attempt_and_changes_nothing(api: Api, execution_id: str) -> None:
     # given
     first = api.task_ids(execution_id)["a"]
@@ -623,12 +878,12 @@ def test_skipped_task_ends_with_errors_and_the_others_go_on(api: Api) -> None:
 
 @pytest.mark.parametrize(("on_failure", "retried"), [("abortWorkflow", False), ("skipTask", True)])
 def test_time_out_is_retried_only_where_the_task_may_be_skipped(api: Api, on_failure: str, retried: bool) -> None:
-    api.define(a_task("a", onFailure=on_failure, timeout=1))
+    api.define(a_task("a", onFailure=on_failure, timeout=60))
     execution_id = api.run()["id"]
 
     task = api.world.task("a", execution_id)
 
-    assert (task.timeout_seconds, task.retry_policy.retry_timeouts) == (1, retried)
+    assert (task.timeout_seconds, task.retry_policy.retry_timeouts) == (60, retried)
     assert task.retry_policy == RetryPolicy(max_attempts=4, retry_timeouts=retried)
 
 

@@ -2,15 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tasklatch.domain.overdue import LOST_CHANGE_MS
 from tasklatch.dynamodb import keys
+from tasklatch.runtime.settings import get_settings
 from tests.benchmarks.metered_service import Service, metered_service
 from tests.benchmarks.metering import item_size
-from tests.factories import a_task, stored_item
-from tests.integration.emulators import Table
+from tests.factories import a_task, fresh_name, stored_item
+from tests.integration.emulators import Table, create_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 HISTORY: Final = "batch_write_item"
 
@@ -130,9 +135,10 @@ def test_what_follows_a_success_costs_one_write_unit_and_reads_one_open_task(ser
         service.settle()
 
     # then
-    assert (used.write_units, used.index_units, used.read_units) == (1, 0, 6.5)
-    assert used.calls == {HISTORY: 1, "query": 3, "get_item": 3, "batch_get_item": 1}
-    assert used.invocations == {"notifier": 1, "workflow_advancer": 1}
+    assert (used.write_units, used.index_units, used.read_units) == (1, 0, 2.5)
+    assert used.calls == {HISTORY: 1, "query": 2, "batch_get_item": 1}
+    assert used.queue_requests == 0
+    assert used.invocations == {"notifier": 1}
 
 
 def test_a_retry_costs_four_write_units_and_three_queue_requests(service: Service) -> None:
@@ -163,7 +169,7 @@ def test_a_task_s_whole_life_costs_eight_write_units_and_two_of_the_index(servic
             service.report("nightly", task_id, "COMPLETED", attempt=1)
 
     # then: each is put, scheduled, begun and completed, and each of these is kept in its history
-    the_execution = (2, 1)
+    the_execution = (2, 2)
     assert (used.write_units - the_execution[0], used.index_units - the_execution[1]) == (8 * count, 2 * count)
 
 
@@ -227,3 +233,88 @@ def test_hundred_reports_that_change_nothing_cost_no_failed_write(service: Servi
     # then
     assert used.calls == {"batch_get_item": 1, HISTORY: 4}
     assert (used.write_units, used.index_units, used.read_units) == (100, 0, 100)
+
+
+HOUR_MS: Final = 3_600_000
+PATIENT: Final = {"maxAttempts": 2, "initialSeconds": 3_600, "maxSeconds": 3_600, "jitter": 0}
+
+
+def test_a_long_timer_costs_its_entry_on_the_list_and_its_removal(service: Service) -> None:
+    # given
+    service.create("nightly", {"taskId": "patient", "retryPolicy": PATIENT}, {"taskId": "other"})
+    service.report_only("nightly", "patient", "FAILED", attempt=1)
+
+    # when
+    with service.used() as scheduled:
+        service.settle()
+    service.clock.now += HOUR_MS - 60_000
+    with service.used() as swept:
+        summary = service.run_on_schedule("timer_sweeper")
+
+    # then: beside the entry in the history, one write puts it on the list, and one takes it off
+    assert (scheduled.write_units, scheduled.index_units, scheduled.queue_requests) == (2, 1, 0)
+    assert summary == {"sent": 1, "left": 0, "faults": 0}
+    assert (swept.write_units, swept.index_units, swept.queue_requests) == (1, 1, 1)
+    assert swept.calls == {"query": keys.SHARDS, "batch_get_item": 1, "update_item": 1}
+
+
+def test_a_success_before_a_long_timer_also_takes_it_off_the_list(service: Service) -> None:
+    # given
+    service.create("nightly", {"taskId": "patient", "retryPolicy": PATIENT}, {"taskId": "other"})
+    service.report("nightly", "patient", "FAILED", attempt=1)
+
+    # when
+    with service.used() as used:
+        service.report_only("nightly", "patient", "COMPLETED", attempt=1)
+
+    # then: one call and one write unit; it leaves the list of open tasks too
+    assert used.calls == {"update_item": 1}
+    assert (used.write_units, used.index_units) == (1, 2)
+
+
+@pytest.fixture
+def alone(ministack: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The service on a table of its own, because sweeps and the reconciler go through all of it."""
+    name = f"ledger-{fresh_name()}"
+    create_table(ministack, name)
+    monkeypatch.setenv("TABLE_NAME", name)
+    get_settings.cache_clear()
+    with metered_service(ministack, name) as metered:
+        metered.finish_update()
+        yield metered
+    ministack.delete_table(TableName=name)
+    get_settings.cache_clear()
+
+
+def test_an_idle_stack_reads_each_shard_and_writes_nothing(alone: Service) -> None:
+    # given
+    for function in ("timer_sweeper", "reconciler"):
+        # when
+        with alone.used() as used:
+            alone.run_on_schedule(function)
+
+        # then
+        assert used.calls["query"] == keys.SHARDS
+        assert (used.write_units, used.index_units) == (0, 0)
+        assert used.read_units <= keys.SHARDS / 2 + 2
+
+
+def test_the_reconciler_costs_what_runs_and_not_what_has_ended(alone: Service) -> None:
+    # given
+    create(alone, 10)
+    with alone.used() as before:
+        alone.run_on_schedule("reconciler")
+    for number in range(20):
+        alone.create(f"over-{number}", {"taskId": "only"})
+        alone.report(f"over-{number}", "only", "COMPLETED", attempt=1)
+    alone.clock.now += LOST_CHANGE_MS + 1
+    alone.run_on_schedule("reconciler")
+
+    # when: all that ended has been seen to be done
+    with alone.used() as after:
+        alone.run_on_schedule("reconciler")
+
+    # then: the execution, its open tasks and, once they have waited for a while, their entries in the history
+    assert (before.read_units, before.write_units) == (22.0, 2)
+    assert (after.read_units, after.write_units) == (32.0, 2)
+    assert after.index_units == 0

@@ -12,6 +12,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
+from tasklatch.executions import control
 from tasklatch.runtime.attempt_ids import current_attempt_id
 from tests.api_description import check_answer
 from tests.factories import Reply, api_event, call_api, fresh_name, some_tasks
@@ -34,7 +35,7 @@ def cancel(world: World, reason: str | None = "no longer needed") -> None:
 
 
 def retry(world: World) -> None:
-    world.control.retry(world.tenant, "nightly")
+    world.reopener.retry(world.tenant, "nightly")
 
 
 # ---------------------------------------------------------------- cancel
@@ -119,10 +120,49 @@ def test_announcement_that_a_running_execution_ended_cancels_nothing(world: Worl
     assert world.task("only").status is TaskStatus.SCHEDULED
 
 
+@pytest.mark.parametrize("status", [TaskStatus.COMPLETED, TaskStatus.IN_PROGRESS, TaskStatus.FAILED])
+def test_no_report_counts_after_a_cancellation_was_answered(world: World, status: TaskStatus) -> None:
+    world.create(*some_tasks("a", "b"), TaskDefinition("c", depends_on=("a",)))
+
+    world.control.cancel(world.tenant, "nightly", "enough")
+
+    assert set(world.statuses().values()) == {TaskStatus.CANCELED}
+    assert world.report("a", status, attempt=1).verdict is Verdict.SEALED
+
+
+def test_cancellation_that_is_overtaken_tries_again_before_it_is_answered(world: World) -> None:
+    # given a worker that begins between the read and the write
+    world.create(*some_tasks("a"))
+    began: list[bool] = []
+
+    def around(operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
+        if operation == "batch_execute_statement" and not began:
+            began.append(True)
+            world.report("a", TaskStatus.IN_PROGRESS, attempt=1)
+        return send()
+
+    # when
+    world.through(intercepted(world.table.client, around)).control.cancel(world.tenant, "nightly", None)
+
+    # then
+    assert began
+    assert world.task("a").status is TaskStatus.CANCELED
+
+
+def test_cancellation_of_very_many_goes_over_the_first_before_it_is_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MAX_CANCELLED_AT_ONCE", 2)
+    world.create(*some_tasks("a", "b", "c"))
+
+    world.control.cancel(world.tenant, "nightly", None)
+
+    assert world.statuses() == {"a": TaskStatus.CANCELED, "b": TaskStatus.CANCELED, "c": TaskStatus.SCHEDULED}
+
+
 def test_success_that_arrives_while_tasks_are_cancelled_stays(world: World) -> None:
     # given
     world.create(*some_tasks("quick", "slow"))
-    world.control.cancel(world.tenant, "nightly", None)
     arrived: list[Verdict] = []
 
     def around(operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
@@ -131,7 +171,7 @@ def test_success_that_arrives_while_tasks_are_cancelled_stays(world: World) -> N
         return send()
 
     # when
-    world.through(intercepted(world.table.client, around)).closer.cancel_open_tasks(world.tenant, "nightly")
+    world.through(intercepted(world.table.client, around)).control.cancel(world.tenant, "nightly", None)
 
     # then
     assert arrived == [Verdict.APPLIED]
@@ -142,7 +182,8 @@ def test_success_that_arrives_while_tasks_are_cancelled_stays(world: World) -> N
 def test_retry_in_the_middle_of_cancelling_is_not_undone(world: World, moment: str) -> None:
     # given
     world.create(*some_tasks("only", "other"))
-    world.control.cancel(world.tenant, "nightly", None)
+    execution = world.execution()
+    world.execution_table.change_status(execution, ExecutionStatus.TERMINATED, None)
     retried: list[bool] = []
 
     def around(operation: str, send: Callable[[], Any], _arguments: dict[str, Any]) -> Any:
@@ -174,7 +215,7 @@ def test_execution_whose_retry_was_cancelled_on_the_way_is_not_called_completed(
         return send()
 
     # when
-    world.through(intercepted(world.table.client, around)).control.retry(world.tenant, "nightly")
+    world.through(intercepted(world.table.client, around)).reopener.retry(world.tenant, "nightly")
 
     # then
     assert cancelled == [True]
@@ -340,9 +381,9 @@ def test_retry_that_dies_anywhere_can_be_repeated(world: World) -> None:
 
         # when
         with pytest.raises(DyingClientError):
-            world.through(intercepted(world.table.client, around)).control.retry(world.tenant, execution_id)
+            world.through(intercepted(world.table.client, around)).reopener.retry(world.tenant, execution_id)
         if world.status(execution_id) is not ExecutionStatus.RUNNING:
-            world.control.retry(world.tenant, execution_id)
+            world.reopener.retry(world.tenant, execution_id)
         else:
             pending = [name for name, status in world.statuses(execution_id).items() if status is TaskStatus.PENDING]
             world.advancer.schedule_unblocked(world.tenant, execution_id, pending)

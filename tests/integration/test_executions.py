@@ -168,7 +168,7 @@ def test_five_hundred_tasks_are_created_at_once(statements_table: Table) -> None
     assert statuses(tasks_of(table)) == {definition.task_id: TaskStatus.SCHEDULED for definition in definitions}
     assert calls["BatchExecuteStatement"] == 2 * 500 / 25
     assert calls.total() <= 2 * 500 / 25 + 4, "and a few more, however many tasks there are"
-    assert reader_of(table).count_tasks(table.tenant, "nightly") == {TaskStatus.SCHEDULED: 500}
+    assert reader_of(table).count_tasks(table.tenant, "nightly") == ({TaskStatus.SCHEDULED: 500}, None)
 
 
 class Crash(Exception):  # noqa: N818 - nothing is wrong, but for the function's end

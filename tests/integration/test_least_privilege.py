@@ -9,6 +9,7 @@ import copy
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ from tasklatch.retries.timer_scheduler import timer_to_message
 from tasklatch.runtime import attempt_ids, services
 from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import Settings, get_settings
+from tasklatch.workflow import closer
 from tests.conftest import ENVIRONMENT
 from tests.factories import Context, Reply, api_event, call_api
 from tests.integration.emulators import Table, intercepted, running_ministack
@@ -67,8 +69,12 @@ SERVICES: Final = {
 READS_KEYS: Final = "secretsmanager:GetSecretValue"
 HELD_TO: Final = "ForAllValues:StringLike"
 # Of the functions whose roles may write tasks, those that may put them: a put has no condition of the latch
-CREATORS: Final = {"executions", "forge_contract", "superai_contract", "cognite_executions"}
-SETS_ASIDE: Final = {"retry_dispatcher": "TimerFailures", "workflow_advancer": "AdvanceFailures"}
+CREATORS: Final = {"executions", "forge_contract", "superai_contract", "cognite_executions", "schedule_runner"}
+SETS_ASIDE: Final = {
+    "retry_dispatcher": "TimerFailures",
+    "schedule_runner": "TriggerFailures",
+    "workflow_advancer": "AdvanceFailures",
+}
 DENIED: Final = {"AccessDenied", "AccessDeniedException"}
 CONFIG: Final = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
 
@@ -114,6 +120,10 @@ class Cloud:
         )
 
 
+NO_TIME_MS: Final = 5_000
+"""Time for calls, and for no page of a sweep over all tasks."""
+
+
 @dataclass
 class Asked:
     """What a function asked of AWS: each kind of call once, with a way to ask again."""
@@ -130,16 +140,24 @@ class Story:
         self._cloud = cloud
         self._patch = patch
         self._clients: dict[str, dict[str, Any]] = {}
+        self._remaining_ms = 60_000
         admin: DynamoDBClient = cloud.client("dynamodb")
         existing = Settings(cloud.physical_ids["LedgerTable"], "", 90)
         self.world = World(Table(admin, existing, tenant="default"), clock=Clock(system_clock()))
 
-    def run(self, function: str, event: dict[str, Any]) -> Any:
+    def run(self, function: str, event: dict[str, Any], context: Context | None = None) -> Any:
         """Call a function."""
         if function in SETS_ASIDE:
             self._patch.setenv("DEAD_LETTER_QUEUE_URL", self._cloud.physical_ids[SETS_ASIDE[function]])
             get_settings.cache_clear()
-        return self._module(function).handler(event, Context(60_000))
+        return self.module(function).handler(event, context or Context(60_000))
+
+    @contextmanager
+    def hurried(self) -> Iterator[None]:
+        """Leave calls without time for a page of a sweep, until the block ends."""
+        self._remaining_ms = NO_TIME_MS
+        yield
+        self._remaining_ms = 60_000
 
     def call(
         self, function: str, route: str, *, body: Any = None, query: Any = None, once: str | None = None, **path: str
@@ -147,11 +165,15 @@ class Story:
         """Call a function as API Gateway does, with `once` for the Idempotency-Key."""
         headers = {"idempotency-key": once} if once is not None else {}
         event = api_event(route, path={"executionId": "nightly", **path}, body=body, query=query, headers=headers)
-        reply = call_api(self._module(function).handler, event, Context(60_000))
+        reply = call_api(self.module(function).handler, event, Context(self._remaining_ms))
         assert reply.status < 400, reply.text
         return reply
 
-    def _module(self, function: str) -> ModuleType:
+    def scheduler(self) -> Any:
+        """A client of EventBridge Scheduler that may do everything."""
+        return self._cloud.client("scheduler")
+
+    def module(self, function: str) -> ModuleType:
         """Load a function, and let all clients have its role."""
         module = load_handler(function)
         if function not in self._clients:
@@ -195,8 +217,10 @@ def role_of(function: str) -> str:
 def kind_of(operation: str, arguments: dict[str, Any]) -> str:
     """Tell calls apart that IAM may tell apart: by what they do, and on what."""
     words = {item["Statement"].split(maxsplit=1)[0] for item in arguments.get("Statements", [])}
+    words.update(name for item in arguments.get("TransactItems", []) for name in item)
     keys_named = {value.partition("#")[0] for value in _partition_keys(arguments)}
-    return " ".join([operation, arguments.get("IndexName", ""), *sorted(words), *sorted(keys_named)])
+    on = [arguments.get("IndexName", ""), arguments.get("QueueUrl", "")]
+    return " ".join([operation, *on, *sorted(words), *sorted(keys_named)])
 
 
 def _partition_keys(arguments: dict[str, Any]) -> Iterator[str]:
@@ -245,13 +269,18 @@ def story(cloud: Cloud) -> Iterator[Story]:
     """Everything that can happen, once."""
     queue = cloud.physical_ids["TimerQueue"]
     existing = cloud.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+    timers: str = existing["Attributes"]["QueueArn"]
+    triggers = cloud.physical_ids["TriggerQueue"]
     with pytest.MonkeyPatch.context() as patch:
         variables = ENVIRONMENT | {
             "TABLE_NAME": cloud.physical_ids["LedgerTable"],
             "TIMER_QUEUE_URL": queue,
-            "TIMER_QUEUE_ARN": existing["Attributes"]["QueueArn"],
-            "SCHEDULE_GROUP": cloud.physical_ids["TimerGroup"],
-            "SCHEDULE_ROLE_ARN": cloud.role_arn("TimerRole"),
+            "ADVANCE_QUEUE_URL": cloud.physical_ids["AdvanceQueue"],
+            "TRIGGER_QUEUE_URL": triggers,
+            "TRIGGER_QUEUE_ARN": timers.replace(queue.rpartition("/")[2], triggers.rpartition("/")[2]),
+            "TRIGGER_FAILURES_ARN": timers,
+            "TRIGGER_GROUP": cloud.physical_ids["TriggerGroup"],
+            "TRIGGER_ROLE_ARN": cloud.role_arn("TriggerRole"),
             "EVENT_BUS_NAME": cloud.physical_ids["EventBus"],
             "ATTEMPT_ID_SECRET": cloud.physical_ids[SECRET],
             "LIVE_URL": "wss://example.org/live",
@@ -348,8 +377,21 @@ def play(story: Story) -> None:
     scan(story)
     flow(story)
     define_and_run(story)
+    schedule(story)
     story.call("api_description", "GET /v1/health")
     world.clock.now += 30 * 86_400_000
+    reconcile(story)
+
+
+def reconcile(story: Story) -> None:
+    """Let the reconciler publish what was never published, with a watcher who cannot be reached and is cut off."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Time for pages of its list, and for none of a sweep over all tasks: the rest is handed on
+        patch.setattr(closer, "TIME_FOR_A_PAGE_MS", 10 * NO_TIME_MS + 60_000)
+        story.run("reconciler", {})
+    story.run("reconciler", {})
+    story.world.clock.now += 2 * 86_400_000
+    watch(story)
     story.run("reconciler", {})
 
 
@@ -377,6 +419,7 @@ def follow(story: Story) -> None:
     bodies = {"Records": [{"messageId": str(n), "body": timer_to_message(timer)} for n, timer in enumerate(timers)]}
     now = story.world.clock.now
     for story.world.clock.now in (now, max(timer.due for timer in timers)):
+        story.run("timer_sweeper", {})
         assert story.run("retry_dispatcher", bodies) == {"batchItemFailures": []}
     story.world.clock.now = now
 
@@ -385,7 +428,12 @@ def intervene(story: Story) -> None:
     """Cancel, and retry, and leave something for the safety net to find in each kind of execution."""
     for name in ("cancel", "retry", "cancel"):
         if name == "retry":
+            # Without time for a page, the rest is handed on
+            story.run("workflow_advancer", messages(OVER), context=Context(NO_TIME_MS))
             story.run("workflow_advancer", messages(OVER))
+            route = "POST /v1/executions/{executionId}/retry"
+            with story.hurried():
+                story.call("execution_control", route)
         story.call("execution_control", f"POST /v1/executions/{{executionId}}/{name}")
     tasks = [
         {"taskId": "tries", "retryPolicy": {"initialSeconds": 5}},
@@ -487,6 +535,9 @@ def define_and_run(story: Story) -> None:
 
     first = attempts()["first"]
     for change in ("cancel", "retry"):
+        if change == "retry":
+            with story.hurried():
+                story.call(run, f"POST {base}/executions/{{executionId}}/retry", body={}, **path)
         story.call(run, f"POST {base}/executions/{{executionId}}/{change}", body={}, **path)
         story.run("workflow_advancer", messages({"detail": {"tenant": "default", "executionId": item}}))
     report(first, status="FAILED", output={"late": True})
@@ -494,6 +545,66 @@ def define_and_run(story: Story) -> None:
     report(attempts()["first"], status="FAILED")
     for route, body in ((f"POST {base}/versions/delete", versions), (f"POST {base}/delete", workflows)):
         story.call(define, route, body=body, query={}, **names)
+
+
+def schedule(story: Story) -> None:
+    """Let schedules be created, changed, read and deleted, and let their times come."""
+    path, name = "/v1/schedules", {"scheduleId": "nightly"}
+    reference = {"n": "${first.output.n}"}
+    tasks = [{"taskId": "first"}, {"taskId": "second", "dependsOn": ["first"], "input": reference}]
+    body = {"everyMinutes": 5, "execution": {"tasks": tasks}}
+
+    def call(route: str, **more: Any) -> None:
+        story.call("schedules", route, **name, **more)
+
+    def run(kind: str = "execution", **fields: str) -> None:
+        message = {"tenant": "default", "kind": kind, **name, **fields}
+        records = {"Records": [{"messageId": "time", "body": json.dumps(message)}]}
+        assert story.run("schedule_runner", records) == {"batchItemFailures": []}
+
+    created = f"POST {path}"
+    event = api_event(created, body={**body, **name}, headers={"idempotency-key": "once"})
+    story.run("schedules", event)
+    call(f"PUT {path}/{{scheduleId}}", body={**body, "everyMinutes": 6})
+    call(f"GET {path}", query={})
+    call(f"GET {path}/{{scheduleId}}/history", query={})
+    run()
+    # As if another had changed them
+    scheduler = story.scheduler()
+    group = {"GroupName": get_settings().trigger_group}
+    [existing] = scheduler.list_schedules()["Schedules"][-1:]
+    stored = scheduler.get_schedule(Name=existing["Name"], **group)
+    changed = {item: stored[item] for item in ("Name", "GroupName", "FlexibleTimeWindow", "Target")}
+    scheduler.update_schedule(**changed, ScheduleExpression="rate(9 minutes)")
+    run()
+    scheduler.delete_schedule(Name=existing["Name"], **group)
+    run()
+    generation = json.loads(stored["Target"]["Input"])["generation"]
+    run(generation=generation, fireTime="2026-03-22T18:59:00Z")
+    call(f"DELETE {path}/{{scheduleId}}")
+    run()
+    trigger(story)
+    [triggered] = [item for item in scheduler.list_schedules()["Schedules"] if item["GroupName"] == group["GroupName"]]
+    stored = scheduler.get_schedule(Name=triggered["Name"], **group)
+    generation = json.loads(stored["Target"]["Input"])["generation"]
+    for _ in range(2):
+        run("workflow", generation=generation, fireTime="2026-03-22T18:59:00Z")
+
+
+def trigger(story: Story) -> None:
+    """Let a Cognite client define a workflow that refers to its input, and a trigger of the name `nightly`."""
+    base, names = "/api/v1/projects/{project}/workflows", {"project": "any"}
+    function = {"function": {"externalId": "fn", "data": "${workflow.input.n}"}}
+    version = {"workflowExternalId": "timed", "version": "1"}
+    tasks = [{"externalId": "first", "type": "function", "parameters": function}]
+    rule = {"triggerType": "schedule", "cronExpression": "0 4 * * *"}
+    item = {**version, "externalId": "nightly", "triggerRule": rule, "authentication": {"nonce": "n"}}
+    item = {name.replace("version", "workflowVersion"): value for name, value in item.items()}
+    defined = {"items": [{**version, "workflowDefinition": {"tasks": tasks}}]}
+    workflows = {"items": [{"externalId": "timed"}]}
+    story.call("cognite_definitions", f"POST {base}", body=workflows, query={}, **names)
+    story.call("cognite_definitions", f"POST {base}/versions", body=defined, query={}, **names)
+    story.call("schedules", f"POST {base}/triggers", body={"items": [item]}, **names)
 
 
 def permissions(function: str) -> list[tuple[int, str, str]]:

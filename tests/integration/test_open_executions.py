@@ -107,7 +107,7 @@ def test_person_may_retry_what_failed_in_it_while_it_runs(world: World) -> None:
     before = world.execution()
 
     # when
-    after = world.control.retry(world.tenant, "nightly")
+    after, _ = world.reopener.retry(world.tenant, "nightly")
 
     # then
     assert world.statuses() == {"breaks": "SCHEDULED", "works": "COMPLETED"}
@@ -118,7 +118,7 @@ def test_person_may_retry_what_failed_in_it_while_it_runs(world: World) -> None:
 def test_execution_that_ends_by_itself_cannot_be_retried_while_it_runs(world: World) -> None:
     world.create(*some_tasks("a"))
     with pytest.raises(ConflictError):
-        world.control.retry(world.tenant, "nightly")
+        world.reopener.retry(world.tenant, "nightly")
 
 
 def test_group_lists_its_executions_and_no_others(world: World) -> None:

@@ -21,8 +21,10 @@ from tests.workflow_helpers import FakeClient
 
 NAMES: Final = {
     "executionId": "none",
+    "externalId": "none",
     "flow_execution_id": "none",
     "project": "default",
+    "scheduleId": "none",
     "taskId": task_execution_id("default", "none", "a", 1),
     "version": "1",
     "workflowExternalId": "none",
@@ -251,6 +253,7 @@ NEEDED_QUERY: Final = {
 }
 
 
+@pytest.mark.usefixtures("scheduler")
 @pytest.mark.parametrize("key", sorted(key for key, (_, item) in operations().items() if item.scope is not None))
 def test_error_that_nobody_foresees_is_answered_in_the_contracts_words(
     key: str, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_to_item
+from tasklatch.executions import reader as execution_reader
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.history import History
 from tests.factories import NOW, a_report, a_task, fixed_clock, fresh_name, stored_item
@@ -132,7 +133,28 @@ def test_tasks_are_listed_by_id_each_once(table: Table, limit: int) -> None:
 def test_tasks_are_counted_by_status(table: Table) -> None:
     given_tasks(table, TaskStatus.PENDING, TaskStatus.FAILED, TaskStatus.PENDING)
     counts = reader_of(table).count_tasks(table.tenant, "run-000")
-    assert counts == {TaskStatus.PENDING: 2, TaskStatus.FAILED: 1}
+    assert counts == ({TaskStatus.PENDING: 2, TaskStatus.FAILED: 1}, None)
+
+
+def test_tasks_of_a_large_execution_are_counted_part_by_part(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given two pages of 1 MB, of which a request counts one
+    large = [
+        stored_item(replace(task, message="m" * 390_000)) for task in given_tasks(table, *[TaskStatus.PENDING] * 3)
+    ]
+    for item in large:
+        table.put(item)
+    monkeypatch.setattr(execution_reader, "COUNTED_PAGES", 1)
+
+    # when
+    first, cursor = reader_of(table).count_tasks(table.tenant, "run-000")
+    assert cursor is not None
+    rest, end = reader_of(table).count_tasks(table.tenant, "run-000", cursor=cursor)
+
+    # then
+    assert 0 < sum(first.values()) < 3
+    assert (sum(first.values()) + sum(rest.values()), end) == (3, None)
+    with pytest.raises(InvalidRequestError):
+        reader_of(table).count_tasks(table.tenant, "other", cursor=cursor)
 
 
 def test_list_of_an_execution_that_is_not_there_is_not_found(table: Table) -> None:

@@ -73,7 +73,6 @@ def schedule(
     def call(*records: Any, client: Any = None, context: Any = None) -> list[str]:
         module = load("retry_scheduler", client or world.table.client)
         monkeypatch.setattr(services, "sqs", lambda: world.queue)
-        monkeypatch.setattr(services, "scheduler", lambda: world.scheduler)
         monkeypatch.setattr(services, "s3", lambda: bucket)
         monkeypatch.setattr(services, "system_clock", world.clock)
         return reported(module.handler({"Records": list(records)}, context or Context()))
@@ -385,7 +384,7 @@ def test_scheduler_ignores_what_is_no_change(world: World, schedule: Callable[..
     # then
     assert failed == []
     assert not calls
-    assert not world.queue.calls + world.scheduler.calls
+    assert not world.queue.calls
 
 
 def test_redelivery_of_a_failure_for_good_seals_once(world: World, schedule: Callable[..., list[str]]) -> None:

@@ -17,11 +17,13 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.dynamodb import keys
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.history import History
+from tasklatch.workflow.advance_queue import AdvanceQueue
 from tasklatch.workflow.advancer import WorkflowAdvancer
 from tasklatch.workflow.closer import ExecutionCloser
 from tests.api_description import check_answer
 from tests.factories import Reply, a_task, api_event, call_api, fixed_clock, fresh_name
 from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
+from tests.workflow_helpers import FakeClient
 
 FLOWS: Final = "/api/flow-executions"
 CREATE: Final = f"POST {FLOWS}"
@@ -297,8 +299,10 @@ def test_execution_does_not_end_with_its_tasks(api: Api, execution_id: str) -> N
 
     # when what follows from a settled task is done
     for name in ("extract", "send"):
-        WorkflowAdvancer(*parts).advance("default", execution_id, name)
-    ExecutionCloser(*parts).complete_if_finished("default", execution_id)
+        WorkflowAdvancer(*parts).schedule_dependents("default", execution_id, name)
+    no_messages: Any = FakeClient()
+    queue = AdvanceQueue(no_messages, api.table.settings, make_backoff())
+    ExecutionCloser(*parts, queue).complete_if_finished("default", execution_id)
 
     # then
     assert ExecutionReader(*parts).get("default", execution_id).status is ExecutionStatus.RUNNING

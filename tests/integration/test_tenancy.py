@@ -36,9 +36,12 @@ TOUCHES_NOTHING: Final = "POST /api/v1/projects/{project}/sessions"
 """It neither reads nor writes anything."""
 
 REACHING: Final = [key for key in PROTECTED if key != TOUCHES_NOTHING]
+SCHEDULES: Final = "/v1/schedules"
+SCHEDULE: Final = f"{SCHEDULES}/{{scheduleId}}"
 WORKFLOWS: Final = "/api/v1/projects/{project}/workflows"
 MAKES_ONES_OWN: Final = {
     "POST /v1/executions": 201,
+    "POST /v1/schedules": 201,
     "POST /forge/scans": 201,
     "POST /api/flow-executions": 201,
     f"POST {WORKFLOWS}": 200,
@@ -48,9 +51,11 @@ MAKES_ONES_OWN: Final = {
 LISTS: Final = frozenset(
     {
         "GET /v1/executions",
+        "GET /v1/schedules",
         "GET /api/flow-executions",
         "GET /api/task-executions",
         f"GET {WORKFLOWS}",
+        f"GET {WORKFLOWS}/triggers",
         f"POST {WORKFLOWS}/versions/list",
         f"POST {WORKFLOWS}/executions/list",
     }
@@ -162,12 +167,14 @@ def furnish(session: httpx.Client, other: str) -> Names:
     reported = session.post(f"{path}/status", json=done).json()
     late = {"status": "FAILED", "attempt": 1, "message": SECRET}
     assert session.post(f"{path}/status", json=late).json()["verdict"] == "ignored_after_success"
+    scheduled = {"everyMinutes": 5, "execution": {"metadata": {"text": SECRET}, "tasks": [{"taskId": names.task_id}]}}
+    assert session.post("/v1/schedules", json={"scheduleId": names.execution_id, **scheduled}).status_code == 201
     scan = {"connectionId": SECRET, "scanId": names.scan_id, "tasks": [{"taskId": names.task_id}]}
     assert session.post("/forge/scans", json=scan).status_code == 201
     flow = {"flow_id": names.flow_id, "input": {"text": SECRET}, "task_names": [names.task_id]}
     flow_execution_id = session.post("/api/flow-executions", json=flow).json()["id"]
     workflow = {"project": other, "workflowExternalId": names.workflow, "version": "1"}
-    for path in ("", "/versions"):
+    for path in ("", "/versions", "/triggers"):
         body = good_body(f"POST {WORKFLOWS}{path}", workflow)
         assert session.post(WORKFLOWS.format(project=other) + path, json=body).status_code == 200
     run = {"authentication": {"nonce": "n"}, "input": {"x": SECRET}, "metadata": {"x": SECRET}}
@@ -250,7 +257,16 @@ def request_on(key: str, names: Names) -> Request:
             {}, good_body("POST /api/flow-executions/{flow_execution_id}/task-status", executed)
         ),
         "GET /api/task-executions": Request(of_flow, None),
+        "GET /v1/schedules": Request({}, None),
     }
+    for item in (f"POST {SCHEDULES}", f"PUT {SCHEDULE}"):
+        result[item] = Request({}, good_body(item, executed))
+    for item in (f"GET {SCHEDULE}", f"DELETE {SCHEDULE}", f"GET {SCHEDULE}/history"):
+        result[item] = Request({}, None)
+    for change in ("pause", "resume"):
+        result[f"POST {SCHEDULE}/{change}"] = Request({}, None)
+        result[f"POST {WORKFLOWS}/triggers/{{externalId}}/{change}"] = Request({}, None)
+    result[f"GET {WORKFLOWS}/triggers/{{externalId}}/history"] = Request({}, None)
     workflow = {"workflowExternalId": names.workflow, "version": "1"}
     for method, path in (
         ("GET", ""),
@@ -264,6 +280,9 @@ def request_on(key: str, names: Names) -> Request:
         ("POST", "/executions/{executionId}/cancel"),
         ("POST", "/executions/{executionId}/retry"),
         ("POST", "/tasks/{taskId}/update"),
+        ("GET", "/triggers"),
+        ("POST", "/triggers"),
+        ("POST", "/triggers/delete"),
         ("GET", "/{workflowExternalId}"),
         ("GET", "/{workflowExternalId}/versions/{version}"),
         ("POST", "/{workflowExternalId}/versions/{version}/run"),
@@ -286,6 +305,7 @@ def call(session: httpx.Client, key: str, names: Names, project: str) -> Reply:
     if WORKFLOWS in key:
         values |= {"executionId": names.run_id, "taskId": names.run_attempt}
     values |= {"project": project, "workflowExternalId": names.workflow, "version": "1"}
+    values |= {"scheduleId": names.execution_id, "externalId": names.workflow}
     url = path.format(**{name: quote(value, safe="") for name, value in values.items()})
     response = session.request(method, url, params=requested.query, json=requested.body)
     reply = Reply(response.status_code, response.headers, response.text)

@@ -423,7 +423,6 @@ def schedule_retries(
     """Let the scheduler follow records of the stream."""
     module = load("retry_scheduler", world.table.client)
     monkeypatch.setattr(services, "sqs", lambda: world.queue)
-    monkeypatch.setattr(services, "scheduler", lambda: world.scheduler)
     answer: dict[str, Any] = module.handler({"Records": list(records)}, Context())
     return answer
 
@@ -505,7 +504,6 @@ def handle_messages(
     """Let retry_dispatcher take messages of the timer queue."""
     module = load("retry_dispatcher", world.client or world.table.client)
     monkeypatch.setattr(services, "sqs", lambda: world.queue)
-    monkeypatch.setattr(services, "scheduler", lambda: world.scheduler)
     monkeypatch.setattr(services, "system_clock", world.clock)
     answer: dict[str, Any] = module.handler({"Records": list(records)}, Context())
     return answer

@@ -242,7 +242,7 @@ def test_busy_table_is_answered_as_described(
     # given
     names = dict.fromkeys(("executionId", "flow_execution_id"), execution_id)
     names["taskId"] = "00000101-0000-8000-8000-000000000000"
-    names |= {"project": "p", "workflowExternalId": "w", "version": "1"}
+    names |= {"project": "p", "workflowExternalId": "w", "version": "1", "scheduleId": "s", "externalId": "t"}
     method, _, path = key.partition(" ")
     query = {"flow_id": str(uuid4()), "flow_execution_id": execution_id}
     parameters = description()["paths"][path][method.lower()].get("parameters", [])

@@ -567,7 +567,7 @@ def test_input_that_would_be_nested_too_deep_fails_for_good_and_can_be_retried(w
     assert world.status() is ExecutionStatus.FAILED
 
     # when a person tries it again
-    world.control.retry(world.tenant, "nightly")
+    world.reopener.retry(world.tenant, "nightly")
 
     # then it is tried, and comes to the same end; an attempt that was never opened is not spent
     again = world.task(last)

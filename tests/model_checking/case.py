@@ -5,14 +5,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.execution_item import execution_from_item
 from tasklatch.dynamodb.task_item import task_from_item
 from tests.model_checking.memory_table import Table
 from tests.model_checking.simulated_cloud import Event
 
 EXECUTION: Final = "nightly"
 TENANT: Final = "default"
+ADDED: Final = "added"
+"""Id of a task that a client adds: it comes before the others, so before the pages that are done by then."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,12 @@ class View:
         return {task.task_id: task for task in sorted(result, key=lambda task: task.task_id)}
 
     @cached_property
+    def execution(self) -> Execution:
+        return execution_from_item(self.table[keys.execution_pk(TENANT, EXECUTION), keys.EXECUTION_SK])
+
+    @property
     def execution_status(self) -> str:
-        return str(self.table[keys.execution_pk(TENANT, EXECUTION), keys.EXECUTION_SK]["status"]["S"])
+        return str(self.execution.status)
 
     @cached_property
     def handed_out(self) -> frozenset[tuple[str, int]]:
@@ -89,6 +97,8 @@ class Faults(NamedTuple):
     """The stream goes back to an earlier record of an item and delivers from there."""
     lost_messages: int = 0
     """A message goes undelivered to the dead-letter queue, before the reconciler runs."""
+    lost_records: int = 0
+    """The stream's record of a task that was scheduled never reaches the notifier, before the reconciler runs."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,10 @@ class Case:
         True if all reports are on one attempt, so that every order must end the same.
     watched
         True if a WebSocket client watches the execution.
+    adds
+        True if a client adds a task.
+    one_page
+        True if a page has one task, and an invocation has time for one page of a sweep.
     """
 
     name: str
@@ -116,3 +130,5 @@ class Case:
     index_lags: bool = False
     one_attempt: bool = False
     watched: bool = False
+    one_page: bool = False
+    adds: bool = False

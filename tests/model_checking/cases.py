@@ -5,7 +5,7 @@ from typing import Final
 
 from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.overdue import OVERDUE_MS
-from tests.model_checking import waiting_cases
+from tests.model_checking import sweep_cases, timer_cases, waiting_cases
 from tests.model_checking.case import EXECUTION, TENANT, Case, Faults, Request
 from tests.model_checking.client_requests import (
     a_task,
@@ -200,8 +200,46 @@ ABORT = Case(
     [a_task("a", attempts=1), a_task("b", attempts=1)],
     {
         "first": [reports("FAILED", "a", attempt=1)],
-        "rescue": [reports("COMPLETED", "a", attempt=1)],
         "other": [reports("COMPLETED", "b", attempt=1)],
+    },
+)
+RESCUE_BESIDE = Case(
+    "a failure that ends the execution of another task under way, and a success that takes it back",
+    ABORT.tasks,
+    {
+        "first": [reports("FAILED", "a", attempt=1)],
+        "rescue": [reports("COMPLETED", "a", attempt=1)],
+    },
+)
+RESCUE = Case(
+    "a failure that ends the execution of a task that waits, and a success that takes it back",
+    [a_task("a", attempts=1), a_task("b", attempts=1, dependsOn=["a"])],
+    {
+        "first": [reports("FAILED", "a", attempt=1)],
+        "rescue": [reports("COMPLETED", "a", attempt=1)],
+    },
+)
+TWO_FAIL = Case(
+    "two failures that end the execution, and a success that takes one of them back",
+    ABORT.tasks,
+    {
+        "first": [reports("FAILED", "a", attempt=1)],
+        "other": [reports("FAILED", "b", attempt=1)],
+        "rescue": [reports("COMPLETED", "a", attempt=1)],
+    },
+)
+RESCUE_ALONE = Case(
+    "a failure that ends the execution, and a success that takes it back",
+    [a_task(attempts=1)],
+    {"first": [reports("FAILED", attempt=1)], "rescue": [reports("COMPLETED", attempt=1)]},
+)
+RESCUE_AND_CANCEL = Case(
+    "a failure that ends the execution, a success that takes it back, and a person's cancellation",
+    RESCUE_ALONE.tasks,
+    {
+        "first": [reports("FAILED", "a", attempt=1)],
+        "rescue": [reports("COMPLETED", "a", attempt=1)],
+        "operator": [cancels()],
     },
 )
 CONTINUE = Case(
@@ -286,7 +324,6 @@ IN_EVERY_RUN: Final = (
     OLD_FAILURE,
     UNOPENED,
     UNNAMED,
-    LATE,
     HEARTBEAT,
     SILENT,
     CANCEL,
@@ -294,6 +331,7 @@ IN_EVERY_RUN: Final = (
     CHAIN,
     JOIN,
     ABORT,
+    RESCUE_ALONE,
     CONTINUE,
     GONE_ON,
     LOST_TIMER,
@@ -327,11 +365,33 @@ IN_EVERY_RUN: Final = (
     with_faults(reconciled(LATE_SUCCESS), lost_messages=1),
     with_faults(reconciled(CHAIN), lost_messages=1),
     with_faults(reconciled(CANCEL), lost_messages=1),
+    timer_cases.LONG_TIMER,
+    timer_cases.SWEPT_TWICE,
+    timer_cases.SWEPT_AND_LOST,
+    timer_cases.LONG_DEADLINE,
+    timer_cases.NEVER_PUBLISHED,
+    with_faults(timer_cases.LONG_TIMER, crashes=1),
+    sweep_cases.LAST_TWO,
+    lagging(sweep_cases.LAST_TWO),
+    sweep_cases.END,
+    with_faults(sweep_cases.END, crashes=1),
+    with_faults(sweep_cases.END, twice=1),
+    sweep_cases.CANCEL,
+    with_faults(sweep_cases.CANCEL, crashes=1),
+    sweep_cases.RETRY,
+    sweep_cases.ADDITION,
+    sweep_cases.ADDED_DEPENDENT,
 )
 """Cases that every test run explores: some seconds for each."""
 
 ONLY_TO_PROVE: Final = (
     DEADLINE,
+    LATE,
+    RESCUE_AND_CANCEL,
+    with_faults(RESCUE_ALONE, twice=1),
+    with_faults(RESCUE_ALONE, crashes=1),
+    RESCUE,
+    RESCUE_BESIDE,
     CANCEL_AND_RETRY,
     RESCUE_AND_RETRY,
     with_faults(CHAIN, redelivered=1),
@@ -348,5 +408,8 @@ ONLY_TO_PROVE: Final = (
     with_faults(CHAIN, crashes=1),
     with_faults(CONTINUE, crashes=1),
     with_faults(GONE_ON, twice=1),
+    with_faults(timer_cases.SWEPT_TWICE, crashes=1),
+    with_faults(timer_cases.NEVER_PUBLISHED, crashes=1),
+    with_faults(sweep_cases.ADDITION, twice=1),
 )
 """Cases that are explored besides where the promises are proved: up to some minutes for each."""

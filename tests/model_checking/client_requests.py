@@ -63,6 +63,12 @@ def cancels() -> Request:
     return Request("execution_control", "POST /v1/executions/{executionId}/cancel", path, {"reason": "enough"})
 
 
-def retries() -> Request:
+def retries(*, when: Callable[[View], bool] = over) -> Request:
     path = {"executionId": EXECUTION}
-    return Request("execution_control", "POST /v1/executions/{executionId}/retry", path, None, over)
+    return Request("execution_control", "POST /v1/executions/{executionId}/retry", path, None, when)
+
+
+def adds(*tasks: Definition) -> Request:
+    """Return a request that adds tasks; it may come too late."""
+    path = {"executionId": EXECUTION}
+    return Request("executions", "POST /v1/executions/{executionId}/tasks", path, {"tasks": list(tasks)})

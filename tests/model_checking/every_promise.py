@@ -63,6 +63,11 @@ class EveryPromise(Promises):
         yield current, current(before, after, report)
 
     def answered(self, response: ClientResponse, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
+        cancelled = promises.nothing_is_open_after_a_cancellation_was_answered
+        _require(
+            [(cancelled, cancelled(response, view))],
+            lambda: ", ".join(f"{task_id} {_describe(task)}" for task_id, task in view.tasks.items()),
+        )
         for part, report in reports_with_responses(response):
             self._check_report(part, report, view, _stream(changes, report.task_id))
 
@@ -133,16 +138,23 @@ class EveryPromise(Promises):
             yield highest, highest(task, self._reports.of_task(task.task_id))
 
     def _of_execution_at_rest(self, view: View, changes: Mapping[Key, Sequence[Change]]) -> Iterator[Result]:
-        executions = [execution_from_item(change.after) for change in changes[_PK, keys.EXECUTION_SK]]
+        items = (execution_from_item(change.after) for change in changes[_PK, keys.EXECUTION_SK])
+        # An addition of tasks is counted in a version that exists already
+        executions = list({execution.version: execution for execution in items}.values())
         published = promises.every_change_is_published
         yield published, published(view, keys.EXECUTION_SK, [execution.version for execution in executions])
+        streams = [_stream(changes, task_id) for task_id in view.tasks]
         failed = promises.an_execution_fails_only_by_a_task
-        yield failed, failed(executions, [_stream(changes, task_id) for task_id in view.tasks])
+        yield failed, failed(executions, streams)
+        taken_back = promises.a_failure_that_was_taken_back_ends_no_execution
+        yield taken_back, taken_back(view)
         requested = any(
             request.route.endswith("/retry") for requests in self._case.clients.values() for request in requests
         )
-        restarted = promises.only_a_person_restarts_an_execution
-        yield restarted, restarted(executions, requested=requested)
+        restarted = promises.only_a_person_or_a_rescue_restarts_an_execution
+        yield restarted, restarted(executions, view.tasks, requested=requested)
+        reopened = promises.only_what_a_failure_cancelled_is_open_again
+        yield reopened, reopened(streams, requested=requested)
 
 
 def _require(results: Iterable[Result], situation: Callable[[], str]) -> None:

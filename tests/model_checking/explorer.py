@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from tasklatch.dynamodb import keys
 from tests.factories import NOW, api_event
-from tests.model_checking.case import EXECUTION, TENANT, Case
+from tests.model_checking.case import ADDED, EXECUTION, TENANT, Case
 from tests.model_checking.checks import BrokenPromiseError, Checker, Promises
 from tests.model_checking.invocations import Invocations
 from tests.model_checking.schedule import ScheduleFormatter
@@ -100,7 +100,7 @@ class Explorer:
     def __init__(self, case: Case, promises: Promises, *, private_at_once: bool = True) -> None:
         self._case = case
         self._cloud = Cloud(promises.changed, index_lags=case.index_lags)
-        self._runs = Invocations(self._cloud)
+        self._runs = Invocations(self._cloud, one_page=case.one_page)
         self._checker = Checker(case, promises, self._cloud, self._runs)
         self._transitions = Transitions(case, self._cloud, self._runs, self._checker, private_at_once=private_at_once)
 
@@ -168,6 +168,9 @@ class Explorer:
                 answers.append(outcome.answer)
             return self._cloud.whole(call, answers)
 
+        # As in a stack that no older version has run in
+        enlisted = {keys.PK: {"S": "RECONCILER"}, keys.SK: {"S": "ENLISTING"}, "done": {"BOOL": True}}
+        serve(self._cloud.call_number(a_call("dynamodb", "put_item", {"Item": enlisted})))
         body = {"executionId": EXECUTION, "tasks": self._case.tasks}
         event = api_event("POST /v1/executions", body=body, request_id="creation")
         answer = self._runs.straight("executions", event, NOW, serve)
@@ -176,6 +179,9 @@ class Explorer:
         if self._case.watched:
             watcher = {keys.PK: {"S": keys.live_pk(TENANT, EXECUTION)}, keys.SK: {"S": "watcher"}}
             serve(self._cloud.call_number(a_call("dynamodb", "put_item", {"Item": watcher})))
+        # A query of all tasks reads each at a moment of its own, so also those that do not exist yet
+        if self._case.adds:
+            self._cloud.follow((keys.execution_pk(TENANT, EXECUTION), keys.task_sk(ADDED)))
         cursors = (0,) * (len(self._cloud.followed) * len(CONSUMERS))
         clients = ((0, 0),) * len(self._case.clients)
         return self._transitions.settled(State(moment, NOW, cursors, tuple(sent), (), clients, (), self._case.faults))

@@ -18,10 +18,13 @@ from unittest.mock import patch
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from local.handlers import load_handler
+from tasklatch.dynamodb import keys
+from tasklatch.executions import execution_tasks
 from tasklatch.runtime import services
 from tasklatch.runtime.backoff import Backoff
 from tests.factories import Context
 from tests.model_checking.simulated_cloud import LOST, Cloud, Interned, a_call, as_text
+from tests.workflow_helpers import OnePageBackoff
 
 FUNCTIONS: Final = (
     "executions",
@@ -33,13 +36,13 @@ FUNCTIONS: Final = (
     "retry_dispatcher",
     "retry_scheduler",
     "superai_contract",
+    "timer_sweeper",
     "workflow_advancer",
 )
 _CLIENTS: Final[Mapping[str, str]] = {
     "dynamodb": "dynamodb",
     "events": "events",
     "sqs": "sqs",
-    "scheduler": "scheduler",
     "live_callback": "live",
     "s3": "s3",
 }
@@ -74,8 +77,10 @@ class Node:
 class Invocations:
     """Runs of one exploration, by number."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, *, one_page: bool = False) -> None:
         self._cloud = cloud
+        self._backoff = partial(OnePageBackoff if one_page else Backoff, sleep=lambda _seconds: None)
+        self._tasks_a_page = 1 if one_page else execution_tasks.TASKS_A_PAGE
         self.programs: Interned[Program] = Interned()
         self.nodes: list[Node] = []
         self._known: dict[tuple[int, int, tuple[tuple[int, int], ...]], int] = {}
@@ -91,10 +96,13 @@ class Invocations:
             name: lambda *_, service=service: _Client(service, self._called) for name, service in _CLIENTS.items()
         }
         initial["system_clock"] = self._now
-        initial["Backoff"] = partial(Backoff, sleep=lambda _seconds: None)
+        initial["Backoff"] = self._backoff
         with ExitStack() as stack:
+            stack.enter_context(patch.object(execution_tasks, "TASKS_A_PAGE", self._tasks_a_page))
             # Logs and metrics are not checked, and there are thousands of runs.
             stack.enter_context(redirect_stdout(StringIO()))
+            # One list instead of sixteen: that all are swept is tested elsewhere, and each would multiply the states
+            stack.enter_context(patch.object(keys, "SHARDS", 1))
             stack.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.CRITICAL)
             replaced = set()

@@ -13,7 +13,8 @@ from tests.model_checking.expressions import Bindings, Item, condition, statemen
 Key = tuple[str, str]
 Table = Mapping[Key, Item]
 Request = Mapping[str, Any]
-INDEX_KEYS: Final = (keys.PK, keys.SK, keys.LIST_KEY, keys.LIST_SORT)
+INDEXES: Final = {keys.LISTS_INDEX: (keys.LIST_KEY, keys.LIST_SORT), keys.DUE_INDEX: (keys.DUE_KEY, keys.DUE_SORT)}
+"""Partition key and sort key of each index, which holds keys alone."""
 
 
 @dataclass(frozen=True)
@@ -120,40 +121,43 @@ def _transact_write_items(table: Table, request: Request) -> Served:
 
 def _query(table: Table, request: Request) -> Served:
     expected = condition(request["KeyConditionExpression"])
-    sort = keys.LIST_SORT if "IndexName" in request else keys.SK
+    sort = INDEXES[request["IndexName"]][1] if "IndexName" in request else keys.SK
     result = [item for item in table.values() if (sort in item) and expected(item, _bindings(request))]
-    result.sort(key=lambda item: (item[sort]["S"].encode(), item[keys.SK]["S"].encode()))
-    if not request.get("ScanIndexForward", True):
-        result.reverse()
-    return _page(table, request, result)
+    return _page(table, request, result, (sort, keys.SK, keys.PK))
 
 
 def _scan(table: Table, request: Request) -> Served:
     result = [item for item in table.values() if "IndexName" not in request or keys.LIST_SORT in item]
-    return _page(table, request, sorted(result, key=key_of))
+    return _page(table, request, result, (keys.PK, keys.SK))
 
 
-def _page(table: Table, request: Request, result: list[Item]) -> Served:
+def _page(table: Table, request: Request, result: list[Item], order: tuple[str, ...]) -> Served:
+    def position(item: Item) -> list[bytes]:
+        return [item[name]["S"].encode() for name in order]
+
     start = request.get("ExclusiveStartKey")
+    backwards = not request.get("ScanIndexForward", True)
     if start is not None:
-        indexes = [index for index, item in enumerate(result) if key_of(item) == key_of(start)]
-        if not indexes:
-            raise ValueError("a page starts after an item that is gone: not understood")
-        result = result[indexes[0] + 1 :]
+        result = [
+            item
+            for item in result
+            if (position(item) < position(start) if backwards else position(item) > position(start))
+        ]
+    result.sort(key=position, reverse=backwards)
     limit = request.get("Limit", len(result))
     page, more = result[:limit], result[limit:]
-    in_index = "IndexName" in request
-    names = INDEX_KEYS if in_index else (keys.PK, keys.SK)
     answer: dict[str, Any] = {"Count": len(page)}
     if request.get("Select") != "COUNT":
-        answer["Items"] = [_projected(item, request, in_index=in_index) for item in page]
+        answer["Items"] = [_projected(item, request) for item in page]
     if more:
+        names = (keys.PK, keys.SK, *INDEXES.get(request.get("IndexName", ""), ()))
         answer["LastEvaluatedKey"] = {name: page[-1][name] for name in names}
     return Served(table, answer)
 
 
-def _projected(item: Item, request: Request, *, in_index: bool) -> Item:
-    stored = {name: item[name] for name in INDEX_KEYS} if in_index else item
+def _projected(item: Item, request: Request) -> Item:
+    names = INDEXES.get(request.get("IndexName", ""))
+    stored = {name: item[name] for name in (keys.PK, keys.SK, *names)} if names else item
     text = request.get("ProjectionExpression")
     if text is None:
         return stored

@@ -5,8 +5,9 @@ by itself.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 from tasklatch.domain.deadline import next_deadline
@@ -19,7 +20,7 @@ from tasklatch.domain.task import Task
 from tasklatch.domain.timer import timer_for
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.task_item import task_from_item
-from tests.model_checking.case import EXECUTION, TENANT, View
+from tests.model_checking.case import ADDED, EXECUTION, TENANT, View
 from tests.model_checking.checks import ClientResponse
 from tests.model_checking.memory_table import Table
 from tests.model_checking.simulated_cloud import Event
@@ -38,8 +39,8 @@ def tasks_in(table: Table) -> dict[str, Task]:
     }
 
 
-def reopened_by_a_person(before: Task, after: Task) -> bool:
-    """Return True if a change is a person's grant of one more attempt: the only change that may take something back.
+def is_granted_an_attempt(before: Task, after: Task) -> bool:
+    """Return True if a change is the grant of one more attempt: the only change that may take something back.
 
     An attempt that was never opened is not spent, and is the one that is granted.
     """
@@ -71,9 +72,9 @@ def a_success_is_final(before: Task, after: Task, _table: Table) -> bool:
     )
 
 
-def only_a_person_reopens_a_sealed_task(before: Task, after: Task, _table: Table) -> bool:
-    """Promise 6: a task that is sealed moves no more unless a person grants it an attempt."""
-    return before.status not in SEALED or before.version == after.version or reopened_by_a_person(before, after)
+def only_a_grant_reopens_a_sealed_task(before: Task, after: Task, _table: Table) -> bool:
+    """Promise 6: a task that is sealed moves no more unless it is granted an attempt."""
+    return before.status not in SEALED or before.version == after.version or is_granted_an_attempt(before, after)
 
 
 def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
@@ -85,7 +86,7 @@ def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
         and after.precedence == status_precedence(after.status, after.attempt)
         and (
             after.precedence > before.precedence
-            or reopened_by_a_person(before, after)
+            or is_granted_an_attempt(before, after)
             or adds_information(before, after)
         )
     )
@@ -96,7 +97,7 @@ def an_attempt_is_opened_once_after_a_failure_that_is_retried(before: Task, afte
     if after.attempt == before.attempt:
         return True
     decision = decide_retry(before)
-    return reopened_by_a_person(before, after) or (
+    return is_granted_an_attempt(before, after) or (
         after.attempt == before.attempt + 1
         and after.status is TaskStatus.SCHEDULED
         and decision is not None
@@ -149,6 +150,11 @@ def an_open_task_is_in_the_index(_before: Task, after: Task, table: Table) -> bo
     return listed or retries_exhausted(after)
 
 
+def an_attempt_that_ended_has_no_timer_on_the_list(_before: Task, after: Task, table: Table) -> bool:
+    """No timer is left on the list of a task that needs none."""
+    return timer_for(after) is not None or keys.DUE_KEY not in table[_PK, keys.task_sk(after.task_id)]
+
+
 def no_report_changes_a_task_that_waits(before: Task, after: Task, report: Report | None) -> bool:
     """Promise 3: no report moves a task that waits for others; but a success of an attempt that was open counts."""
     by_a_report = after.request_id is not None and after.version != before.version
@@ -175,7 +181,7 @@ def an_output_belongs_to_the_deciding_attempt(after: Task, reports: Iterable[Rep
 
 TASK_PROMISES: Final[Sequence[TaskPredicate]] = (
     a_success_is_final,
-    only_a_person_reopens_a_sealed_task,
+    only_a_grant_reopens_a_sealed_task,
     the_latch_only_rises,
     an_attempt_is_opened_once_after_a_failure_that_is_retried,
     nothing_is_timed_out_early,
@@ -183,6 +189,7 @@ TASK_PROMISES: Final[Sequence[TaskPredicate]] = (
     no_heartbeat_is_recorded_for_a_task_that_waits,
     an_output_is_stored_before_its_success,
     an_open_task_is_in_the_index,
+    an_attempt_that_ended_has_no_timer_on_the_list,
 )
 
 # ------------------------------------------------------------------ every change of an execution
@@ -195,6 +202,8 @@ def an_execution_is_completed_when_all_its_tasks_are(before: Execution, after: E
     return all(
         is_terminal(task) and not fails_execution(task) and task.status is not TaskStatus.CANCELED
         for task in tasks_in(table).values()
+        # Tasks belong to the execution once their addition is counted: until then, it may end without them
+        if task.task_id != ADDED or after.additions
     )
 
 
@@ -203,16 +212,24 @@ def a_completed_execution_stays_so(before: Execution, after: Execution, _table: 
     return before.status is not ExecutionStatus.COMPLETED or after.status is ExecutionStatus.COMPLETED
 
 
-def only_a_retry_restarts_an_execution(before: Execution, after: Execution, _table: Table) -> bool:
+def an_ended_execution_changes_only_by_running_again(before: Execution, after: Execution, _table: Table) -> bool:
     """An execution that is over changes only by running again."""
     ended = before.status is not ExecutionStatus.RUNNING and before.version != after.version
     return not ended or after.status is ExecutionStatus.RUNNING
 
 
+def a_failure_is_taken_back_by_all_that_caused_it(before: Execution, after: Execution, table: Table) -> bool:
+    """An execution that failed runs on by itself only if none of its tasks fails it any more."""
+    restarted = before.status is ExecutionStatus.FAILED and after.status is ExecutionStatus.RUNNING
+    by_rescue = restarted and after.failed_by is not None
+    return not by_rescue or not any(map(fails_execution, tasks_in(table).values()))
+
+
 EXECUTION_PROMISES: Final[Sequence[ExecutionPredicate]] = (
     an_execution_is_completed_when_all_its_tasks_are,
     a_completed_execution_stays_so,
-    only_a_retry_restarts_an_execution,
+    an_ended_execution_changes_only_by_running_again,
+    a_failure_is_taken_back_by_all_that_caused_it,
 )
 
 # ------------------------------------------------------------------ every response
@@ -361,16 +378,56 @@ def counters_match_the_dependencies(view: View) -> bool:
 
 
 def an_execution_fails_only_by_a_task(executions: Sequence[Execution], streams: Iterable[Sequence[Task]]) -> bool:
-    """An execution is failed only if one of its tasks failed for good or was cancelled; a success may come too late."""
+    """An execution is failed only if one of its tasks failed for good or was cancelled."""
     failed = any(execution.status is ExecutionStatus.FAILED for execution in executions)
     ending = any(fails_execution(task) or task.status is TaskStatus.CANCELED for stream in streams for task in stream)
     return not failed or ending
 
 
-def only_a_person_restarts_an_execution(executions: Sequence[Execution], *, requested: bool) -> bool:
-    """An execution that is over runs again only by a person's request."""
-    again = any(execution.status is ExecutionStatus.RUNNING for execution in executions[1:])
-    return requested or not again
+def only_a_person_or_a_rescue_restarts_an_execution(
+    executions: Sequence[Execution], tasks: Mapping[str, Task], *, requested: bool
+) -> bool:
+    """An execution that is over runs again by a person's request, or because the task that failed it has succeeded."""
+    restarted = [
+        before
+        for before, after in pairwise(executions)
+        if before.status is not ExecutionStatus.RUNNING and after.status is ExecutionStatus.RUNNING
+    ]
+    rescued = all(
+        execution.status is ExecutionStatus.FAILED
+        and execution.failed_by is not None
+        and tasks[execution.failed_by].status is TaskStatus.COMPLETED
+        for execution in restarted
+    )
+    return requested or rescued
+
+
+def only_what_a_failure_cancelled_is_open_again(streams: Iterable[Sequence[Task]], *, requested: bool) -> bool:
+    """Promise 6: unless a person asks, only what a failure of another task cancelled gets another attempt."""
+    reopened = [
+        before
+        for stream in streams
+        for before, after in pairwise(stream)
+        if before.status is TaskStatus.CANCELED and after.status is TaskStatus.PENDING
+    ]
+    by_failure = all(task.request_id is None and " ended " in (task.message or "") for task in reopened)
+    return requested or by_failure
+
+
+def a_failure_that_was_taken_back_ends_no_execution(view: View) -> bool:
+    """Promise 1: an execution that a task failed is a failure no longer once no task fails it."""
+    execution = view.execution
+    if execution.status is not ExecutionStatus.FAILED or execution.failed_by is None:
+        return execution.failed_by is None
+    return any(fails_execution(task) for task in view.tasks.values())
+
+
+def nothing_is_open_after_a_cancellation_was_answered(response: ClientResponse, view: View) -> bool:
+    """Promise 6: when a person's cancellation is answered, no task can be reported on, unless it was retried since."""
+    answered = response.request.route.endswith("/cancel") and response.status == _OK
+    if not answered or view.execution_status == ExecutionStatus.RUNNING:
+        return True
+    return all(is_terminal(task) for task in view.tasks.values())
 
 
 def the_report_of_highest_precedence_stands(task: Task, reports: Sequence[Report]) -> bool:

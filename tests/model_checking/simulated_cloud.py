@@ -128,13 +128,6 @@ def _template() -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", loaded["Resources"])
 
 
-def _advance_rules() -> Iterable[Mapping[str, Any]]:
-    """Return the event patterns of the rules that lead to the advancer's queue, as the template declares them."""
-    for resource in _template().values():
-        if resource["Type"] == "AWS::Events::Rule" and resource["Properties"]["Targets"][0]["Id"] == ADVANCE:
-            yield resource["Properties"]["EventPattern"]
-
-
 def _stream_filters(function: str) -> Iterable[str]:
     """Return the patterns of a function's stream mapping, as the template declares them."""
     for resource in _template().values():
@@ -144,6 +137,21 @@ def _stream_filters(function: str) -> Iterable[str]:
             streams = (event for event in properties["Events"].values() if event["Type"] == "DynamoDB")
             filters = (item for event in streams for item in event["Properties"]["FilterCriteria"]["Filters"])
             yield from (item["Pattern"] for item in filters)
+
+
+def _ever_listed(table: memory_table.Table, call: Call) -> Iterable[tuple[Key, Item]]:
+    """Return the items that have ever been in the list that a call reads, as if the index had missed every end."""
+    list_key = call.arguments["ExpressionAttributeValues"][":key"]["S"]
+    for key, item in table.items():
+        if key[1].startswith(keys.TASK_PREFIX) and list_key.startswith("OPEN#"):
+            entry = {keys.LIST_KEY: {"S": keys.open_list_for(key[0])}, keys.LIST_SORT: {"S": key[1]}}
+        elif (key[1].startswith(keys.TASK_PREFIX) and list_key.startswith("DUE#")) or (
+            key[1] == keys.EXECUTION_SK and list_key.startswith("RUN#")
+        ):
+            entry = {keys.DUE_KEY: {"S": list_key}, keys.DUE_SORT: {"S": keys.due_sort(0)}}
+        else:
+            continue
+        yield key, {**item, **entry}
 
 
 def _reads_tasks(call: Call) -> bool:
@@ -182,13 +190,16 @@ class Cloud:
         self._served: dict[tuple[int, int, int], tuple[Outcome, ...]] = {}
         self._parts: dict[int, tuple[int, ...]] = {}
         self._wholes: dict[tuple[int, ...], int] = {}
-        self._rules = [EventPattern.load(json.dumps(pattern)) for pattern in _advance_rules()]
         self._filters = {
             function: [EventPattern.load(pattern) for pattern in _stream_filters(function)]
             for function in ("notifier", "retry_scheduler")
         }
         self._wanted: dict[tuple[int, str], bool] = {}
         self.empty = self.moments.number(Moment(self._table_number({}), (), frozenset(), frozenset()))
+
+    def follow(self, key: Key) -> None:
+        """Follow an item before it exists."""
+        self.followed.append(key)
 
     def call_number(self, call: Call) -> int:
         return self.calls.number(call, call.text)
@@ -199,9 +210,7 @@ class Cloud:
             whole_call = self.calls[call]
             if _reads_tasks(whole_call):
                 pk = whole_call.arguments["ExpressionAttributeValues"][":pk"]["S"]
-                requested = sorted(key for key in self.followed if key[0] == pk and key[1].startswith(keys.TASK_PREFIX))
-                each = [{keys.PK: {"S": key[0]}, keys.SK: {"S": key[1]}} for key in requested]
-                result = [a_call("dynamodb", "get_item", {"Key": key}) for key in each]
+                result = [a_call("dynamodb", "get_item", {"Key": key}) for key in self._page(pk, whole_call.arguments)]
             elif whole_call.service == "dynamodb":
                 result = [a_call("dynamodb", *part) for part in parts(whole_call.operation, whole_call.arguments)]
             else:
@@ -218,9 +227,22 @@ class Cloud:
             requested = self.calls[call]
             read = [json.loads(self.answers[answer]) for answer in answers]
             served = [(item["answer"], item["error"]) for item in read]
-            text = as_text({"answer": whole(requested.operation, requested.arguments, served), "error": None})
+            answer = whole(requested.operation, requested.arguments, served)
+            if _reads_tasks(requested) and self._is_followed_by_more(requested.arguments):
+                answer["LastEvaluatedKey"] = self.calls[self.parts(call)[-1]].arguments["Key"]
+            text = as_text({"answer": answer, "error": None})
             self._wholes[existing] = self.answers.number(text)
         return self._wholes[existing]
+
+    def _page(self, pk: str, requested: Mapping[str, Any]) -> list[Item]:
+        """Return the keys of the tasks of one page: each task is read at a moment of its own."""
+        start = requested.get("ExclusiveStartKey", {}).get(keys.SK, {}).get("S", keys.TASK_PREFIX)
+        followed = sorted(sk for of, sk in self.followed if of == pk and sk.startswith(keys.TASK_PREFIX) and sk > start)
+        return [{keys.PK: {"S": pk}, keys.SK: {"S": sk}} for sk in followed[: requested.get("Limit")]]
+
+    def _is_followed_by_more(self, requested: Mapping[str, Any]) -> bool:
+        pk = requested["ExpressionAttributeValues"][":pk"]["S"]
+        return len(self._page(pk, requested)) < len(self._page(pk, {**requested, "Limit": None}))
 
     def table(self, moment: int) -> memory_table.Table:
         return self.tables[self.moments[moment].table]
@@ -287,12 +309,7 @@ class Cloud:
         yield memory_table.serve(table, call.operation, call.arguments)
         if self._index_lags and call.operation == "query" and "IndexName" in call.arguments:
             nothing: memory_table.Table = {}
-            ever = {
-                key: {**item, keys.LIST_KEY: {"S": keys.open_list_for(key[0])}, keys.LIST_SORT: {"S": key[1]}}
-                for key, item in table.items()
-                if key[1].startswith(keys.TASK_PREFIX)
-            }
-            for observed in (nothing, ever):
+            for observed in (nothing, dict(_ever_listed(table, call))):
                 yield replace(memory_table.serve(observed, call.operation, call.arguments), table=table)
 
     def _after(self, moment: int, served: Served) -> int:
@@ -320,23 +337,24 @@ class Cloud:
     def _publish(self, moment: int, call: Call) -> Outcome:
         before = self.moments[moment]
         announced = set(before.announced)
-        sent: list[Message] = []
         for entry in call.arguments["Entries"]:
             event = Event(entry["DetailType"], json.loads(entry["Detail"]))
             announced.add(self.events.number(event, as_text([event.detail_type, event.detail])))
-            messages: Any = {"source": entry["Source"], "detail-type": event.detail_type, "detail": event.detail}
-            text = self.texts.number(as_text(messages))
-            sent += [Message(ADVANCE, text, 0) for rule in self._rules if rule.matches_event(messages)]
         answer = {"FailedEntryCount": 0, "Entries": [{"EventId": "event"} for _ in call.arguments["Entries"]]}
         after = self.moments.number(before._replace(announced=frozenset(announced)))
-        return Outcome(after, self._answer(answer), tuple(sent))
+        return Outcome(after, self._answer(answer))
 
     def _send(self, moment: int, call: Call, now: int) -> Outcome:
+        queue = call.arguments["QueueUrl"].rpartition("/")[2]
         sent = tuple(
-            Message(TIMERS, self.texts.number(entry["MessageBody"]), now + entry["DelaySeconds"] * 1000)
+            Message(queue, self.texts.number(entry["MessageBody"]), _visible_at(entry, now))
             for entry in call.arguments["Entries"]
         )
         return Outcome(moment, self._answer({"Successful": []}), sent)
+
+
+def _visible_at(entry: Mapping[str, Any], now: int) -> int:
+    return now + entry["DelaySeconds"] * 1000 if "DelaySeconds" in entry else 0
 
 
 def stream_record(change: Change, number: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import HTTPClientError
 
 from tasklatch.domain import conditional_write
+from tasklatch.domain.advance import Advance, AdvanceMessage, SweepPosition, start_of_sweep
 from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
 from tasklatch.domain.report import Report, Verdict
@@ -26,7 +27,10 @@ from tasklatch.domain.task import OutputRef, Task
 from tasklatch.domain.timer import Timer
 from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
+from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.task_item import HEARTBEAT_MARK, task_from_item
+from tasklatch.executions import control
+from tasklatch.executions.execution_tasks import ExecutionTasks
 from tasklatch.ledger import heartbeat, ledger, report_write
 from tasklatch.ledger.history import History
 from tasklatch.ledger.ledger import Ledger
@@ -34,15 +38,19 @@ from tasklatch.ledger.payloads import Payloads
 from tasklatch.ledger.task_table import TaskTable, WriteResult
 from tasklatch.notifications import broadcast, stream, stream_consumer
 from tasklatch.notifications.broadcast import WatcherBroadcast
-from tasklatch.retries import timer_handler
+from tasklatch.retries import timer_handler, timer_sweep
+from tasklatch.retries.due_list import DueList
+from tasklatch.retries.lost_changes import LostChanges
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.reconciler import Reconciler
 from tasklatch.retries.timer_handler import TimerHandler
+from tasklatch.retries.timer_sweep import TimerSweep
 from tasklatch.runtime.backoff import Backoff
-from tasklatch.workflow import closer, task_scheduler
+from tasklatch.workflow import closer, reopener, task_scheduler
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.dependency_counters import DependencyCounters
-from tests.model_checking import cases, waiting_cases
+from tasklatch.workflow.reopener import ExecutionReopener
+from tests.model_checking import cases, sweep_cases, timer_cases, waiting_cases
 from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
 from tests.model_checking.every_promise import EveryPromise
@@ -277,12 +285,46 @@ def _a_settled_task_is_counted_each_time(patch: pytest.MonkeyPatch) -> None:
 def _the_index_is_trusted(patch: pytest.MonkeyPatch) -> None:
     """End an execution by the index alone."""
 
-    def close(self: ExecutionCloser, tenant: str, execution_id: str) -> None:
+    def close(self: ExecutionCloser, tenant: str, execution_id: str, _position: object = None) -> None:
         execution = self._executions.read(tenant, execution_id)
-        if execution.status == "RUNNING" and not self._tasks.has_open(execution):
+        if execution.status == "RUNNING" and not self._tasks.has_open(tenant, execution_id):
             self._executions.change_status(execution, ExecutionStatus.COMPLETED, None)
 
     patch.setattr(ExecutionCloser, "complete_if_finished", close)
+
+
+def _a_position_is_kept_before_its_page_is_done(patch: pytest.MonkeyPatch) -> None:
+    """Hand a page on as done before its tasks are cancelled."""
+
+    def cancel(self: ExecutionCloser, tenant: str, execution_id: str, position: SweepPosition | None = None) -> None:
+        position = position or start_of_sweep(self._executions.read(tenant, execution_id))
+        page = self._tasks.page(tenant, execution_id, position.after)
+        if page.last is None:
+            self._cancellation.cancel_page(tenant, execution_id, position)
+        else:
+            following = replace(position, after=page.last)
+            self._queue.send([AdvanceMessage(Advance.CANCEL, tenant, execution_id, position=following)])
+
+    patch.setattr(ExecutionCloser, "cancel_open_tasks", cancel)
+
+
+def _a_sweep_goes_on_whatever_was_added(patch: pytest.MonkeyPatch) -> None:
+    """Take the pages that were read before an addition for those of the execution as it is now."""
+    patch.setattr(SweepPosition, "holds_for", lambda _self, _execution: True)
+
+
+def _an_index_entry_counts_as_an_open_task(patch: pytest.MonkeyPatch) -> None:
+    """Believe the index that another task is open: the last two to end believe it of each other."""
+
+    def has_entries(self: ExecutionTasks, tenant: str, execution_id: str, **_: object) -> bool:
+        return any(True for page in self._open_pages(tenant, execution_id) for _task in page)
+
+    patch.setattr(ExecutionTasks, "has_open", has_entries)
+
+
+def _what_follows_from_a_task_is_looked_up_before_it(patch: pytest.MonkeyPatch) -> None:
+    """Expect nothing more from a task for which a client adds another."""
+    patch.setattr(ExecutionTasks, "expect_dependents", lambda _self, *_arguments: None)
 
 
 def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
@@ -291,12 +333,60 @@ def _a_cancelled_task_counts_as_done(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         closer,
         "execution_outcome",
-        lambda tasks: outcome(task for task in tasks if task.status is not TaskStatus.CANCELED),
+        lambda tasks, so_far: outcome((task for task in tasks if task.status is not TaskStatus.CANCELED), so_far),
     )
 
 
+def _a_late_success_is_too_late(patch: pytest.MonkeyPatch) -> None:
+    """Leave an execution failed whatever becomes of the task that failed it."""
+    patch.setattr(ExecutionReopener, "resume_if_rescued", lambda _self, *_: False)
+
+
+def _any_success_takes_a_failure_back(patch: pytest.MonkeyPatch) -> None:
+    """Set a failed execution to running again without a look at the tasks besides the one that failed it."""
+    patch.setattr(reopener, "is_rescued", lambda _tasks, _failed_by: True)
+
+
+def _a_cancellation_is_answered_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Leave the tasks of a cancelled execution to the event."""
+    patch.setattr(control, "MAX_CANCELLED_AT_ONCE", 0)
+
+
 def _the_reconciler_ignores_everything(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Reconciler, "_reconcile_page", lambda _self, _entries, _task_or_not_found: None)
+    patch.setattr(Reconciler, "_reconcile_page", lambda _self, _position, _entries, _summary: None)
+
+
+def _a_success_keeps_its_timer_on_the_list(patch: pytest.MonkeyPatch) -> None:
+    parts = write_expression._parts
+    patch.setattr(
+        write_expression,
+        "_parts",
+        lambda write, pk, expires_at: parts(replace(write, keeps_timer=True), pk, expires_at),
+    )
+
+
+def _the_sweep_forgets_a_shard(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DueList, "read_page", lambda _self, _shard, _until, _start: ([], None))
+
+
+def _a_timer_leaves_the_list_before_it_is_sent(patch: pytest.MonkeyPatch) -> None:
+    send = TimerSweep._send
+
+    def too_early(self: TimerSweep, entries: Any, summary: Any) -> None:
+        item_keys = [{name: entry[name] for name in ("pk", "sk")} for entry in entries]
+        items = batch_get(self._client, self._table, item_keys, self._backoff)
+        listed = [item for item in items if "dueSort" in item]
+        self._due_list.remove(listed)
+        with pytest.MonkeyPatch.context() as held:
+            held.setattr(timer_sweep, "batch_get", lambda *_: listed)
+            held.setattr(DueList, "remove", lambda *_: None)
+            send(self, entries, summary)
+
+    patch.setattr(TimerSweep, "_send", too_early)
+
+
+def _lost_changes_stay_lost(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(LostChanges, "publish", lambda _self, _tasks: (0, 0))
 
 
 def _the_service_writes_in_a_clients_name(patch: pytest.MonkeyPatch) -> None:
@@ -367,11 +457,33 @@ BUGS: Final = (
     SeededBug("a settled task is counted at each of its events", _a_settled_task_is_counted_each_time,
               with_faults(cases.JOIN, redelivered=1), "a_task_is_scheduled_after_its_dependencies"),
     SeededBug("the index is trusted", _the_index_is_trusted,
-              cases.lagging(cases.CHAIN), "an_execution_is_completed_when_all_its_tasks_are"),
+              cases.lagging(sweep_cases.LAST_TWO), "an_execution_is_completed_when_all_its_tasks_are"),
+    SeededBug("an entry of the index counts as an open task", _an_index_entry_counts_as_an_open_task,
+              cases.lagging(sweep_cases.LAST_TWO), "nothing_is_stuck"),
+    SeededBug("dependents that are added are not expected", _what_follows_from_a_task_is_looked_up_before_it,
+              sweep_cases.ADDED_DEPENDENT, "nothing_is_stuck"),
+    SeededBug("a position is kept before its page is done", _a_position_is_kept_before_its_page_is_done,
+              sweep_cases.CANCEL, "nothing_is_stuck"),
+    SeededBug("an outcome is of two versions of the execution", _a_sweep_goes_on_whatever_was_added,
+              sweep_cases.ADDITION, "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a cancelled task counts as done", _a_cancelled_task_counts_as_done,
               cases.FAILURE_AND_RETRY, "an_execution_is_completed_when_all_its_tasks_are"),
+    SeededBug("a late success is too late for its execution", _a_late_success_is_too_late,
+              cases.RESCUE, "a_failure_that_was_taken_back_ends_no_execution"),
+    SeededBug("any success takes a failure back", _any_success_takes_a_failure_back,
+              cases.TWO_FAIL, "a_failure_is_taken_back_by_all_that_caused_it"),
+    SeededBug("a cancellation is answered before its tasks are cancelled", _a_cancellation_is_answered_at_once,
+              cases.CANCEL, "nothing_is_open_after_a_cancellation_was_answered"),
     SeededBug("the reconciler ignores overdue tasks", _the_reconciler_ignores_everything,
               cases.LOST_TIMER, "nothing_is_stuck"),
+    SeededBug("a success keeps its timer on the list", _a_success_keeps_its_timer_on_the_list,
+              timer_cases.LONG_TIMER, "an_attempt_that_ended_has_no_timer_on_the_list"),
+    SeededBug("the sweep forgets a shard", _the_sweep_forgets_a_shard,
+              timer_cases.RETRIED_LATER, "nothing_is_stuck"),
+    SeededBug("a timer leaves the list before it is sent", _a_timer_leaves_the_list_before_it_is_sent,
+              with_faults(timer_cases.RETRIED_LATER, crashes=1), "nothing_is_stuck"),
+    SeededBug("changes that are lost stay lost", _lost_changes_stay_lost,
+              timer_cases.NEVER_PUBLISHED, "nothing_is_stuck"),
 )  # fmt: skip
 
 

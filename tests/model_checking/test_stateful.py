@@ -70,6 +70,7 @@ class Life(RuleBasedStateMachine):
         self.bus = a_bus()
         self.model: dict[str, ModelTask] = {}
         self.execution = ExecutionStatus.RUNNING
+        self.failed_by: str | None = None
         self.stream: list[tuple[str, Change]] = []
         self.streamed: dict[str, Any] = {}
         self.published = 0
@@ -182,10 +183,12 @@ class Life(RuleBasedStateMachine):
         task = self.model[name]
         if task.settled and self.execution is ExecutionStatus.RUNNING:
             if task.ends_execution:
-                self.execution = ExecutionStatus.FAILED
+                self._fail(name)
             else:
                 self._schedule_what_waits(name)
                 self._close()
+        elif task.status is TaskStatus.COMPLETED and self.execution is ExecutionStatus.FAILED:
+            self._resume()
         self._compare()
 
     @rule()
@@ -204,14 +207,15 @@ class Life(RuleBasedStateMachine):
             assert ended
         else:
             assert not ended
-            self.execution = ExecutionStatus.TERMINATED
+            self.execution, self.failed_by = ExecutionStatus.TERMINATED, None
+            self._cancel_open()
         self._compare()
 
     @rule()
     def a_person_retries(self) -> None:
         over = self.execution in (ExecutionStatus.FAILED, ExecutionStatus.TERMINATED)
         try:
-            self.world.control.retry(self.world.tenant, "nightly")
+            self.world.reopener.retry(self.world.tenant, "nightly")
         except ConflictError:
             assert not over
         else:
@@ -233,8 +237,21 @@ class Life(RuleBasedStateMachine):
     def _close(self) -> None:
         tasks = self.model.values()
         if all(task.settled for task in tasks):
-            failed = any(task.ends_execution or task.status is TaskStatus.CANCELED for task in tasks)
+            failing = sorted(name for name, task in self.model.items() if task.ends_execution)
+            failed = failing or any(task.status is TaskStatus.CANCELED for task in tasks)
             self.execution = ExecutionStatus.FAILED if failed else ExecutionStatus.COMPLETED
+            self.failed_by = failing[0] if failing else None
+
+    def _fail(self, name: str) -> None:
+        self.execution, self.failed_by = ExecutionStatus.FAILED, name
+
+    def _resume(self) -> None:
+        """Let an execution run on whose failure was taken back: all that is cancelled was by that failure."""
+        if self.failed_by is None or self.model[self.failed_by].status is not TaskStatus.COMPLETED:
+            return
+        self._cancel_open()
+        if not any(task.ends_execution for task in self.model.values()):
+            self._retry()
 
     def _cancel_open(self) -> None:
         for task in self.model.values():
@@ -250,7 +267,7 @@ class Life(RuleBasedStateMachine):
                 task.status = TaskStatus.PENDING
                 task.is_open = False
                 task.final = task.message = None
-        self.execution = ExecutionStatus.RUNNING
+        self.execution, self.failed_by = ExecutionStatus.RUNNING, None
         for task in self.model.values():
             if task.status is TaskStatus.PENDING and all(map(self._is_done, task.waits_for)):
                 task.schedule()

@@ -49,9 +49,14 @@ class Transitions:
         # Without dependencies, nobody writes the items of dependents
         waits = any(task.get("dependsOn") for task in case.tasks)
         self._never_written = ("INPUT#",) if waits else ("INPUT#", "NEXT#", "WAITS#")
+        functions = {request.function for requests in case.clients.values() for request in requests}
+        # The reconciler reads the history, and keeps its own place; it does not run beside itself
+        self._written_alone = ("RECONCILER",) if "reconciler" in functions else ("RECONCILER", "HIST#")
 
     def steps(self, state: State) -> Iterator[tuple[Step, State]]:
         """Yield each step that a state allows, with the state after it."""
+        if state.faults.lost_records and self._before_reconciler(state):
+            yield from self._discard(state)
         standing = [(state.without_run(run), run) for run in state.runs]
         standing += self._can_begin(state)
         if self._private_at_once:
@@ -95,18 +100,18 @@ class Transitions:
     def _begin(self, source: tuple[Any, ...], function: str, of: int, now: int) -> Run:
         existing = (*source, function, of) if source[0] == "client" else (source[0], function, of)
         if existing not in self._programs:
-            node = self._runs.begin(function, self._event(source, function, of), now)
+            node = self._runs.begin(function, self._event(source, of), now)
             self._programs[existing] = self._runs.nodes[node].program
         return Run(source, self._runs.begin_program(self._programs[existing], now), ())
 
-    def _event(self, source: tuple[Any, ...], function: str, of: int) -> Any:
+    def _event(self, source: tuple[Any, ...], of: int) -> Any:
         if source[0] == "stream":
             return {"Records": [stream_record(self._cloud.changes[of], "1")]}
         if source[0] == "queue":
             return {"Records": [{"messageId": "1", "body": self._cloud.texts[of]}]}
         _, client, step, attempt = source
         request = self._case.clients[self._clients[client]][step]
-        if function == "reconciler":
+        if not request.route:
             return {}
         request_id = self._checker.request_id(client, step, attempt)
         claims = {"scope": ALL_SCOPES, "client_id": self._clients[client]}
@@ -127,8 +132,10 @@ class Transitions:
             return True
         arguments = call.arguments
         if call.operation == "put_item":
-            return str(arguments["Item"][keys.PK]["S"]).startswith("HIST#")
+            return str(arguments["Item"][keys.PK]["S"]).startswith(self._written_alone)
         if call.operation == "get_item":
+            if arguments["Key"][keys.PK]["S"] == "RECONCILER":
+                return True
             index: str = arguments["Key"][keys.SK]["S"]
             return index.startswith(self._never_written)
         if call.operation == "query":
@@ -247,6 +254,18 @@ class Transitions:
                 lost = state._replace(faults=left, queued=without(state.queued, message))
                 yield Step("is lost", ("queue", message)), self.settled(lost)
         yield from self._wait(state)
+
+    def _discard(self, state: State) -> Iterator[tuple[Step, State]]:
+        """Yield the steps in which the notifier never gets the record of a task that was scheduled."""
+        busy = {run.source for run in state.runs}
+        left = state.faults._replace(lost_records=state.faults.lost_records - 1)
+        for index, position in enumerate(state.cursors):
+            item, consumer = divmod(index, len(CONSUMERS))
+            changes = self._cloud.applied_changes(state.moment, item)[position : position + 1]
+            is_idle = CONSUMERS[consumer] == "notifier" and ("stream", index) not in busy
+            if is_idle and any(self._cloud.changes[n].after["status"]["S"] == "SCHEDULED" for n in changes):
+                lost = state._replace(faults=left, cursors=replaced(state.cursors, index, position + 1))
+                yield Step("is discarded", ("stream", index)), self.settled(lost)
 
     def _deliver_again(self, state: State) -> Iterator[tuple[Step, State]]:
         """Yield the steps in which the stream goes back."""

@@ -9,6 +9,8 @@ import pytest
 
 from tasklatch.dynamodb.task_item import HEARTBEAT_MARK
 from tasklatch.runtime.observability import SET_ASIDE_METRIC
+from tasklatch.schedules.scheduler_sync import CHECK_DELAY_SECONDS
+from tasklatch.workflow.closer import TIME_FOR_A_PAGE_MS
 from tests.template.template import grants, resources, target, transformed, when
 
 # CloudWatch's limits of an alarm on metric math, and of a search expression
@@ -17,6 +19,7 @@ LONGEST_SEARCH: Final = 1_024
 
 QUEUES: Final = resources("AWS::SQS::Queue")
 FUNCTIONS: Final = resources("AWS::Lambda::Function")
+TRIGGER_QUEUES: Final = ["TriggerQueue", "TriggerFailures"]
 RULES: Final = resources("AWS::Events::Rule")
 OWN_METRICS: Final = {"Fn::Sub": "Tasklatch/${AWS::StackName}"}
 ALARMS: Final = resources("AWS::CloudWatch::Alarm")
@@ -73,7 +76,7 @@ def _may_send_to(service: str) -> set[str]:
 
 
 def test_every_queue_is_consumed_or_keeps_what_failed() -> None:
-    assert _consumed() == {"TimerQueue", "AdvanceQueue"}
+    assert _consumed() == {"TimerQueue", "AdvanceQueue", "TriggerQueue"}
     assert set(QUEUES) == _consumed() | _dead_letter_queues()
 
 
@@ -363,16 +366,30 @@ def _rule_pattern(name: str) -> dict[str, Any]:
     return pattern
 
 
-def test_the_advancer_hears_of_settled_tasks_and_of_executions_that_ended_early() -> None:
-    assert _rule_pattern("SettledRule") == {"source": ["tasklatch"], "detail": {"settled": [True]}}
-    assert _rule_pattern("EndedRule") == {
-        "source": ["tasklatch"],
-        "detail-type": ["Execution Status Changed"],
-        "detail": {"status": ["FAILED", "TERMINATED", "TIMED_OUT"]},
+SENDERS: Final = ["CogniteExecutions", "ExecutionControl", "Notifier", "Reconciler", "WorkflowAdvancer"]
+
+
+def test_whoever_sends_to_the_advancer_is_told_where_and_nobody_else_may() -> None:
+    configured = {name for name, of in FUNCTIONS.items() if "ADVANCE_QUEUE_URL" in of["Environment"]["Variables"]}
+    allowed = {
+        name
+        for name, role in resources("AWS::IAM::Role").items()
+        if ("sqs:SendMessage", '{"Fn::GetAtt":["AdvanceQueue","Arn"]}') in grants(role)
     }
-    assert {target(goal["Arn"]) for name in ("SettledRule", "EndedRule") for goal in RULES[name]["Targets"]} == {
+
+    assert configured == {f"{name}Function" for name in SENDERS}
+    assert allowed == {f"{name}Role" for name in SENDERS}
+    assert {target(FUNCTIONS[name]["Environment"]["Variables"]["ADVANCE_QUEUE_URL"]) for name in configured} == {
         "AdvanceQueue"
     }
+    assert not {"AdvanceQueue", "AdvanceFailures"} & _may_send_to("events.amazonaws.com")
+
+
+def test_a_page_of_a_sweep_leaves_time_to_hand_the_rest_on() -> None:
+    timeouts = {name: FUNCTIONS[f"{name}Function"]["Timeout"] * 1000 for name in SENDERS}
+    sweeping = {name: timeout for name, timeout in timeouts.items() if name != "Notifier"}
+
+    assert min(sweeping.values()) >= 3 * TIME_FOR_A_PAGE_MS
 
 
 @pytest.mark.parametrize("name", ["AttentionEmailRule", "AttentionWebhookRule"])
@@ -381,36 +398,70 @@ def test_people_hear_only_of_what_needs_them(name: str) -> None:
     assert transformed()["Resources"][name]["Condition"] in {"AttentionByEmail", "AttentionByWebhook"}
 
 
-def test_the_timers_role_reaches_the_timer_queue_and_only_the_scheduler_takes_it() -> None:
+def test_the_minute_schedule_starts_the_sweep_and_its_failures_are_kept() -> None:
+    [schedule] = resources("AWS::Scheduler::Schedule").values()
+
+    assert schedule["ScheduleExpression"] == "rate(1 minute)"
+    assert target(schedule["GroupName"]) == "TimerGroup"
+    assert target(schedule["Target"]["Arn"]) == "TimerSweeperFunction"
+    assert target(schedule["Target"]["RoleArn"]) == "TimerRole"
+    assert target(schedule["Target"]["DeadLetterConfig"]["Arn"]) == "ReconcilerFailures"
+
+
+def test_the_timers_role_starts_the_sweep_and_only_the_scheduler_takes_it() -> None:
     role = resources("AWS::IAM::Role")["TimerRole"]
     statement = role["AssumeRolePolicyDocument"]["Statement"][0]
 
-    assert set(grants(role)) == {("sqs:SendMessage", '{"Fn::GetAtt":["TimerQueue","Arn"]}')}
+    assert set(grants(role)) == {
+        ("lambda:InvokeFunction", '{"Fn::GetAtt":["TimerSweeperFunction","Arn"]}'),
+        ("sqs:SendMessage", '{"Fn::GetAtt":["ReconcilerFailures","Arn"]}'),
+        # Of the timers that version 0.1.0 scheduled one by one
+        ("sqs:SendMessage", '{"Fn::GetAtt":["TimerQueue","Arn"]}'),
+    }
+    assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_the_schedules_role_reaches_its_queues_and_only_the_scheduler_takes_it() -> None:
+    role = resources("AWS::IAM::Role")["TriggerRole"]
+    statement = role["AssumeRolePolicyDocument"]["Statement"][0]
+
+    assert set(grants(role)) == {("sqs:SendMessage", f'{{"Fn::GetAtt":["{queue}","Arn"]}}') for queue in TRIGGER_QUEUES}
     assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
     assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
 @pytest.mark.parametrize("role", resources("AWS::IAM::Role").items(), ids=lambda item: item[0])
-def test_a_role_that_is_handed_on_is_the_timers(role: tuple[str, dict[str, Any]]) -> None:
+def test_only_functions_of_schedules_hand_a_role_on_and_it_is_their_own(
+    role: tuple[str, dict[str, Any]],
+) -> None:
     handed_on = {to for action, to in grants(role[1]) if action == "iam:PassRole"}
+    has_schedules = role[0] in ("SchedulesRole", "ScheduleRunnerRole")
 
-    assert handed_on <= {'{"Fn::GetAtt":["TimerRole","Arn"]}'}
+    assert handed_on == ({'{"Fn::GetAtt":["TriggerRole","Arn"]}'} if has_schedules else set())
 
 
-@pytest.mark.parametrize("name", ["RetrySchedulerFunction", "RetryDispatcherFunction"])
-def test_whoever_arms_timers_is_told_where(name: str) -> None:
+@pytest.mark.parametrize("name", ["SchedulesFunction", "ScheduleRunnerFunction"])
+def test_whoever_writes_schedules_knows_their_queue_group_and_role(name: str) -> None:
     variables = FUNCTIONS[name]["Environment"]["Variables"]
 
-    assert target(variables["TIMER_QUEUE_URL"]) == target(variables["TIMER_QUEUE_ARN"]) == "TimerQueue"
-    assert target(variables["SCHEDULE_GROUP"]) == "TimerGroup"
-    assert target(variables["SCHEDULE_ROLE_ARN"]) == "TimerRole"
+    assert target(variables["TRIGGER_QUEUE_URL"]) == target(variables["TRIGGER_QUEUE_ARN"]) == "TriggerQueue"
+    assert target(variables["TRIGGER_FAILURES_ARN"]) == "TriggerFailures"
+    assert target(variables["TRIGGER_GROUP"]) == "TriggerGroup"
+    assert target(variables["TRIGGER_ROLE_ARN"]) == "TriggerRole"
 
 
-def test_the_safety_net_is_told_of_the_queue_alone_as_what_is_overdue_is_due_at_once() -> None:
-    variables = FUNCTIONS["ReconcilerFunction"]["Environment"]["Variables"]
+def test_a_check_of_a_schedule_comes_after_the_change_and_any_earlier_check_have_ended() -> None:
+    timeouts = [FUNCTIONS[name]["Timeout"] for name in ("SchedulesFunction", "ScheduleRunnerFunction")]
 
-    assert target(variables["TIMER_QUEUE_URL"]) == "TimerQueue"
-    assert "SCHEDULE_GROUP" not in variables
+    assert sum(timeouts) < CHECK_DELAY_SECONDS
+
+
+@pytest.mark.parametrize(
+    "name", ["RetrySchedulerFunction", "RetryDispatcherFunction", "TimerSweeperFunction", "ReconcilerFunction"]
+)
+def test_whoever_schedules_timers_knows_the_queue(name: str) -> None:
+    assert target(FUNCTIONS[name]["Environment"]["Variables"]["TIMER_QUEUE_URL"]) == "TimerQueue"
 
 
 NO_HEARTBEAT: Final = {HEARTBEAT_MARK: {"N": [{"exists": False}]}}

@@ -17,7 +17,6 @@ VALUES = {
     "Throttle rate": 10_000.0,
     "Throttle burst rate": 5_000.0,
     "PutEvents throttle limit in transactions per second": 10_000.0,
-    "Number of schedules": 10_000_000.0,
     "Table-level write throughput limit": 40_000.0,
 }
 

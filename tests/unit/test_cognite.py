@@ -173,9 +173,10 @@ def test_name_that_cannot_stand_in_a_path_is_refused_when_it_is_given(wrong: str
         validate(WorkflowsBody, {"items": [{"externalId": wrong}]})
 
 
-def test_bound_on_executions_is_refused_rather_than_ignored() -> None:
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "2"])
+def test_limit_of_executions_that_is_no_number_of_them_is_refused(limit: object) -> None:
     with pytest.raises(InvalidRequestError):
-        validate(WorkflowsBody, {"items": [{"externalId": "a", "maxConcurrentExecutions": 2}]})
+        validate(WorkflowsBody, {"items": [{"externalId": "a", "maxConcurrentExecutions": limit}]})
 
 
 def test_what_a_newer_client_sends_besides_is_let_pass() -> None:
@@ -367,7 +368,7 @@ def test_errors_come_in_the_platforms_shape() -> None:
 
     assert body[missing] == {
         "code": 404,
-        "message": "workflow 'a', 'b' not found",
+        "message": "The following workflows were not found: 'a', 'b'",
         "missing": [{"externalId": "a"}, {"externalId": "b"}],
     }
     assert body[twice] == {"code": 409, "message": "duplicate task: 'a'", "duplicated": [{"externalId": "a"}]}

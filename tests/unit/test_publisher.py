@@ -113,6 +113,18 @@ def published_detail(task: Task, before: Task | None = BEFORE, **outside: Any) -
 # ---------------------------------------------------------------- one change
 
 
+def test_change_that_the_bus_did_not_take_is_not_in_the_history() -> None:
+    # given
+    outside = Outside(bus=FakeClient(put_events=refusal("ThrottlingException")))
+
+    # when
+    with pytest.raises(ServiceBusyError):
+        outside.publish(Change(AFTER, BEFORE), time_left=FakeTime(6_000))
+
+    # then: an entry shows that its change was published
+    assert not outside.history
+
+
 def test_change_is_written_once_published_once_and_pushed_to_nobody_if_nobody_watches() -> None:
     # given
     outside = Outside()
@@ -121,7 +133,7 @@ def test_change_is_written_once_published_once_and_pushed_to_nobody_if_nobody_wa
     outside.publish(Change(AFTER, BEFORE))
 
     # then
-    assert [name for name, _ in outside.table.calls] == ["batch_write_item", "query"]
+    assert [name for name, _ in outside.table.calls] == ["query", "batch_write_item"]
     assert [item["sk"]["S"] for item in outside.history] == ["0000000004"]
     assert len(outside.entries) == 1
     assert outside.callbacks == 0

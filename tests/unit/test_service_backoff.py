@@ -66,7 +66,6 @@ def test_call_is_made_again_while_the_table_is_busy(error: Exception) -> None:
         ("dynamodb", "ThrottlingException"),
         ("events", "ThrottlingException"),
         ("sqs", "RequestThrottled"),
-        ("scheduler", "ThrottlingException"),
         ("apigatewaymanagementapi", "LimitExceededException"),
     ],
 )

@@ -15,16 +15,23 @@ NEEDED: Final = {
     "change_publisher": ["EVENT_BUS_NAME", "LIVE_CALLBACK_URL"],
     "retry_planner": ["TIMER_QUEUE_URL"],
     "timer_handler": ["TIMER_QUEUE_URL"],
-    "reconciler": ["TIMER_QUEUE_URL"],
+    "reconciler": ["TIMER_QUEUE_URL", "ADVANCE_QUEUE_URL", "EVENT_BUS_NAME", "LIVE_CALLBACK_URL"],
+    "execution_closer": ["ADVANCE_QUEUE_URL"],
+    "execution_reopener": ["ADVANCE_QUEUE_URL"],
+    "follow_ups": ["ADVANCE_QUEUE_URL"],
+    "timer_sweep": ["TIMER_QUEUE_URL"],
     "dead_letters": ["DEAD_LETTER_QUEUE_URL"],
     "ledger": ["TABLE_NAME"],
 }
 USED: Final = {
-    "notifier": ["change_publisher"],
-    "reconciler": ["reconciler"],
+    "cognite_executions": ["execution_reopener"],
+    "execution_control": ["execution_reopener"],
+    "notifier": ["change_publisher", "follow_ups"],
+    "reconciler": ["reconciler", "enlisting"],
     "retry_dispatcher": ["timer_handler", "dead_letters"],
     "retry_scheduler": ["retry_planner"],
-    "workflow_advancer": ["workflow_advancer", "execution_closer", "dead_letters"],
+    "timer_sweeper": ["timer_sweep"],
+    "workflow_advancer": ["advance_handler", "dead_letters"],
 }
 
 

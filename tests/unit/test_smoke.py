@@ -11,11 +11,12 @@ from websockets.http11 import Response
 from local import watch
 from local.api_client import ApiClient, ApiError
 from local.cloud.stack import ROOT, Client, LocalCloudError, Stack, StateDir
-from local.smoke import runner, watch_checks
+from local.smoke import runner, timer_checks, watch_checks
 from local.smoke.check import Check
 from local.smoke.runner import CHECKS, FAILED, OK, SKIPPED, Outcome, run_check, run_checks, run_smoke
 from local.smoke.session import PREFIX, SmokeSession
 from local.smoke.target import AwsStack, SmokeTarget, aws_target
+from tasklatch.dynamodb import keys
 from tests.smoke_stack import SmokeService
 
 BY_NAME: Final = {check.name: check for check in CHECKS}
@@ -35,7 +36,7 @@ BROKEN: Final[dict[str, list[str]]] = {
     "large-output": ["output lost", "no limit"],
     "large-input": ["input cut"],
     "retry": ["no retry", "no timer", "early retry"],
-    "long-timer": ["no retry", "short timer", "no schedule"],
+    "long-timer": ["no retry", "short timer", "no entry"],
     "heartbeats": ["heartbeats ignored", "no time-out", "early time-out"],
     "dependent": ["dependent waits", "reference stays", "never ends"],
     "cancel": ["not cancelled", "open after cancel", "not sealed"],
@@ -118,7 +119,7 @@ def test_each_check_is_broken_by_something() -> None:
 @pytest.mark.parametrize(
     ("name", "service", "operation"),
     [
-        ("long-timer", "scheduler", "ListSchedules"),
+        ("long-timer", "dynamodb", "Query"),
         ("event-bus", "sqs", "CreateQueue"),
         ("stream-failures", "lambda", "ListEventSourceMappings"),
         ("dead-letters", "sqs", "GetQueueAttributes"),
@@ -139,20 +140,8 @@ def test_with_one_token_for_all_no_scope_can_be_missing(monkeypatch: pytest.Monk
     assert "TASKLATCH_WORKER_TOKEN" in outcome.detail
 
 
-def test_among_too_many_timers_none_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert outcome_of("long-timer", SmokeService("many schedules"), monkeypatch).state == OK
-
-    service = SmokeService("no schedule")
-    real = service.aws
-
-    def endless(name: str) -> Any:
-        client = real(name)
-        page = {"Schedules": [], "NextToken": "more"}
-        client.list_schedules = lambda **_: page
-        return client
-
-    monkeypatch.setattr(service, "aws", endless)
-    assert outcome_of("long-timer", service, monkeypatch).state == SKIPPED
+def test_timers_are_looked_for_where_the_service_lists_them() -> None:
+    assert (timer_checks.INDEX, timer_checks.SHARDS) == (keys.DUE_INDEX, keys.SHARDS)
 
 
 def test_rule_that_comes_into_force_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

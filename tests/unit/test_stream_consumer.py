@@ -34,7 +34,13 @@ def unreadable(number: str) -> dict[str, Any]:
 class Consumer:
     """Consumer whose function fails as a test says, on a bucket that records its requests."""
 
-    def __init__(self, fail: Callable[[Batch], Exception | None] = lambda _: None, bucket_error: Any = None) -> None:
+    def __init__(
+        self,
+        fail: Callable[[Batch], Exception | None] = lambda _: None,
+        bucket_error: Any = None,
+        left_undone: Sequence[int] = (),
+    ) -> None:
+        self._left_undone = set(left_undone)
         self.batches: list[Batch] = []
         self.processed: Batch = []
         self.bucket = FakeClient(put_object=bucket_error or {})
@@ -44,13 +50,14 @@ class Consumer:
         client: Any = self.bucket
         self._consumer = StreamConsumer(self.process, SetAsideRecords(lambda: client, "failures", "notifier", backoff))
 
-    def process(self, changes: Sequence[AnyChange]) -> None:
+    def process(self, changes: Sequence[AnyChange]) -> list[AnyChange]:
         versions = [change.task.version for change in changes if isinstance(change, Change)]
         self.batches.append(versions)
         error = self._fail(versions)
         if error is not None:
             raise error
-        self.processed += versions
+        self.processed += [version for version in versions if version not in self._left_undone]
+        return [change for change in changes if isinstance(change, Change) and change.task.version in self._left_undone]
 
     def consume(self, *batch: dict[str, Any], **more: Any) -> list[str]:
         answer = self._consumer.consume({"Records": list(batch), **more})
@@ -118,6 +125,22 @@ def test_busy_service_after_a_change_that_fails_by_itself_makes_those_behind_it_
 
     assert consumer.consume(*records(1, 2, 3, 4)) == ["3", "4"]
     assert consumer.processed == [2]
+    assert len(consumer.stored()) == 1
+
+
+def test_changes_that_a_busy_service_left_undone_come_again_alone() -> None:
+    consumer = Consumer(left_undone=[2, 3])
+
+    assert consumer.consume(*records(1, 2, 3, 4)) == ["2", "3"]
+    assert consumer.batches == [[1, 2, 3, 4]]
+    assert consumer.stored() == []
+
+
+def test_changes_left_undone_beside_one_that_fails_by_itself_come_again_without_it() -> None:
+    consumer = Consumer(poisonous(1), left_undone=[3])
+
+    assert consumer.consume(*records(1, 2, 3, 4)) == ["3"]
+    assert consumer.processed == [2, 4]
     assert len(consumer.stored()) == 1
 
 

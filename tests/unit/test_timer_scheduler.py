@@ -1,8 +1,8 @@
-"""Timers: near ones in the queue, far ones with the scheduler, none of them lost."""
+"""Timers: near ones in the queue, far ones on the list, none of them lost."""
 
 import json
+from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
@@ -16,19 +16,27 @@ from tasklatch.domain.overdue import OVERDUE_MS, is_overdue
 from tasklatch.domain.status import FAILURES, TaskStatus
 from tasklatch.domain.task import RetryPolicy, Task
 from tasklatch.domain.timer import Timer, TimerKind, timer_for
-from tasklatch.retries.timer_scheduler import LONGEST_DELAY_MS, TimerScheduler, timer_from_message, timer_to_message
+from tasklatch.dynamodb import keys
+from tasklatch.retries.due_list import DueList
+from tasklatch.retries.timer_scheduler import (
+    LONGEST_DELAY_MS,
+    TimerScheduler,
+    timer_from_message,
+    timer_to_message,
+)
 from tasklatch.runtime.queue_records import DeadLetters, process_records
 from tests.factories import NOW, FakeTime, a_task, fixed_clock
 from tests.integration.emulators import make_backoff
-from tests.workflow_helpers import SETTINGS, FakeClient, a_queue, a_scheduler, in_turn, refusal, sent_timers
+from tests.workflow_helpers import SETTINGS, FakeClient, a_queue, in_turn, refusal, sent_timers
 
 TIMER = Timer(TimerKind.RETRY, "default", "nightly", "resize", 1, NOW + 2_000)
 
 
-def timers(queue: FakeClient, scheduler: FakeClient | None = None, time_left: FakeTime | None = None) -> TimerScheduler:
+def timers(queue: FakeClient, table: FakeClient | None = None, time_left: FakeTime | None = None) -> TimerScheduler:
     queue_client: Any = queue
-    scheduler_client: Any = scheduler or FakeClient()
-    return TimerScheduler(queue_client, scheduler_client, SETTINGS, fixed_clock, make_backoff(time_left))
+    table_client: Any = table or FakeClient()
+    backoff = make_backoff(time_left)
+    return TimerScheduler(queue_client, DueList(table_client, SETTINGS, backoff), SETTINGS, fixed_clock, backoff)
 
 
 def dead_letters(queue: FakeClient) -> DeadLetters:
@@ -88,92 +96,123 @@ def test_timers_that_the_queue_did_not_take_are_sent_again_and_no_others() -> No
     assert [timer for timer, _ in sent_timers(queue)] == [first, second, second, second]
 
 
-def test_queue_that_never_takes_a_timer_is_busy() -> None:
-    queue = FakeClient(send_message_batch={"Failed": [{"Id": "0"}]})
-    with pytest.raises(ServiceBusyError):
-        timers(queue, time_left=FakeTime(6_000)).schedule([due_in(1_000)])
+def test_timer_that_a_busy_queue_never_takes_is_left() -> None:
+    queue = FakeClient(send_message_batch=refusal("ThrottlingException"))
+    assert timers(queue, time_left=FakeTime(6_000)).schedule([due_in(1_000)]) == [due_in(1_000)]
 
 
 def test_no_timers_cost_nothing() -> None:
-    queue, scheduler = a_queue(), a_scheduler()
-    timers(queue, scheduler).schedule([])
-    assert not queue.calls + scheduler.calls
+    queue, table = a_queue(), a_table()
+    timers(queue, table).schedule([])
+    assert not queue.calls + table.calls
 
 
-# ---------------------------------------------------------------- the scheduler
+# ---------------------------------------------------------------- the list
 
 
-def test_far_timer_is_scheduled_five_minutes_early_into_the_queue() -> None:
+def a_table() -> FakeClient:
+    return FakeClient(update_item={})
+
+
+def listed(table: FakeClient) -> list[tuple[str, str, str]]:
+    """The task, the list and the due time of each entry that was put."""
+    result = []
+    for request in table.requests("update_item"):
+        values = request["ExpressionAttributeValues"]
+        result.append((request["Key"]["sk"]["S"], values[":v0"]["S"], values[":v1"]["S"]))
+    return result
+
+
+def test_far_timer_is_put_on_the_list_of_its_task_by_due_time() -> None:
     # given
-    queue, scheduler = a_queue(), a_scheduler()
+    queue, table = a_queue(), a_table()
     far = due_in(LONGEST_DELAY_MS + 1)
 
     # when
-    timers(queue, scheduler).schedule([far])
+    timers(queue, table).schedule([far])
 
     # then
     assert not queue.calls
-    [request] = scheduler.requests("create_schedule")
-    at = datetime.fromtimestamp((far.due - 300_000) / 1000, UTC)
-    assert request["ScheduleExpression"] == f"at({at:%Y-%m-%dT%H:%M:%S})"
-    assert request["GroupName"] == "group"
-    assert request["FlexibleTimeWindow"] == {"Mode": "OFF"}
-    assert request["ActionAfterCompletion"] == "DELETE"
-    assert timer_from_message(request["Target"].pop("Input")) == far
-    assert request["Target"] == {"Arn": "arn:timers", "RoleArn": "arn:role"}
+    [(sort_key, list_key, due)] = listed(table)
+    assert sort_key == "TASK#resize"
+    assert list_key in {keys.timer_list(shard) for shard in range(keys.SHARDS)}
+    assert due == f"{far.due:014d}"
 
 
-def test_same_timer_is_the_same_schedule_and_any_other_is_another() -> None:
+def test_timers_are_spread_over_all_shards() -> None:
+    table = a_table()
+    timers(a_queue(), table).schedule([due_in(3_600_000, f"task-{number}") for number in range(400)])
+    counts = Counter(list_key for _, list_key, _ in listed(table))
+    assert len(counts) == keys.SHARDS
+    assert max(counts.values()) < 3 * min(counts.values())
+
+
+@pytest.mark.parametrize(
+    ("timer", "lowest", "below"),
+    [(replace(TIMER, kind=TimerKind.DEADLINE), 11, 13), (TIMER, 13, 15), (replace(TIMER, attempt=7), 73, 75)],
+)
+def test_far_timer_is_listed_only_while_its_attempt_is_as_it_was(timer: Timer, lowest: int, below: int) -> None:
     # given
-    scheduler = a_scheduler()
-    far = due_in(3_600_000)
-    others = [
-        replace(far, attempt=2),
-        replace(far, due=far.due + 1),
-        replace(far, task_id="x"),
-        replace(far, execution_id="x"),
-        replace(far, tenant="x"),
-        replace(far, kind=TimerKind.DEADLINE),
-    ]
+    table = a_table()
 
     # when
-    timers(a_queue(), scheduler).schedule([far, far, *others])
+    timers(a_queue(), table).schedule([replace(timer, due=NOW + 3_600_000)])
 
     # then
-    names = [request["Name"] for request in scheduler.requests("create_schedule")]
-    assert names[0] == names[1]
-    assert len(set(names)) == 1 + len(others)
-    assert all(len(name) <= 64 and set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for name in names)
+    [request] = table.requests("update_item")
+    assert request["ConditionExpression"] == "attribute_exists(pk) AND precedence >= :v2 AND precedence < :v3"
+    values = request["ExpressionAttributeValues"]
+    assert (values[":v2"], values[":v3"]) == ({"N": str(lowest)}, {"N": str(below)})
+    assert "version" not in request["UpdateExpression"]
 
 
-def test_timer_that_is_scheduled_already_is_fine() -> None:
-    scheduler = FakeClient(create_schedule=in_turn(refusal("ConflictException"), {}))
-    timers(a_queue(), scheduler).schedule([due_in(3_600_000), due_in(3_600_001)])
-    assert len(scheduler.calls) == 2
+def test_far_timer_of_a_task_that_moved_on_is_dropped() -> None:
+    table = FakeClient(update_item=refusal("ConditionalCheckFailedException"))
+    timers(a_queue(), table).schedule([due_in(3_600_000)])
+    assert len(table.calls) == 1
 
 
-def test_busy_scheduler_is_called_again() -> None:
-    scheduler = FakeClient(create_schedule=in_turn(refusal("ThrottlingException"), {}))
-    timers(a_queue(), scheduler).schedule([due_in(3_600_000)])
-    assert len(scheduler.calls) == 2
+def test_near_timers_are_sent_though_the_table_takes_no_far_one() -> None:
+    # given
+    queue, table = a_queue(), FakeClient(update_item=refusal("ThrottlingException"))
+    near, far = due_in(1_000, "near"), due_in(3_600_000, "far")
+
+    # when
+    left = timers(queue, table, FakeTime(6_000)).schedule([far, near])
+
+    # then
+    assert sent_timers(queue) == [(near, 1)]
+    assert left == [far]
 
 
-def test_refusal_of_the_scheduler_is_not_swallowed() -> None:
-    scheduler = FakeClient(create_schedule=refusal("AccessDeniedException"))
+def test_timers_that_the_queue_does_not_take_are_named() -> None:
+    # given
+    queue = FakeClient(send_message_batch={"Failed": [{"Id": "1"}]})
+    first, second = due_in(1_000, "a"), due_in(1_000, "b")
+
+    # when
+    left = timers(queue, a_table(), FakeTime(6_000)).schedule([first, second])
+
+    # then
+    assert left == [second]
+
+
+def test_refusal_of_the_table_is_not_swallowed() -> None:
+    table = FakeClient(update_item=refusal("AccessDeniedException"))
     with pytest.raises(Exception, match="AccessDenied"):
-        timers(a_queue(), scheduler).schedule([due_in(3_600_000)])
+        timers(a_queue(), table).schedule([due_in(3_600_000)])
 
 
 @given(ms=st.integers(min_value=-(10**9), max_value=10**11))
-def test_every_timer_goes_to_the_queue_or_the_scheduler(ms: int) -> None:
+def test_every_timer_goes_to_the_queue_or_the_list(ms: int) -> None:
     # given
-    queue, scheduler = a_queue(), a_scheduler()
+    queue, table = a_queue(), a_table()
 
     # when
-    timers(queue, scheduler).schedule([due_in(ms)])
+    timers(queue, table).schedule([due_in(ms)])
 
     # then
-    assert len(queue.calls) + len(scheduler.calls) == 1
+    assert len(queue.calls) + len(table.calls) == 1
     for _, delay in sent_timers(queue):
         assert 0 <= delay <= 900
 

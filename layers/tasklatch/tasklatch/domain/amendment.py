@@ -51,6 +51,7 @@ def amendment_write(report: Report, task: Task, *, now: int, request_id: str) ->
         clear_fields=tuple(_outdated_fields(values)),
         closes_task=False,
         fingerprint=report.fingerprint,
+        keeps_timer=True,
     )
 
 

@@ -105,6 +105,8 @@ class ConditionalWrite:
         True if the write returns the task to the list of open tasks.
     is_of_later_version
         True if the write is derived from a task that a later version of the service stored: it is not made.
+    keeps_timer
+        True if the task's timer still holds after the write. Any other write ends it: a new status needs a new timer.
     """
 
     task_id: str
@@ -120,6 +122,7 @@ class ConditionalWrite:
     fingerprint: str | None
     reopens_task: bool = False
     is_of_later_version: bool = False
+    keeps_timer: bool = False
 
     @property
     def needs_open_attempt(self) -> bool:

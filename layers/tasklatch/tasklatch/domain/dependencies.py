@@ -33,13 +33,53 @@ def can_be_retried(task: Task) -> bool:
     return task.status is TaskStatus.CANCELED or fails_execution(task)
 
 
-def execution_outcome(tasks: Iterable[Task]) -> ExecutionStatus | None:
+def failure_summary(task: Task) -> str:
+    """Return the reason of an execution that a task failed; the tasks that are cancelled with it have it too."""
+    return f"{_summary_prefix(task.task_id)}{task.status}"
+
+
+def is_cancelled_by_failure(task: Task, failed_by: str) -> bool:
+    """Return True if a task was cancelled because another one failed their execution, and for no other reason."""
+    is_by_service = task.status is TaskStatus.CANCELED and task.request_id is None
+    return is_by_service and (task.message or "").startswith(_summary_prefix(failed_by))
+
+
+def is_rescued(tasks: Iterable[Task], failed_by: str) -> bool:
+    """Return True if an execution that failed is a failure no more: what failed it has succeeded since.
+
+    Parameters
+    ----------
+    tasks
+        All its tasks.
+    failed_by
+        The task that failed it.
+    """
+    return not any(
+        fails_execution(task) or (task.status is TaskStatus.CANCELED and not is_cancelled_by_failure(task, failed_by))
+        for task in tasks
+    )
+
+
+def _summary_prefix(task_id: str) -> str:
+    return f"task {task_id!r} ended "
+
+
+def execution_outcome(
+    tasks: Iterable[Task], so_far: ExecutionStatus = ExecutionStatus.COMPLETED
+) -> ExecutionStatus | None:
     """Return the final status of an execution; None while a task is not terminal.
 
     A cancelled task in a running execution was reopened by a person, and then cancelled because of the execution's
     previous end. The execution is then not completed but failed, so that it can be retried again.
+
+    Parameters
+    ----------
+    tasks
+        All tasks, or a page of them.
+    so_far
+        The outcome of the pages before.
     """
-    ended = ExecutionStatus.COMPLETED
+    ended = so_far
     for task in tasks:
         if fails_execution(task):
             return ExecutionStatus.FAILED

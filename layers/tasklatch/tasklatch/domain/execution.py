@@ -20,6 +20,9 @@ class Execution:
         Number of times that tasks were added: an execution does not complete if tasks were added since it was read.
     reason
         The reason for its end, if there is one to state.
+    failed_by
+        The task whose failure ended it; also while the execution is being set to running again because that task has
+        succeeded since.
     definition
         Fingerprint of the request that created it.
     group, group_version
@@ -44,6 +47,7 @@ class Execution:
     metadata: str | None = None
     ended_at: int | None = None
     reason: str | None = None
+    failed_by: str | None = None
     additions: int = 0
     group: str | None = None
     group_version: str | None = None

@@ -9,7 +9,7 @@ from tasklatch.domain.execution import Execution, WorkflowRun
 from tasklatch.domain.idempotency import canonical_text
 from tasklatch.domain.status import ExecutionStatus
 from tasklatch.domain.task import Task
-from tasklatch.domain.task_definition import TaskDefinition, new_task
+from tasklatch.domain.task_definition import TaskDefinition, new_tasks
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,4 @@ class NewExecution:
 
     def to_tasks(self, now: int) -> list[Task]:
         """Return the first tasks, all pending, created at `now` (milliseconds since the epoch)."""
-        return [new_task(definition, self.tenant, self.execution_id, now) for definition in self.definitions]
+        return new_tasks(self.definitions, self.tenant, self.execution_id, now, keep_open=self.keep_open)

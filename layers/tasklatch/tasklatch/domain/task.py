@@ -19,6 +19,15 @@ class OnFailure(StrEnum):
     CONTINUE = "continue"
 
 
+class FollowUp(StrEnum):
+    """Most that can follow from a task's end, where no other task waits for it."""
+
+    END = "end"
+    """The end of its execution."""
+    NOTHING = "nothing"
+    """Nothing: its execution stays open."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Number of attempts at a task, and the waits between them.
@@ -88,6 +97,8 @@ class Task:
         Fingerprint of the definition that the task was created from.
     form
         Form of the stored task; None for `FORM`. A later version that stores what this one cannot read raises it.
+    follow_up
+        What can follow from the task's end; None if other tasks wait for it, or may do.
     """
 
     tenant: str
@@ -125,6 +136,7 @@ class Task:
     decided_attempt: int | None = None
     definition: str | None = None
     form: int | None = None
+    follow_up: FollowUp | None = None
 
     @property
     def is_of_later_version(self) -> bool:

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from tasklatch.domain.errors import MAX_REPORTED_ERRORS, ConflictError, InvalidRequestError
 from tasklatch.domain.idempotency import canonical_text
 from tasklatch.domain.status import TaskStatus, status_precedence
-from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy, Task
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, FollowUp, OnFailure, RetryPolicy, Task
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class TaskDefinition:
         nothing else.
     kind
         Kind of work, in the platform's vocabulary.
+    attempt_id_path
+        Path of the attempt's id in the input that a worker receives, if the id is in it: keys of objects inside each
+        other.
     """
 
     task_id: str
@@ -44,6 +47,7 @@ class TaskDefinition:
     on_failure: OnFailure = OnFailure.ABORT
     includes_attempt_id: bool = False
     kind: str | None = None
+    attempt_id_path: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -58,17 +62,42 @@ class TaskDefinition:
             self.on_failure.value,
             *(("names_attempt",) if self.includes_attempt_id else ()),
             *((self.kind,) if self.kind is not None else ()),
+            *((self.attempt_id_path,) if self.attempt_id_path else ()),
         )
         return sha256(repr(content).encode()).hexdigest()[:12]
 
 
-def new_task(definition: TaskDefinition, tenant: str, execution_id: str, now: int) -> Task:
+def new_tasks(
+    definitions: Sequence[TaskDefinition], tenant: str, execution_id: str, now: int, *, keep_open: bool
+) -> list[Task]:
+    """Return the new tasks of one request.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+    keep_open
+        True if the execution stays open until a request ends it.
+    """
+    awaited = {name for definition in definitions for name in definition.depends_on}
+    follow_up = FollowUp.NOTHING if keep_open else FollowUp.END
+    return [
+        new_task(definition, tenant, execution_id, now, None if definition.task_id in awaited else follow_up)
+        for definition in definitions
+    ]
+
+
+def new_task(
+    definition: TaskDefinition, tenant: str, execution_id: str, now: int, follow_up: FollowUp | None = None
+) -> Task:
     """Return a new task: pending, with attempt 1 not open yet.
 
     Parameters
     ----------
     now
         Milliseconds since the epoch.
+    follow_up
+        What can follow from its end; None if other tasks wait for it.
     """
     return Task(
         tenant=tenant,
@@ -85,6 +114,7 @@ def new_task(definition: TaskDefinition, tenant: str, execution_id: str, now: in
         heartbeat_timeout_seconds=definition.heartbeat_timeout_seconds,
         on_failure=definition.on_failure,
         definition=definition.fingerprint,
+        follow_up=follow_up,
     )
 
 

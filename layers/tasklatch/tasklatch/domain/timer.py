@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tasklatch.domain.conditional_write import heartbeat_interval
 from tasklatch.domain.deadline import next_deadline
 from tasklatch.domain.retry import decide_retry
+from tasklatch.domain.status import TaskStatus, status_precedence
 from tasklatch.domain.task import Task
 
 
@@ -31,6 +33,17 @@ class Timer:
     task_id: str
     attempt: int
     due: int
+
+    @property
+    def precedence_interval(self) -> tuple[int, int]:
+        """Precedence interval of a task for which the timer holds: the lower end, and the upper end (excluded).
+
+        A retry follows a failure that can be retried; a deadline is that of a scheduled or running attempt.
+        """
+        if self.kind is TimerKind.DEADLINE:
+            return heartbeat_interval(self.attempt)
+        lowest = status_precedence(TaskStatus.TIMED_OUT, self.attempt)
+        return lowest, status_precedence(TaskStatus.FAILED_WITH_TERMINAL_ERROR, self.attempt)
 
 
 def timer_for(task: Task) -> Timer | None:

@@ -14,6 +14,7 @@ class Workflow:
     external_id: str
     description: str | None = None
     data_set_id: int | None = None
+    max_concurrent_executions: int | None = None
     created_at: int
     updated_at: int
 

@@ -18,6 +18,12 @@ def execution_key(tenant: str, execution_id: str) -> Item:
     return primary_key(keys.execution_pk(tenant, execution_id), keys.EXECUTION_SK)
 
 
+def unfinished_entry(tenant: str, execution_id: str, now: int) -> Item:
+    """Return the attributes that list an execution for the reconciler; `now` is in milliseconds since the epoch."""
+    shard = keys.shard_of(keys.execution_pk(tenant, execution_id), keys.EXECUTION_SK)
+    return to_item({keys.DUE_KEY: keys.unfinished_list(shard), keys.DUE_SORT: keys.due_sort(now)})
+
+
 def execution_to_item(execution: Execution) -> Item:
     """Return the item of a new execution, keys included."""
     values: dict[str, Value | None] = {
@@ -37,7 +43,9 @@ def execution_to_item(execution: Execution) -> Item:
         "namesTasksById": execution.has_attempt_index or None,
         "staysOpen": execution.keep_open or None,
     }
-    return {**execution_key(execution.tenant, execution.execution_id), **to_item(values)}
+    tenant, execution_id = execution.tenant, execution.execution_id
+    listed = unfinished_entry(tenant, execution_id, execution.created_at)
+    return {**execution_key(tenant, execution_id), **listed, **to_item(values)}
 
 
 def group_to_item(execution: Execution, group: str) -> Item:
@@ -67,6 +75,7 @@ def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Executio
         metadata=values.get("metadata"),
         ended_at=values.get("endedAt"),
         reason=values.get("reason"),
+        failed_by=values.get("failedBy"),
         additions=values.get("additions", 0),
         group=values.get("group"),
         group_version=values.get("groupVersion"),

@@ -2,21 +2,31 @@
 
 from hashlib import sha256
 from typing import Final
+from zlib import crc32
 
 PK: Final = "pk"
 SK: Final = "sk"
 EXECUTION_SK: Final = "EXEC"
 GROUP_SK: Final = "GROUP"
+RUNNING_SK: Final = "RUNNING"
 EXECUTION_INPUT_SK: Final = "INPUT"
 DEFINITION_SK: Final = "DEFINITION"
 WORKFLOW_SK: Final = "WORKFLOW"
 VERSION_PREFIX: Final = "VERSION#"
 TASK_ID_SK: Final = "TASKID"
 IDEMPOTENCY_SK: Final = "IDEMPOTENCY"
+SCHEDULE_SK: Final = "SCHEDULE"
+SCHEDULE_COUNT_SK: Final = "COUNT"
 TASK_PREFIX: Final = "TASK#"
 LISTS_INDEX: Final = "lists"
 LIST_KEY: Final = "listKey"
 LIST_SORT: Final = "listSort"
+DUE_INDEX: Final = "due"
+DUE_KEY: Final = "dueKey"
+DUE_SORT: Final = "dueSort"
+SHARDS: Final = 16
+"""Partitions of each list in the due index, because one partition takes 1,000 writes a second."""
+
 LONGEST_TIME: Final = 10**14 - 1
 """Latest time, in milliseconds since the epoch, that sorts correctly: in the year 5138."""
 
@@ -90,9 +100,39 @@ def group_list(tenant: str, group: str) -> str:
     return f"GROUP#{_part(tenant)}#{_part(group)}"
 
 
+def running_list(tenant: str, group: str) -> str:
+    """Return the index partition key of the executions of one group that run, by version."""
+    return f"RUNNING#{_part(tenant)}#{_part(group)}"
+
+
+def running_list_sort(version: str, execution_id: str = "") -> str:
+    """Return the index sort key of an execution that runs; without an id, the prefix of those of a version."""
+    return f"{_part(version)}#{execution_id}"
+
+
 def execution_list_sort(created_at: int, execution_id: str) -> str:
     """Return the index sort key of an execution: creation time (milliseconds since the epoch), then id."""
     return f"{min(created_at, LONGEST_TIME):014d}#{execution_id}"
+
+
+def timer_list(shard: int) -> str:
+    """Return the index partition key of one shard of the timers that wait."""
+    return f"DUE#{shard:02d}"
+
+
+def unfinished_list(shard: int) -> str:
+    """Return the index partition key of one shard of the executions that the reconciler checks."""
+    return f"RUN#{shard:02d}"
+
+
+def shard_of(pk: str, sk: str) -> int:
+    """Return the shard of an item, by its primary key."""
+    return crc32(f"{pk} {sk}".encode()) % SHARDS
+
+
+def due_sort(time: int) -> str:
+    """Return the index sort key of a time, in milliseconds since the epoch."""
+    return f"{max(min(time, LONGEST_TIME), 0):014d}"
 
 
 def workflow_pk(tenant: str, external_id: str) -> str:
@@ -167,3 +207,23 @@ def ticket_pk(ticket: str) -> str:
 def connection_pk(connection_id: str) -> str:
     """Return the partition key of the pointer from a WebSocket connection to its execution."""
     return f"CONNECTION#{_part(connection_id)}"
+
+
+def schedule_pk(tenant: str, kind: str, schedule_id: str) -> str:
+    """Return the partition key of a schedule."""
+    return f"SCHEDULE#{_part(tenant)}#{_part(kind)}#{_part(schedule_id)}"
+
+
+def schedule_list(tenant: str, kind: str) -> str:
+    """Return the index partition key of a tenant's schedules, by id, and the partition key of their number."""
+    return f"SCHEDULES#{_part(tenant)}#{_part(kind)}"
+
+
+def firings_pk(tenant: str, kind: str, schedule_id: str, generation: str) -> str:
+    """Return the partition key of the history of a schedule; a later schedule of the same name has another."""
+    return f"FIRINGS#{_part(tenant)}#{_part(kind)}#{_part(schedule_id)}#{_part(generation)}"
+
+
+def firing_sk(fire_time: int) -> str:
+    """Return the sort key of one time (milliseconds since the epoch) in the history of a schedule."""
+    return f"{min(fire_time, LONGEST_TIME):014d}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.later_values import read_value
 from tasklatch.domain.status import TaskStatus
-from tasklatch.domain.task import OnFailure, RetryPolicy, Task
+from tasklatch.domain.task import FollowUp, OnFailure, RetryPolicy, Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import Item, from_attribute, primary_key, to_attribute
 
@@ -65,6 +65,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "decided_attempt": Column("decidedAttempt", "N", int),
     "definition": Column("definition", "S", _identity),
     "form": Column(FORM_ATTRIBUTE, "N", int),
+    "follow_up": Column("followUp", "S", FollowUp),
 }
 
 _RETRY_POLICY: Final = "retryPolicy"

@@ -35,6 +35,8 @@ def _parts(write: ConditionalWrite, pk: str, expires_at: int | None) -> tuple[Va
         assigned[keys.LIST_KEY] = to_attribute(keys.open_list_for(pk))
         assigned[keys.LIST_SORT] = to_attribute(keys.task_sk(write.task_id))
     removed = [*(COLUMNS[field].attribute for field in write.clear_fields), HEARTBEAT_MARK]
+    if not write.keeps_timer:
+        removed += [keys.DUE_KEY, keys.DUE_SORT]
     if write.closes_task:
         removed += [keys.LIST_KEY, keys.LIST_SORT]
     conditions: list[Condition] = [

@@ -1,23 +1,23 @@
-"""Control of whole executions by a person: cancel, delete, retry."""
+"""Control of whole executions by a person: cancel, delete."""
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from tasklatch.domain.conditional_write import manual_retry_write
-from tasklatch.domain.dependencies import can_be_retried
+from tasklatch.domain.advance import start_of_sweep
 from tasklatch.domain.errors import ConflictError, NotFoundError
 from tasklatch.domain.execution import Execution
-from tasklatch.domain.status import ExecutionStatus, TaskStatus
+from tasklatch.domain.status import ExecutionStatus
 from tasklatch.executions.execution_table import ExecutionTable
-from tasklatch.executions.execution_tasks import ExecutionTasks
-from tasklatch.ledger.ledger import Ledger
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
-from tasklatch.workflow.advancer import WorkflowAdvancer
-from tasklatch.workflow.closer import ExecutionCloser
+from tasklatch.workflow.cancellation import TaskCancellation
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_CANCELLED_AT_ONCE: Final = 1_000
+"""Number of tasks that a cancellation goes over before it is answered: four pages of a sweep."""
 
 
 class ExecutionControl:
@@ -30,17 +30,14 @@ class ExecutionControl:
     """
 
     def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
-        self._clock = clock
         self._executions = ExecutionTable(client, settings, clock, backoff)
-        self._tasks = ExecutionTasks(client, settings, backoff)
-        self._ledger = Ledger(client, settings, clock, backoff)
-        self._advancer = WorkflowAdvancer(client, settings, clock, backoff)
-        self._closer = ExecutionCloser(client, settings, clock, backoff)
+        self._cancellation = TaskCancellation(client, settings, clock, backoff)
 
     def cancel(self, tenant: str, execution_id: str, reason: str | None) -> Execution:
-        """Terminate a running execution; its open tasks are cancelled when that change arrives on the stream.
+        """Terminate a running execution, and cancel its open tasks.
 
-        An execution that is terminated already stays as it is.
+        They are cancelled when this returns, except those after the first `MAX_CANCELLED_AT_ONCE` tasks: these are when
+        the change arrives on the stream. An execution that is terminated already stays as it is.
 
         Raises
         ------
@@ -48,6 +45,8 @@ class ExecutionControl:
             If it does not exist.
         ConflictError
             If it has completed or failed.
+        ServiceBusyError
+            If the table stays busy until the deadline; retry the request.
         """
         execution = self._executions.read(tenant, execution_id)
         if execution.status is ExecutionStatus.RUNNING:
@@ -55,6 +54,7 @@ class ExecutionControl:
             execution = self._executions.read(tenant, execution_id)
         if execution.status is not ExecutionStatus.TERMINATED:
             raise ConflictError(f"execution {execution_id!r} is already {execution.status}")
+        self._cancel_first(tenant, execution_id)
         return execution
 
     def delete(self, tenant: str, execution_id: str) -> None:
@@ -70,34 +70,16 @@ class ExecutionControl:
             raise NotFoundError("execution", execution_id)
         if execution.status is ExecutionStatus.RUNNING:
             self._executions.change_status(execution, ExecutionStatus.TERMINATED, "deleted")
+            self._cancel_first(tenant, execution_id)
         self._executions.mark_deleted(tenant, execution_id)
 
-    def retry(self, tenant: str, execution_id: str) -> Execution:
-        """Grant one more attempt to each failed or cancelled task, and set the execution to running again.
-
-        Raises
-        ------
-        NotFoundError
-            If the execution does not exist.
-        ConflictError
-            If it is completed, or is running and not kept open.
-        ServiceBusyError
-            If the table stays busy until the deadline; retry the request.
-        """
-        execution = self._executions.read(tenant, execution_id)
-        is_running = execution.status is ExecutionStatus.RUNNING
-        if execution.status is ExecutionStatus.COMPLETED or (is_running and not execution.keep_open):
-            raise ConflictError(f"execution {execution_id!r} is {execution.status}: nothing to retry")
-        self._closer.cancel_open_tasks(tenant, execution_id)
-        now = self._clock()
-        tasks = self._tasks.iterate(tenant, execution_id)
-        writes = [manual_retry_write(task, now=now) for task in tasks if can_be_retried(task)]
-        self._ledger.write_all(tenant, execution_id, writes)
-        if not is_running:
-            self._executions.change_status(execution, ExecutionStatus.RUNNING, None)
-        tasks = self._tasks.iterate(tenant, execution_id)
-        pending = [task.task_id for task in tasks if task.status is TaskStatus.PENDING]
-        # A success that arrived after the execution's end has not been counted down yet
-        self._advancer.schedule_unblocked(tenant, execution_id, pending)
-        self._closer.complete_if_finished(tenant, execution_id)
-        return self._executions.read(tenant, execution_id)
+    def _cancel_first(self, tenant: str, execution_id: str) -> None:
+        """Cancel the open ones of the first `MAX_CANCELLED_AT_ONCE` tasks of an execution that has ended."""
+        position = start_of_sweep(self._executions.read(tenant, execution_id))
+        left = MAX_CANCELLED_AT_ONCE
+        while left > 0:
+            page = self._cancellation.cancel_page(tenant, execution_id, position)
+            if page is None or page.last is None:
+                return
+            left -= len(page.tasks)
+            position = replace(position, after=page.last)

@@ -12,7 +12,7 @@ from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.reference_check import check_references, has_references, possible_names
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.domain.task_definition import TaskDefinition, check_definitions, check_unchanged, new_task
+from tasklatch.domain.task_definition import TaskDefinition, check_definitions, check_unchanged, new_tasks
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_insert import batch_insert
 from tasklatch.dynamodb.batch_write import batch_put
@@ -118,7 +118,9 @@ class ExecutionCreator:
         existing = self._read_related(execution, definitions)
         indirect_names = _check_additions(definitions, existing)
         now = self._clock()
-        tasks = [new_task(definition, tenant, execution_id, now) for definition in definitions]
+        tasks = new_tasks(definitions, tenant, execution_id, now, keep_open=execution.keep_open)
+        # Before a task can wait for one of these: from here on, their ends are followed by more
+        self._tasks.expect_dependents(tenant, execution_id, _awaited(definitions, existing))
         self._insert_tasks(tenant, execution_id, definitions, tasks, now)
         # A started task has its input already, with references resolved: a put would lose them
         started = {name for name, task in existing.items() if task.status is not TaskStatus.PENDING}
@@ -212,6 +214,12 @@ class ExecutionCreator:
             if task.status is TaskStatus.PENDING:
                 write = system_write(task, TaskStatus.CANCELED, now=now, message="the execution ended before")
                 self._ledger.write(task.tenant, task.execution_id, write)
+
+
+def _awaited(definitions: Iterable[TaskDefinition], existing: Mapping[str, Task]) -> list[str]:
+    """Return the existing tasks for which new tasks wait, and of which nothing more than an end was expected."""
+    names = {name for definition in definitions for name in definition.depends_on}
+    return sorted(name for name in names if name in existing and existing[name].follow_up is not None)
 
 
 def _check_additions(definitions: Sequence[TaskDefinition], existing: Mapping[str, Task]) -> dict[str, tuple[str, ...]]:

@@ -1,18 +1,28 @@
 """Executions in the table: consistent reads, the insert that commits an execution, and changes of its status."""
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
+from tasklatch.domain.dependencies import fails_execution, failure_summary
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus
+from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
-from tasklatch.dynamodb.execution_item import execution_from_item, execution_key, execution_to_item, group_to_item
+from tasklatch.dynamodb.execution_item import (
+    execution_from_item,
+    execution_key,
+    execution_to_item,
+    group_to_item,
+    unfinished_entry,
+)
 from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.items import Item
 from tasklatch.dynamodb.update_expression import ItemUpdate
+from tasklatch.executions.running_executions import RunningExecutions, running_item
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -36,6 +46,7 @@ class ExecutionTable:
         self._settings = settings
         self._clock = clock
         self._backoff = backoff
+        self._running = RunningExecutions(client, settings, backoff)
 
     def read(self, tenant: str, execution_id: str) -> Execution:
         """Read an execution with a consistent read.
@@ -70,8 +81,10 @@ class ExecutionTable:
         """
         table, expires_at = self._settings.table_name, self._settings.expires_at(execution.created_at)
         if execution.group is not None:
-            listed = with_expiry(group_to_item(execution, execution.group), expires_at)
-            batch_put(self._client, table, [listed], self._backoff)
+            entries = [group_to_item(execution, execution.group)]
+            if execution.group_version is not None:
+                entries.append(running_item(execution, execution.group))
+            batch_put(self._client, table, [with_expiry(entry, expires_at) for entry in entries], self._backoff)
         request: dict[str, Any] = {
             "TableName": table,
             "Item": with_expiry(execution_to_item(execution), expires_at),
@@ -105,25 +118,78 @@ class ExecutionTable:
         return self._update(request)
 
     def change_status(
-        self, execution: Execution, status: ExecutionStatus, reason: str | None, *, unless_tasks_added: bool = False
-    ) -> None:
+        self,
+        execution: Execution,
+        status: ExecutionStatus,
+        reason: str | None,
+        *,
+        failed_by: str | None = None,
+        unless_tasks_added: bool = False,
+    ) -> bool:
         """Change an execution's status, unless its version has changed since it was read.
 
         Parameters
         ----------
+        failed_by
+            The task whose failure ends it.
         unless_tasks_added
             Make no change either if tasks were added after the read.
+
+        Returns
+        -------
+        bool
+            False if no change was made.
 
         Raises
         ------
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        request = _status_update(execution, status, reason, self._clock())
+        request = _status_update(execution, status, {"reason": reason, "failedBy": failed_by}, self._clock())
         if unless_tasks_added:
             request["ConditionExpression"] += " AND (attribute_not_exists(additions) OR additions = :additions)"
             request["ExpressionAttributeValues"][":additions"] = {"N": str(execution.additions)}
-        self._update(request)
+        if status is ExecutionStatus.RUNNING:
+            self._running.put(execution)
+        is_changed = self._update(request)
+        if is_changed and status is not ExecutionStatus.RUNNING:
+            self._running.remove(execution)
+        return is_changed
+
+    def mark_resumed(self, tenant: str, execution_id: str) -> bool:
+        """Forget the failure of an execution that runs again; a concurrent completion fails its condition.
+
+        Returns
+        -------
+        bool
+            False if the execution has ended.
+        """
+        request: dict[str, Any] = {
+            "Key": execution_key(tenant, execution_id),
+            "UpdateExpression": "REMOVE #failed ADD #additions :one",
+            "ConditionExpression": "#status = :running",
+            "ExpressionAttributeNames": {"#failed": "failedBy", "#additions": "additions", "#status": "status"},
+            "ExpressionAttributeValues": {":one": {"N": "1"}, ":running": {"S": ExecutionStatus.RUNNING}},
+        }
+        return self._update(request)
+
+    def fail_for(self, execution: Execution, tasks: Iterable[Task]) -> bool:
+        """Fail a running execution if one of its tasks fails it and it is not kept open.
+
+        Returns
+        -------
+        bool
+            True if a task fails the execution.
+
+        Raises
+        ------
+        ServiceBusyError
+            If the table stays busy until the deadline.
+        """
+        cause = None if execution.keep_open else next(filter(fails_execution, tasks), None)
+        if cause is not None:
+            self.change_status(execution, ExecutionStatus.FAILED, failure_summary(cause), failed_by=cause.task_id)
+        return cause is not None
 
     def mark_deleted(self, tenant: str, execution_id: str) -> None:
         """Mark an execution as deleted; its item and its history stay.
@@ -154,16 +220,20 @@ class ExecutionTable:
         return True
 
 
-def _status_update(execution: Execution, status: ExecutionStatus, reason: str | None, now: int) -> dict[str, Any]:
+def _status_update(
+    execution: Execution, status: ExecutionStatus, causes: Mapping[str, str | None], now: int
+) -> dict[str, Any]:
     """Return the arguments of UpdateItem, without the table, that change an execution's status from one version."""
     assigned: Item = {"status": {"S": status}, "updatedAt": {"N": str(now)}}
-    if status is not ExecutionStatus.RUNNING:
+    if status is ExecutionStatus.RUNNING:
+        assigned |= unfinished_entry(execution.tenant, execution.execution_id, now)
+    else:
+        # It stays on the reconciler's list, which takes it off once nothing of it is left to do
         assigned["endedAt"] = assigned["updatedAt"]
-    if reason is not None:
-        assigned["reason"] = {"S": reason}
+    assigned |= {name: {"S": value} for name, value in causes.items() if value is not None}
     update = ItemUpdate(
         assigned=assigned,
-        removed=[name for name in ("endedAt", "reason") if name not in assigned],
+        removed=[name for name in ("endedAt", *causes) if name not in assigned],
         conditions=[("version", "=", {"N": str(execution.version)})],
         is_new_version=True,
     )

@@ -7,7 +7,7 @@ from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import Item, primary_key
 from tasklatch.dynamodb.task_item import task_to_item
-from tasklatch.ledger.payloads import DEPENDS_ON, INCLUDES_ATTEMPT_ID, KIND, PAYLOAD, REFERS_TO
+from tasklatch.ledger.payloads import ATTEMPT_ID_PATH, DEPENDS_ON, INCLUDES_ATTEMPT_ID, KIND, PAYLOAD, REFERS_TO
 
 
 def task_items(tasks: Iterable[Task]) -> list[Item]:
@@ -87,6 +87,8 @@ def _input_attributes(definition: TaskDefinition, indirect_names: Sequence[str])
         attributes[INCLUDES_ATTEMPT_ID] = {"BOOL": True}
     if definition.kind is not None:
         attributes[KIND] = {"S": definition.kind}
+    if definition.attempt_id_path:
+        attributes[ATTEMPT_ID_PATH] = {"L": [{"S": key} for key in definition.attempt_id_path]}
     if definition.depends_on:
         attributes[DEPENDS_ON] = {"L": [{"S": name} for name in definition.depends_on]}
     if indirect_names:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _PAGES_A_REQUEST: Final = 10
 _GROUP_PAGE: Final = 100
+COUNTED_PAGES: Final = 25
+"""Pages of 1 MB of which one request counts the tasks: 40,000 of 650 bytes."""
 
 T = TypeVar("T")
 
@@ -93,14 +95,37 @@ class ExecutionReader:
         task = self._ledger.read(tenant, execution_id, task_id)
         return self._payloads.get_details(tenant, execution_id, [task])[0]
 
-    def count_tasks(self, tenant: str, execution_id: str) -> dict[TaskStatus, int]:
-        """Count an execution's tasks by status, with consistent reads."""
-        return dict(
-            Counter(
-                read_value(TaskStatus, status)
-                for status in self._tasks.iterate_attribute(tenant, execution_id, "status")
-            )
-        )
+    def count_tasks(
+        self, tenant: str, execution_id: str, *, cursor: str | None = None
+    ) -> tuple[dict[TaskStatus, int], str | None]:
+        """Count an execution's tasks by status, with consistent reads; of a large execution, those of one part.
+
+        Returns
+        -------
+        dict[TaskStatus, int], str or None
+            The counts, and the cursor of the next part; None after the last. The parts add up.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the cursor is invalid for this execution.
+        ServiceBusyError
+            If the table stays busy until the deadline.
+        """
+        scope = f"{keys.execution_pk(tenant, execution_id)} counts"
+        query = tasks_query(self._table, tenant, execution_id)
+        query["ProjectionExpression"] = "#status"
+        query["ExpressionAttributeNames"]["#status"] = "status"
+        if cursor is not None:
+            query["ExclusiveStartKey"] = _task_start_key(tenant, execution_id, decode_cursor(cursor, scope))
+        counts: Counter[TaskStatus] = Counter()
+        for _ in range(COUNTED_PAGES):
+            response: Any = self._backoff.run(partial(self._client.query, **query))
+            counts.update(read_value(TaskStatus, item["status"]["S"]) for item in response["Items"])
+            if "LastEvaluatedKey" not in response:
+                return dict(counts), None
+            query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+        return dict(counts), encode_cursor(scope, query["ExclusiveStartKey"][keys.SK]["S"])
 
     def iterate_tasks(self, tenant: str, execution_id: str) -> Iterator[Task]:
         """Yield all tasks of an execution, with consistent reads; pages are read on demand."""

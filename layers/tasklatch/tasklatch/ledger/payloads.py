@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.domain.report import Report
 from tasklatch.domain.task import OutputRef, Task, TaskDetail
@@ -26,6 +26,7 @@ DEPENDS_ON: Final = "dependsOn"
 REFERS_TO: Final = "refersTo"
 INCLUDES_ATTEMPT_ID: Final = "namesAttempt"
 KIND: Final = "kind"
+ATTEMPT_ID_PATH: Final = "attemptIdPath"
 
 
 def input_text(item: Item, task: Task | None = None) -> str | None:
@@ -37,9 +38,22 @@ def input_text(item: Item, task: Task | None = None) -> str | None:
         The task of the input. If its input is to include the attempt's id, the id is added; None adds no id.
     """
     text = next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
-    if text is None or task is None or INCLUDES_ATTEMPT_ID not in item:
+    path = ["taskExecutionId"] if INCLUDES_ATTEMPT_ID in item else []
+    if ATTEMPT_ID_PATH in item:
+        path = [key["S"] for key in item[ATTEMPT_ID_PATH]["L"]]
+    if text is None or task is None or not path:
         return text
-    return json.dumps({**json.loads(text), "taskExecutionId": current_attempt_id(task)}, ensure_ascii=False)
+    return json.dumps(_with_value(json.loads(text), path, current_attempt_id(task)), ensure_ascii=False)
+
+
+def _with_value(document: Any, path: Sequence[str], value: str) -> Any:
+    """Return a JSON document with a text at a path; what is on the way and is no object stays as it is."""
+    if not path:
+        return value
+    if document is not None and not isinstance(document, dict):
+        return document
+    inner = document or {}
+    return {**inner, path[0]: _with_value(inner.get(path[0]), path[1:], value)}
 
 
 class Payloads:

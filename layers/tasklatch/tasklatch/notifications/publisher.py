@@ -1,4 +1,4 @@
-"""Publication of a change: one history entry, one event on the bus, and one message to each watcher."""
+"""Publication of a change: one event on the bus, one message to each watcher, and then one history entry."""
 
 import json
 from collections import defaultdict
@@ -46,9 +46,10 @@ class ChangePublisher:
         inputs = self._payloads.get_inputs(scheduled)
         events = [_event(change, inputs) for change in changes]
         messages = _messages_by_execution(changes)
-        self._history.put(entries)
         self._bus.publish(events)
         self._watchers.broadcast(messages)
+        # At last: the entry shows that its change was published, and that watchers were told or cut off
+        self._history.put(entries)
 
 
 def _event(change: AnyChange, inputs: Mapping[str, str]) -> BusEvent:

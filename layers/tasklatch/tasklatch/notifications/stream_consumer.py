@@ -1,6 +1,6 @@
 """Consumption of a batch of the table's stream: what fails by itself is set aside alone, what is busy is retried."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,8 @@ from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.failure_reason import failure_reason
 from tasklatch.runtime.observability import SET_ASIDE_METRIC, logger, metrics
 
+Process = Callable[[Sequence[AnyChange]], Collection[AnyChange] | None]
+
 
 class StreamConsumer:
     """Consumer of batches of the table's stream.
@@ -23,12 +25,13 @@ class StreamConsumer:
     Parameters
     ----------
     process
-        Processes changes, in order; must be safe to repeat. It raises ServiceBusyError if they must come again.
+        Processes changes, in order; must be safe to repeat. It returns those that a busy service left undone and that
+        must come again, if any; it raises ServiceBusyError if all must.
     set_aside
         Store of the records that no attempt can process.
     """
 
-    def __init__(self, process: Callable[[Sequence[AnyChange]], None], set_aside: SetAsideRecords) -> None:
+    def __init__(self, process: Process, set_aside: SetAsideRecords) -> None:
         self._process = process
         self._set_aside = set_aside
 
@@ -64,29 +67,32 @@ class StreamConsumer:
             The numbers of those that must come again; the reasons, by number, of those that no attempt can process.
         """
         try:
-            self._process(list(changes.values()))
+            left = self._process(list(changes.values())) or ()
         except ServiceBusyError as busy:
-            return _defer(list(changes), busy), {}
+            return _defer(list(changes), str(busy)), {}
         except Exception as error:
             if _is_of_a_service(error):
                 raise
             return self._process_one_by_one(changes)
-        return [], {}
+        return _defer([number for number, change in changes.items() if change in left]), {}
 
     def _process_one_by_one(self, changes: Mapping[str, AnyChange]) -> tuple[list[str], dict[str, str]]:
         refused: dict[str, str] = {}
+        deferred: list[str] = []
         numbers = list(changes)
         for index, number in enumerate(numbers):
             try:
-                self._process([changes[number]])
+                left = self._process([changes[number]])
             except ServiceBusyError as busy:
-                return _defer(numbers[index:], busy), refused
+                return _defer([*deferred, *numbers[index:]], str(busy)), refused
             except Exception as error:
                 if _is_of_a_service(error):
                     raise
                 logger.exception("change cannot be processed", extra={"sequence_number": number})
                 refused[number] = failure_reason(error)
-        return [], refused
+            else:
+                deferred += [number] if left else []
+        return _defer(deferred), refused
 
     def _store(self, records: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> list[str]:
         """Set records aside; return the numbers of those that the store did not take."""
@@ -111,8 +117,9 @@ def _number(record: Mapping[str, Any]) -> str:
     return number
 
 
-def _defer(numbers: list[str], busy: ServiceBusyError) -> list[str]:
-    logger.warning("changes deferred", extra={"changes": len(numbers), "detail": str(busy)})
+def _defer(numbers: list[str], detail: str = "a service is busy") -> list[str]:
+    if numbers:
+        logger.warning("changes deferred", extra={"changes": len(numbers), "detail": detail})
     return numbers
 
 

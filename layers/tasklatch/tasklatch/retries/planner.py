@@ -1,9 +1,10 @@
 """Retry planner: schedules the timers that tasks need, and closes tasks whose retries are exhausted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tasklatch.domain.conditional_write import system_write
 from tasklatch.domain.dependencies import retries_exhausted
+from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, Task
 from tasklatch.domain.timer import timer_for
@@ -20,25 +21,34 @@ class RetryPlanner:
         self._timers = timers
         self._clock = clock
 
-    def plan(self, tasks: Iterable[Task]) -> None:
-        """Close the tasks whose retries are exhausted, and schedule the timers of the others.
+    def plan(self, tasks: Iterable[Task]) -> Sequence[Task]:
+        """Schedule the timers of tasks, and close those whose retries are exhausted.
 
-        A task whose retries are exhausted is sealed if its failure lets the execution continue; otherwise it is
-        removed from the list of open tasks.
+        Timers come first, because they are due. A task whose retries are exhausted is sealed if its failure lets the
+        execution continue; otherwise it is removed from the list of open tasks.
 
-        Raises
-        ------
-        ServiceBusyError
-            If a service stays busy until the deadline; retry the call.
+        Returns
+        -------
+        Sequence[Task]
+            The tasks that a busy service left undone: plan them again.
         """
-        timers = []
-        for task in tasks:
-            if retries_exhausted(task):
-                self._close_failed(task)
-            timer = timer_for(task)
-            if timer is not None:
-                timers.append(timer)
-        self._timers.schedule(timers)
+        planned = list(tasks)
+        left = self._schedule(planned)
+        for task in planned:
+            if retries_exhausted(task) and not self._close(task):
+                left.append(task)
+        return left
+
+    def _schedule(self, tasks: Sequence[Task]) -> list[Task]:
+        timers = {timer: task for task in tasks if (timer := timer_for(task)) is not None}
+        return [timers[timer] for timer in self._timers.schedule(list(timers))]
+
+    def _close(self, task: Task) -> bool:
+        try:
+            self._close_failed(task)
+        except ServiceBusyError:
+            return False
+        return True
 
     def _close_failed(self, task: Task) -> None:
         if task.on_failure is OnFailure.CONTINUE:

@@ -45,7 +45,8 @@ class TimerHandler:
             if task is None or current is None or (current.kind, current.attempt) != (timer.kind, timer.attempt):
                 return "obsolete"
             if current.due > now:
-                self._timers.schedule([current])
+                if self._timers.schedule([current]):
+                    raise ServiceBusyError(f"timer of task {timer.task_id!r} could not be scheduled")
                 return "rescheduled"
             write = self._write_for_timer(task, timer.kind, now)
             if write is None:

@@ -1,32 +1,29 @@
 """Timers: messages that come back through one queue when they are due.
 
-SQS delays a message by at most 15 minutes, exact to the second; EventBridge Scheduler has no such limit, but is exact
-only to the minute. So a longer timer is scheduled to reach the queue well before it is due, and the queue delays it for
-the rest. No timer is ever cancelled.
+SQS delays a message by at most 15 minutes, exact to the second. So a longer timer waits on a list in the table
+(`tasklatch.retries.due_list`), from which a sweep sends it to the queue well before it is due, and the queue delays it
+for the rest. A message in the queue is never cancelled.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from hashlib import sha256
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
-
+from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.domain.timer import Timer, TimerKind
 from tasklatch.dynamodb.batch_write import batched
+from tasklatch.retries.due_list import DueList
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.clock import Clock
+from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
 
 LONGEST_DELAY_MS: Final = 900_000
-_EARLY_MS: Final = 300_000
 _MESSAGES_A_CALL: Final = 10
 
 
@@ -65,7 +62,7 @@ def timer_from_message(text: str) -> Timer:
 
 
 class TimerScheduler:
-    """Scheduler of timers, by SQS and EventBridge Scheduler.
+    """Scheduler of timers: soon ones in the queue, later ones on the list.
 
     Parameters
     ----------
@@ -74,36 +71,31 @@ class TimerScheduler:
     """
 
     def __init__(
-        self,
-        queue: "SQSClient",
-        scheduler: "EventBridgeSchedulerClient",
-        settings: Settings,
-        clock: Clock,
-        backoff: Backoff,
+        self, queue: "SQSClient", due_list: DueList, settings: Settings, clock: Clock, backoff: Backoff
     ) -> None:
         self._queue = queue
-        self._scheduler = scheduler
+        self._due_list = due_list
         self._settings = settings
         self._clock = clock
         self._backoff = backoff
 
-    def schedule(self, timers: Sequence[Timer]) -> None:
-        """Schedule timers; the same timer twice does no harm.
+    def schedule(self, timers: Sequence[Timer]) -> list[Timer]:
+        """Schedule timers, those for the queue first; the same timer twice does no harm.
 
-        Raises
-        ------
-        ServiceBusyError
-            If a service stays busy until the deadline; some timers may be scheduled.
+        Returns
+        -------
+        list[Timer]
+            The timers that a busy service did not take; all others are scheduled.
         """
         now = self._clock()
         near = [timer for timer in timers if timer.due - now <= LONGEST_DELAY_MS]
-        for chunk in batched(near, _MESSAGES_A_CALL):
-            self._send(chunk, now)
-        for timer in timers:
-            if timer.due - now > LONGEST_DELAY_MS:
-                self._schedule(timer)
+        far = [timer for timer in timers if timer.due - now > LONGEST_DELAY_MS]
+        left = map_concurrently(partial(self._send, now), batched(near, _MESSAGES_A_CALL))
+        left += map_concurrently(self._list, far)
+        return [timer for some in left for timer in some]
 
-    def _send(self, timers: Sequence[Timer], now: int) -> None:
+    def _send(self, now: int, timers: Sequence[Timer]) -> Sequence[Timer]:
+        """Send timers to the queue; return those that it did not take."""
         entries: list[Any] = [
             {
                 "Id": str(index),
@@ -121,29 +113,16 @@ class TimerScheduler:
             if entries:
                 raise TryAgainError
 
-        self._backoff.run(send)
-
-    def _schedule(self, timer: Timer) -> None:
-        self._settings.check_set("timer_queue_arn", "schedule_group", "schedule_role_arn")
-        text = timer_to_message(timer)
-        # The name is derived from the timer, so a repeat meets the same schedule
-        name = f"{timer.kind}-{sha256(text.encode()).hexdigest()[:48]}"
-        at = datetime.fromtimestamp((timer.due - _EARLY_MS) / 1000, UTC)
-        create = partial(
-            self._scheduler.create_schedule,
-            Name=name,
-            GroupName=self._settings.schedule_group,
-            ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
-            FlexibleTimeWindow={"Mode": "OFF"},
-            ActionAfterCompletion="DELETE",
-            Target={
-                "Arn": self._settings.timer_queue_arn,
-                "RoleArn": self._settings.schedule_role_arn,
-                "Input": text,
-            },
-        )
         try:
-            self._backoff.run(create)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ConflictException":
-                raise
+            self._backoff.run(send)
+        except ServiceBusyError:
+            return [timers[int(entry["Id"])] for entry in entries]
+        return ()
+
+    def _list(self, timer: Timer) -> Sequence[Timer]:
+        """Put a timer on the list; return it if the table did not take it."""
+        try:
+            self._due_list.add(timer)
+        except ServiceBusyError:
+            return (timer,)
+        return ()

@@ -21,7 +21,7 @@ BUSY_CODES: Final = frozenset(
     },
 )
 """Error codes of AWS requests that may succeed a moment later: those of DynamoDB's exceptions and statement errors, of
-the event bus, the queue, the scheduler and the WebSocket connections."""
+the event bus, the queue and the WebSocket connections."""
 
 CONDITION_FAILURE: Final = "ConditionalCheckFailed"
 """Error code of a statement in a batch whose condition does not hold; DynamoDB's exception adds "Exception"."""

@@ -67,6 +67,10 @@ class Backoff:
         ends_at = max(self._remaining_ms() - most_ms, reserve_ms)
         return TimeBudget(lambda: self._remaining_ms() > ends_at, self._sleep)
 
+    def has_time(self, milliseconds: int) -> bool:
+        """Return True if the function has more than this time left."""
+        return self._remaining_ms() > milliseconds
+
     def run(self, function: Callable[[], T]) -> T:
         """Call a function, again while the service is busy, the connection breaks or it raises `TryAgainError`.
 

@@ -44,7 +44,7 @@ def dynamodb() -> "DynamoDBClient":
 
 @cache
 def sqs() -> "SQSClient":
-    """Return the client of the timer queue and of dead-letter queues."""
+    """Return the client of the timer queue, the advance queue and dead-letter queues."""
     return _session().client("sqs", config=_CONFIG)
 
 
@@ -56,7 +56,7 @@ def s3() -> "S3Client":
 
 @cache
 def scheduler() -> "EventBridgeSchedulerClient":
-    """Return the client for timers that wait longer than a queue can."""
+    """Return the client of the schedules that start executions."""
     return _session().client("scheduler", config=_CONFIG)
 
 

@@ -18,20 +18,32 @@ if TYPE_CHECKING:
     from tasklatch.executions.control import ExecutionControl
     from tasklatch.executions.creation import ExecutionCreator
     from tasklatch.executions.reader import ExecutionReader
+    from tasklatch.executions.running_executions import RunningExecutions
     from tasklatch.ledger.history import History
     from tasklatch.ledger.ledger import Ledger
     from tasklatch.ledger.payloads import Payloads
     from tasklatch.notifications.publisher import ChangePublisher
     from tasklatch.notifications.set_aside import SetAsideRecords
     from tasklatch.notifications.websockets import WebSocketConnections
+    from tasklatch.retries.due_list import DueList
+    from tasklatch.retries.enlisting import Enlisting
     from tasklatch.retries.planner import RetryPlanner
     from tasklatch.retries.reconciler import Reconciler
     from tasklatch.retries.timer_handler import TimerHandler
     from tasklatch.retries.timer_scheduler import TimerScheduler
+    from tasklatch.retries.timer_sweep import TimerSweep
     from tasklatch.runtime.queue_records import DeadLetters
+    from tasklatch.schedules.firing import ScheduleFiring
+    from tasklatch.schedules.schedule_history import ScheduleHistory
+    from tasklatch.schedules.scheduler_sync import SchedulerSync
+    from tasklatch.schedules.schedules import Schedules
+    from tasklatch.workflow.advance_queue import AdvanceQueue
     from tasklatch.workflow.advancer import WorkflowAdvancer
     from tasklatch.workflow.closer import ExecutionCloser
     from tasklatch.workflow.definitions import WorkflowDefinitions
+    from tasklatch.workflow.follow_ups import FollowUps
+    from tasklatch.workflow.message_handler import AdvanceHandler
+    from tasklatch.workflow.reopener import ExecutionReopener
 
 
 class Services:
@@ -74,6 +86,39 @@ class Services:
 
         return WebSocketConnections(dynamodb(), self.settings, system_clock, self.backoff)
 
+    @cached_property
+    def workflow_definitions(self) -> "WorkflowDefinitions":
+        from tasklatch.workflow.definitions import WorkflowDefinitions
+
+        return WorkflowDefinitions(dynamodb(), self.settings, system_clock, self.backoff)
+
+    @cached_property
+    def schedule_history(self) -> "ScheduleHistory":
+        from tasklatch.schedules.schedule_history import ScheduleHistory
+
+        return ScheduleHistory(dynamodb(), self.settings, self.backoff)
+
+    @cached_property
+    def scheduler_sync(self) -> "SchedulerSync":
+        from tasklatch.schedules.scheduler_sync import SchedulerSync
+
+        names = ("trigger_queue_url", "trigger_queue_arn", "trigger_failures_arn", "trigger_group", "trigger_role_arn")
+        self.settings.check_set(*names)
+        return SchedulerSync(scheduler(), sqs(), self.settings, self.backoff)
+
+    @cached_property
+    def advance_queue(self) -> "AdvanceQueue":
+        from tasklatch.workflow.advance_queue import AdvanceQueue
+
+        self.settings.check_set("advance_queue_url")
+        return AdvanceQueue(sqs, self.settings, self.backoff)
+
+    @cached_property
+    def execution_reopener(self) -> "ExecutionReopener":
+        from tasklatch.workflow.reopener import ExecutionReopener
+
+        return ExecutionReopener(dynamodb(), self.settings, system_clock, self.backoff, self.advance_queue)
+
 
 class RequestServices(Services):
     """Services of functions that respond to requests of the API."""
@@ -103,13 +148,60 @@ class RequestServices(Services):
         return AttemptIndex(dynamodb(), self.settings, self.backoff)
 
     @cached_property
-    def workflow_definitions(self) -> "WorkflowDefinitions":
-        from tasklatch.workflow.definitions import WorkflowDefinitions
+    def running_executions(self) -> "RunningExecutions":
+        from tasklatch.executions.running_executions import RunningExecutions
 
-        return WorkflowDefinitions(dynamodb(), self.settings, system_clock, self.backoff)
+        return RunningExecutions(dynamodb(), self.settings, self.backoff)
+
+    @cached_property
+    def schedules(self) -> "Schedules":
+        from tasklatch.executions.idempotency_keys import IdempotencyKeys
+        from tasklatch.schedules.schedule_table import ScheduleTable
+        from tasklatch.schedules.schedules import Schedules
+
+        keys = IdempotencyKeys(dynamodb(), self.settings, system_clock, self.backoff)
+        table = ScheduleTable(dynamodb(), self.settings, self.backoff)
+        return Schedules(table, self.scheduler_sync, keys, system_clock)
 
 
-class EventServices(Services):
+class TimerServices(Services):
+    """Services of functions that schedule timers and handle them."""
+
+    @cached_property
+    def timer_scheduler(self) -> "TimerScheduler":
+        from tasklatch.retries.timer_scheduler import TimerScheduler
+
+        self.settings.check_set("timer_queue_url")
+        return TimerScheduler(sqs(), self.due_list, self.settings, system_clock, self.backoff)
+
+    @cached_property
+    def due_list(self) -> "DueList":
+        from tasklatch.retries.due_list import DueList
+
+        return DueList(dynamodb(), self.settings, self.backoff)
+
+    @cached_property
+    def timer_sweep(self) -> "TimerSweep":
+        from tasklatch.retries.timer_sweep import TimerSweep
+
+        return TimerSweep(dynamodb(), self.settings, self.due_list, self.timer_scheduler, system_clock, self.backoff)
+
+    @cached_property
+    def retry_planner(self) -> "RetryPlanner":
+        from tasklatch.retries.planner import RetryPlanner
+
+        return RetryPlanner(self.ledger, self.timer_scheduler, system_clock)
+
+    @cached_property
+    def timer_handler(self) -> "TimerHandler":
+        from tasklatch.executions.execution_table import ExecutionTable
+        from tasklatch.retries.timer_handler import TimerHandler
+
+        executions = ExecutionTable(dynamodb(), self.settings, system_clock, self.backoff)
+        return TimerHandler(self.ledger, executions, self.timer_scheduler, system_clock)
+
+
+class EventServices(TimerServices):
     """Services of functions that react to changes, messages and schedules."""
 
     @cached_property
@@ -139,27 +231,6 @@ class EventServices(Services):
         return SetAsideRecords(s3, self.settings.stream_failures_bucket, function, self.backoff)
 
     @cached_property
-    def timer_scheduler(self) -> "TimerScheduler":
-        from tasklatch.retries.timer_scheduler import TimerScheduler
-
-        self.settings.check_set("timer_queue_url")
-        return TimerScheduler(sqs(), scheduler(), self.settings, system_clock, self.backoff)
-
-    @cached_property
-    def retry_planner(self) -> "RetryPlanner":
-        from tasklatch.retries.planner import RetryPlanner
-
-        return RetryPlanner(self.ledger, self.timer_scheduler, system_clock)
-
-    @cached_property
-    def timer_handler(self) -> "TimerHandler":
-        from tasklatch.executions.execution_table import ExecutionTable
-        from tasklatch.retries.timer_handler import TimerHandler
-
-        executions = ExecutionTable(dynamodb(), self.settings, system_clock, self.backoff)
-        return TimerHandler(self.ledger, executions, self.timer_scheduler, system_clock)
-
-    @cached_property
     def workflow_advancer(self) -> "WorkflowAdvancer":
         from tasklatch.workflow.advancer import WorkflowAdvancer
 
@@ -169,21 +240,53 @@ class EventServices(Services):
     def execution_closer(self) -> "ExecutionCloser":
         from tasklatch.workflow.closer import ExecutionCloser
 
-        return ExecutionCloser(dynamodb(), self.settings, system_clock, self.backoff)
+        return ExecutionCloser(dynamodb(), self.settings, system_clock, self.backoff, self.advance_queue)
+
+    @cached_property
+    def advance_handler(self) -> "AdvanceHandler":
+        from tasklatch.workflow.message_handler import AdvanceHandler
+
+        return AdvanceHandler(self.workflow_advancer, self.execution_closer, self.execution_reopener)
+
+    @cached_property
+    def follow_ups(self) -> "FollowUps":
+        from tasklatch.workflow.follow_ups import FollowUps
+
+        return FollowUps(dynamodb(), self.settings, self.backoff, self.advance_queue)
 
     @cached_property
     def reconciler(self) -> "Reconciler":
+        from tasklatch.retries.execution_repair import ExecutionRepair, RepairServices
+        from tasklatch.retries.lost_changes import LostChanges
         from tasklatch.retries.reconciler import Reconciler
 
-        return Reconciler(
-            dynamodb(),
-            self.settings,
+        services = RepairServices(
             self.retry_planner,
             self.workflow_advancer,
             self.execution_closer,
-            system_clock,
-            self.backoff,
+            self.execution_reopener,
+            LostChanges(dynamodb(), self.settings, self.change_publisher, system_clock, self.backoff),
         )
+        repair = ExecutionRepair(dynamodb(), self.settings, services, system_clock, self.backoff)
+        return Reconciler(dynamodb(), self.settings, repair, self.backoff)
+
+    @cached_property
+    def enlisting(self) -> "Enlisting":
+        from tasklatch.retries.enlisting import Enlisting
+
+        return Enlisting(dynamodb(), self.settings, system_clock, self.backoff)
+
+    @cached_property
+    def schedule_firing(self) -> "ScheduleFiring":
+        from tasklatch.executions.creation import ExecutionCreator
+        from tasklatch.executions.execution_table import ExecutionTable
+        from tasklatch.schedules.firing import ScheduleFiring
+        from tasklatch.schedules.schedule_table import ScheduleTable
+
+        table = ScheduleTable(dynamodb(), self.settings, self.backoff)
+        creator = ExecutionCreator(dynamodb(), self.settings, system_clock, self.backoff)
+        executions = ExecutionTable(dynamodb(), self.settings, system_clock, self.backoff)
+        return ScheduleFiring(table, self.scheduler_sync, self.schedule_history, creator, executions, system_clock)
 
     @cached_property
     def dead_letters(self) -> "DeadLetters":

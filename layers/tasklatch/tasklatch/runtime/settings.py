@@ -23,14 +23,18 @@ class Settings:
         Retention of an item after its last write, in days; 0 keeps it for ever.
     event_bus_name
         The event bus to which changes are published.
-    timer_queue_url, timer_queue_arn
+    timer_queue_url
         The queue that receives due timers.
+    advance_queue_url
+        The queue of the workflow advancer.
     dead_letter_queue_url
         The dead-letter queue of a function that processes a queue.
     stream_failures_bucket
         The bucket for records of the table's stream that no attempt can process.
-    schedule_group, schedule_role_arn
-        The schedule group for timers of more than fifteen minutes, and the role with which they reach the queue.
+    trigger_queue_url, trigger_queue_arn, trigger_failures_arn
+        The queue that receives the times of schedules, and the dead-letter queue for times that do not reach it.
+    trigger_group, trigger_role_arn
+        The schedule group for schedules, and the role with which they reach the queue.
     live_url
         The WebSocket address that watchers connect to.
     live_callback_url
@@ -48,11 +52,14 @@ class Settings:
     retention_days: int
     event_bus_name: str = ""
     timer_queue_url: str = ""
-    timer_queue_arn: str = ""
+    advance_queue_url: str = ""
     dead_letter_queue_url: str = ""
     stream_failures_bucket: str = ""
-    schedule_group: str = ""
-    schedule_role_arn: str = ""
+    trigger_queue_url: str = ""
+    trigger_queue_arn: str = ""
+    trigger_failures_arn: str = ""
+    trigger_group: str = ""
+    trigger_role_arn: str = ""
     live_url: str = ""
     live_callback_url: str = ""
     attempt_id_secret: str = ""
@@ -102,11 +109,14 @@ def get_settings() -> Settings:
         retention_days=int(os.environ.get("RETENTION_DAYS", "90")),
         event_bus_name=os.environ.get("EVENT_BUS_NAME", ""),
         timer_queue_url=os.environ.get("TIMER_QUEUE_URL", ""),
-        timer_queue_arn=os.environ.get("TIMER_QUEUE_ARN", ""),
+        advance_queue_url=os.environ.get("ADVANCE_QUEUE_URL", ""),
         dead_letter_queue_url=os.environ.get("DEAD_LETTER_QUEUE_URL", ""),
         stream_failures_bucket=os.environ.get("STREAM_FAILURES_BUCKET", ""),
-        schedule_group=os.environ.get("SCHEDULE_GROUP", ""),
-        schedule_role_arn=os.environ.get("SCHEDULE_ROLE_ARN", ""),
+        trigger_queue_url=os.environ.get("TRIGGER_QUEUE_URL", ""),
+        trigger_queue_arn=os.environ.get("TRIGGER_QUEUE_ARN", ""),
+        trigger_failures_arn=os.environ.get("TRIGGER_FAILURES_ARN", ""),
+        trigger_group=os.environ.get("TRIGGER_GROUP", ""),
+        trigger_role_arn=os.environ.get("TRIGGER_ROLE_ARN", ""),
         live_url=os.environ.get("LIVE_URL", ""),
         live_callback_url=os.environ.get("LIVE_CALLBACK_URL", ""),
         attempt_id_secret=os.environ.get("ATTEMPT_ID_SECRET", ""),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tasklatch.domain.dependencies import fails_execution, is_terminal
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution
-from tasklatch.domain.status import ExecutionStatus
+from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks
@@ -15,7 +15,6 @@ from tasklatch.ledger.payloads import DEPENDS_ON
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
-from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.dependency_counters import DependencyCounters
 from tasklatch.workflow.task_inputs import TaskInputs
 from tasklatch.workflow.task_scheduler import TaskScheduler
@@ -40,30 +39,22 @@ class WorkflowAdvancer:
         self._counters = DependencyCounters(client, settings, backoff)
         self._ledger = Ledger(client, settings, clock, backoff)
         self._scheduler = TaskScheduler(client, settings, clock, backoff)
-        self._closer = ExecutionCloser(client, settings, clock, backoff)
         self._execution_cache: dict[tuple[str, str], Execution] = {}
 
-    def advance(self, tenant: str, execution_id: str, task_id: str) -> None:
-        """Schedule the dependents of a task if it is terminal, and end its execution if it was the last task.
-
-        Raises
-        ------
-        NotFoundError
-            If the task does not exist, or its execution is not committed yet.
-        ServiceBusyError
-            If the table stays busy until the deadline; retry the call.
-        """
-        if self.schedule_dependents(tenant, execution_id, task_id):
-            self._closer.complete_if_finished(tenant, execution_id)
-
-    def schedule_dependents(self, tenant: str, execution_id: str, task_id: str) -> bool:
+    def schedule_dependents(self, tenant: str, execution_id: str, task_id: str, *, is_final: bool = False) -> bool:
         """Schedule the dependents of a task if it is terminal; if it fails its execution, fail the execution instead.
+
+        Parameters
+        ----------
+        is_final
+            True if the task has ended without a failure and can never be reopened: it is not read then.
 
         Returns
         -------
         bool
-            True if the execution may be complete now; one call of `ExecutionCloser.complete_if_finished` can follow
-            many tasks.
+            True if the execution may be complete now, or no failure any more; one call of
+            `ExecutionCloser.complete_if_finished` can follow many tasks. False also if dependents were ready: they end
+            later than the task.
 
         Raises
         ------
@@ -72,17 +63,18 @@ class WorkflowAdvancer:
         ServiceBusyError
             If the table stays busy until the deadline; retry the call.
         """
-        task = self._ledger.read(tenant, execution_id, task_id)
-        if not is_terminal(task):
+        task = None if is_final else self._ledger.read(tenant, execution_id, task_id)
+        if task is not None and not is_terminal(task):
             return False
         execution = self._cached_execution(tenant, execution_id)
         if execution.status is not ExecutionStatus.RUNNING:
+            may_be_rescue = task is None or task.status is TaskStatus.COMPLETED
+            return execution.failed_by is not None and may_be_rescue
+        if task is not None and fails_execution(task):
+            self._executions.fail_for(execution, [task])
             return False
-        if fails_execution(task):
-            self._closer.fail_for(execution, [task])
-            return False
-        self._scheduler.schedule(tenant, execution_id, self._counters.count_down(task))
-        return True
+        dependents = self._counters.count_down(tenant, execution_id, task_id)
+        return not self._scheduler.schedule(tenant, execution_id, dependents)
 
     def schedule_unblocked(self, tenant: str, execution_id: str, task_ids: Sequence[str]) -> int:
         """Schedule pending tasks of a running execution after counting down their terminal dependencies.
@@ -107,11 +99,11 @@ class WorkflowAdvancer:
         if execution.status is not ExecutionStatus.RUNNING:
             return 0
         terminal = [task for task in self.dependencies_of(tenant, execution_id, task_ids) if is_terminal(task)]
-        if self._closer.fail_for(execution, terminal):
+        if self._executions.fail_for(execution, terminal):
             return 0
         for task in terminal:
             if not fails_execution(task):
-                self._counters.count_down(task)
+                self._counters.count_down(tenant, execution_id, task.task_id)
         return self._scheduler.schedule(tenant, execution_id, task_ids)
 
     def dependencies_of(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[Task]:
@@ -127,12 +119,13 @@ class WorkflowAdvancer:
         return list(self._tasks.read(tenant, execution_id, names).values())
 
     def _cached_execution(self, tenant: str, execution_id: str) -> Execution:
-        """Read an execution once and cache it for the life of this object.
+        """Read an execution and, if it is running, cache it for the life of this object.
 
         An execution that ends after the read does no harm: its open tasks are sealed, and no write schedules a sealed
-        task.
+        task. That an ended one runs again must not be missed.
         """
         key = (tenant, execution_id)
-        if key not in self._execution_cache:
-            self._execution_cache[key] = self._executions.read(tenant, execution_id)
-        return self._execution_cache[key]
+        execution = self._execution_cache.get(key) or self._executions.read(tenant, execution_id)
+        if execution.status is ExecutionStatus.RUNNING:
+            self._execution_cache[key] = execution
+        return execution

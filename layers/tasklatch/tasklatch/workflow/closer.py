@@ -1,25 +1,29 @@
-"""End of executions: completion after the last task, failure by a task, and cancellation of the tasks still open."""
+"""End of executions: completion after the last task, and cancellation of the tasks still open.
 
-from collections.abc import Iterable
+Both go over all tasks page by page while the function has time. Then a message in the advance queue carries the
+position, and the next invocation goes on from there: memory and time of an invocation do not grow with the execution.
+"""
+
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tasklatch.domain.conditional_write import system_write
-from tasklatch.domain.dependencies import execution_outcome, fails_execution, is_terminal
-from tasklatch.domain.errors import ServiceBusyError
+from tasklatch.domain.advance import Advance, AdvanceMessage, SweepPosition, start_of_sweep
+from tasklatch.domain.dependencies import execution_outcome
 from tasklatch.domain.execution import Execution
-from tasklatch.domain.status import ExecutionStatus, TaskStatus
-from tasklatch.domain.task import Task
+from tasklatch.domain.status import ExecutionStatus
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks
-from tasklatch.ledger.ledger import Ledger
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
+from tasklatch.workflow.advance_queue import AdvanceQueue
+from tasklatch.workflow.cancellation import TaskCancellation
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_MAX_CANCEL_PASSES: Final = 5
+TIME_FOR_A_PAGE_MS: Final = 8_000
+"""Remaining time with which a page is still begun; a page takes a second or two, a busy table more."""
 
 
 class ExecutionCloser:
@@ -29,19 +33,31 @@ class ExecutionCloser:
     ----------
     backoff
         Retry policy for a busy table.
+    queue
+        Queue that carries the position of a sweep to the next invocation.
     """
 
-    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
-        self._clock = clock
+    def __init__(
+        self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff, queue: AdvanceQueue
+    ) -> None:
+        self._backoff = backoff
+        self._queue = queue
         self._executions = ExecutionTable(client, settings, clock, backoff)
         self._tasks = ExecutionTasks(client, settings, backoff)
-        self._ledger = Ledger(client, settings, clock, backoff)
+        self._cancellation = TaskCancellation(client, settings, clock, backoff)
 
-    def complete_if_finished(self, tenant: str, execution_id: str) -> None:
-        """End an execution when all its tasks are terminal.
+    def complete_if_finished(self, tenant: str, execution_id: str, position: SweepPosition | None = None) -> bool:
+        """End an execution when all its tasks are terminal, or hand the rest of the sweep to the advance queue.
 
         The index of open tasks is queried first: its cost does not grow with the number of tasks. The index can lag,
-        so its tasks are read consistently; all tasks of the execution are read only if none of them is open.
+        so its tasks are read consistently; all tasks of the execution are read only if none of them is open. The
+        execution ends only if it has neither changed nor got tasks since the first page: otherwise the sweep starts
+        again. A task that fails the execution ends it at once.
+
+        Returns
+        -------
+        bool
+            True if a task's failure had ended it before: a success since may take that back.
 
         Raises
         ------
@@ -50,34 +66,28 @@ class ExecutionCloser:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        execution = self._executions.read(tenant, execution_id)
-        if execution.status is not ExecutionStatus.RUNNING or execution.keep_open or self._tasks.has_open(execution):
-            return
-        outcome = execution_outcome(self._tasks.iterate(tenant, execution_id))
-        if outcome is not None:
-            self._executions.change_status(execution, outcome, None, unless_tasks_added=True)
+        while self._backoff.has_time(TIME_FOR_A_PAGE_MS):
+            execution = self._executions.read(tenant, execution_id)
+            if execution.failed_by is not None:
+                return True
+            if execution.status is not ExecutionStatus.RUNNING or execution.keep_open:
+                return False
+            if position is None or not position.holds_for(execution):
+                if self._tasks.has_open(tenant, execution_id):
+                    return False
+                position = start_of_sweep(execution)
+            outcome, position = self._sweep_outcome(execution, position)
+            if outcome is None:
+                return False
+            if position is None and self._executions.change_status(execution, outcome, None, unless_tasks_added=True):
+                return False
+        self._queue.send([AdvanceMessage(Advance.COMPLETE, tenant, execution_id, position=position)])
+        return False
 
-    def fail_for(self, execution: Execution, tasks: Iterable[Task]) -> bool:
-        """Fail a running execution if one of its tasks fails it and it is not kept open.
+    def cancel_open_tasks(self, tenant: str, execution_id: str, position: SweepPosition | None = None) -> None:
+        """Cancel the open tasks of an execution that has ended, or hand the rest of the sweep to the advance queue.
 
-        Returns
-        -------
-        bool
-            True if a task fails the execution.
-
-        Raises
-        ------
-        ServiceBusyError
-            If the table stays busy until the deadline.
-        """
-        cause = None if execution.keep_open else next(filter(fails_execution, tasks), None)
-        if cause is not None:
-            reason = f"task {cause.task_id!r} ended {cause.status}"
-            self._executions.change_status(execution, ExecutionStatus.FAILED, reason)
-        return cause is not None
-
-    def cancel_open_tasks(self, tenant: str, execution_id: str) -> None:
-        """Cancel the open tasks of an execution that has failed or was terminated.
+        A sweep stops once the execution has changed: it runs again, or its next end has a sweep of its own.
 
         Raises
         ------
@@ -86,14 +96,34 @@ class ExecutionCloser:
         ServiceBusyError
             If the table stays busy until the deadline, or tasks keep changing; retry the call.
         """
-        for _ in range(_MAX_CANCEL_PASSES):
-            open_tasks = [task for task in self._tasks.iterate(tenant, execution_id) if not is_terminal(task)]
-            # Read after its tasks: if it is retried from here on, their versions differ and they are not cancelled
-            execution = self._executions.read(tenant, execution_id)
-            if not open_tasks or execution.status in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
+        execution = self._executions.read(tenant, execution_id)
+        if position is None:
+            position = start_of_sweep(execution)
+        while self._backoff.has_time(TIME_FOR_A_PAGE_MS):
+            page = self._cancellation.cancel_page(tenant, execution_id, position)
+            if page is None or page.last is None:
                 return
-            reason = execution.reason or f"the execution is {execution.status}"
-            now = self._clock()
-            writes = [system_write(task, TaskStatus.CANCELED, now=now, message=reason) for task in open_tasks]
-            self._ledger.write_all(tenant, execution_id, writes)
-        raise ServiceBusyError(f"tasks of execution {execution_id!r} kept changing while they were being cancelled")
+            position = replace(position, after=page.last)
+        self._queue.send([AdvanceMessage(Advance.CANCEL, tenant, execution_id, position=position)])
+
+    def _sweep_outcome(
+        self, execution: Execution, position: SweepPosition
+    ) -> tuple[ExecutionStatus | None, SweepPosition | None]:
+        """Read tasks from a position on, while there is time.
+
+        Returns
+        -------
+        ExecutionStatus or None, SweepPosition or None
+            The outcome by all tasks up to the position; None if one is open, or has failed the execution. The position
+            is None after the last page.
+        """
+        while True:
+            page = self._tasks.page(execution.tenant, execution.execution_id, position.after)
+            if self._executions.fail_for(execution, page.tasks):
+                return None, None
+            outcome = execution_outcome(page.tasks, position.outcome)
+            if outcome is None or page.last is None:
+                return outcome, None
+            position = replace(position, after=page.last, outcome=outcome)
+            if not self._backoff.has_time(TIME_FOR_A_PAGE_MS):
+                return outcome, position

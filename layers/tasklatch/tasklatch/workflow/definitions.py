@@ -47,26 +47,29 @@ class WorkflowDefinitions:
         self._backoff = backoff
 
     def put_workflow(
-        self, tenant: str, external_id: str, *, description: str | None, data_set_id: int | None
+        self,
+        tenant: str,
+        external_id: str,
+        *,
+        description: str | None = None,
+        data_set_id: int | None = None,
+        max_concurrent_executions: int | None = None,
     ) -> Workflow:
-        """Create a workflow, or replace its description and data set.
+        """Create a workflow, or replace its description, its data set and its limit of concurrent executions.
 
         Raises
         ------
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        values: dict[str, AttributeValueTypeDef] = {
-            "tenant": {"S": tenant},
-            "externalId": {"S": external_id},
-            keys.LIST_KEY: {"S": keys.workflow_list(tenant)},
-            keys.LIST_SORT: {"S": external_id},
+        optional: dict[str, AttributeValueTypeDef | None] = {
+            "description": {"S": description} if description is not None else None,
+            "dataSetId": {"N": str(data_set_id)} if data_set_id is not None else None,
+            "maxConcurrentExecutions": {"N": str(max_concurrent_executions)} if max_concurrent_executions else None,
         }
-        if description is not None:
-            values["description"] = {"S": description}
-        if data_set_id is not None:
-            values["dataSetId"] = {"N": str(data_set_id)}
-        removed_fields = [name for name in ("description", "dataSetId") if name not in values]
+        values = _workflow_values(tenant, external_id)
+        values |= {name: value for name, value in optional.items() if value is not None}
+        removed_fields = [name for name, value in optional.items() if value is None]
         return _workflow_from_item(self._put(_workflow_key(tenant, external_id), values, removed_fields))
 
     def workflow(self, tenant: str, external_id: str) -> Workflow:
@@ -101,7 +104,7 @@ class WorkflowDefinitions:
         return workflows, encode_cursor(scope, last) if last is not None else None
 
     def delete_workflows(self, tenant: str, external_ids: Sequence[str], *, ignore_unknown: bool) -> None:
-        """Delete workflows with all their versions; their runs continue.
+        """Delete workflows with all their versions.
 
         Raises
         ------
@@ -117,16 +120,14 @@ class WorkflowDefinitions:
         batch_delete(self._client, self._table, chain.from_iterable(items.values()), self._backoff)
 
     def put_version(self, tenant: str, external_id: str, version: str, definition: str) -> WorkflowVersion:
-        """Create a version of a workflow, or replace it.
+        """Create a version of a workflow, or replace it. The workflow is created if it does not exist.
 
         Raises
         ------
-        NotFoundError
-            If the workflow does not exist.
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        self.workflow(tenant, external_id)
+        self._create_workflow(tenant, external_id)
         values: dict[str, AttributeValueTypeDef] = {
             "tenant": {"S": tenant},
             "externalId": {"S": external_id},
@@ -176,7 +177,7 @@ class WorkflowDefinitions:
         return versions, encode_cursor(scope, last) if last is not None else None
 
     def delete_versions(self, tenant: str, names: Sequence[VersionKey], *, ignore_unknown: bool) -> None:
-        """Delete versions of workflows; their runs continue.
+        """Delete versions of workflows.
 
         Raises
         ------
@@ -192,6 +193,18 @@ class WorkflowDefinitions:
         if unknown and not ignore_unknown:
             raise NotFoundError("workflow version", *unknown)
         batch_delete(self._client, self._table, (item_keys[name] for name in names if name in existing), self._backoff)
+
+    def _create_workflow(self, tenant: str, external_id: str) -> None:
+        """Create a workflow; one that exists stays as it is."""
+        now: AttributeValueTypeDef = {"N": str(self._clock())}
+        initial = {**_workflow_values(tenant, external_id), "createdAt": now, "updatedAt": now}
+        update = ItemUpdate(assigned={}, initial=initial, must_exist=False)
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": _workflow_key(tenant, external_id),
+            **update.expressions(),
+        }
+        self._backoff.run(lambda: self._client.update_item(**request))
 
     def _put(
         self, key: Item, values: "Mapping[str, AttributeValueTypeDef]", removed_fields: Iterable[str]
@@ -285,6 +298,15 @@ def _workflow_key(tenant: str, external_id: str) -> Item:
     return primary_key(keys.workflow_pk(tenant, external_id), keys.WORKFLOW_SK)
 
 
+def _workflow_values(tenant: str, external_id: str) -> "dict[str, AttributeValueTypeDef]":
+    return {
+        "tenant": {"S": tenant},
+        "externalId": {"S": external_id},
+        keys.LIST_KEY: {"S": keys.workflow_list(tenant)},
+        keys.LIST_SORT: {"S": external_id},
+    }
+
+
 def _version_key(tenant: str, external_id: str, version: str) -> Item:
     return primary_key(keys.workflow_pk(tenant, external_id), keys.version_sk(version))
 
@@ -294,10 +316,15 @@ def _workflow_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Workflow
         tenant=item["tenant"]["S"],
         external_id=item["externalId"]["S"],
         description=item["description"]["S"] if "description" in item else None,
-        data_set_id=int(item["dataSetId"]["N"]) if "dataSetId" in item else None,
+        data_set_id=_optional_number(item, "dataSetId"),
+        max_concurrent_executions=_optional_number(item, "maxConcurrentExecutions"),
         created_at=int(item["createdAt"]["N"]),
         updated_at=int(item["updatedAt"]["N"]),
     )
+
+
+def _optional_number(item: "Mapping[str, AttributeValueTypeDef]", name: str) -> int | None:
+    return int(item[name]["N"]) if name in item else None
 
 
 def _version_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> WorkflowVersion:

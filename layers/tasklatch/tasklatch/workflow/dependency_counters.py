@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
@@ -53,7 +52,7 @@ class DependencyCounters:
         counters = batch_get(self._client, self._table, item_keys, self._backoff)
         return {item["taskId"]["S"] for item in counters if int(item["remaining"]["N"]) > 0}
 
-    def count_down(self, task: Task) -> list[str]:
+    def count_down(self, tenant: str, execution_id: str, task_id: str) -> list[str]:
         """Decrement the counters of a terminal task's dependents, each once.
 
         Returns
@@ -66,12 +65,12 @@ class DependencyCounters:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        pk = keys.execution_pk(task.tenant, task.execution_id)
+        pk = keys.execution_pk(tenant, execution_id)
         query = {
             "TableName": self._table,
             "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
             "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {":pk": {"S": pk}, ":prefix": {"S": keys.dependent_prefix(task.task_id)}},
+            "ExpressionAttributeValues": {":pk": {"S": pk}, ":prefix": {"S": keys.dependent_prefix(task_id)}},
             "ConsistentRead": True,
         }
 

@@ -42,9 +42,9 @@ CANCEL_EXECUTION: Final = Operation(
 RETRY_EXECUTION: Final = Operation(
     name="retry_execution",
     key=f"POST {_EXECUTION}/retry",
-    summary="Give what failed or was cancelled one more attempt each",
+    summary="Give what failed or was cancelled one more attempt each; 202 if a large execution takes longer",
     scope=Scope.MANAGE,
-    responses={HTTPStatus.OK: ExecutionView},
+    responses={HTTPStatus.OK: ExecutionView, HTTPStatus.ACCEPTED: ExecutionView},
     problems=_PROBLEMS,
 )
 WATCH_EXECUTION: Final = Operation(

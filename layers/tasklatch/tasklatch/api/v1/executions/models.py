@@ -22,6 +22,8 @@ MAX_DEPENDENCIES_BYTES: Final = 200_000
 MAX_METADATA_BYTES: Final = 16 * 1024
 """A page of 100 executions must fit into a Lambda response of 6 MB."""
 
+ExecutionName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
 _LONGEST_SECONDS: Final = 31_536_000
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -107,7 +109,7 @@ class ExecutionBody(TasksBody):
     """An execution to create, with up to 500 tasks; more can be added later."""
 
     executionId: NewExecutionId | None = None
-    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
+    name: ExecutionName | None = None
     metadata: dict[str, Any] | None = None
 
 
@@ -131,6 +133,14 @@ class ExecutionsQuery(BaseModel):
     def to_filter(self) -> ExecutionFilter:
         """Return the filter of the list."""
         return ExecutionFilter(frozenset() if self.status is None else frozenset({self.status}))
+
+
+class CountsQuery(BaseModel):
+    """Part of the counts of an execution's tasks."""
+
+    model_config = _QUERY
+
+    cursor: Annotated[str, Field(max_length=4096)] | None = None
 
 
 class TasksQuery(BaseModel):
@@ -184,10 +194,14 @@ class ExecutionView(TypedDict):
 
 
 class ExecutionDetailView(ExecutionView):
-    """An execution with the number of its tasks in each status."""
+    """An execution with the number of its tasks in each status; of a large one, those of one part.
+
+    With a `nextCursor`, `taskCount` and `counts` are of the tasks before it: the parts add up.
+    """
 
     taskCount: int
     counts: dict[TaskStatus, int]
+    nextCursor: NotRequired[str]
 
 
 class ExecutionList(TypedDict):

@@ -6,6 +6,7 @@ from typing import Final
 from tasklatch.api.authorization import Scope
 from tasklatch.api.operation import Operation
 from tasklatch.api.v1.executions.models import (
+    CountsQuery,
     ExecutionBody,
     ExecutionDetailView,
     ExecutionList,
@@ -60,6 +61,7 @@ GET_EXECUTION: Final = Operation(
     key=f"GET {_EXECUTION}",
     summary="Show an execution and count its tasks by status",
     scope=Scope.READ,
+    query=CountsQuery,
     responses={HTTPStatus.OK: ExecutionDetailView},
     problems=_MISSING,
 )

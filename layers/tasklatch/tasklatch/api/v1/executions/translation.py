@@ -38,9 +38,16 @@ def execution_view(execution: Execution) -> ExecutionView:
     return view
 
 
-def execution_detail_view(execution: Execution, counts: dict[TaskStatus, int]) -> ExecutionDetailView:
+def execution_detail_view(
+    execution: Execution, counts: dict[TaskStatus, int], next_cursor: str | None
+) -> ExecutionDetailView:
     """Return the view of an execution with its number of tasks by status."""
-    return {**execution_view(execution), "taskCount": sum(counts.values()), "counts": counts}
+    view = cast("ExecutionDetailView", execution_view(execution))
+    view["taskCount"] = sum(counts.values())
+    view["counts"] = counts
+    if next_cursor is not None:
+        view["nextCursor"] = next_cursor
+    return view
 
 
 def task_detail_view(detail: TaskDetail) -> TaskDetailView:

@@ -9,7 +9,16 @@ from tasklatch.api.body import dump_json
 from tasklatch.api.query_values import DECIMAL, QueryBool
 from tasklatch.domain.workflow_definition import VersionKey, check_unique
 from tasklatch.platforms.cognite.definitions.task_models import DefinitionBody, DefinitionView
-from tasklatch.platforms.cognite.models import LENIENT, MAX_PAGE, Cursor, ExternalId, PathId
+from tasklatch.platforms.cognite.models import (
+    LENIENT,
+    MAX_PAGE,
+    Cursor,
+    ExternalId,
+    NewWorkflowId,
+    NullsLeftOut,
+    PathId,
+    nullable,
+)
 
 MAX_DEFINITION_BYTES: Final = 300 * 1024
 """A DynamoDB item holds 400 KB."""
@@ -23,7 +32,7 @@ class VersionBody(BaseModel):
 
     model_config = LENIENT
 
-    workflowExternalId: PathId
+    workflowExternalId: NewWorkflowId
     version: PathId
     workflowDefinition: DefinitionBody
 
@@ -64,12 +73,10 @@ class WorkflowBody(BaseModel):
 
     model_config = LENIENT
 
-    externalId: PathId
+    externalId: NewWorkflowId
     description: Annotated[str, Field(max_length=500)] | None = None
     dataSetId: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
-    maxConcurrentExecutions: Annotated[None, Field(description="Must not be set: executions are not queued here")] = (
-        None
-    )
+    maxConcurrentExecutions: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
 
 class WorkflowsBody(BaseModel):
@@ -141,21 +148,20 @@ class WorkflowFilter(BaseModel):
     version: ExternalId | None = None
 
 
-class VersionsFilter(BaseModel):
+WorkflowFilters = Annotated[list[WorkflowFilter], Field(max_length=MAX_PAGE, json_schema_extra=nullable)]
+
+
+class VersionsFilter(NullsLeftOut):
     """Filter of a list of versions; without workflows, it has the versions of all."""
 
-    model_config = LENIENT
-
-    workflowFilters: Annotated[list[WorkflowFilter], Field(max_length=MAX_PAGE)] = []
+    workflowFilters: WorkflowFilters = Field(default_factory=list)
 
 
-class VersionsListBody(BaseModel):
+class VersionsListBody(NullsLeftOut):
     """Filter and page of a list of versions; a page can hold fewer than the limit."""
 
-    model_config = LENIENT
-
-    filter: VersionsFilter = VersionsFilter()
-    limit: Annotated[int, Field(ge=1, le=1000)] = 25
+    filter: VersionsFilter | None = None
+    limit: Annotated[int, Field(ge=1, le=1000, json_schema_extra=nullable)] = 25
     cursor: Cursor | None = None
 
     @property
@@ -165,9 +171,8 @@ class VersionsListBody(BaseModel):
 
     def workflow_versions(self) -> list[tuple[str, str | None]]:
         """Return the requested workflows, each with one version, or None for all."""
-        return [
-            (workflow_filter.externalId, workflow_filter.version) for workflow_filter in self.filter.workflowFilters
-        ]
+        filters = self.filter.workflowFilters if self.filter is not None else []
+        return [(workflow_filter.externalId, workflow_filter.version) for workflow_filter in filters]
 
 
 class WorkflowsQuery(BaseModel):
@@ -198,6 +203,7 @@ class WorkflowView(TypedDict):
     externalId: str
     description: NotRequired[str]
     dataSetId: NotRequired[int]
+    maxConcurrentExecutions: NotRequired[int]
     createdTime: int
     lastUpdatedTime: int
 

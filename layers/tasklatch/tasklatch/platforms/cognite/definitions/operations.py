@@ -52,12 +52,12 @@ GET_WORKFLOW: Final = project_operation(
 DELETE_WORKFLOWS: Final = project_operation(
     name="cognite_delete_workflows",
     key=f"POST {_WORKFLOWS}/delete",
-    summary="Delete workflows with their versions; their executions go on",
+    summary="Delete workflows with their versions; refused while one of them runs",
     scope=Scope.MANAGE,
     request=WorkflowRefs,
     query=DeleteQuery,
     responses={HTTPStatus.OK: EmptyObject},
-    problems=_MISSING,
+    problems=(*_MISSING, HTTPStatus.CONFLICT),
 )
 UPSERT_VERSIONS: Final = project_operation(
     name="cognite_upsert_versions",
@@ -66,7 +66,7 @@ UPSERT_VERSIONS: Final = project_operation(
     scope=Scope.MANAGE,
     request=VersionsBody,
     responses={HTTPStatus.OK: VersionListView},
-    problems=(*_MISSING, HTTPStatus.CONFLICT),
+    problems=(HTTPStatus.CONFLICT,),
 )
 LIST_VERSIONS: Final = project_operation(
     name="cognite_list_versions",
@@ -87,10 +87,10 @@ GET_VERSION: Final = project_operation(
 DELETE_VERSIONS: Final = project_operation(
     name="cognite_delete_versions",
     key=f"POST {_VERSIONS}/delete",
-    summary="Delete versions of workflows; their executions go on",
+    summary="Delete versions of workflows; refused while one of them runs",
     scope=Scope.MANAGE,
     request=VersionRefs,
     query=DeleteQuery,
     responses={HTTPStatus.OK: EmptyObject},
-    problems=_MISSING,
+    problems=(*_MISSING, HTTPStatus.CONFLICT),
 )

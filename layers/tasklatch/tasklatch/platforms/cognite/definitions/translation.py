@@ -28,6 +28,8 @@ def workflow_view(workflow: Workflow) -> WorkflowView:
         view["description"] = workflow.description
     if workflow.data_set_id is not None:
         view["dataSetId"] = workflow.data_set_id
+    if workflow.max_concurrent_executions is not None:
+        view["maxConcurrentExecutions"] = workflow.max_concurrent_executions
     return view
 
 

@@ -13,9 +13,9 @@ from typing_extensions import TypedDict
 from tasklatch.api.body import dump_json
 from tasklatch.domain.report import MAX_OUTPUT_BYTES, Report, make_report
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
-from tasklatch.platforms.cognite.definitions.models import WorkflowFilter
+from tasklatch.platforms.cognite.definitions.models import WorkflowFilters
 from tasklatch.platforms.cognite.definitions.task_models import DefinitionView
-from tasklatch.platforms.cognite.models import LENIENT, MAX_PAGE, Cursor
+from tasklatch.platforms.cognite.models import LENIENT, MAX_PAGE, Cursor, NullsLeftOut, nullable
 
 MAX_INPUT_BYTES: Final = 100 * 1024
 
@@ -115,15 +115,16 @@ class SessionsBody(BaseModel):
     items: Annotated[list[SessionBody], Field(min_length=1, max_length=10)]
 
 
-class WorkflowExecutionsFilter(BaseModel):
+Statuses = Annotated[list[Annotated[ExecutionStatus, Field(strict=False)]], Field(json_schema_extra=nullable)]
+
+
+class WorkflowExecutionsFilter(NullsLeftOut):
     """Filter of a list of executions; times are milliseconds since the epoch."""
 
-    model_config = LENIENT
-
-    workflowFilters: Annotated[list[WorkflowFilter], Field(max_length=MAX_PAGE)] = []
+    workflowFilters: WorkflowFilters = Field(default_factory=list)
     createdTimeStart: Annotated[int, Field(ge=0)] | None = None
     createdTimeEnd: Annotated[int, Field(ge=0)] | None = None
-    status: list[Annotated[ExecutionStatus, Field(strict=False)]] = []
+    status: Statuses = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _check_time_range(self) -> Self:
@@ -136,14 +137,17 @@ class WorkflowExecutionsFilter(BaseModel):
         return self
 
 
-class WorkflowExecutionsListBody(BaseModel):
+class WorkflowExecutionsListBody(NullsLeftOut):
     """Filter and page of a list of executions, newest first."""
 
-    model_config = LENIENT
-
-    filter: WorkflowExecutionsFilter = WorkflowExecutionsFilter()
-    limit: Annotated[int, Field(ge=1, le=1000)] = 25
+    filter: WorkflowExecutionsFilter | None = None
+    limit: Annotated[int, Field(ge=1, le=1000, json_schema_extra=nullable)] = 25
     cursor: Cursor | None = None
+
+    @property
+    def criteria(self) -> WorkflowExecutionsFilter:
+        """The filter; an empty one if there is none."""
+        return self.filter or WorkflowExecutionsFilter()
 
     @property
     def page(self) -> int:
@@ -155,6 +159,7 @@ class WorkflowExecutionView(TypedDict):
     """A workflow execution; times are milliseconds since the epoch."""
 
     id: str
+    engineExecutionId: str
     workflowExternalId: str
     version: str
     status: ExecutionStatus
@@ -181,6 +186,7 @@ class TaskExecutionView(TypedDict):
     taskType: str
     input: dict[str, Any]
     output: dict[str, Any]
+    parentTaskExternalId: str | None
     startTime: NotRequired[int]
     endTime: NotRequired[int]
     reasonForIncompletion: NotRequired[str]

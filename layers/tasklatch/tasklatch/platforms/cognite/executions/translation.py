@@ -55,10 +55,10 @@ def workflow_group(workflow_external_id: str) -> str:
 def to_execution_filter(body: WorkflowExecutionsListBody) -> ExecutionFilter:
     """Return the filter of a list, which has only runs of workflows."""
     return ExecutionFilter(
-        statuses=frozenset(body.filter.status),
+        statuses=frozenset(body.criteria.status),
         group_versions=tuple(
             (workflow_group(workflow_filter.externalId), workflow_filter.version)
-            for workflow_filter in body.filter.workflowFilters
+            for workflow_filter in body.criteria.workflowFilters
         ),
         group_prefix=_GROUP,
     )
@@ -86,6 +86,7 @@ def workflow_execution_view(execution: Execution) -> WorkflowExecutionView:
     """Return the view of an execution."""
     view: WorkflowExecutionView = {
         "id": execution.execution_id,
+        "engineExecutionId": execution.execution_id,
         "workflowExternalId": (execution.group or "").removeprefix(_GROUP),
         "version": execution.group_version or "",
         "status": execution.status,
@@ -113,7 +114,7 @@ def workflow_execution_detail_view(
     shown = definition_view(definition or '{"tasks":[]}')
     parameters = {task["externalId"]: task["parameters"] for task in shown["tasks"]}
     order = {external_id: index for index, external_id in enumerate(parameters)}
-    executed = [detail for detail in details if detail.task.status is not TaskStatus.PENDING]
+    executed = [detail for detail in details if _was_handed_out(detail.task)]
     executed.sort(key=lambda detail: (order.get(detail.task.task_id, len(order)), detail.task.task_id))
     fitted, omitted = _fit_payloads(executed, parameters)
     tasks = [workflow_task_view(detail, current_attempt_state(detail)) for detail in fitted]
@@ -126,6 +127,11 @@ def workflow_execution_detail_view(
     if omitted:
         view["omittedPayloads"] = omitted
     return view
+
+
+def _was_handed_out(task: Task) -> bool:
+    """Return False for a task whose attempt was never scheduled: it waits, or was cancelled while it did."""
+    return task.scheduled_at is not None or task.status not in (TaskStatus.PENDING, TaskStatus.CANCELED)
 
 
 def _fit_payloads(
@@ -194,6 +200,7 @@ def workflow_task_view(detail: TaskDetail, state: AttemptState) -> TaskExecution
         "taskType": detail.kind or _OTHER_KIND,
         "input": json.loads(detail.input) if detail.input else {},
         "output": json.loads(state.output) if state.output else {},
+        "parentTaskExternalId": None,
     }
     if state.started_at is not None:
         view["startTime"] = state.started_at
