@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.items import Item, to_attribute, to_item
+from tasklatch.dynamodb.items import Item, key_of, to_attribute, to_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.ledger.task_table import task_key
 from tasklatch.runtime.aws_errors import is_condition_failure
@@ -95,7 +95,7 @@ class DueList:
         map_concurrently(self._remove, entries)
 
     def _remove(self, entry: Item) -> None:
-        key = {keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]}
+        key = key_of(entry)
         conditions = [(keys.DUE_SORT, "=", entry[keys.DUE_SORT])]
         self._update(key, ItemUpdate(assigned={}, removed=(keys.DUE_KEY, keys.DUE_SORT), conditions=conditions))
 

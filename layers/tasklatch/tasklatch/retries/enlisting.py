@@ -15,7 +15,7 @@ from tasklatch.domain.status import ExecutionStatus
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.execution_item import execution_from_item, execution_key, unfinished_entry
-from tasklatch.dynamodb.items import Item, primary_key, to_attribute, to_item
+from tasklatch.dynamodb.items import Item, key_of, primary_key, to_attribute, to_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
@@ -94,11 +94,7 @@ class Enlisting:
         return page["Items"], page.get("LastEvaluatedKey")
 
     def _enlist(self, entries: Iterable[Item]) -> int:
-        item_keys = [
-            {keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]}
-            for entry in entries
-            if entry[keys.SK]["S"] == keys.EXECUTION_SK
-        ]
+        item_keys = [key_of(entry) for entry in entries if entry[keys.SK]["S"] == keys.EXECUTION_SK]
         items = batch_get(self._client, self._table, item_keys, self._backoff)
         unlisted = [item for item in items if keys.DUE_KEY not in item]
         running = [item for item in unlisted if item["status"]["S"] == ExecutionStatus.RUNNING]

@@ -15,7 +15,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, to_item
+from tasklatch.dynamodb.items import Item, key_of, to_item
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_tasks import ExecutionTasks, tasks_query
 from tasklatch.retries.lost_changes import LostChanges
@@ -162,7 +162,7 @@ class ExecutionRepair:
             **({"ExclusiveStartKey": tasks_after} if tasks_after is not None else {}),
         }
         page = self._backoff.run(partial(self._client.query, **query))
-        item_keys: list[Item] = [{keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]} for entry in page["Items"]]
+        item_keys: list[Item] = [key_of(entry) for entry in page["Items"]]
         items = batch_get(self._client, self._table, item_keys, self._backoff)
         tasks: list[Task] = []
         for item in items:

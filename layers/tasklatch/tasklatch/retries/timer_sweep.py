@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tasklatch.domain.timer import Timer, timer_for
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.items import Item, key_of
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.retries.due_list import DueList
 from tasklatch.retries.timer_scheduler import TimerScheduler
@@ -99,7 +99,7 @@ class TimerSweep:
         return summary
 
     def _send(self, entries: Sequence[Item], summary: SweepSummary) -> None:
-        item_keys = [{keys.PK: entry[keys.PK], keys.SK: entry[keys.SK]} for entry in entries]
+        item_keys = [key_of(entry) for entry in entries]
         ready: dict[Timer | None, list[Item]] = defaultdict(list)
         for item in batch_get(self._client, self._table, item_keys, self._backoff):
             # The index can lag: a task that is not listed any more has its timer already, or needs none
