@@ -11,6 +11,7 @@ from tasklatch.api.v1.reports.models import BatchedReportBody
 DESCRIPTION: Final = FUNCTIONS / "api_description" / "openapi.json"
 API_FUNCTIONS: Final = (
     "api_description",
+    "claims",
     "cognite_contract",
     "cognite_definitions",
     "cognite_executions",

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from tasklatch.api.ids import ExecutionId, PathParameter
+from tasklatch.api.ids import ExecutionId, PathParameter, QueueName
 from tasklatch.api.messages import JSON
 from tasklatch.api.operation import Operation
 
@@ -28,6 +28,7 @@ _GATEWAY_ERROR: Final = {"type": "object", "properties": {"message": {"type": "s
 _PATH_TYPES: Final[Mapping[str, Any]] = {
     "executionId": ExecutionId,
     "taskId": PathParameter,
+    "queue": QueueName,
     "flow_execution_id": ExecutionId,
     "project": PathParameter,
     "workflowExternalId": PathParameter,

@@ -39,6 +39,8 @@ def create_execution(request: Request) -> Response:
             body.definitions(),
             name=body.name,
             metadata=metadata,
+            queue=body.queue,
+            priority=body.priority,
         ),
         keyed,
     )

@@ -58,6 +58,11 @@ PathParameter = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID, json_
 """Id that fits into a path, for the API description; `check_path_ids` does the check."""
 
 
+QUEUE_NAME: Final = r"^[A-Za-z0-9_-]{1,64}$"
+QueueName = Annotated[str, Field(pattern=QUEUE_NAME)]
+"""Name of a queue, as Amazon SQS has them, of at most 64 characters: it is stored with each task."""
+
+
 def _check_uuid(value: Any) -> Any:
     # Python also accepts a UUID in braces, as a URN and without hyphens.
     if isinstance(value, str) and not _WRITTEN_UUID.fullmatch(value):
@@ -72,7 +77,7 @@ NewExecutionId = Annotated[
 ]
 
 _WRITTEN_UUID: Final = re.compile(UUID_PATTERN)
-_PATH_EXECUTION_ID: Final = re.compile(EXECUTION_ID)
+_PATTERNS: Final = {"executionId": EXECUTION_ID, "queue": QUEUE_NAME}
 _CREATABLE_EXECUTION_ID: Final = re.compile(_NEW_EXECUTION_ID)
 
 
@@ -108,12 +113,13 @@ def check_path_ids(ids: Mapping[str, str], body_route: str | None = None) -> Non
         If decoding of the path may turn one of them into another id.
     """
     for name, value in ids.items():
-        if name == "executionId":
-            message = None if _PATH_EXECUTION_ID.fullmatch(value) else f"must match {EXECUTION_ID}"
+        pattern = _PATTERNS.get(name)
+        if pattern is not None:
+            message = None if re.fullmatch(pattern, value) else f"must match {pattern}"
         else:
             message = _id_error(value)
         if message:
             field_error: dict[str, object] = {"loc": ["path", name], "msg": message, "type": "invalid_id"}
             raise InvalidRequestError(f"invalid {name} in path", [field_error])
-        if name != "executionId" and not fits_path(value):
+        if pattern is None and not fits_path(value):
             raise IdNotInPathError(name, value, body_route)

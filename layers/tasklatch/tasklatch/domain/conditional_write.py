@@ -52,6 +52,7 @@ _LAST_ATTEMPT: Final = (
     "heartbeat_at",
     "progress",
     "checkpoint_sequence",
+    "claim",
 )
 
 _WAITING: Final = TaskStatus.PENDING
@@ -107,6 +108,8 @@ class ConditionalWrite:
         True if the write is derived from a task that a later version of the service stored: it is not made.
     keeps_timer
         True if the task's timer still holds after the write. Any other write ends it: a new status needs a new timer.
+    queue, priority
+        The queue that hands the task out if the write schedules it, and the priority there.
     """
 
     task_id: str
@@ -123,6 +126,8 @@ class ConditionalWrite:
     reopens_task: bool = False
     is_of_later_version: bool = False
     keeps_timer: bool = False
+    queue: str | None = None
+    priority: int | None = None
 
     @property
     def needs_open_attempt(self) -> bool:
@@ -254,6 +259,8 @@ def system_write(task: Task, status: TaskStatus, *, now: int, message: str | Non
         closes_task=status in FINAL_STATUSES,
         fingerprint=None,
         is_of_later_version=task.is_of_later_version,
+        queue=task.queue,
+        priority=task.priority,
     )
 
 
@@ -326,7 +333,11 @@ def manual_retry_write(task: Task, *, now: int) -> ConditionalWrite:
         precedence_from=task.precedence,
         max_precedence=task.precedence + 1,
         precedence=status_precedence(TaskStatus.PENDING, attempt),
-        values={"updated_at": now, "attempt": attempt, "granted_attempts": attempt},
+        values={
+            "updated_at": now,
+            "attempt": attempt,
+            "granted_attempts": attempt - (task.released_attempts or 0),
+        },
         reopens_task=True,
     )
 

@@ -32,6 +32,8 @@ class Execution:
     keep_open
         True if it stays open until a request ends it: no failed task ends the other tasks, and tasks can always be
         added.
+    queue, priority
+        The queue and the priority of those of its tasks that name none; None for none.
     deleted_at
         Time of its deletion, in contracts that allow it; the execution and its history are kept.
     """
@@ -54,6 +56,8 @@ class Execution:
     has_attempt_index: bool = False
     keep_open: bool = False
     deleted_at: int | None = None
+    queue: str | None = None
+    priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

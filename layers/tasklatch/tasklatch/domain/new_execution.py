@@ -8,8 +8,7 @@ from hashlib import sha256
 from tasklatch.domain.execution import Execution, WorkflowRun
 from tasklatch.domain.idempotency import canonical_text
 from tasklatch.domain.status import ExecutionStatus
-from tasklatch.domain.task import Task
-from tasklatch.domain.task_definition import TaskDefinition, new_tasks
+from tasklatch.domain.task_definition import TaskDefinition
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,8 @@ class NewExecution:
         The group in which the execution is listed; None for none.
     keep_open
         True if the execution stays open until a request ends it.
+    queue, priority
+        The queue and the priority of those of its tasks that name none; None for none.
     run
         The workflow run to store with the execution; its tasks can then be read by the id of an attempt alone.
     """
@@ -36,6 +37,8 @@ class NewExecution:
     group: str | None = field(default=None, kw_only=True)
     keep_open: bool = field(default=False, kw_only=True)
     run: WorkflowRun | None = field(default=None, kw_only=True)
+    queue: str | None = field(default=None, kw_only=True)
+    priority: int | None = field(default=None, kw_only=True)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -46,6 +49,7 @@ class NewExecution:
             [definition.fingerprint for definition in self.definitions],
             *((self.group, self.keep_open) if self.group is not None or self.keep_open else ()),
             *((self.run.canonical,) if self.run else ()),
+            *((self.queue, self.priority) if (self.queue, self.priority) != (None, None) else ()),
         )
         return sha256(repr(content).encode()).hexdigest()[:16]
 
@@ -65,8 +69,6 @@ class NewExecution:
             group_version=self.run.version if self.run is not None else None,
             has_attempt_index=self.run is not None,
             keep_open=self.keep_open,
+            queue=self.queue,
+            priority=self.priority,
         )
-
-    def to_tasks(self, now: int) -> list[Task]:
-        """Return the first tasks, all pending, created at `now` (milliseconds since the epoch)."""
-        return new_tasks(self.definitions, self.tenant, self.execution_id, now, keep_open=self.keep_open)

@@ -51,7 +51,7 @@ def decide_retry(task: Task) -> RetryDecision | None:
     """
     if task.status not in FAILURES or task.is_of_later_version:
         return None
-    attempts_left = max(task.max_attempts - task.attempt, 0)
+    attempts_left = max(task.max_attempts - task.spent_attempts, 0)
     if task.status is TaskStatus.FAILED_WITH_TERMINAL_ERROR:
         cause = task.failure_reason or FailureReason.NON_RETRYABLE_ERROR
         reason = (
@@ -67,7 +67,7 @@ def decide_retry(task: Task) -> RetryDecision | None:
         return RetryDecision(False, None, None, reason, 0)
     delay, rule = _delay(task)
     reason = (
-        f"{cause_word} is retried: attempt {task.attempt} of {task.max_attempts} failed, "
+        f"{cause_word} is retried: attempt {task.spent_attempts} of {task.max_attempts} failed, "
         f"the next follows after {delay / 1000:g} s ({rule})"
     )
     return RetryDecision(True, task.attempt + 1, (task.ended_at or task.updated_at) + delay, reason, attempts_left)
@@ -78,7 +78,9 @@ def _delay(task: Task) -> tuple[int, str]:
     policy = task.retry_policy
     longest = policy.max_seconds
     # The exponent is limited so that a large attempt number cannot overflow a float.
-    growth = min(policy.multiplier ** min(task.attempt - 1, 64), float(longest) / max(policy.initial_seconds, 0.001))
+    growth = min(
+        policy.multiplier ** min(task.spent_attempts - 1, 64), float(longest) / max(policy.initial_seconds, 0.001)
+    )
     backoff = min(policy.initial_seconds * max(growth, 1.0), longest)
     backoff *= 1 - policy.jitter * _jitter_fraction(task)
     requested = min(task.retry_after_seconds or 0, longest)

@@ -56,6 +56,10 @@ class RetryPolicy:
     retry_timeouts: bool = True
 
 
+HIGHEST_PRIORITY: Final = 9
+DEFAULT_PRIORITY: Final = 5
+"""Priority in its queue of a task that names none; 0 is the lowest, `HIGHEST_PRIORITY` is handed out first."""
+
 DEFAULT_RETRY_POLICY: Final = RetryPolicy()
 
 
@@ -99,6 +103,13 @@ class Task:
         Form of the stored task; None for `FORM`. A later version that stores what this one cannot read raises it.
     follow_up
         What can follow from the task's end; None if other tasks wait for it, or may do.
+    queue, priority
+        The queue from which workers claim the task, None if it is not handed out so; and its priority there, None for
+        `DEFAULT_PRIORITY`.
+    claim
+        Mark of the claim by which the current attempt was handed out; None if it was not claimed.
+    released_attempts
+        Number of attempts that workers have given back: they are not spent.
     """
 
     tenant: str
@@ -137,6 +148,10 @@ class Task:
     definition: str | None = None
     form: int | None = None
     follow_up: FollowUp | None = None
+    queue: str | None = None
+    priority: int | None = None
+    claim: str | None = None
+    released_attempts: int | None = None
 
     @property
     def is_of_later_version(self) -> bool:
@@ -166,6 +181,11 @@ class Task:
         if attempt == self.checkpoint_attempt and self.checkpoint_fingerprint is not None:
             return OutputRef(0, self.checkpoint_fingerprint)
         return None
+
+    @property
+    def spent_attempts(self) -> int:
+        """Number of attempts that count against `max_attempts`: all but those that were given back."""
+        return self.attempt - (self.released_attempts or 0)
 
     @property
     def max_attempts(self) -> int:

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
 from itertools import chain, islice
 
 from tasklatch.domain.errors import MAX_REPORTED_ERRORS, ConflictError, InvalidRequestError
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.idempotency import canonical_text
 from tasklatch.domain.status import TaskStatus, status_precedence
 from tasklatch.domain.task import DEFAULT_RETRY_POLICY, FollowUp, OnFailure, RetryPolicy, Task
@@ -33,6 +34,8 @@ class TaskDefinition:
         nothing else.
     kind
         Kind of work, in the platform's vocabulary.
+    queue, priority
+        The queue from which workers claim the task, and its priority there; None for those of its execution.
     attempt_id_path
         Path of the attempt's id in the input that a worker receives, if the id is in it: keys of objects inside each
         other.
@@ -48,6 +51,8 @@ class TaskDefinition:
     includes_attempt_id: bool = False
     kind: str | None = None
     attempt_id_path: tuple[str, ...] = ()
+    queue: str | None = None
+    priority: int | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -63,12 +68,13 @@ class TaskDefinition:
             *(("names_attempt",) if self.includes_attempt_id else ()),
             *((self.kind,) if self.kind is not None else ()),
             *((self.attempt_id_path,) if self.attempt_id_path else ()),
+            *((self.queue, self.priority) if (self.queue, self.priority) != (None, None) else ()),
         )
         return sha256(repr(content).encode()).hexdigest()[:12]
 
 
 def new_tasks(
-    definitions: Sequence[TaskDefinition], tenant: str, execution_id: str, now: int, *, keep_open: bool
+    definitions: Sequence[TaskDefinition], execution: Execution, now: int, *, unnamed_queue: str
 ) -> list[Task]:
     """Return the new tasks of one request.
 
@@ -76,13 +82,18 @@ def new_tasks(
     ----------
     now
         Milliseconds since the epoch.
-    keep_open
-        True if the execution stays open until a request ends it.
+    unnamed_queue
+        The queue of tasks for which neither they nor their execution name one; empty if no queue hands them out.
     """
     awaited = {name for definition in definitions for name in definition.depends_on}
-    follow_up = FollowUp.NOTHING if keep_open else FollowUp.END
+    follow_up = FollowUp.NOTHING if execution.keep_open else FollowUp.END
+    tenant, execution_id = execution.tenant, execution.execution_id
     return [
-        new_task(definition, tenant, execution_id, now, None if definition.task_id in awaited else follow_up)
+        replace(
+            new_task(definition, tenant, execution_id, now, None if definition.task_id in awaited else follow_up),
+            queue=definition.queue or execution.queue or unnamed_queue or None,
+            priority=execution.priority if definition.priority is None else definition.priority,
+        )
         for definition in definitions
     ]
 

@@ -42,6 +42,8 @@ def execution_to_item(execution: Execution) -> Item:
         "groupVersion": execution.group_version,
         "namesTasksById": execution.has_attempt_index or None,
         "staysOpen": execution.keep_open or None,
+        "queue": execution.queue,
+        "priority": execution.priority,
     }
     tenant, execution_id = execution.tenant, execution.execution_id
     listed = unfinished_entry(tenant, execution_id, execution.created_at)
@@ -82,4 +84,6 @@ def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Executio
         has_attempt_index="namesTasksById" in values,
         keep_open="staysOpen" in values,
         deleted_at=values.get("deletedAt"),
+        queue=values.get("queue"),
+        priority=values.get("priority"),
     )

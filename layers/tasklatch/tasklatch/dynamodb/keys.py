@@ -24,6 +24,13 @@ LIST_SORT: Final = "listSort"
 DUE_INDEX: Final = "due"
 DUE_KEY: Final = "dueKey"
 DUE_SORT: Final = "dueSort"
+WORK_INDEX: Final = "work"
+WORK_KEY: Final = "workKey"
+WORK_SORT: Final = "workSort"
+WORK_SHARDS: Final = 4
+"""Partitions of each queue in the work index; all tasks of an execution are in one."""
+
+CLAIM_SK: Final = "CLAIM"
 SHARDS: Final = 16
 """Partitions of each list in the due index, because one partition takes 1,000 writes a second."""
 
@@ -133,6 +140,46 @@ def shard_of(pk: str, sk: str) -> int:
 def due_sort(time: int) -> str:
     """Return the index sort key of a time, in milliseconds since the epoch."""
     return f"{max(min(time, LONGEST_TIME), 0):014d}"
+
+
+def work_list(tenant: str, queue: str, shard: int) -> str:
+    """Return the index partition key of one shard of the tasks that a queue hands out."""
+    return _work_list(_part(tenant), queue, shard)
+
+
+def work_list_for(pk: str, queue: str) -> str:
+    """Return the index partition key of the tasks that a queue hands out, of the execution with this partition key."""
+    return _work_list(pk.split("#")[1], queue, int(_digest(pk)[-2:], 16) % WORK_SHARDS)
+
+
+def _work_list(tenant: str, queue: str, shard: int) -> str:
+    return f"QUEUE#{tenant}#{_part(queue)}#{shard}"
+
+
+def work_sort(urgency: int, pk: str, time: int) -> str:
+    """Return the index sort key of a task that is handed out: by urgency, then by execution, then by time.
+
+    Parameters
+    ----------
+    urgency
+        One digit; the lowest is handed out first.
+    pk
+        Partition key of the execution. A digest of it stands before the time, so that a query can step over an
+        execution with many tasks to the next.
+    time
+        Milliseconds since the epoch.
+    """
+    return f"{work_sort_prefix(urgency, pk)}{due_sort(time)}"
+
+
+def work_sort_prefix(urgency: int, pk: str) -> str:
+    """Return the index sort key prefix of the tasks of one urgency and one execution."""
+    return f"{urgency}#{_digest(pk)[:8]}#"
+
+
+def claim_pk(tenant: str, mark: str) -> str:
+    """Return the partition key of the record of a claim."""
+    return f"CLAIM#{_part(tenant)}#{mark}"
 
 
 def workflow_pk(tenant: str, external_id: str) -> str:

@@ -66,6 +66,10 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "definition": Column("definition", "S", _identity),
     "form": Column(FORM_ATTRIBUTE, "N", int),
     "follow_up": Column("followUp", "S", FollowUp),
+    "queue": Column("queue", "S", _identity),
+    "priority": Column("priority", "N", int),
+    "claim": Column("claim", "S", _identity),
+    "released_attempts": Column("released", "N", int),
 }
 
 _RETRY_POLICY: Final = "retryPolicy"

@@ -8,8 +8,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.domain.conditional_write import ConditionalWrite
+from tasklatch.domain.status import TaskStatus
+from tasklatch.domain.task import DEFAULT_PRIORITY, HIGHEST_PRIORITY
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.items import primary_key, to_attribute
+from tasklatch.dynamodb.items import primary_key, to_attribute, to_item
 from tasklatch.dynamodb.task_item import COLUMNS, FORM_ATTRIBUTE, HEARTBEAT_MARK
 from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
@@ -35,6 +37,10 @@ def _parts(write: ConditionalWrite, pk: str, expires_at: int | None) -> tuple[Va
         assigned[keys.LIST_KEY] = to_attribute(keys.open_list_for(pk))
         assigned[keys.LIST_SORT] = to_attribute(keys.task_sk(write.task_id))
     removed = [*(COLUMNS[field].attribute for field in write.clear_fields), HEARTBEAT_MARK]
+    if write.status is not TaskStatus.SCHEDULED:
+        removed += [keys.WORK_KEY, keys.WORK_SORT]
+    elif write.queue is not None:
+        assigned |= to_item(work_entry(pk, write.queue, write.priority, int(write.values["scheduled_at"])))
     if not write.keeps_timer:
         removed += [keys.DUE_KEY, keys.DUE_SORT]
     if write.closes_task:
@@ -46,6 +52,20 @@ def _parts(write: ConditionalWrite, pk: str, expires_at: int | None) -> tuple[Va
     if write.version is not None:
         conditions.append(("version", "=", to_attribute(write.version)))
     return assigned, removed, conditions
+
+
+def work_entry(pk: str, queue: str, priority: int | None, time: int) -> dict[str, str]:
+    """Return the attributes by which a scheduled task is in the index from which its queue is handed out.
+
+    Parameters
+    ----------
+    pk
+        Partition key of the task's execution.
+    time
+        Time at which it was scheduled, in milliseconds since the epoch.
+    """
+    urgency = HIGHEST_PRIORITY - (DEFAULT_PRIORITY if priority is None else priority)
+    return {keys.WORK_KEY: keys.work_list_for(pk, queue), keys.WORK_SORT: keys.work_sort(urgency, pk, time)}
 
 
 def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at: int | None) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class ExecutionCreator:
         indirect_names = check_references(new.definitions)
         existing = self._find(new.tenant, new.execution_id)
         execution = existing or new.to_execution(self._clock())
-        tasks = new.to_tasks(execution.created_at)
+        tasks = self._new_tasks(new.definitions, execution, execution.created_at)
         if existing is None:
             self._insert_parts(new, tasks, indirect_names, execution.created_at)
             existing = self._executions.insert(execution)
@@ -118,7 +118,7 @@ class ExecutionCreator:
         existing = self._read_related(execution, definitions)
         indirect_names = _check_additions(definitions, existing)
         now = self._clock()
-        tasks = new_tasks(definitions, tenant, execution_id, now, keep_open=execution.keep_open)
+        tasks = self._new_tasks(definitions, execution, now)
         # Before a task can wait for one of these: from here on, their ends are followed by more
         self._tasks.expect_dependents(tenant, execution_id, _awaited(definitions, existing))
         self._insert_tasks(tenant, execution_id, definitions, tasks, now)
@@ -135,6 +135,9 @@ class ExecutionCreator:
         self._advancer.schedule_unblocked(tenant, execution_id, task_ids)
         stored = self._tasks.read(tenant, execution_id, task_ids)
         return [stored[task_id] for task_id in task_ids]
+
+    def _new_tasks(self, definitions: Sequence[TaskDefinition], execution: Execution, now: int) -> list[Task]:
+        return new_tasks(definitions, execution, now, unnamed_queue=self._settings.unnamed_queue)
 
     def _find(self, tenant: str, execution_id: str) -> Execution | None:
         try:

@@ -14,6 +14,8 @@ from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import Settings, get_settings
 
 if TYPE_CHECKING:
+    from tasklatch.claims.claims import Claims
+    from tasklatch.claims.releases import Releases
     from tasklatch.executions.attempt_index import AttemptIndex
     from tasklatch.executions.control import ExecutionControl
     from tasklatch.executions.creation import ExecutionCreator
@@ -140,6 +142,18 @@ class RequestServices(Services):
         from tasklatch.executions.control import ExecutionControl
 
         return ExecutionControl(dynamodb(), self.settings, system_clock, self.backoff)
+
+    @cached_property
+    def claims(self) -> "Claims":
+        from tasklatch.claims.claims import Claims
+
+        return Claims(dynamodb(), self.settings, system_clock, self.backoff)
+
+    @cached_property
+    def releases(self) -> "Releases":
+        from tasklatch.claims.releases import Releases
+
+        return Releases(self.ledger, system_clock, self.backoff)
 
     @cached_property
     def attempt_index(self) -> "AttemptIndex":

@@ -43,6 +43,10 @@ class Settings:
         ARN of the secret with which attempt ids are signed; empty if they are not.
     requires_attempt_ids
         True if a report must carry the signed id of its attempt.
+    unnamed_queue
+        The queue of tasks that name none; empty if workers cannot claim them.
+    longest_claim_wait
+        The longest time that a claim waits for work, in seconds, whatever the worker asks for.
     serves_description
         False if the API description and its page are answered 404.
     """
@@ -65,6 +69,8 @@ class Settings:
     attempt_id_secret: str = ""
     requires_attempt_ids: bool = False
     serves_description: bool = True
+    unnamed_queue: str = ""
+    longest_claim_wait: int = 0
 
     def check_set(self, *names: str) -> None:
         """Check that settings are not empty.
@@ -121,6 +127,8 @@ def get_settings() -> Settings:
         live_callback_url=os.environ.get("LIVE_CALLBACK_URL", ""),
         attempt_id_secret=os.environ.get("ATTEMPT_ID_SECRET", ""),
         requires_attempt_ids=os.environ.get("ATTEMPT_IDS", "") == "required",
+        unnamed_queue=os.environ.get("UNNAMED_QUEUE", ""),
+        longest_claim_wait=int(os.environ.get("LONGEST_CLAIM_WAIT", "0")),
         serves_description=os.environ.get("API_DOCS", "true") == "true",
     )
     settings.check_set("table_name")

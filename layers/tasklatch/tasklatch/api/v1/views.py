@@ -54,6 +54,8 @@ class _TaskState(TypedDict):
     timeoutSeconds: NotRequired[int]
     heartbeatTimeoutSeconds: NotRequired[int]
     onFailure: str
+    queue: NotRequired[str]
+    priority: NotRequired[int]
 
 
 class TaskView(_TaskState):
@@ -128,6 +130,8 @@ def task_view(task: Task) -> TaskView:
         "label": task.platform_status,
         "timeoutSeconds": task.timeout_seconds,
         "heartbeatTimeoutSeconds": task.heartbeat_timeout_seconds,
+        "queue": task.queue,
+        "priority": task.priority,
     }
     timestamps = {name: format_timestamp(value) for name, value in times.items() if value is not None}
     details = {name: value for name, value in others.items() if value is not None}

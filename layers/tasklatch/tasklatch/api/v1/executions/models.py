@@ -6,13 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from typing_extensions import TypedDict
 
 from tasklatch.api.body import dump_json
-from tasklatch.api.ids import NewExecutionId, NewTaskId, TaskId
+from tasklatch.api.ids import NewExecutionId, NewTaskId, QueueName, TaskId
 from tasklatch.api.query_values import DECIMAL, Timestamp
 from tasklatch.api.v1.views import TaskView
 from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
-from tasklatch.domain.task import DEFAULT_RETRY_POLICY, OnFailure, RetryPolicy
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, HIGHEST_PRIORITY, OnFailure, RetryPolicy
 from tasklatch.domain.task_definition import TaskDefinition
 
 MAX_TASKS_A_REQUEST: Final = 500
@@ -23,6 +23,8 @@ MAX_METADATA_BYTES: Final = 16 * 1024
 """A page of 100 executions must fit into a Lambda response of 6 MB."""
 
 ExecutionName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+Priority = Annotated[int, Field(ge=0, le=HIGHEST_PRIORITY)]
 
 _LONGEST_SECONDS: Final = 31_536_000
 
@@ -66,6 +68,8 @@ class TaskBody(BaseModel):
     timeoutSeconds: Annotated[int, Field(ge=1, le=_LONGEST_SECONDS)] | None = None
     heartbeatTimeoutSeconds: Annotated[int, Field(ge=1, le=_LONGEST_SECONDS)] | None = None
     onFailure: Annotated[OnFailure, Field(strict=False)] = OnFailure.ABORT
+    queue: QueueName | None = None
+    priority: Priority | None = None
 
     @field_validator("dependsOn")
     @classmethod
@@ -90,6 +94,8 @@ class TaskBody(BaseModel):
             timeout_seconds=self.timeoutSeconds,
             heartbeat_timeout_seconds=self.heartbeatTimeoutSeconds,
             on_failure=self.onFailure,
+            queue=self.queue,
+            priority=self.priority,
         )
 
 
@@ -111,6 +117,8 @@ class ExecutionBody(TasksBody):
     executionId: NewExecutionId | None = None
     name: ExecutionName | None = None
     metadata: dict[str, Any] | None = None
+    queue: QueueName | None = None
+    priority: Priority | None = None
 
 
 class ExecutionsQuery(BaseModel):
@@ -191,6 +199,8 @@ class ExecutionView(TypedDict):
     deletedAt: NotRequired[str]
     name: NotRequired[str]
     metadata: NotRequired[dict[str, Any]]
+    queue: NotRequired[str]
+    priority: NotRequired[int]
 
 
 class ExecutionDetailView(ExecutionView):

@@ -32,6 +32,10 @@ def execution_view(execution: Execution) -> ExecutionView:
         view["deletedAt"] = format_timestamp(execution.deleted_at)
     if execution.name is not None:
         view["name"] = execution.name
+    if execution.queue is not None:
+        view["queue"] = execution.queue
+    if execution.priority is not None:
+        view["priority"] = execution.priority
     metadata = payload_view(execution.metadata)
     if metadata is not None:
         view["metadata"] = metadata

@@ -27,7 +27,9 @@ _LONGEST_MESSAGE: Final = 100_000
 _STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
-class _Attempt(BaseModel):
+class AttemptBody(BaseModel):
+    """The attempt that a body is about: the current one if it has neither attempt nor taskExecutionId."""
+
     model_config = _STRICT
 
     attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPT)] | None = None
@@ -62,7 +64,7 @@ class _Attempt(BaseModel):
         return self.attempt if decoded is None else decoded
 
 
-class ReportBody(_Attempt):
+class ReportBody(AttemptBody):
     """A report on one attempt at a task: the current attempt if it has neither attempt nor taskExecutionId."""
 
     status: Literal["IN_PROGRESS", "COMPLETED", "FAILED", "FAILED_WITH_TERMINAL_ERROR"]
@@ -117,7 +119,7 @@ class BatchBody(BaseModel):
     ]
 
 
-class HeartbeatBody(_Attempt):
+class HeartbeatBody(AttemptBody):
     """A heartbeat of an attempt."""
 
     progress: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
