@@ -33,7 +33,9 @@ HEARTBEAT_ROUTE: Final = "POST /v1/executions/{executionId}/tasks/{taskId}/heart
 STATUSES_ROUTE: Final = "POST /v1/executions/{executionId}/statuses"
 _ADVANCE_QUEUE: Final = "https://queue/advance"
 _TIMER_QUEUE: Final = "https://queue/timers"
+CLAIM_ROUTE: Final = "POST /v1/queues/{queue}/claim"
 _FUNCTIONS: Final = (
+    "claims",
     "executions",
     "report_status",
     "notifier",
@@ -114,6 +116,10 @@ class Service:
         reply = self._call("report_status", HEARTBEAT_ROUTE, {"executionId": execution_id, "taskId": task_id}, fields)
         self.settle()
         return reply
+
+    def claim(self, queue: str, **fields: Any) -> Any:
+        """Claim tasks of a queue; deliveries wait for `settle`."""
+        return self._call("claims", CLAIM_ROUTE, {"queue": queue}, fields).body["items"]
 
     def settle(self) -> None:
         """Deliver all that follows from the changes, but the timers."""

@@ -29,7 +29,11 @@ Key = tuple[str, str]
 
 WRITE_UNIT: Final = 1024
 READ_UNIT: Final = 4096
-_INDEXES: Final = ((keys.LIST_KEY, keys.LIST_SORT), (keys.DUE_KEY, keys.DUE_SORT))
+_INDEXES: Final = (
+    (keys.LIST_KEY, keys.LIST_SORT),
+    (keys.DUE_KEY, keys.DUE_SORT),
+    (keys.WORK_KEY, keys.WORK_SORT),
+)
 _WRITES: Final = frozenset(
     {"batch_execute_statement", "batch_write_item", "delete_item", "put_item", "transact_write_items", "update_item"}
 )
@@ -114,7 +118,9 @@ class Meter:
         self.usage.calls[operation] += 1
         if operation not in _WRITES:
             answer = call()
-            self.usage.read_units += self._read_units(operation, arguments, answer)
+            # Known before it is added: calls are made in several threads
+            units = self._read_units(operation, arguments, answer)
+            self.usage.read_units += units
             return answer
         touched = list(_touched(operation, arguments))
         before = self._images(touched)

@@ -19,6 +19,8 @@ SAMPLES = sorted(path for path in EVENTS.rglob("*.json") if path != SAMPLE_TRACE
 ANSWERS = {
     "add-tasks": ("executions", HTTPStatus.OK),
     "cancel-execution": ("execution_control", HTTPStatus.OK),
+    "claim-tasks": ("claims", HTTPStatus.OK),
+    "release-unknown-task": ("claims", HTTPStatus.NOT_FOUND),
     "cancel-unknown-execution": ("execution_control", HTTPStatus.NOT_FOUND),
     "cognite-cancel-unknown-execution": ("cognite_executions", HTTPStatus.NOT_FOUND),
     "cognite-create-session": ("cognite_executions", HTTPStatus.OK),

@@ -10,7 +10,6 @@ from typing import Any, Final
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-
 from tasklatch.claims import work_list
 from tasklatch.domain.conditional_write import system_write
 from tasklatch.domain.report import make_report
@@ -75,8 +74,8 @@ class Api:
 
     def release(self, item: Any, client: str = "fleet-a") -> Reply:
         """Give a claimed task back."""
-        named = {name: item[name] for name in ("executionId", "taskId", "taskExecutionId")}
-        return self(RELEASE, named, client, queue=self.queue)
+        body = {name: item[name] for name in ("executionId", "taskId", "taskExecutionId")}
+        return self(RELEASE, body, client, queue=self.queue)
 
     def report(self, item: Any, status: str, **fields: Any) -> Any:
         """Report on a claimed task."""
@@ -284,9 +283,7 @@ def test_a_claim_id_is_its_clients_own(api: Api) -> None:
 
 
 @pytest.mark.parametrize("lost", ["put_item", "batch_execute_statement"])
-def test_a_claim_that_died_half_way_is_completed_by_the_same_claim_id(
-    api: Api, lost: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_that_died_half_way_is_completed_by_the_same_claim_id(api: Api, lost: str) -> None:
     # given
     api.create("a", "b", "c")
 
@@ -552,14 +549,14 @@ def test_a_cancelled_task_is_not_released(api: Api) -> None:
 def test_a_release_needs_an_attempt_of_a_task_of_the_queue(api: Api) -> None:
     # given
     execution_id = api.create("a")
-    named = {"executionId": execution_id, "taskId": "a"}
+    body = {"executionId": execution_id, "taskId": "a"}
 
     # then
-    assert api(RELEASE, named, queue=api.queue).status == 422
-    assert api(RELEASE, {**named, "attempt": 1}, queue="another").status == 404
-    assert api(RELEASE, {**named, "attempt": 2}, queue=api.queue).status == 409
-    assert api(RELEASE, {**named, "taskId": "b", "attempt": 1}, queue=api.queue).status == 404
-    assert api(RELEASE, {**named, "attempt": 1}, queue=api.queue).body["verdict"] == "duplicate"
+    assert api(RELEASE, body, queue=api.queue).status == 422
+    assert api(RELEASE, {**body, "attempt": 1}, queue="another").status == 404
+    assert api(RELEASE, {**body, "attempt": 2}, queue=api.queue).status == 409
+    assert api(RELEASE, {**body, "taskId": "b", "attempt": 1}, queue=api.queue).status == 404
+    assert api(RELEASE, {**body, "attempt": 1}, queue=api.queue).body["verdict"] == "duplicate"
 
 
 @pytest.mark.parametrize("queue", ["a b", "a#b", "x" * 65, "."])

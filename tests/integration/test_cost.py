@@ -48,6 +48,67 @@ def test_a_report_is_one_call_and_one_write_unit(service: Service) -> None:
     assert (used.write_units, used.index_units, used.read_units) == (1, 0, 0)
 
 
+def test_a_report_on_a_claimed_task_is_one_call_and_one_write_unit(service: Service) -> None:
+    # given
+    service.create("nightly", {"taskId": "task", "queue": "work"}, {"taskId": "other"})
+    [item] = service.claim("work", claimId="mine")
+
+    # when
+    with service.used() as used:
+        service.report_only("nightly", item["taskId"], "FAILED", taskExecutionId=item["taskExecutionId"])
+
+    # then
+    assert used.calls == {"update_item": 1}
+    assert (used.write_units, used.index_units, used.read_units) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(("claim", "records"), [({}, 0), ({"claimId": "mine"}, 1)])
+def test_what_a_claim_costs(service: Service, claim: dict[str, str], records: int) -> None:
+    # given: tasks of one execution
+    count = 3
+    tasks = [{"taskId": f"task-{number}", "queue": "work", "input": {"n": number}} for number in range(count)]
+    service.create("nightly", *tasks)
+
+    # when
+    with service.used() as used:
+        items = service.claim("work", max=10, **claim)
+
+    # then: four shards are read, and three tasks with their inputs; the index loses three entries
+    assert len(items) == count
+    calls = {"query": 4, "batch_get_item": 2, "batch_execute_statement": 1, "get_item": records, "put_item": records}
+    assert +used.calls == +Counter(calls)
+    assert (used.write_units, used.index_units) == (count + records, count)
+    assert used.read_units == 4 * 0.5 + 2 * count + records
+
+
+def test_a_claim_that_finds_nothing_reads_two_units(service: Service) -> None:
+    # when
+    with service.used() as used:
+        items = service.claim("work")
+
+    # then
+    assert items == []
+    assert used.calls == {"query": 4}
+    assert (used.write_units, used.index_units, used.read_units) == (0, 0, 2)
+
+
+@pytest.mark.parametrize(("queue", "more"), [(None, 0), ("work", 2)])
+def test_a_task_that_a_queue_hands_out_costs_two_units_of_the_index_more(
+    service: Service, queue: str | None, more: int
+) -> None:
+    # given
+    fields = {} if queue is None else {"queue": queue}
+
+    # when
+    with service.used() as used:
+        service.create("nightly", {"taskId": "task", **fields})
+        service.report("nightly", "task", "COMPLETED", attempt=1)
+
+    # then: it is put into the list when it is scheduled, and taken out by what follows
+    the_task, the_execution = 2, 2
+    assert used.index_units == the_task + the_execution + more
+
+
 def test_a_success_also_leaves_the_list_of_open_tasks(service: Service) -> None:
     # given
     task_id, _ = create(service, 2)

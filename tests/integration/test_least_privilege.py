@@ -345,6 +345,7 @@ def play(story: Story) -> None:
                 {"taskId": "excused", "retryPolicy": {"maxAttempts": 1}, "onFailure": "continue"},
                 {"taskId": "slow", "timeoutSeconds": 7_200, "heartbeatTimeoutSeconds": 3_600},
                 {"taskId": "late", "retryPolicy": {"maxAttempts": 1}},
+                {"taskId": "claimed", "queue": "work", "input": {"n": 1}},
             ],
         },
     )
@@ -359,6 +360,7 @@ def play(story: Story) -> None:
     story.call("report_status", batch, body={"statuses": reports})
     heartbeat = "POST /v1/executions/{executionId}/tasks/{taskId}/heartbeat"
     story.call("report_status", heartbeat, taskId="slow", body={"attempt": 1})
+    work(story)
     follow(story)
     for route in (
         "GET /v1/executions",
@@ -381,6 +383,16 @@ def play(story: Story) -> None:
     story.call("api_description", "GET /v1/health")
     world.clock.now += 30 * 86_400_000
     reconcile(story)
+
+
+def work(story: Story) -> None:
+    """Let a worker claim a task, ask again, and give it back."""
+    for _ in range(2):
+        [item] = story.call("claims", "POST /v1/queues/{queue}/claim", queue="work", body={"claimId": "mine"}).body[
+            "items"
+        ]
+    body = {name: item[name] for name in ("executionId", "taskId", "taskExecutionId")}
+    story.call("claims", "POST /v1/queues/{queue}/release", queue="work", body=body)
 
 
 def reconcile(story: Story) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.overdue import OVERDUE_MS
-from tests.model_checking import sweep_cases, timer_cases, waiting_cases
+from tests.model_checking import claim_cases, sweep_cases, timer_cases, waiting_cases
 from tests.model_checking.case import EXECUTION, TENANT, Case, Faults, Request
 from tests.model_checking.client_requests import (
     a_task,
@@ -381,6 +381,9 @@ IN_EVERY_RUN: Final = (
     sweep_cases.RETRY,
     sweep_cases.ADDITION,
     sweep_cases.ADDED_DEPENDENT,
+    *claim_cases.ALL,
+    lagging(claim_cases.TWO_CLAIMERS),
+    lagging(claim_cases.RELEASED),
 )
 """Cases that every test run explores: some seconds for each."""
 

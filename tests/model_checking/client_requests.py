@@ -7,6 +7,7 @@ from tasklatch.domain.status import ExecutionStatus
 from tests.model_checking.case import EXECUTION, Request, View, at_once
 
 _TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
+QUEUE: Final = "work"
 Definition = Mapping[str, Any]
 
 
@@ -33,6 +34,18 @@ def sends_heartbeat(task_id: str = "a", **fields: Any) -> Request:
     """Return a worker's heartbeat, by default of the first attempt."""
     path = {"executionId": EXECUTION, "taskId": task_id}
     return Request("report_status", f"POST {_TASK}/heartbeat", path, fields or {"attempt": 1})
+
+
+def claims(claim_id: str | None = None, *, most: int = 1, when: Callable[[View], bool] = at_once) -> Request:
+    """Return a worker's claim of tasks of the queue `work`."""
+    body = {"max": most} | ({} if claim_id is None else {"claimId": claim_id})
+    return Request("claims", "POST /v1/queues/{queue}/claim", {"queue": QUEUE}, body, when)
+
+
+def releases(attempt: int, task_id: str = "a") -> Request:
+    """Return a worker's release of an attempt."""
+    body = {"executionId": EXECUTION, "taskId": task_id, "attempt": attempt}
+    return Request("claims", "POST /v1/queues/{queue}/release", {"queue": QUEUE}, body)
 
 
 def sends_superai_updates(*statuses: str, task_name: str = "a") -> Request:

@@ -1,8 +1,10 @@
 """All promises together, checked in one exploration."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Final
 
+from tasklatch.domain.claim import ClaimRequest
 from tasklatch.domain.report import Report
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
@@ -11,6 +13,7 @@ from tasklatch.dynamodb.task_item import task_from_item
 from tests.model_checking import promises
 from tests.model_checking.case import EXECUTION, TENANT, Case, View
 from tests.model_checking.checks import BrokenPromiseError, ClientResponse, Promises
+from tests.model_checking.client_requests import QUEUE
 from tests.model_checking.memory_table import Key, Table
 from tests.model_checking.reports import ClientReports, reports_with_responses
 from tests.model_checking.simulated_cloud import Change, Event
@@ -68,8 +71,22 @@ class EveryPromise(Promises):
             [(cancelled, cancelled(response, view))],
             lambda: ", ".join(f"{task_id} {_describe(task)}" for task_id, task in view.tasks.items()),
         )
+        if response.request.route.endswith("/claim") and response.status == HTTPStatus.OK:
+            self._check_claim(response, view, changes)
         for part, report in reports_with_responses(response):
             self._check_report(part, report, view, _stream(changes, report.task_id))
+
+    @staticmethod
+    def _check_claim(response: ClientResponse, view: View, changes: Mapping[Key, Sequence[Change]]) -> None:
+        body, client = response.request.body, response.request_id.rpartition("-")[0].rpartition("-")[0]
+        claim = ClaimRequest(TENANT, QUEUE, body["max"], 0, body.get("claimId"), client, response.request_id)
+        items = response.body["items"]
+        streams = {task_id: _stream(changes, task_id) for task_id in view.tasks}
+        only, every = promises.a_claim_gets_only_what_it_began, promises.a_claim_gets_all_that_runs_under_it
+        _require(
+            [(only, only(items, claim.mark, streams)), (every, every(items, claim.mark, view))],
+            lambda: f"{response.request_id} got {[(item['taskId'], item['attempt']) for item in items]}",
+        )
 
     def _check_report(self, response: ClientResponse, report: Report, view: View, stream: Sequence[Task]) -> None:
         _require(

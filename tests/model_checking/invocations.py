@@ -27,6 +27,7 @@ from tests.model_checking.simulated_cloud import LOST, Cloud, Interned, a_call, 
 from tests.workflow_helpers import OnePageBackoff
 
 FUNCTIONS: Final = (
+    "claims",
     "executions",
     "execution_control",
     "forge_contract",
@@ -103,6 +104,7 @@ class Invocations:
             stack.enter_context(redirect_stdout(StringIO()))
             # One list instead of sixteen: that all are swept is tested elsewhere, and each would multiply the states
             stack.enter_context(patch.object(keys, "SHARDS", 1))
+            stack.enter_context(patch.object(keys, "WORK_SHARDS", 1))
             stack.callback(logging.disable, logging.root.manager.disable)
             logging.disable(logging.CRITICAL)
             replaced = set()

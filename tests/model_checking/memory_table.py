@@ -13,7 +13,11 @@ from tests.model_checking.expressions import Bindings, Item, condition, statemen
 Key = tuple[str, str]
 Table = Mapping[Key, Item]
 Request = Mapping[str, Any]
-INDEXES: Final = {keys.LISTS_INDEX: (keys.LIST_KEY, keys.LIST_SORT), keys.DUE_INDEX: (keys.DUE_KEY, keys.DUE_SORT)}
+INDEXES: Final = {
+    keys.LISTS_INDEX: (keys.LIST_KEY, keys.LIST_SORT),
+    keys.DUE_INDEX: (keys.DUE_KEY, keys.DUE_SORT),
+    keys.WORK_INDEX: (keys.WORK_KEY, keys.WORK_SORT),
+}
 """Partition key and sort key of each index, which holds keys alone."""
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from tasklatch.domain.deadline import next_deadline
 from tasklatch.domain.dependencies import fails_execution, is_terminal, retries_exhausted
@@ -28,6 +28,7 @@ from tests.model_checking.simulated_cloud import Event
 _PK: Final = keys.execution_pk(TENANT, EXECUTION)
 _OK: Final = 200
 _CONFLICT: Final = 409
+Streams = Mapping[str, Sequence[Task]]
 TaskPredicate = Callable[[Task, Task, Table], bool]
 ExecutionPredicate = Callable[[Execution, Execution, Table], bool]
 
@@ -48,6 +49,16 @@ def is_granted_an_attempt(before: Task, after: Task) -> bool:
         after.status is TaskStatus.PENDING
         and after.attempt == before.opened_attempts + 1 == after.granted_attempts
         and (before.status is TaskStatus.CANCELED or fails_execution(before))
+    )
+
+
+def is_given_back(before: Task, after: Task) -> bool:
+    """Return True if a change is a worker's release of a running attempt: the next one opens, and none is spent."""
+    return (
+        before.status is TaskStatus.IN_PROGRESS
+        and after.status is TaskStatus.SCHEDULED
+        and after.attempt == before.attempt + 1
+        and after.spent_attempts == before.spent_attempts
     )
 
 
@@ -96,8 +107,10 @@ def an_attempt_is_opened_once_after_a_failure_that_is_retried(before: Task, afte
     """Promise 6: attempt n+1 follows attempt n, once that has failed and is to be retried, or by a person's request."""
     if after.attempt == before.attempt:
         return True
+    if is_granted_an_attempt(before, after) or is_given_back(before, after):
+        return True
     decision = decide_retry(before)
-    return is_granted_an_attempt(before, after) or (
+    return (
         after.attempt == before.attempt + 1
         and after.status is TaskStatus.SCHEDULED
         and decision is not None
@@ -155,6 +168,18 @@ def an_attempt_that_ended_has_no_timer_on_the_list(_before: Task, after: Task, t
     return timer_for(after) is not None or keys.DUE_KEY not in table[_PK, keys.task_sk(after.task_id)]
 
 
+def a_task_is_in_its_queue_while_it_waits_for_a_worker(_before: Task, after: Task, table: Table) -> bool:
+    """No task is forgotten: a queue lists each of its tasks that waits for a worker, and no other."""
+    waits = after.status is TaskStatus.SCHEDULED and after.queue is not None
+    return (keys.WORK_KEY in table[_PK, keys.task_sk(after.task_id)]) is waits
+
+
+def an_attempt_is_begun_by_one_worker(before: Task, after: Task, _table: Table) -> bool:
+    """No attempt is handed out twice: while it runs, it runs under one claim, or under none."""
+    runs = before.status is after.status is TaskStatus.IN_PROGRESS and before.attempt == after.attempt
+    return not runs or before.claim == after.claim
+
+
 def no_report_changes_a_task_that_waits(before: Task, after: Task, report: Report | None) -> bool:
     """Promise 3: no report moves a task that waits for others; but a success of an attempt that was open counts."""
     by_a_report = after.request_id is not None and after.version != before.version
@@ -190,6 +215,8 @@ TASK_PROMISES: Final[Sequence[TaskPredicate]] = (
     an_output_is_stored_before_its_success,
     an_open_task_is_in_the_index,
     an_attempt_that_ended_has_no_timer_on_the_list,
+    a_task_is_in_its_queue_while_it_waits_for_a_worker,
+    an_attempt_is_begun_by_one_worker,
 )
 
 # ------------------------------------------------------------------ every change of an execution
@@ -302,6 +329,23 @@ def an_identical_report_is_applied_once(applied: Iterable[Report]) -> bool:
 def a_request_is_applied_once(request_ids: Iterable[str]) -> bool:
     """Promise 4: a request whose response was lost recognises its own write, and does not make another."""
     return all(count == 1 for count in Counter(request_ids).values())
+
+
+def a_claim_gets_only_what_it_began(items: Iterable[Mapping[str, Any]], mark: str, streams: Streams) -> bool:
+    """No attempt is handed out twice: what a claim gets was begun by that claim, whoever else asks."""
+    return all(
+        any((task.attempt, task.claim) == (item["attempt"], mark) for task in streams[item["taskId"]]) for item in items
+    )
+
+
+def a_claim_gets_all_that_runs_under_it(items: Iterable[Mapping[str, Any]], mark: str, view: View) -> bool:
+    """No task is forgotten: a worker whose answer was lost gets all that was begun for it, when it asks again."""
+    running = {
+        (task.task_id, task.attempt)
+        for task in view.tasks.values()
+        if task.claim == mark and task.status is TaskStatus.IN_PROGRESS
+    }
+    return running <= {(item["taskId"], item["attempt"]) for item in items}
 
 
 # ------------------------------------------------------------------ every publication

@@ -149,6 +149,8 @@ def _ever_listed(table: memory_table.Table, call: Call) -> Iterable[tuple[Key, I
             key[1] == keys.EXECUTION_SK and list_key.startswith("RUN#")
         ):
             entry = {keys.DUE_KEY: {"S": list_key}, keys.DUE_SORT: {"S": keys.due_sort(0)}}
+        elif key[1].startswith(keys.TASK_PREFIX) and list_key.startswith("QUEUE#"):
+            entry = {keys.WORK_KEY: {"S": list_key}, keys.WORK_SORT: {"S": keys.work_sort(4, key[0], 0)}}
         else:
             continue
         yield key, {**item, **entry}

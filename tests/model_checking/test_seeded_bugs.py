@@ -50,7 +50,7 @@ from tasklatch.workflow import closer, reopener, task_scheduler
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.dependency_counters import DependencyCounters
 from tasklatch.workflow.reopener import ExecutionReopener
-from tests.model_checking import cases, sweep_cases, timer_cases, waiting_cases
+from tests.model_checking import cases, claim_bugs, claim_cases, sweep_cases, timer_cases, waiting_cases
 from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
 from tests.model_checking.every_promise import EveryPromise
@@ -484,6 +484,20 @@ BUGS: Final = (
               with_faults(timer_cases.RETRIED_LATER, crashes=1), "nothing_is_stuck"),
     SeededBug("changes that are lost stay lost", _lost_changes_stay_lost,
               timer_cases.NEVER_PUBLISHED, "nothing_is_stuck"),
+    SeededBug("a task that runs is begun again", claim_bugs.a_task_that_runs_is_begun_again,
+              claim_cases.TWO_CLAIMERS, "an_attempt_is_begun_by_one_worker"),
+    SeededBug("a claim that lost gets the task of another", claim_bugs.a_failed_condition_counts_as_begun,
+              claim_cases.TWO_CLAIMERS, "a_claim_gets_only_what_it_began"),
+    SeededBug("a claim is not recorded", claim_bugs.a_claim_is_not_recorded,
+              claim_cases.ASKED_AGAIN, "a_claim_gets_all_that_runs_under_it"),
+    SeededBug("a claim is recorded too late", claim_bugs.a_claim_is_recorded_after_its_tasks_are_begun,
+              claim_cases.ASKED_AGAIN, "a_claim_gets_all_that_runs_under_it"),
+    SeededBug("a release opens the same attempt again", claim_bugs.a_release_opens_the_same_attempt_again,
+              claim_cases.RELEASED, "the_latch_only_rises"),
+    SeededBug("a task that is opened again is not listed", claim_bugs.an_attempt_that_is_opened_again_is_not_listed,
+              claim_cases.SILENT_CLAIMER, "a_task_is_in_its_queue_while_it_waits_for_a_worker"),
+    SeededBug("a task stays listed when it is begun", claim_bugs.a_task_stays_listed_when_it_is_begun,
+              claim_cases.TWO_CLAIMERS, "a_task_is_in_its_queue_while_it_waits_for_a_worker"),
 )  # fmt: skip
 
 

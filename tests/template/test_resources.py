@@ -314,7 +314,7 @@ def test_the_table_can_split_a_busy_execution_and_forgets_what_is_old() -> None:
 
     assert "LocalSecondaryIndexes" not in table
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expiresAt", "Enabled": True}
-    assert [index["Projection"]["ProjectionType"] for index in table["GlobalSecondaryIndexes"]] == ["KEYS_ONLY"] * 2
+    assert [index["Projection"]["ProjectionType"] for index in table["GlobalSecondaryIndexes"]] == ["KEYS_ONLY"] * 3
 
 
 @_each("AWS::Cognito::UserPoolClient")

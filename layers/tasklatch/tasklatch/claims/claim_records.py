@@ -103,30 +103,31 @@ class ClaimRecords:
         tried = [[task.execution_id, task.task_id, task.version] for task in tasks]
         values: dict[str, Any] = {"round": following, "by": request.request_id, "tasks": tried}
         expiry = {"expiresAt": self._clock() // 1000 + KEPT_SECONDS}
-        condition: dict[str, Any] = {
-            "ConditionExpression": "attribute_not_exists(#pk)",
-            "ExpressionAttributeNames": {"#pk": keys.PK},
-        }
-        if earlier is not None:
-            condition = {
-                "ConditionExpression": "#round = :earlier",
-                "ExpressionAttributeNames": {"#round": "round"},
-                "ExpressionAttributeValues": to_item({":earlier": earlier}),
-            }
         put: dict[str, Any] = {
             "TableName": self._table,
             "Item": {**_key(request), **to_item({**values, **expiry})},
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-            **condition,
+            **_condition(earlier),
         }
         try:
             self._backoff.run(lambda: self._client.put_item(**put))
         except ClientError as error:
             if not is_condition_failure(error):
                 raise
-            found: Any = error.response.get("Item", {})
-            return all(from_item(found).get(name) == value for name, value in values.items())
+            conflicting: Any = error.response.get("Item", {})
+            return all(from_item(conflicting).get(name) == value for name, value in values.items())
         return True
+
+
+def _condition(earlier: int | None) -> dict[str, Any]:
+    """Return the condition that a round is the last one; None for no round."""
+    if earlier is None:
+        return {"ConditionExpression": "attribute_not_exists(#pk)", "ExpressionAttributeNames": {"#pk": keys.PK}}
+    return {
+        "ConditionExpression": "#round = :earlier",
+        "ExpressionAttributeNames": {"#round": "round"},
+        "ExpressionAttributeValues": to_item({":earlier": earlier}),
+    }
 
 
 def _key(request: ClaimRequest) -> Item:

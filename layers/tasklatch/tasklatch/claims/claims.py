@@ -127,6 +127,8 @@ class Claims:
 
     def _read(self, item_keys: Sequence[Item]) -> list[Task]:
         """Read tasks, in the order of their keys; those that do not exist any more are left out."""
-        found = batch_get(self._client, self._settings.table_name, item_keys, self._backoff) if item_keys else []
-        items = {key_texts(item): item for item in found}
+        if not item_keys:
+            return []
+        stored = batch_get(self._client, self._settings.table_name, item_keys, self._backoff)
+        items = {key_texts(item): item for item in stored}
         return [task_from_item(items[name]) for name in map(key_texts, item_keys) if name in items]

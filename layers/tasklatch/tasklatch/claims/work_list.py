@@ -59,7 +59,7 @@ class WorkList:
             return entries
         # An execution with many tasks can fill the page: look behind it, and at a place that differs by request
         last = entries[-1]
-        digest = last.place.split("#")[1]
+        digest = last.sort.split("#")[1]
         anywhere = f"{Random(request.request_id).getrandbits(32):08x}"  # noqa: S311 - spreads load, guards nothing
         entries += self._query(list_key, f"{last.urgency}#{digest}#{_LAST}")
         return entries + self._query(list_key, f"{last.urgency}#{anywhere}")
@@ -78,5 +78,5 @@ class WorkList:
 
 
 def _entry(item: Item) -> WorkEntry:
-    place = item[keys.WORK_SORT]["S"]
-    return WorkEntry(*key_texts(item), place[0], place)
+    sort = item[keys.WORK_SORT]["S"]
+    return WorkEntry(*key_texts(item), sort[0], sort)

@@ -66,7 +66,7 @@ class WorkEntry(NamedTuple):
     pk: str
     sk: str
     urgency: str
-    place: str
+    sort: str
 
 
 def in_fair_order(entries: Iterable[WorkEntry], seed: str) -> Iterator[WorkEntry]:
@@ -79,7 +79,7 @@ def in_fair_order(entries: Iterable[WorkEntry], seed: str) -> Iterator[WorkEntry
         that ask at once do not all want the same task.
     """
     executions: dict[str, dict[str, list[WorkEntry]]] = {}
-    for entry in sorted(set(entries), key=lambda entry: (entry.urgency, entry.place, entry.sk)):
+    for entry in sorted(set(entries), key=lambda entry: (entry.urgency, entry.sort, entry.sk)):
         executions.setdefault(entry.urgency, {}).setdefault(entry.pk, []).append(entry)
     for queues in executions.values():
         lists = list(queues.values())
@@ -128,14 +128,14 @@ def release_write(task: Task, *, now: int, request_id: str, client: str | None) 
         **({} if client is None else {"reported_by": client}),
     }
     write = system_write(task, TaskStatus.SCHEDULED, now=now)
-    kept = (field for field in AUTHORSHIP if field in values)
+    authored = (field for field in AUTHORSHIP if field in values)
     return replace(
         write,
         precedence_from=status_precedence(TaskStatus.IN_PROGRESS, task.attempt),
         max_precedence=status_precedence(TaskStatus.TIMED_OUT, task.attempt),
         precedence=status_precedence(TaskStatus.SCHEDULED, attempt),
         values=values,
-        clear_fields=tuple(sorted(set(write.clear_fields) - set(kept))),
+        clear_fields=tuple(sorted(set(write.clear_fields) - set(authored))),
     )
 
 
