@@ -17,6 +17,7 @@ from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.executions.concurrency_slots import ConcurrencySlots
 from tasklatch.executions.control import ExecutionControl
 from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.execution_table import ExecutionTable
@@ -44,6 +45,7 @@ from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.follow_ups import FollowUps
 from tasklatch.workflow.message_handler import AdvanceHandler
 from tasklatch.workflow.reopener import ExecutionReopener
+from tasklatch.workflow.slot_assigner import SlotAssigner
 from tests.factories import NOW, FakeTime, a_report, fresh_name
 from tests.integration.emulators import Table, make_backoff
 
@@ -202,7 +204,16 @@ class World:
 
     def handle(self, message: AdvanceMessage) -> None:
         """Handle a message of the advance queue."""
-        AdvanceHandler(self.advancer, self.closer, self.reopener).handle(message)
+        AdvanceHandler(self.advancer, self.closer, self.reopener, self.slot_assigner).handle(message)
+
+    @property
+    def slot_assigner(self) -> SlotAssigner:
+        backoff = make_backoff(self.time_left)
+        return SlotAssigner(self._client, self.settings, self.clock, backoff, self.advance_queue)
+
+    @property
+    def slots(self) -> ConcurrencySlots:
+        return ConcurrencySlots(self._client, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
     def reopener(self) -> ExecutionReopener:
@@ -246,6 +257,7 @@ class World:
             self.advancer,
             self.closer,
             self.reopener,
+            self.slot_assigner,
             LostChanges(self._client, self.settings, publisher, self.clock, backoff),
         )
         repair = ExecutionRepair(self._client, self.settings, services, self.clock, backoff)

@@ -1,13 +1,15 @@
 """Routes for clients that define work as in Cognite Data Fusion: workflows and their versions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.app import HttpApp
 from tasklatch.api.messages import Request, Response, page_response
+from tasklatch.domain.advance import Advance, AdvanceMessage
 from tasklatch.domain.errors import ConflictError
+from tasklatch.executions.concurrency_slots import ConcurrencySlots
 from tasklatch.executions.running_executions import RunningExecutions
 from tasklatch.platforms.cognite.definitions import models, operations, translation
 from tasklatch.platforms.cognite.executions.translation import workflow_group
@@ -26,7 +28,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 @app.route(operations.UPSERT_WORKFLOWS)
 def upsert_workflows(request: Request) -> Response:
-    definitions = _definitions(request)
+    definitions, bodies = _definitions(request), request.parse_body(models.WorkflowsBody).unique_items()
+    # First, so that no limit is shown that does not hold
+    _set_limits(request, {body.externalId: body.maxConcurrentExecutions for body in bodies})
     created = [
         definitions.put_workflow(
             request.tenant,
@@ -35,7 +39,7 @@ def upsert_workflows(request: Request) -> Response:
             data_set_id=body.dataSetId,
             max_concurrent_executions=body.maxConcurrentExecutions,
         )
-        for body in request.parse_body(models.WorkflowsBody).unique_items()
+        for body in bodies
     ]
     return Response({"items": [translation.workflow_view(workflow) for workflow in created]})
 
@@ -94,6 +98,17 @@ def delete_versions(request: Request) -> Response:
     _check_none_runs(request, names)
     _definitions(request).delete_versions(request.tenant, names, ignore_unknown=query.ignoreUnknownIds)
     return Response({})
+
+
+def _set_limits(request: Request, limits: Mapping[str, int | None]) -> None:
+    """Set the limits of workflows, and have those of their executions started that wait and fit now."""
+    services = RequestServices(request.remaining_ms)
+    slots: ConcurrencySlots = services.concurrency_slots
+    groups = {workflow_group(name): limit for name, limit in limits.items()}
+    changed = [group for group, limit in groups.items() if slots.set_limit(request.tenant, group, limit)]
+    services.advance_queue.send(
+        AdvanceMessage(Advance.SLOT, request.tenant, "", concurrency_key=group) for group in changed
+    )
 
 
 def _check_none_runs(request: Request, names: Sequence[tuple[str, str | None]]) -> None:

@@ -43,7 +43,7 @@ def create_sessions(request: Request) -> Response:
 @app.route(operations.RUN_WORKFLOW)
 def run_workflow(request: Request) -> Response:
     body, services = request.parse_body(models.RunBody), RequestServices(request.remaining_ms)
-    version = services.workflow_definitions.version(
+    version, limit = services.workflow_definitions.version_with_limit(
         request.tenant, request.path["workflowExternalId"], request.path["version"]
     )
     execution, _ = services.execution_creator.create(
@@ -53,6 +53,7 @@ def run_workflow(request: Request) -> Response:
             definitions_from_version(version),
             metadata=dump_json(body.metadata, "metadata"),
             group=translation.workflow_group(version.external_id),
+            concurrency=translation.concurrency_limit(version.external_id, limit),
             run=WorkflowRun(version.version, version.definition, body.input_text()),
         )
     )

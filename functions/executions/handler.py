@@ -13,6 +13,7 @@ from tasklatch.api.query_values import to_milliseconds
 from tasklatch.api.v1.executions import models, operations, translation
 from tasklatch.api.v1.views import task_view
 from tasklatch.domain.new_execution import NewExecution
+from tasklatch.executions.concurrency_slots import ConcurrencySlots
 from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.runtime.observability import logger, metrics
@@ -39,6 +40,7 @@ def create_execution(request: Request) -> Response:
             body.definitions(),
             name=body.name,
             metadata=metadata,
+            concurrency=body.concurrency(),
         ),
         keyed,
     )
@@ -77,7 +79,8 @@ def get_execution(request: Request) -> Response:
     query = request.parse_query(models.CountsQuery)
     execution = reader.get(request.tenant, execution_id)
     counts, cursor = reader.count_tasks(request.tenant, execution_id, cursor=query.cursor)
-    return Response(translation.execution_detail_view(execution, counts, cursor))
+    slots: ConcurrencySlots = RequestServices(request.remaining_ms).concurrency_slots
+    return Response(translation.execution_detail_view(execution, counts, cursor, slots.find_position(execution)))
 
 
 @app.route(operations.LIST_TASKS)

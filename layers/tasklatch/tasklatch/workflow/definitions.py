@@ -151,6 +151,22 @@ class WorkflowDefinitions:
             raise NotFoundError("workflow version", f"{external_id}:{version}")
         return _version_from_item(item)
 
+    def version_with_limit(self, tenant: str, external_id: str, version: str) -> tuple[WorkflowVersion, int | None]:
+        """Read a version of a workflow and, in the same call, how many executions of the workflow may run at once.
+
+        Raises
+        ------
+        NotFoundError
+            If it does not exist.
+        """
+        item_keys = [_version_key(tenant, external_id, version), _workflow_key(tenant, external_id)]
+        read = batch_get(self._client, self._table, item_keys, self._backoff)
+        items = {item[keys.SK]["S"]: item for item in read}
+        if keys.version_sk(version) not in items:
+            raise NotFoundError("workflow version", f"{external_id}:{version}")
+        limit = _optional_number(items.get(keys.WORKFLOW_SK, {}), "maxConcurrentExecutions")
+        return _version_from_item(items[keys.version_sk(version)]), limit
+
     def list_versions(
         self, tenant: str, workflow_versions: Sequence[tuple[str, str | None]], *, limit: int, cursor: str | None
     ) -> tuple[list[WorkflowVersion], str | None]:

@@ -9,6 +9,7 @@ from tasklatch.api.body import dump_json
 from tasklatch.api.ids import NewExecutionId, NewTaskId, TaskId
 from tasklatch.api.query_values import DECIMAL, Timestamp
 from tasklatch.api.v1.views import TaskView
+from tasklatch.domain.concurrency import MAX_SLOTS, ConcurrencyLimit
 from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
@@ -21,6 +22,9 @@ MAX_DEPENDENCIES_BYTES: Final = 200_000
 
 MAX_METADATA_BYTES: Final = 16 * 1024
 """A page of 100 executions must fit into a Lambda response of 6 MB."""
+
+CONCURRENCY_PREFIX: Final = "key:"
+"""Prefix of this contract's concurrency keys in the table: those of other contracts differ from all of them."""
 
 ExecutionName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
@@ -105,12 +109,39 @@ class TasksBody(BaseModel):
         return [task.definition(index) for index, task in enumerate(self.tasks)]
 
 
-class ExecutionBody(TasksBody):
-    """An execution to create, with up to 500 tasks; more can be added later."""
+class ExecutionContent(TasksBody):
+    """An execution without its id: up to 500 tasks, to which more can be added later.
 
-    executionId: NewExecutionId | None = None
+    Of the executions with one `concurrencyKey`, at most `maxConcurrentExecutions` run at once; the others wait, in the
+    order of their creation. The newest request's number holds for the key.
+    """
+
     name: ExecutionName | None = None
     metadata: dict[str, Any] | None = None
+    concurrencyKey: ExecutionName | None = None
+    maxConcurrentExecutions: Annotated[int, Field(ge=1, le=MAX_SLOTS)] | None = None
+
+    @model_validator(mode="after")
+    def _check_concurrency(self) -> Self:
+        if (self.concurrencyKey is None) != (self.maxConcurrentExecutions is None):
+            raise ValueError("concurrencyKey and maxConcurrentExecutions go together")
+        return self
+
+    def concurrency(self) -> ConcurrencyLimit | None:
+        """Return the limit that the execution counts for; None if it has none."""
+        if self.concurrencyKey is None or self.maxConcurrentExecutions is None:
+            return None
+        return ConcurrencyLimit(f"{CONCURRENCY_PREFIX}{self.concurrencyKey}", self.maxConcurrentExecutions)
+
+
+class ExecutionBody(ExecutionContent):
+    """An execution to create, with up to 500 tasks; more can be added later.
+
+    Of the executions with one `concurrencyKey`, at most `maxConcurrentExecutions` run at once; the others wait, in the
+    order of their creation. The newest request's number holds for the key.
+    """
+
+    executionId: NewExecutionId | None = None
 
 
 class ExecutionsQuery(BaseModel):
@@ -191,6 +222,20 @@ class ExecutionView(TypedDict):
     deletedAt: NotRequired[str]
     name: NotRequired[str]
     metadata: NotRequired[dict[str, Any]]
+    concurrencyKey: NotRequired[str]
+    startedAt: NotRequired[str]
+    waitingSince: NotRequired[str]
+
+
+class LineView(TypedDict):
+    """The line in which an execution waits: its position, from 1, and how many run of how many that may.
+
+    A position of 1000 means at least that.
+    """
+
+    position: int
+    running: int
+    maxConcurrentExecutions: int
 
 
 class ExecutionDetailView(ExecutionView):
@@ -201,6 +246,7 @@ class ExecutionDetailView(ExecutionView):
 
     taskCount: int
     counts: dict[TaskStatus, int]
+    line: NotRequired[LineView]
     nextCursor: NotRequired[str]
 
 

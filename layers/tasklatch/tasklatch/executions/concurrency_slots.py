@@ -1,0 +1,236 @@
+"""Slots of concurrency keys in the table, and the executions that wait for one.
+
+The slots that are held are one set of names, so that how many there are follows from which there are: no write that is
+repeated, and none that comes late, can count anything twice. A slot is given in one transaction with the change that
+lets its execution run, and only that transaction may exceed nothing: it compares the size of the set with the limit.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from tasklatch.domain.concurrency import MAX_SLOTS, LinePosition, Slots, slot_name
+from tasklatch.domain.execution import Execution
+from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.execution_item import execution_key
+from tasklatch.dynamodb.expiry import EXPIRES_AT, with_expiry
+from tasklatch.dynamodb.items import Item, from_item, primary_key, to_attribute, to_item
+from tasklatch.dynamodb.transaction import transact
+from tasklatch.dynamodb.update_expression import ItemUpdate
+from tasklatch.runtime.aws_errors import is_condition_failure
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clock import Clock
+from tasklatch.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_POSITION: Final = 1_000
+"""Highest position in the line that is counted."""
+
+_HELD: Final = "heldSlots"
+_LIMIT: Final = "maxExecutions"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEntry:
+    """Entry in the line of a key: an execution that waited when it had a version; a later version waits by another."""
+
+    tenant: str
+    concurrency_key: str
+    execution_id: str
+    version: int
+    created_at: int
+
+
+class ConcurrencySlots:
+    """Store of slots and lines. All methods raise `ServiceBusyError` if the table stays busy.
+
+    Parameters
+    ----------
+    backoff
+        Retry policy for a busy table.
+    """
+
+    def __init__(self, client: "DynamoDBClient", settings: Settings, clock: Clock, backoff: Backoff) -> None:
+        self._client = client
+        self._settings = settings
+        self._table = settings.table_name
+        self._clock = clock
+        self._backoff = backoff
+
+    def read(self, tenant: str, concurrency_key: str) -> Slots:
+        """Read the slots of a key with a consistent read; a key that was never used has none."""
+        key = _slots_key(tenant, concurrency_key)
+        response = self._backoff.run(
+            partial(self._client.get_item, TableName=self._table, Key=key, ConsistentRead=True)
+        )
+        values = from_item(response.get("Item", {}))
+        return Slots(values.get(_LIMIT, 0), values.get(_HELD, frozenset()))
+
+    def set_limit(self, tenant: str, concurrency_key: str, limit: int | None) -> bool:
+        """Change the limit of a key; what runs goes on, and what fits now is to be started by the caller.
+
+        Parameters
+        ----------
+        limit
+            None to lift the limit of a key that was ever used: up to `MAX_SLOTS` of the executions that wait can start.
+
+        Returns
+        -------
+        bool
+            True if the key was used before, so that executions may wait.
+        """
+        update = limit_action(self._settings, tenant, concurrency_key, limit or MAX_SLOTS, self._clock())["Update"]
+        if limit is None:
+            update |= {"ConditionExpression": f"attribute_exists({keys.PK})"}
+        try:
+            response = self._backoff.run(partial(self._client.update_item, **update, ReturnValues="ALL_OLD"))
+        except ClientError as error:
+            if not is_condition_failure(error):
+                raise
+            return False
+        return bool(response.get("Attributes"))
+
+    def first_waiting(self, tenant: str, concurrency_key: str, limit: int) -> list[WaitingEntry]:
+        """Return the first entries of the line, in the order of the executions' creation, by a consistent read."""
+        query = self._line_query(tenant, concurrency_key) | {"Limit": limit}
+        response: Any = self._backoff.run(partial(self._client.query, **query))
+        return [_entry_from_item(tenant, concurrency_key, item) for item in response["Items"]]
+
+    def find_position(self, execution: Execution) -> LinePosition | None:
+        """Return the position of an execution in its line, up to `MAX_POSITION`; None if it does not wait.
+
+        Executions that were cancelled moments before may still count.
+        """
+        if execution.waiting_since is None or execution.concurrency_key is None:
+            return None
+        slots = self.read(execution.tenant, execution.concurrency_key)
+        return LinePosition(self._count_before(execution), len(slots.held), slots.limit)
+
+    def _count_before(self, execution: Execution) -> int:
+        """Count the entries of the line up to that of an execution."""
+        query = self._line_query(execution.tenant, execution.concurrency_key or "")
+        query["KeyConditionExpression"] = "#pk = :pk AND #sk BETWEEN :prefix AND :last"
+        last = keys.waiting_sk(execution.created_at, execution.execution_id)
+        query["ExpressionAttributeValues"] |= to_item({":last": last})
+        query |= {"Select": "COUNT", "Limit": MAX_POSITION}
+        response: Any = self._backoff.run(partial(self._client.query, **query))
+        return max(int(response["Count"]), 1)
+
+    def start(self, entry: WaitingEntry) -> bool:
+        """Give a slot to an execution that waits, and let it run; nothing changes if it waits no more or none is free.
+
+        Returns
+        -------
+        bool
+            False if it does not wait by this entry: the entry is obsolete.
+        """
+        name = slot_name(entry.execution_id, entry.version + 1)
+        take = {
+            "Update": {
+                "TableName": self._table,
+                "Key": _slots_key(entry.tenant, entry.concurrency_key),
+                "UpdateExpression": f"ADD {_HELD} :slot",
+                "ConditionExpression": f"attribute_exists({_LIMIT}) AND"
+                f" (attribute_not_exists({_HELD}) OR size({_HELD}) < {_LIMIT})",
+                "ExpressionAttributeValues": to_item({":slot": frozenset({name})}),
+            }
+        }
+        now = self._clock()
+        update = ItemUpdate(
+            assigned=to_item({"updatedAt": now, "startedAt": now, "slot": entry.version + 1}),
+            removed=("waitingSince",),
+            conditions=[("version", "=", to_attribute(entry.version))],
+            is_new_version=True,
+        )
+        run = {
+            "Update": {
+                "TableName": self._table,
+                "Key": execution_key(entry.tenant, entry.execution_id),
+                **update.expressions(),
+            }
+        }
+        leave = {"Delete": {"TableName": self._table, "Key": _entry_key(entry)}}
+        failed = transact(self._client, [take, run, leave], self._backoff)
+        return not (failed and failed[1])
+
+    def remove_entry(self, entry: WaitingEntry) -> None:
+        """Remove an obsolete entry; one of a later version of its execution stays."""
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": _entry_key(entry),
+            "ConditionExpression": "version <= :version",
+            "ExpressionAttributeValues": to_item({":version": entry.version}),
+        }
+        try:
+            self._backoff.run(partial(self._client.delete_item, **request))
+        except ClientError as error:
+            if not is_condition_failure(error):
+                raise
+
+    def free(self, tenant: str, concurrency_key: str, names: Iterable[str]) -> None:
+        """Free slots; those that are free already stay so."""
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": _slots_key(tenant, concurrency_key),
+            "UpdateExpression": f"DELETE {_HELD} :slots",
+            "ConditionExpression": f"attribute_exists({keys.PK})",
+            "ExpressionAttributeValues": to_item({":slots": frozenset(names)}),
+        }
+        try:
+            self._backoff.run(partial(self._client.update_item, **request))
+        except ClientError as error:
+            if not is_condition_failure(error):
+                raise
+
+    def _line_query(self, tenant: str, concurrency_key: str) -> dict[str, Any]:
+        pk = keys.slots_pk(tenant, concurrency_key)
+        return {
+            "TableName": self._table,
+            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
+            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
+            "ExpressionAttributeValues": to_item({":pk": pk, ":prefix": keys.WAITING_PREFIX}),
+            "ConsistentRead": True,
+        }
+
+
+def limit_action(settings: Settings, tenant: str, concurrency_key: str, limit: int, now: int) -> dict[str, Any]:
+    """Return the action of a transaction that sets the limit of a key, which is kept as long as an execution of now."""
+    values = {_LIMIT: min(limit, MAX_SLOTS), EXPIRES_AT: settings.expires_at(now)}
+    update = ItemUpdate(assigned=to_item(values), must_exist=False)
+    key = _slots_key(tenant, concurrency_key)
+    return {"Update": {"TableName": settings.table_name, "Key": key, **update.expressions()}}
+
+
+def line_action(settings: Settings, execution: Execution, version: int) -> dict[str, Any]:
+    """Return the action of a transaction that puts an execution into the line of its key.
+
+    Parameters
+    ----------
+    version
+        The version that it has then.
+    """
+    entry = WaitingEntry(
+        execution.tenant, execution.concurrency_key or "", execution.execution_id, version, execution.created_at
+    )
+    values = to_item({"executionId": entry.execution_id, "version": version, "createdAt": entry.created_at})
+    item = with_expiry({**_entry_key(entry), **values}, settings.expires_at(execution.created_at))
+    return {"Put": {"TableName": settings.table_name, "Item": item}}
+
+
+def _slots_key(tenant: str, concurrency_key: str) -> Item:
+    return primary_key(keys.slots_pk(tenant, concurrency_key), keys.SLOTS_SK)
+
+
+def _entry_key(entry: WaitingEntry) -> Item:
+    pk = keys.slots_pk(entry.tenant, entry.concurrency_key)
+    return primary_key(pk, keys.waiting_sk(entry.created_at, entry.execution_id))
+
+
+def _entry_from_item(tenant: str, concurrency_key: str, item: Item) -> WaitingEntry:
+    values = from_item(item)
+    return WaitingEntry(tenant, concurrency_key, values["executionId"], values["version"], values["createdAt"])
