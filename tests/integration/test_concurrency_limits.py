@@ -140,11 +140,11 @@ def test_position_is_that_in_the_line(line: Line) -> None:
     line.deliver()
 
     # when
-    found = {name: line.world.slots.find_position(line.world.execution(name)) for name in line.delivered}
+    positions = {name: line.world.slots.find_position(line.world.execution(name)) for name in line.delivered}
 
     # then
-    assert found["first"] is None
-    assert [(found[name].position, found[name].running, found[name].limit) for name in line.waiting] == [  # type: ignore[union-attr]
+    assert positions["first"] is None
+    assert [(positions[name].position, positions[name].running, positions[name].limit) for name in line.waiting] == [  # type: ignore[union-attr]
         (1, 1, 1),
         (2, 1, 1),
     ]

@@ -20,11 +20,8 @@ def transact(
 
     Parameters
     ----------
-    actions
-        TransactItems of DynamoDB's TransactWriteItems.
     token
-        ClientRequestToken: with it, a repeat of a transaction that took effect succeeds again. Without it, the repeat
-        after a lost response fails its own conditions.
+        With it, a repeat after a lost response succeeds again; without it, it fails its own conditions.
 
     Returns
     -------
@@ -36,11 +33,8 @@ def transact(
     ServiceBusyError
         If the table stays busy until the deadline.
     """
-    request = partial(
-        client.transact_write_items,
-        TransactItems=actions,
-        **({"ClientRequestToken": token} if token is not None else {}),  # type: ignore[arg-type]
-    )
+    arguments: Any = {"TransactItems": actions, **({"ClientRequestToken": token} if token is not None else {})}
+    request = partial(client.transact_write_items, **arguments)
 
     def write() -> list[bool]:
         try:

@@ -2,7 +2,10 @@
 
 The slots that are held are one set of names, so that how many there are follows from which there are: no write that is
 repeated, and none that comes late, can count anything twice. A slot is given in one transaction with the change that
-lets its execution run, and only that transaction may exceed nothing: it compares the size of the set with the limit.
+lets its execution run, which compares the size of the set with the limit.
+
+All actions of the transactions are updates, also where an item is new: so a role needs to put or delete nothing where
+tasks are, whichever keys AWS holds each action of a transaction to.
 """
 
 from collections.abc import Iterable
@@ -122,12 +125,14 @@ class ConcurrencySlots:
         return max(int(response["Count"]), 1)
 
     def start(self, entry: WaitingEntry) -> bool:
-        """Give a slot to an execution that waits, and let it run; nothing changes if it waits no more or none is free.
+        """Give a slot to an execution that waits, let it run, and take it out of the line.
+
+        Nothing changes while no slot is free. An entry by which no execution waits any more is removed.
 
         Returns
         -------
         bool
-            False if it does not wait by this entry: the entry is obsolete.
+            True if it started.
         """
         name = slot_name(entry.execution_id, entry.version + 1)
         take = {
@@ -135,11 +140,18 @@ class ConcurrencySlots:
                 "TableName": self._table,
                 "Key": _slots_key(entry.tenant, entry.concurrency_key),
                 "UpdateExpression": f"ADD {_HELD} :slot",
-                "ConditionExpression": f"attribute_exists({_LIMIT}) AND"
-                f" (attribute_not_exists({_HELD}) OR size({_HELD}) < {_LIMIT})",
+                "ConditionExpression": f"attribute_exists({_LIMIT})"
+                f" AND (attribute_not_exists({_HELD}) OR size({_HELD}) < {_LIMIT})",
                 "ExpressionAttributeValues": to_item({":slot": frozenset({name})}),
             }
         }
+        failed = transact(self._client, [take, self._run_action(entry)], self._backoff)
+        if not failed or failed[1]:
+            self.remove_entry(entry)
+        return not failed
+
+    def _run_action(self, entry: WaitingEntry) -> dict[str, Any]:
+        """Return the action that lets an execution run that still has the version with which it waits."""
         now = self._clock()
         update = ItemUpdate(
             assigned=to_item({"updatedAt": now, "startedAt": now, "slot": entry.version + 1}),
@@ -147,16 +159,8 @@ class ConcurrencySlots:
             conditions=[("version", "=", to_attribute(entry.version))],
             is_new_version=True,
         )
-        run = {
-            "Update": {
-                "TableName": self._table,
-                "Key": execution_key(entry.tenant, entry.execution_id),
-                **update.expressions(),
-            }
-        }
-        leave = {"Delete": {"TableName": self._table, "Key": _entry_key(entry)}}
-        failed = transact(self._client, [take, run, leave], self._backoff)
-        return not (failed and failed[1])
+        key = execution_key(entry.tenant, entry.execution_id)
+        return {"Update": {"TableName": self._table, "Key": key, **update.expressions()}}
 
     def remove_entry(self, entry: WaitingEntry) -> None:
         """Remove an obsolete entry; one of a later version of its execution stays."""
@@ -218,8 +222,9 @@ def line_action(settings: Settings, execution: Execution, version: int) -> dict[
         execution.tenant, execution.concurrency_key or "", execution.execution_id, version, execution.created_at
     )
     values = to_item({"executionId": entry.execution_id, "version": version, "createdAt": entry.created_at})
-    item = with_expiry({**_entry_key(entry), **values}, settings.expires_at(execution.created_at))
-    return {"Put": {"TableName": settings.table_name, "Item": item}}
+    expiring = with_expiry(values, settings.expires_at(execution.created_at))
+    update = ItemUpdate(assigned=expiring, must_exist=False)
+    return {"Update": {"TableName": settings.table_name, "Key": _entry_key(entry), **update.expressions()}}
 
 
 def _slots_key(tenant: str, concurrency_key: str) -> Item:

@@ -22,7 +22,7 @@ from tasklatch.dynamodb.execution_item import (
     unfinished_entry,
 )
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item, to_item
+from tasklatch.dynamodb.items import Item, key_of, to_item
 from tasklatch.dynamodb.transaction import transact
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.executions.concurrency_slots import limit_action, line_action
@@ -88,7 +88,7 @@ class ExecutionTable:
         Parameters
         ----------
         limit
-            The limit that holds for its concurrency key from now on; it waits in the line of that key.
+            The limit of its concurrency key from now on; it waits in the line of that key.
 
         Returns
         -------
@@ -106,28 +106,30 @@ class ExecutionTable:
             if execution.group_version is not None:
                 entries.append(running_item(execution, execution.group))
             batch_put(self._client, table, [with_expiry(entry, expires_at) for entry in entries], self._backoff)
+        item = with_expiry(execution_to_item(execution), expires_at)
+        if limit is not None:
+            return self._insert_into_line(execution, limit, item)
         request: dict[str, Any] = {
             "TableName": table,
-            "Item": with_expiry(execution_to_item(execution), expires_at),
+            "Item": item,
             "ConditionExpression": "attribute_not_exists(#pk)",
             "ExpressionAttributeNames": {"#pk": keys.PK},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        if limit is not None:
-            return self._insert_into_line(execution, limit, request)
         try:
-            self._backoff.run(
-                lambda: self._client.put_item(**request, ReturnValuesOnConditionCheckFailure="ALL_OLD"),
-            )
+            self._backoff.run(lambda: self._client.put_item(**request))
         except ClientError as error:
             if not is_condition_failure(error):
                 raise
             return execution_from_item(cast("dict[str, Any]", error.response)["Item"])
         return None
 
-    def _insert_into_line(self, execution: Execution, limit: ConcurrencyLimit, put: dict[str, Any]) -> Execution | None:
-        tenant, settings = execution.tenant, self._settings
+    def _insert_into_line(self, execution: Execution, limit: ConcurrencyLimit, item: Item) -> Execution | None:
+        tenant, settings, key = execution.tenant, self._settings, key_of(item)
+        assigned = {name: value for name, value in item.items() if name not in key}
+        insert = ItemUpdate(assigned=assigned, absent=(keys.PK,), must_exist=False)
         actions = [
-            {"Put": put},
+            {"Update": {"TableName": settings.table_name, "Key": key, **insert.expressions()}},
             line_action(settings, execution, execution.version),
             limit_action(settings, tenant, limit.key, limit.max_executions, execution.created_at),
         ]

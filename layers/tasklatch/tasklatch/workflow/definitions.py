@@ -152,13 +152,7 @@ class WorkflowDefinitions:
         return _version_from_item(item)
 
     def version_with_limit(self, tenant: str, external_id: str, version: str) -> tuple[WorkflowVersion, int | None]:
-        """Read a version of a workflow and, in the same call, how many executions of the workflow may run at once.
-
-        Raises
-        ------
-        NotFoundError
-            If it does not exist.
-        """
+        """Read a version, as `version` does, and in the same call the limit of its workflow's concurrent executions."""
         item_keys = [_version_key(tenant, external_id, version), _workflow_key(tenant, external_id)]
         read = batch_get(self._client, self._table, item_keys, self._backoff)
         items = {item[keys.SK]["S"]: item for item in read}

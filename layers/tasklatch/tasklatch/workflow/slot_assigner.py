@@ -101,10 +101,6 @@ class SlotAssigner:
             entries = self._slots.first_waiting(tenant, concurrency_key, min(free, _ENTRIES_A_PAGE))
             if not entries:
                 return started
-            for entry in entries:
-                if self._slots.start(entry):
-                    started += 1
-                else:
-                    self._slots.remove_entry(entry)
+            started += sum(map(self._slots.start, entries))
         self._queue.send([AdvanceMessage(Advance.SLOT, tenant, "", concurrency_key=concurrency_key)])
         return started
