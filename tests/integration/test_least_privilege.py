@@ -385,13 +385,13 @@ def play(story: Story) -> None:
 
 def reconcile(story: Story) -> None:
     """Let the reconciler publish what was never published, with a watcher who cannot be reached and is cut off."""
+    watch(story)
     with pytest.MonkeyPatch.context() as patch:
         # Time for pages of its list, and for none of a sweep over all tasks: the rest is handed on
         patch.setattr(closer, "TIME_FOR_A_PAGE_MS", 10 * NO_TIME_MS + 60_000)
         story.run("reconciler", {})
     story.run("reconciler", {})
     story.world.clock.now += 2 * 86_400_000
-    watch(story)
     story.run("reconciler", {})
 
 
@@ -543,6 +543,7 @@ def define_and_run(story: Story) -> None:
     report(first, status="FAILED", output={"late": True})
     report(attempts()["first"], status="COMPLETED", output={"n": 1})
     report(attempts()["first"], status="FAILED")
+    story.call(run, f"POST {base}/executions/{{executionId}}/cancel", body={}, **path)
     for route, body in ((f"POST {base}/versions/delete", versions), (f"POST {base}/delete", workflows)):
         story.call(define, route, body=body, query={}, **names)
 
