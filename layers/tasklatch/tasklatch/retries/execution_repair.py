@@ -18,6 +18,7 @@ from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.items import Item, key_of, to_item
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_tasks import ExecutionTasks, tasks_query
+from tasklatch.executions.running_executions import RunningExecutions
 from tasklatch.retries.lost_changes import LostChanges
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.unfinished_list import UnfinishedList
@@ -97,6 +98,7 @@ class ExecutionRepair:
         self._lost_changes = services.lost_changes
         self._unfinished = UnfinishedList(client, settings, backoff)
         self._tasks = ExecutionTasks(client, settings, backoff)
+        self._running = RunningExecutions(client, settings, backoff)
         self._clock = clock
         self._backoff = backoff
 
@@ -215,6 +217,7 @@ class ExecutionRepair:
         if left:
             return None
         if "LastEvaluatedKey" not in page:
+            self._running.remove(execution)
             self._unfinished.remove(execution)
         return page.get("LastEvaluatedKey")
 
