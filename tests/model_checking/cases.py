@@ -378,6 +378,8 @@ IN_EVERY_RUN: Final = (
     with_faults(sweep_cases.END, twice=1),
     sweep_cases.CANCEL,
     with_faults(sweep_cases.CANCEL, crashes=1),
+    sweep_cases.FAILURE,
+    with_faults(sweep_cases.FAILURE, crashes=1),
     sweep_cases.RETRY,
     sweep_cases.ADDITION,
     sweep_cases.ADDED_DEPENDENT,

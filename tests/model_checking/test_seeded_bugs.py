@@ -46,7 +46,7 @@ from tasklatch.retries.reconciler import Reconciler
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.retries.timer_sweep import TimerSweep
 from tasklatch.runtime.backoff import Backoff
-from tasklatch.workflow import closer, reopener, task_scheduler
+from tasklatch.workflow import cancellation, closer, reopener, task_scheduler
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.dependency_counters import DependencyCounters
 from tasklatch.workflow.reopener import ExecutionReopener
@@ -132,7 +132,7 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
     def wider(*arguments: Any, **names: Any) -> ConditionalWrite:
         return replace(created(*arguments, **names), max_precedence=SEALED_PRECEDENCE)
 
-    for module in (closer, task_scheduler):
+    for module in (cancellation, task_scheduler):
         patch.setattr(module, "system_write", wider)
     _a_batch_does_not_compare_the_version(patch)
 
@@ -463,7 +463,7 @@ BUGS: Final = (
     SeededBug("dependents that are added are not expected", _what_follows_from_a_task_is_looked_up_before_it,
               sweep_cases.ADDED_DEPENDENT, "nothing_is_stuck"),
     SeededBug("a position is kept before its page is done", _a_position_is_kept_before_its_page_is_done,
-              sweep_cases.CANCEL, "nothing_is_stuck"),
+              sweep_cases.FAILURE, "nothing_is_stuck"),
     SeededBug("an outcome is of two versions of the execution", _a_sweep_goes_on_whatever_was_added,
               sweep_cases.ADDITION, "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a cancelled task counts as done", _a_cancelled_task_counts_as_done,

@@ -18,6 +18,7 @@ from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.items import Item, key_of, to_item
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_tasks import ExecutionTasks, tasks_query
+from tasklatch.executions.running_executions import RunningExecutions
 from tasklatch.retries.lost_changes import LostChanges
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.unfinished_list import UnfinishedList
@@ -101,6 +102,7 @@ class ExecutionRepair:
         self._repaired_lines: set[tuple[str, str]] = set()
         self._unfinished = UnfinishedList(client, settings, backoff)
         self._tasks = ExecutionTasks(client, settings, backoff)
+        self._running = RunningExecutions(client, settings, backoff)
         self._clock = clock
         self._backoff = backoff
 
@@ -234,6 +236,7 @@ class ExecutionRepair:
         if left:
             return None
         if "LastEvaluatedKey" not in page:
+            self._running.remove(execution)
             self._unfinished.remove(execution)
         return page.get("LastEvaluatedKey")
 

@@ -106,7 +106,10 @@ class TimerSweep:
             if keys.DUE_SORT not in item:
                 continue
             try:
-                ready[timer_for(task_from_item(item))].append(item)
+                task = task_from_item(item)
+                # What a later version stored stays on the list for that version
+                if not task.is_of_later_version:
+                    ready[timer_for(task)].append(item)
             except (AttributeError, KeyError, TypeError, ValueError):
                 logger.exception("invalid task on the list of timers", extra={"task": item[keys.SK]["S"]})
                 summary.faults += 1
