@@ -15,6 +15,10 @@ from tests.model_checking.simulated_cloud import Event
 
 EXECUTION: Final = "nightly"
 TENANT: Final = "default"
+KEY: Final = "key:k"
+LIMIT: Final = 1
+"""The concurrency key of limited executions, as it is stored, and the number of them that may run at once."""
+
 ADDED: Final = "added"
 """Id of a task that a client adds: it comes before the others, so before the pages that are done by then."""
 
@@ -121,6 +125,9 @@ class Case:
         True if a client adds a task.
     one_page
         True if a page has one task, and an invocation has time for one page of a sweep.
+    limited
+        Ids of executions of one concurrency key, of which `LIMIT` may run at once: each has the task of the same
+        position. The first of several has started; the creation of a single one has been delivered.
     """
 
     name: str
@@ -132,3 +139,4 @@ class Case:
     watched: bool = False
     one_page: bool = False
     adds: bool = False
+    limited: Sequence[str] = ()

@@ -138,7 +138,7 @@ class ExecutionReopener:
         Returns
         -------
         bool
-            True if it runs again, or if the rest is handed to the advance queue.
+            True if it runs again or waits for a slot, or if the rest is handed to the advance queue.
 
         Raises
         ------
@@ -178,8 +178,11 @@ class ExecutionReopener:
         Nothing of it is scheduled before all of that is done.
         """
         tenant, execution_id = execution.tenant, execution.execution_id
-        if not execution.is_active or not execution.is_resuming:
+        if execution.status is not ExecutionStatus.RUNNING or not execution.is_resuming:
             return False
+        if execution.waiting_since is not None:
+            # It goes on once it has a slot
+            return True
         position = _valid(position, execution)
         by_failure = partial(is_cancelled_by_failure, failed_by=execution.failed_by or "")
         while self._backoff.has_time(TIME_FOR_A_PAGE_MS):

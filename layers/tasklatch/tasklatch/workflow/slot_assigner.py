@@ -4,7 +4,7 @@ Slots are assigned here and nowhere else: after a change of an execution that ha
 limit, and by the reconciler. Every step is safe to repeat, and follows from what is in the table alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tasklatch.domain.advance import Advance, AdvanceMessage
@@ -56,9 +56,10 @@ class SlotAssigner:
         int
             Number of executions that started.
         """
+        slots = self._slots.read(tenant, concurrency_key)
         if execution_id:
-            self._withdraw(tenant, concurrency_key, execution_id)
-        return self._start_waiting(tenant, concurrency_key)
+            slots = self._withdraw(tenant, concurrency_key, slots, execution_id)
+        return self._start_waiting(tenant, concurrency_key, slots)
 
     def repair(self, tenant: str, concurrency_key: str) -> int:
         """Free the slots of all executions that do not run in them any more, and give them to those that wait.
@@ -70,37 +71,42 @@ class SlotAssigner:
         """
         slots = self._slots.read(tenant, concurrency_key)
         owners = self._executions.read_all(tenant, {slot_owner(name) for name in slots.held})
-        self._free(tenant, concurrency_key, slots, owners)
-        return self._start_waiting(tenant, concurrency_key)
+        slots = self._free(tenant, concurrency_key, slots, slots.held, owners)
+        return self._start_waiting(tenant, concurrency_key, slots)
 
-    def _withdraw(self, tenant: str, concurrency_key: str, execution_id: str) -> None:
+    def _withdraw(self, tenant: str, concurrency_key: str, slots: Slots, execution_id: str) -> Slots:
         """Free the slots of an execution in which it does not run, and take it out of the line if it does not wait."""
-        slots = self._slots.read(tenant, concurrency_key)
         # Read after the slots: one that it gets later has another name
         executions = self._executions.read_all(tenant, [execution_id])
-        held = frozenset(name for name in slots.held if slot_owner(name) == execution_id)
-        self._free(tenant, concurrency_key, Slots(slots.limit, held), executions)
         for execution in executions:
             if execution.waiting_since is None:
                 entry = WaitingEntry(
                     tenant, concurrency_key, execution_id, execution.version, created_at=execution.created_at
                 )
                 self._slots.remove_entry(entry)
+        held = {name for name in slots.held if slot_owner(name) == execution_id}
+        return self._free(tenant, concurrency_key, slots, held, executions)
 
-    def _free(self, tenant: str, concurrency_key: str, slots: Slots, owners: Iterable[Execution]) -> None:
-        in_use = {name for name in slots.held for execution in owners if holds_slot(execution, name)}
-        if slots.held - in_use:
-            self._slots.free(tenant, concurrency_key, slots.held - in_use)
+    def _free(
+        self, tenant: str, concurrency_key: str, slots: Slots, names: Iterable[str], owners: Sequence[Execution]
+    ) -> Slots:
+        """Free those of some slots in which none of these executions runs; return the slots after it."""
+        unused = {name for name in names if not any(holds_slot(execution, name) for execution in owners)}
+        if unused:
+            self._slots.free(tenant, concurrency_key, unused)
+        return Slots(slots.limit, slots.held - unused)
 
-    def _start_waiting(self, tenant: str, concurrency_key: str) -> int:
-        started = 0
-        while self._backoff.has_time(TIME_FOR_A_PAGE_MS):
-            free = self._slots.read(tenant, concurrency_key).free
-            if not free:
+    def _start_waiting(self, tenant: str, concurrency_key: str, slots: Slots) -> int:
+        """Start executions while slots are free, as far as is known; each start compares them with the limit itself."""
+        started, free = 0, slots.free
+        while free:
+            if not self._backoff.has_time(TIME_FOR_A_PAGE_MS):
+                self._queue.send([AdvanceMessage(Advance.SLOT, tenant, "", concurrency_key=concurrency_key)])
                 return started
             entries = self._slots.first_waiting(tenant, concurrency_key, min(free, _ENTRIES_A_PAGE))
             if not entries:
                 return started
-            started += sum(map(self._slots.start, entries))
-        self._queue.send([AdvanceMessage(Advance.SLOT, tenant, "", concurrency_key=concurrency_key)])
+            count = sum(map(self._slots.start, entries))
+            started += count
+            free = free - count if count == len(entries) else self._slots.read(tenant, concurrency_key).free
         return started
