@@ -128,6 +128,8 @@ class Case:
     limited
         Ids of executions of one concurrency key, of which `LIMIT` may run at once: each has the task of the same
         position. The first of several has started; the creation of a single one has been delivered.
+    fails_first
+        True if the first of them has failed, and of what follows the message about its slot is left to be handled.
     """
 
     name: str
@@ -140,3 +142,4 @@ class Case:
     one_page: bool = False
     adds: bool = False
     limited: Sequence[str] = ()
+    fails_first: bool = False

@@ -25,7 +25,7 @@ from tests.model_checking.case import ADDED, EXECUTION, KEY, LIMIT, TENANT, Case
 from tests.model_checking.checks import BrokenPromiseError, Checker, Promises
 from tests.model_checking.invocations import Invocations
 from tests.model_checking.schedule import ScheduleFormatter
-from tests.model_checking.simulated_cloud import Cloud, Message, a_call, stream_record
+from tests.model_checking.simulated_cloud import ADVANCE, Cloud, Message, a_call, stream_record
 from tests.model_checking.state import State, Step
 from tests.model_checking.transitions import CONSUMERS, OPTIONAL_STEPS, Transitions
 
@@ -195,7 +195,7 @@ class Explorer:
 
     def _begin_limited(self, serve: Callable[[int], int], created: Sequence[int]) -> None:
         """Deliver the creation of a limited execution, or let the first of several start."""
-        if len(self._case.limited) == 1:
+        if len(self._case.limited) == 1 and not self._case.fails_first:
             records = {"Records": [stream_record(self._cloud.changes[change], "1") for change in created]}
             runs = [("notifier", records)]
         else:
@@ -203,9 +203,26 @@ class Explorer:
             messages = ({**about, "kind": "slot", "concurrencyKey": KEY}, {**about, "kind": "schedule"})
             bodies = [{"messageId": "1", "body": json.dumps(message)} for message in messages]
             runs = [("workflow_advancer", {"Records": [body]}) for body in bodies]
+            if self._case.fails_first:
+                runs += self._failure()
         for function, event in runs:
-            if self._runs.straight(function, event, NOW, serve)["batchItemFailures"]:
+            if self._runs.straight(function, event, NOW, serve).get("batchItemFailures"):
                 raise RuntimeError("the case could not be set up")
+        if self._case.fails_first:
+            entry = {"Id": "1", "MessageBody": bodies[0]["body"]}
+            send = {"QueueUrl": f"https://queue/{ADVANCE}", "Entries": [entry]}
+            serve(self._cloud.call_number(a_call("sqs", "send_message_batch", send)))
+
+    def _failure(self) -> list[tuple[str, Any]]:
+        """Return the runs in which the first execution fails."""
+        path = {"executionId": self._case.limited[0], "taskId": self._case.tasks[0]["taskId"]}
+        route = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
+        event = api_event(route, path=path, body={"status": "FAILED", "attempt": 1}, request_id="failure")
+        message = json.dumps({"kind": "task", "tenant": TENANT, **path})
+        return [
+            ("report_status", event),
+            ("workflow_advancer", {"Records": [{"messageId": "1", "body": message}]}),
+        ]
 
     def _format_violation(self, broken: BrokenPromiseError, steps: list[Step]) -> str:
         """Return a readable schedule that leads to a broken promise."""

@@ -1,15 +1,13 @@
 """Cases of executions of one concurrency key, of which one may run at once."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.overdue import OVERDUE_MS
-from tasklatch.domain.status import ExecutionStatus
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_from_item
-from tests.model_checking.case import EXECUTION, TENANT, Case, Faults, Request, View
+from tests.model_checking.case import EXECUTION, TENANT, Case, Faults, Request, at_once
 from tests.model_checking.cases import with_faults
 from tests.model_checking.client_requests import a_task, cancels, handed_out, reports, retries
 from tests.model_checking.memory_table import Table
@@ -20,11 +18,6 @@ THIRD: Final = "third"
 
 def execution_in(table: Table, execution_id: str) -> Execution:
     return execution_from_item(table[keys.execution_pk(TENANT, execution_id), keys.EXECUTION_SK])
-
-
-def failed(execution_id: str) -> Callable[[View], bool]:
-    """Return a predicate that is true once an execution has failed."""
-    return lambda view: execution_in(view.table, execution_id).status is ExecutionStatus.FAILED
 
 
 ONE_AFTER_THE_OTHER = Case(
@@ -54,22 +47,22 @@ CANCELLED_STARTING = Case(
 RETRIED = Case(
     "a person's retry of an execution for whose slot another waits",
     ONE_AFTER_THE_OTHER.tasks,
-    {
-        "first": [reports("FAILED", "a", attempt=1)],
-        "operator": [retries(when=failed(EXECUTION))],
-    },
+    {"operator": [retries(when=at_once)]},
     limited=(EXECUTION, SECOND),
+    fails_first=True,
+)
+RETRIED_ALONE = replace(
+    RETRIED,
+    name="a person's retry of an execution whose slot was not freed yet",
+    tasks=RETRIED.tasks[:1],
+    limited=(EXECUTION,),
 )
 RESCUED = Case(
-    "a success that takes back the failure of an execution for whose slot another waits",
-    ONE_AFTER_THE_OTHER.tasks,
-    {
-        "first": [
-            reports("FAILED", "a", attempt=1),
-            reports("COMPLETED", "a", attempt=1),
-        ],
-    },
-    limited=(EXECUTION, SECOND),
+    "a success that takes back the failure of an execution whose slot was not freed yet",
+    RETRIED.tasks[:1],
+    {"first": [reports("COMPLETED", "a", attempt=1)]},
+    limited=(EXECUTION,),
+    fails_first=True,
 )
 THREE = Case(
     "three executions of which one may run at once",
@@ -96,8 +89,7 @@ IN_EVERY_RUN: Final = (
     ONE_AFTER_THE_OTHER,
     with_faults(ONE_AFTER_THE_OTHER, crashes=1),
     with_faults(ONE_AFTER_THE_OTHER, twice=1),
-    RETRIED,
-    RESCUED,
+    RETRIED_ALONE,
     THREE,
     with_faults(THREE, twice=1),
     LOST,
@@ -106,6 +98,8 @@ ONLY_TO_PROVE: Final = (
     CANCELLED,
     CANCELLED_STARTING,
     with_faults(ONE_AFTER_THE_OTHER, lost_answers=1),
-    with_faults(RETRIED, crashes=1),
+    RETRIED,
+    RESCUED,
+    with_faults(RETRIED_ALONE, crashes=1),
     with_faults(THREE, crashes=1),
 )

@@ -112,8 +112,7 @@ class ExecutionTable:
         request: dict[str, Any] = {
             "TableName": table,
             "Item": item,
-            "ConditionExpression": "attribute_not_exists(#pk)",
-            "ExpressionAttributeNames": {"#pk": keys.PK},
+            "ConditionExpression": f"attribute_not_exists({keys.PK})",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         try:

@@ -156,8 +156,10 @@ class ExecutionReopener:
             if page is not None and not is_rescued(page.tasks, execution.failed_by or ""):
                 return False
             if page is None or page.last is None:
-                if page is not None:
-                    self._executions.set_running(execution, failed_by=execution.failed_by)
+                is_set = page is not None and self._executions.set_running(execution, failed_by=execution.failed_by)
+                if is_set and execution.concurrency_key is not None:
+                    # It goes on once it has a slot
+                    return True
                 return self._resume(self._executions.read(tenant, execution_id), None)
             position = replace(position, after=page.last)
         self._queue.send([AdvanceMessage(Advance.RESUME, tenant, execution_id, position=position)])
@@ -223,7 +225,8 @@ class ExecutionReopener:
             if page.last is None:
                 if execution.status is not ExecutionStatus.RUNNING:
                     self._executions.set_running(execution)
-                self.schedule(tenant, execution_id)
+                if not waits:
+                    self.schedule(tenant, execution_id)
                 return not waits
             position = replace(position, after=page.last)
         self._queue.send([AdvanceMessage(Advance.REOPEN, tenant, execution_id, position=position)])
