@@ -119,6 +119,8 @@ class Case:
         True if a WebSocket client watches the execution.
     adds
         True if a client adds a task.
+    stays_open
+        True if the execution does not end with its tasks.
     one_page
         True if a page has one task, and an invocation has time for one page of a sweep.
     """
@@ -132,3 +134,4 @@ class Case:
     watched: bool = False
     one_page: bool = False
     adds: bool = False
+    stays_open: bool = False
