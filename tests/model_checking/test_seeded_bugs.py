@@ -14,6 +14,7 @@ from tasklatch.domain import conditional_write
 from tasklatch.domain.advance import Advance, AdvanceMessage, SweepPosition, start_of_sweep
 from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import (
@@ -342,6 +343,16 @@ def _a_late_success_is_too_late(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ExecutionReopener, "resume_if_rescued", lambda _self, *_: False)
 
 
+def _a_rescue_that_died_is_not_continued(patch: pytest.MonkeyPatch) -> None:
+    """Take an execution that runs for one of which nothing is left to schedule or to complete."""
+    resume = ExecutionReopener._resume
+
+    def resume_if_failed(self: ExecutionReopener, execution: Execution, position: SweepPosition | None) -> bool:
+        return execution.failed_by is not None and resume(self, execution, position)
+
+    patch.setattr(ExecutionReopener, "_resume", resume_if_failed)
+
+
 def _any_success_takes_a_failure_back(patch: pytest.MonkeyPatch) -> None:
     """Set a failed execution to running again without a look at the tasks besides the one that failed it."""
     patch.setattr(reopener, "is_rescued", lambda _tasks, _failed_by: True)
@@ -470,6 +481,8 @@ BUGS: Final = (
               cases.FAILURE_AND_RETRY, "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a late success is too late for its execution", _a_late_success_is_too_late,
               cases.RESCUE, "a_failure_that_was_taken_back_ends_no_execution"),
+    SeededBug("a rescue that died is not continued", _a_rescue_that_died_is_not_continued,
+              with_faults(cases.LATE_RESCUE_ALONE, crashes=1), "nothing_is_stuck"),
     SeededBug("any success takes a failure back", _any_success_takes_a_failure_back,
               cases.TWO_FAIL, "a_failure_is_taken_back_by_all_that_caused_it"),
     SeededBug("a cancellation is answered before its tasks are cancelled", _a_cancellation_is_answered_at_once,
