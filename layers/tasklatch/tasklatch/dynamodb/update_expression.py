@@ -1,9 +1,9 @@
 """Update expressions of UpdateItem. Their text is rendered once for each shape; a request only brings its values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tasklatch.dynamodb import keys
 
@@ -20,8 +20,7 @@ RESERVED_WORDS: Final = frozenset({"definition", "group", "name", "status"})
 _ONE: Final = {"N": "1"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemUpdate:
+class ItemUpdate(NamedTuple):
     """Changes to an item, and the conditions on which they are made.
 
     Attributes
@@ -43,7 +42,7 @@ class ItemUpdate:
     """
 
     assigned: Values
-    initial: Values = field(default_factory=dict)
+    initial: Values = MappingProxyType({})
     removed: Sequence[str] = ()
     conditions: Sequence[Condition] = ()
     absent: Sequence[str] = ()
@@ -68,8 +67,7 @@ class ItemUpdate:
         return expressions
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(NamedTuple):
     update: str
     condition: str
     names: dict[str, str]

@@ -1,8 +1,7 @@
 """Tasks in the table: consistent reads and conditional writes. A failed condition is a result, not an error."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from botocore.exceptions import ClientError
 
@@ -26,16 +25,14 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-@dataclass(frozen=True, slots=True)
-class WriteResult:
+class WriteResult(NamedTuple):
     """Result of one conditional write: the task after it or, if the condition failed, the task that made it fail."""
 
     succeeded: bool
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
-class StatementResult:
+class StatementResult(NamedTuple):
     """Result of one write of a batch; DynamoDB may leave out the item, and there is none for an unknown task.
 
     Attributes
