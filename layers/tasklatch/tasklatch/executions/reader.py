@@ -14,7 +14,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor, invalid_cursor
 from tasklatch.dynamodb.execution_item import execution_from_item, execution_key
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, primary_key, to_attribute
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks, task_keys, tasks_query
@@ -114,8 +114,7 @@ class ExecutionReader:
         """
         scope = f"{keys.execution_pk(tenant, execution_id)} counts"
         query = tasks_query(self._table, tenant, execution_id)
-        query["ProjectionExpression"] = "#status"
-        query["ExpressionAttributeNames"]["#status"] = "status"
+        query |= {"ProjectionExpression": "#status", "ExpressionAttributeNames": {"#status": "status"}}
         if cursor is not None:
             query["ExclusiveStartKey"] = _task_start_key(tenant, execution_id, decode_cursor(cursor, scope))
         counts: Counter[TaskStatus] = Counter()
@@ -260,9 +259,8 @@ class ExecutionReader:
 def _filtered_tasks_query(table: str, tenant: str, execution_id: str, status: TaskStatus | None) -> dict[str, Any]:
     query = tasks_query(table, tenant, execution_id)
     if status is not None:
-        query["FilterExpression"] = "#status = :status"
-        query["ExpressionAttributeNames"]["#status"] = "status"
-        query["ExpressionAttributeValues"][":status"] = {"S": status}
+        query |= {"FilterExpression": "#status = :status", "ExpressionAttributeNames": {"#status": "status"}}
+        query["ExpressionAttributeValues"][":status"] = to_attribute(status)
     return query
 
 

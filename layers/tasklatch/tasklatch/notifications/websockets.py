@@ -10,8 +10,9 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.errors import ForbiddenError, TooManyWatchersError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_delete
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, primary_key, to_attribute
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import partition_query
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -169,14 +170,7 @@ class WebSocketConnections:
         batch_delete(self._client, self._table, item_keys, self._backoff)
 
     def _watchers_of(self, execution: tuple[str, str]) -> list[Watcher]:
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk",
-            "ProjectionExpression": "#sk",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {":pk": {"S": keys.live_pk(*execution)}},
-            "ConsistentRead": True,
-        }
+        query = {**partition_query(self._table, keys.live_pk(*execution)), "ProjectionExpression": keys.SK}
         items = paginate(self._client, query, self._backoff)
         return [Watcher(*execution, item[keys.SK]["S"]) for item in items]
 
@@ -185,19 +179,10 @@ class WebSocketConnections:
 
         Those that connect at the same moment do not see each other, so there can be a few more.
         """
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk",
-            # Connections that ended without a word are there until the time to live removes them
-            "FilterExpression": "#expires > :now",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#expires": "expiresAt"},
-            "ExpressionAttributeValues": {
-                ":pk": {"S": keys.live_pk(tenant, execution_id)},
-                ":now": {"N": str(now // 1000)},
-            },
-            "Select": "COUNT",
-            "ConsistentRead": True,
-        }
+        query = partition_query(self._table, keys.live_pk(tenant, execution_id))
+        # Connections that ended without a word are there until the time to live removes them
+        query |= {"FilterExpression": "expiresAt > :now", "Select": "COUNT"}
+        query["ExpressionAttributeValues"][":now"] = to_attribute(now // 1000)
         response = self._backoff.run(lambda: self._client.query(**query))
         if response["Count"] >= MAX_WATCHERS:
             raise TooManyWatchersError(MAX_WATCHERS)

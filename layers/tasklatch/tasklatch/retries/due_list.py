@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import Item, key_of, to_attribute, to_item
+from tasklatch.dynamodb.queries import at_most, due_query
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.ledger.task_table import task_key
 from tasklatch.runtime.aws_errors import is_condition_failure
@@ -80,7 +81,7 @@ class DueList:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        request = due_query(self._table, keys.timer_list(shard), until, start, _ENTRIES_A_PAGE)
+        request = due_page_query(self._table, keys.timer_list(shard), until, start, _ENTRIES_A_PAGE)
         response = self._backoff.run(partial(self._client.query, **request))
         return response["Items"], response.get("LastEvaluatedKey")
 
@@ -109,7 +110,7 @@ class DueList:
                 raise
 
 
-def due_query(table: str, list_key: str, until: int, start: Item | None, limit: int) -> dict[str, Any]:
+def due_page_query(table: str, list_key: str, until: int, start: Item | None, limit: int) -> dict[str, Any]:
     """Return the arguments of DynamoDB's Query for one page of a list in the due index, earliest first.
 
     Parameters
@@ -119,14 +120,7 @@ def due_query(table: str, list_key: str, until: int, start: Item | None, limit: 
     start
         The entry after which the page starts, with its keys in the index; None for the first page.
     """
-    query: dict[str, Any] = {
-        "TableName": table,
-        "IndexName": keys.DUE_INDEX,
-        "KeyConditionExpression": "#key = :key AND #sort <= :until",
-        "ExpressionAttributeNames": {"#key": keys.DUE_KEY, "#sort": keys.DUE_SORT},
-        "ExpressionAttributeValues": to_item({":key": list_key, ":until": keys.due_sort(until)}),
-        "Limit": limit,
-    }
+    query = {**due_query(table, list_key, at_most(keys.due_sort(until))), "Limit": limit}
     if start is not None:
         query["ExclusiveStartKey"] = start
     return query

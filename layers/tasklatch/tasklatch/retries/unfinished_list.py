@@ -15,7 +15,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_key
 from tasklatch.dynamodb.items import Item, primary_key, to_attribute, to_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
-from tasklatch.retries.due_list import due_query
+from tasklatch.retries.due_list import due_page_query
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -65,7 +65,7 @@ class UnfinishedList:
     def read_page(self, position: Position, limit: int) -> list[Item]:
         """Return the entries that follow a position in its shard; none at the end of the shard."""
         list_key = keys.unfinished_list(position.shard)
-        request = due_query(self._table, list_key, keys.LONGEST_TIME, position.after, limit)
+        request = due_page_query(self._table, list_key, keys.LONGEST_TIME, position.after, limit)
         return self._backoff.run(partial(self._client.query, **request))["Items"]
 
     def remove(self, execution: Execution) -> None:

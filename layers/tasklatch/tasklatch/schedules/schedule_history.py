@@ -12,6 +12,7 @@ from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
 from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.items import Item, from_item, primary_key, to_item
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import less_than, partition_query
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -90,15 +91,8 @@ class ScheduleHistory:
         """
         pk = _pk(schedule)
         before = "~" if cursor is None else decode_cursor(cursor, pk)
-        query = {
-            "TableName": self._settings.table_name,
-            "KeyConditionExpression": "#pk = :pk AND #sk < :before",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {":pk": {"S": pk}, ":before": {"S": before}},
-            "ScanIndexForward": False,
-            "ConsistentRead": True,
-            "Limit": limit + 1,
-        }
+        query = partition_query(self._settings.table_name, pk, less_than(before))
+        query |= {"ScanIndexForward": False, "Limit": limit + 1}
         items = list(islice(paginate(self._client, query, self._backoff), limit + 1))
         more = len(items) > limit
         page = items[:limit]

@@ -16,6 +16,7 @@ from tasklatch.dynamodb.batch_write import batch_delete
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
 from tasklatch.dynamodb.items import Item, key_of, primary_key
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import between, list_query, partition_query
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-_KEY_ONLY: Final = {"#pk": keys.PK, "#sk": keys.SK}
 _LAST: Final = "\U0010ffff"
 
 T = TypeVar("T")
@@ -233,14 +233,8 @@ class WorkflowDefinitions:
 
     def _partition(self, tenant: str, external_id: str) -> Iterator[Item]:
         """Return the keys of a workflow and its versions."""
-        query = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk",
-            "ProjectionExpression": "#pk, #sk",
-            "ExpressionAttributeNames": _KEY_ONLY,
-            "ExpressionAttributeValues": {":pk": {"S": keys.workflow_pk(tenant, external_id)}},
-            "ConsistentRead": True,
-        }
+        query = partition_query(self._table, keys.workflow_pk(tenant, external_id))
+        query["ProjectionExpression"] = f"{keys.PK}, {keys.SK}"
         return paginate(self._client, query, self._backoff)
 
     def _query_versions(
@@ -265,19 +259,8 @@ class WorkflowDefinitions:
         """Return the index entries between two sort keys; `first` is excluded unless `inclusive`."""
         # BETWEEN includes its bounds; the next sort key is the text with the lowest character, U+0001, appended
         begin = first if inclusive else first + "\x01"
-        query = {
-            "TableName": self._table,
-            "IndexName": keys.LISTS_INDEX,
-            "KeyConditionExpression": "#key = :key AND #sort BETWEEN :first AND :last",
-            "ExpressionAttributeNames": {"#key": keys.LIST_KEY, "#sort": keys.LIST_SORT},
-            "ExpressionAttributeValues": {
-                ":key": {"S": list_key},
-                ":first": {"S": begin},
-                ":last": {"S": last},
-            },
-        }
         if begin <= last:
-            yield from paginate(self._client, query, self._backoff)
+            yield from paginate(self._client, list_query(self._table, list_key, between(begin, last)), self._backoff)
 
     def _page(
         self, listed: Iterator[Item], limit: int, read: "Callable[[Mapping[str, AttributeValueTypeDef]], T]"

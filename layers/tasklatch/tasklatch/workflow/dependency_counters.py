@@ -16,6 +16,7 @@ from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.items import Item, key_of, primary_key
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import begins_with, partition_query
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
 
@@ -66,13 +67,7 @@ class DependencyCounters:
             If the table stays busy until the deadline.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        query = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {":pk": {"S": pk}, ":prefix": {"S": keys.dependent_prefix(task_id)}},
-            "ConsistentRead": True,
-        }
+        query = partition_query(self._table, pk, begins_with(keys.dependent_prefix(task_id)))
 
         def count_down() -> list[str]:
             pairs = list(paginate(self._client, query, self._backoff))
