@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.items import to_attribute
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -17,7 +18,7 @@ Condition = tuple[str, str, "AttributeValueTypeDef"]
 RESERVED_WORDS: Final = frozenset({"definition", "group", "name", "status"})
 """The attributes of the table that DynamoDB takes in an expression only through a placeholder."""
 
-_ONE: Final = {"N": "1"}
+_ONE: Final = to_attribute(1)
 
 
 class ItemUpdate(NamedTuple):
@@ -56,7 +57,7 @@ class ItemUpdate(NamedTuple):
         text = _render(*shape, self.must_exist, self.is_new_version)
         values = [*self.assigned.values(), *self.initial.values(), *(value for _, _, value in self.conditions)]
         if self.is_new_version:
-            values.append(_ONE)  # type: ignore[arg-type]
+            values.append(_ONE)
         expressions: dict[str, Any] = {"UpdateExpression": text.update}
         if text.condition:
             expressions["ConditionExpression"] = text.condition

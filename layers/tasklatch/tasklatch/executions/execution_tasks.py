@@ -10,7 +10,7 @@ from tasklatch.domain.dependencies import is_terminal
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, key_of, primary_key
+from tasklatch.dynamodb.items import Item, from_attribute, key_of, primary_key, sort_key_of
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.queries import begins_with, list_query, partition_query
 from tasklatch.dynamodb.task_item import COLUMNS, task_from_item
@@ -66,14 +66,14 @@ class ExecutionTasks:
         if after is not None:
             query["ExclusiveStartKey"] = primary_key(keys.execution_pk(tenant, execution_id), after)
         response: Any = self._backoff.run(partial(self._client.query, **query))
-        last = response["LastEvaluatedKey"][keys.SK]["S"] if "LastEvaluatedKey" in response else None
+        last = sort_key_of(response["LastEvaluatedKey"]) if "LastEvaluatedKey" in response else None
         return TaskPage([task_from_item(item) for item in response["Items"]], last)
 
     def iterate_attribute(self, tenant: str, execution_id: str, attribute: str) -> Iterator[str]:
         """Yield one text attribute of each task of an execution; pages are read on demand."""
         query = tasks_query(self._table, tenant, execution_id)
         query |= {"ProjectionExpression": "#attribute", "ExpressionAttributeNames": {"#attribute": attribute}}
-        return (item[attribute]["S"] for item in paginate(self._client, query, self._backoff))
+        return (from_attribute(item[attribute]) for item in paginate(self._client, query, self._backoff))
 
     def read(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
         """Read tasks by id; tasks that do not exist are left out."""

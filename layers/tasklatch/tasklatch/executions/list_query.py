@@ -6,7 +6,7 @@ from typing import Any, Final
 from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.cursor import decode_cursor, invalid_cursor
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, primary_key, to_attribute
 from tasklatch.dynamodb.queries import between, list_query
 
 _MAX_SORT_CHARACTERS: Final = len(keys.execution_list_sort(0, "")) + 128
@@ -53,8 +53,8 @@ class ExecutionListQuery:
                 keys.execution_pk(self.tenant, position.partition("#")[2]),
                 keys.EXECUTION_SK if self.criteria.single_group is None else keys.GROUP_SK,
             ),
-            keys.LIST_KEY: {"S": self._list_key},
-            keys.LIST_SORT: {"S": position},
+            keys.LIST_KEY: to_attribute(self._list_key),
+            keys.LIST_SORT: to_attribute(position),
         }
 
     @property

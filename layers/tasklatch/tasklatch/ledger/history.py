@@ -17,7 +17,7 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
-from tasklatch.dynamodb.items import Item, from_item, key_texts, primary_key, to_item
+from tasklatch.dynamodb.items import Item, from_item, key_texts, primary_key, sort_key_of, to_item
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.queries import begins_with, partition_query
 from tasklatch.runtime.backoff import Backoff
@@ -104,7 +104,7 @@ class History:
             query["ExclusiveStartKey"] = primary_key(pk, sk)
         response = self._backoff.run(lambda: self._client.query(**query))
         last_key = response.get("LastEvaluatedKey")
-        next_cursor = encode_cursor(pk, last_key[keys.SK]["S"]) if last_key else None
+        next_cursor = encode_cursor(pk, sort_key_of(last_key)) if last_key else None
         return [_entry_from_item(item) for item in response["Items"]], next_cursor
 
     def last_change(self, tenant: str, execution_id: str, task_id: str, attempt: int) -> HistoryEntry | None:

@@ -12,7 +12,7 @@ from tasklatch.dynamodb import keys, write_expression
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_insert import STATEMENTS_A_CALL
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, primary_key, to_attribute
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.aws_errors import BUSY_CODES, CONDITION_FAILURE, is_condition_failure
@@ -176,7 +176,7 @@ class TaskTable:
             **ItemUpdate(
                 assigned={},
                 removed=(keys.LIST_KEY, keys.LIST_SORT),
-                conditions=[("version", "=", {"N": str(task.version)})],
+                conditions=[("version", "=", to_attribute(task.version))],
             ).expressions(),
         }
         try:

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.errors import ForbiddenError, TooManyWatchersError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_delete
-from tasklatch.dynamodb.items import Item, primary_key, to_attribute
+from tasklatch.dynamodb.items import Item, Value, from_attribute, primary_key, sort_key_of, to_attribute, to_item
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.queries import partition_query
 from tasklatch.runtime.aws_errors import is_condition_failure
@@ -21,7 +21,6 @@ from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 MAX_WATCHERS: Final = 25
 """Of one execution at a time: each is one more to send every change to."""
@@ -67,13 +66,13 @@ class WebSocketConnections:
         """
         ticket = secrets.token_urlsafe(32)
         valid_until = self._clock() + TICKET_SECONDS * 1000
-        item: Item = {
-            **_ticket_key(ticket),
-            "tenant": {"S": tenant},
-            "executionId": {"S": execution_id},
-            "validUntil": {"N": str(valid_until)},
-            "expiresAt": {"N": str(valid_until // 1000 + TICKET_SECONDS)},
+        values: dict[str, Value] = {
+            "tenant": tenant,
+            "executionId": execution_id,
+            "validUntil": valid_until,
+            "expiresAt": valid_until // 1000 + TICKET_SECONDS,
         }
+        item = {**_ticket_key(ticket), **to_item(values)}
         self._backoff.run(lambda: self._client.put_item(TableName=self._table, Item=item))
         return ticket, valid_until
 
@@ -95,7 +94,7 @@ class WebSocketConnections:
             "Key": _ticket_key(ticket),
             "ConditionExpression": "#until >= :now",
             "ExpressionAttributeNames": {"#until": "validUntil"},
-            "ExpressionAttributeValues": {":now": {"N": str(now)}},
+            "ExpressionAttributeValues": to_item({":now": now}),
             "ReturnValues": "ALL_OLD",
         }
         try:
@@ -104,9 +103,9 @@ class WebSocketConnections:
             if not is_condition_failure(error):
                 raise
             raise ForbiddenError("ticket is invalid or expired") from error
-        tenant, execution_id = ticket_item["tenant"]["S"], ticket_item["executionId"]["S"]
+        tenant, execution_id = (from_attribute(ticket_item[name]) for name in ("tenant", "executionId"))
         self._check_room(tenant, execution_id, now)
-        expires_at: AttributeValueTypeDef = {"N": str(now // 1000 + _CONNECTION_SECONDS)}
+        expires_at = to_attribute(now // 1000 + _CONNECTION_SECONDS)
         watched: Item = {**_watched_key(Watcher(tenant, execution_id, connection_id)), "expiresAt": expires_at}
         # API Gateway reports a disconnection by the connection's id alone: the pointer leads to the watched execution
         pointer: Item = {
@@ -125,7 +124,7 @@ class WebSocketConnections:
             ),
         ).get("Attributes")
         if removed_fields:
-            watched: Item = {keys.PK: removed_fields["watched"], keys.SK: {"S": connection_id}}
+            watched = primary_key(from_attribute(removed_fields["watched"]), connection_id)
             self._backoff.run(lambda: self._client.delete_item(TableName=self._table, Key=watched))
 
     def is_connected(self, connection_id: str) -> bool:
@@ -172,7 +171,7 @@ class WebSocketConnections:
     def _watchers_of(self, execution: tuple[str, str]) -> list[Watcher]:
         query = {**partition_query(self._table, keys.live_pk(*execution)), "ProjectionExpression": keys.SK}
         items = paginate(self._client, query, self._backoff)
-        return [Watcher(*execution, item[keys.SK]["S"]) for item in items]
+        return [Watcher(*execution, sort_key_of(item)) for item in items]
 
     def _check_room(self, tenant: str, execution_id: str, now: int) -> None:
         """Raise if an execution has as many watchers as it may have.

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.items import Item, key_of, to_attribute, to_item
+from tasklatch.dynamodb.items import Item, key_of, key_texts, to_attribute, to_item
 from tasklatch.dynamodb.queries import at_most, due_query
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.ledger.task_table import task_key
@@ -53,7 +53,7 @@ class DueList:
             If the table stays busy until the deadline.
         """
         key = task_key(timer.tenant, timer.execution_id, timer.task_id)
-        shard = keys.shard_of(key[keys.PK]["S"], key[keys.SK]["S"])
+        shard = keys.shard_of(*key_texts(key))
         lowest, below = timer.precedence_interval
         update = ItemUpdate(
             assigned=to_item({keys.DUE_KEY: keys.timer_list(shard), keys.DUE_SORT: keys.due_sort(timer.due)}),

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.execution import Execution
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_key
-from tasklatch.dynamodb.items import Item, primary_key, to_attribute, to_item
+from tasklatch.dynamodb.items import Item, from_attribute, primary_key, to_attribute, to_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.retries.due_list import due_page_query
 from tasklatch.runtime.aws_errors import is_condition_failure
@@ -90,7 +90,7 @@ class UnfinishedList:
         )
         item: Any = response.get("Item", {})
         return Position(
-            shard=int(item["shard"]["N"]) if "shard" in item else 0,
+            shard=from_attribute(item["shard"]) if "shard" in item else 0,
             after=item["after"]["M"] if "after" in item else None,
             tasks_after=item["tasksAfter"]["M"] if "tasksAfter" in item else None,
             is_interrupted="interrupted" in item,

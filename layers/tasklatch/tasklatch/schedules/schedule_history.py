@@ -10,7 +10,7 @@ from tasklatch.domain.schedule import Firing, Schedule
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item, from_item, primary_key, to_item
+from tasklatch.dynamodb.items import Item, from_item, primary_key, sort_key_of, to_item
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.queries import less_than, partition_query
 from tasklatch.runtime.aws_errors import is_condition_failure
@@ -96,7 +96,7 @@ class ScheduleHistory:
         items = list(islice(paginate(self._client, query, self._backoff), limit + 1))
         more = len(items) > limit
         page = items[:limit]
-        return [_firing_from_item(item) for item in page], encode_cursor(pk, page[-1][keys.SK]["S"]) if more else None
+        return [_firing_from_item(item) for item in page], encode_cursor(pk, sort_key_of(page[-1])) if more else None
 
 
 def _key(schedule: Schedule, fire_time: int) -> Item:
