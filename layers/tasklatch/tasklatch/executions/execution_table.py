@@ -211,13 +211,9 @@ class ExecutionTable:
 
     def _update(self, request: dict[str, Any]) -> bool:
         """Send an UpdateItem request; return False if its condition failed."""
-        try:
-            self._backoff.run(lambda: self._client.update_item(TableName=self._settings.table_name, **request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
-            return False
-        return True
+        return self._backoff.run_conditional(
+            lambda: self._client.update_item(TableName=self._settings.table_name, **request)
+        )
 
 
 def _status_update(

@@ -179,11 +179,7 @@ class TaskTable:
                 conditions=[("version", "=", to_attribute(task.version))],
             ).expressions(),
         }
-        try:
-            self._backoff.run(lambda: self._client.update_item(**request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        self._backoff.run_conditional(lambda: self._client.update_item(**request))
 
     def _execute(
         self, writes: Sequence[ConditionalWrite], pk: str, expires_at: int | None

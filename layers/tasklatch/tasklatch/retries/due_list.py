@@ -7,15 +7,12 @@ gives the task another status removes them, so the timers of attempts that ended
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
-
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import Item, key_of, key_texts, to_attribute, to_item
 from tasklatch.dynamodb.queries import at_most, due_query
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.ledger.task_table import task_key
-from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.settings import Settings
@@ -101,13 +98,9 @@ class DueList:
         self._update(key, ItemUpdate(assigned={}, removed=(keys.DUE_KEY, keys.DUE_SORT), conditions=conditions))
 
     def _update(self, key: Item, update: ItemUpdate) -> None:
-        try:
-            self._backoff.run(
-                partial(self._client.update_item, TableName=self._table, Key=key, **update.expressions()),
-            )
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        self._backoff.run_conditional(
+            partial(self._client.update_item, TableName=self._table, Key=key, **update.expressions())
+        )
 
 
 def due_page_query(table: str, list_key: str, until: int, start: Item | None, limit: int) -> dict[str, Any]:

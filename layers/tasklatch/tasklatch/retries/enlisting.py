@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
-
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus
 from tasklatch.dynamodb import keys
@@ -17,7 +15,6 @@ from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.execution_item import execution_from_item, execution_key, unfinished_entry
 from tasklatch.dynamodb.items import Item, from_attribute, key_of, primary_key, sort_key_of, to_attribute, to_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
-from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -107,10 +104,4 @@ class Enlisting:
         )
         key = execution_key(execution.tenant, execution.execution_id)
         request: dict[str, Any] = {"TableName": self._table, "Key": key, **update.expressions()}
-        try:
-            self._backoff.run(partial(self._client.update_item, **request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
-            return False
-        return True
+        return self._backoff.run_conditional(partial(self._client.update_item, **request))

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
-
 from tasklatch.domain.execution import Execution
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_key
 from tasklatch.dynamodb.items import Item, from_attribute, primary_key, to_attribute, to_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.retries.due_list import due_page_query
-from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
@@ -77,11 +74,7 @@ class UnfinishedList:
         )
         key = execution_key(execution.tenant, execution.execution_id)
         request: dict[str, Any] = {"TableName": self._table, "Key": key, **update.expressions()}
-        try:
-            self._backoff.run(partial(self._client.update_item, **request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        self._backoff.run_conditional(partial(self._client.update_item, **request))
 
     def read_position(self) -> Position:
         """Return the position that was kept last; the start of the list if there is none."""

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from tasklatch.domain.schedule import Firing, Schedule
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
@@ -13,7 +11,6 @@ from tasklatch.dynamodb.expiry import with_expiry
 from tasklatch.dynamodb.items import Item, from_item, primary_key, sort_key_of, to_item
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.queries import less_than, partition_query
-from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
@@ -63,18 +60,14 @@ class ScheduleHistory:
             {**_key(schedule, firing.fire_time), **to_item(values)},
             self._settings.expires_at(now),
         )
-        try:
-            self._backoff.run(
-                lambda: self._client.put_item(
-                    TableName=self._settings.table_name,
-                    Item=item,
-                    ConditionExpression="attribute_not_exists(#pk)",
-                    ExpressionAttributeNames={"#pk": keys.PK},
-                ),
-            )
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        self._backoff.run_conditional(
+            lambda: self._client.put_item(
+                TableName=self._settings.table_name,
+                Item=item,
+                ConditionExpression="attribute_not_exists(#pk)",
+                ExpressionAttributeNames={"#pk": keys.PK},
+            ),
+        )
 
     def list_page(self, schedule: Schedule, *, limit: int, cursor: str | None) -> tuple[list[Firing], str | None]:
         """List the results of a schedule, newest first.
