@@ -361,7 +361,7 @@ def _a_success_keeps_its_timer_on_the_list(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         write_expression,
         "_parts",
-        lambda write, pk, expires_at: parts(replace(write, keeps_timer=True), pk, expires_at),
+        lambda write, pk, expires_at: parts(write._replace(keeps_timer=True), pk, expires_at),
     )
 
 
