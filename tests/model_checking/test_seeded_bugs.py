@@ -91,7 +91,7 @@ def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
 
     def from_waiting(*arguments: Any, **names: Any) -> ConditionalWrite:
         write = write_for_report(*arguments, **names)
-        return replace(write, precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
+        return write._replace(precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
 
     patch.setattr(report_write, "write_for_report", from_waiting)
     patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
@@ -131,7 +131,7 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
     created = system_write
 
     def wider(*arguments: Any, **names: Any) -> ConditionalWrite:
-        return replace(created(*arguments, **names), max_precedence=SEALED_PRECEDENCE)
+        return created(*arguments, **names)._replace(max_precedence=SEALED_PRECEDENCE)
 
     for module in (cancellation, task_scheduler):
         patch.setattr(module, "system_write", wider)
@@ -141,7 +141,7 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
 def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
     def versionless(task: Task, *, now: int) -> ConditionalWrite:
         write = next_attempt_write(task, now=now)
-        return replace(write, version=None, max_precedence=write.max_precedence + 1)
+        return write._replace(version=None, max_precedence=write.max_precedence + 1)
 
     patch.setattr(timer_handler, "next_attempt_write", versionless)
 
@@ -149,8 +149,8 @@ def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> N
 def _a_timer_opens_an_attempt_each_time_it_fires(patch: pytest.MonkeyPatch) -> None:
     def fire(self: TimerHandler, timer: Any) -> str:
         task = self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
-        write = replace(
-            next_attempt_write(task, now=self._clock()), precedence_from=0, max_precedence=COMPLETED_PRECEDENCE
+        write = next_attempt_write(task, now=self._clock())._replace(
+            precedence_from=0, max_precedence=COMPLETED_PRECEDENCE
         )
         self._ledger.write(task.tenant, task.execution_id, write)
         return "opened"
@@ -372,7 +372,7 @@ def _a_success_keeps_its_timer_on_the_list(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         write_expression,
         "_parts",
-        lambda write, pk, expires_at: parts(replace(write, keeps_timer=True), pk, expires_at),
+        lambda write, pk, expires_at: parts(write._replace(keeps_timer=True), pk, expires_at),
     )
 
 
