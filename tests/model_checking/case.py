@@ -123,6 +123,8 @@ class Case:
         True if a WebSocket client watches the execution.
     adds
         True if a client adds a task.
+    stays_open
+        True if the execution does not end with its tasks.
     one_page
         True if a page has one task, and an invocation has time for one page of a sweep.
     limited
@@ -143,3 +145,4 @@ class Case:
     adds: bool = False
     limited: Sequence[str] = ()
     fails_first: bool = False
+    stays_open: bool = False

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
-
 from tasklatch.domain.concurrency import MAX_SLOTS, LinePosition, Slots, slot_name
 from tasklatch.domain.execution import Execution
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_key
 from tasklatch.dynamodb.expiry import EXPIRES_AT, with_expiry
 from tasklatch.dynamodb.items import Item, from_item, primary_key, to_attribute, to_item
+from tasklatch.dynamodb.queries import begins_with, between, partition_query
 from tasklatch.dynamodb.transaction import transact
 from tasklatch.dynamodb.update_expression import ItemUpdate
-from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -85,22 +83,17 @@ class ConcurrencySlots:
         Returns
         -------
         bool
-            True if the key was used before, so that executions may wait.
+            True if executions of the key may wait: not if a limit is lifted that there never was.
         """
         update = limit_action(self._settings, tenant, concurrency_key, limit or MAX_SLOTS, self._clock())["Update"]
         if limit is None:
             update |= {"ConditionExpression": f"attribute_exists({keys.PK})"}
-        try:
-            response = self._backoff.run(partial(self._client.update_item, **update, ReturnValues="ALL_OLD"))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
-            return False
-        return bool(response.get("Attributes"))
+        return self._backoff.run_conditional(partial(self._client.update_item, **update))
 
     def first_waiting(self, tenant: str, concurrency_key: str, limit: int) -> list[WaitingEntry]:
         """Return the first entries of the line, in the order of the executions' creation, by a consistent read."""
-        query = self._line_query(tenant, concurrency_key) | {"Limit": limit}
+        pk = keys.slots_pk(tenant, concurrency_key)
+        query = partition_query(self._table, pk, begins_with(keys.WAITING_PREFIX)) | {"Limit": limit}
         response: Any = self._backoff.run(partial(self._client.query, **query))
         return [_entry_from_item(tenant, concurrency_key, item) for item in response["Items"]]
 
@@ -116,10 +109,9 @@ class ConcurrencySlots:
 
     def _count_before(self, execution: Execution) -> int:
         """Count the entries of the line up to that of an execution."""
-        query = self._line_query(execution.tenant, execution.concurrency_key or "")
-        query["KeyConditionExpression"] = "#pk = :pk AND #sk BETWEEN :prefix AND :last"
-        last = keys.waiting_sk(execution.created_at, execution.execution_id)
-        query["ExpressionAttributeValues"] |= to_item({":last": last})
+        pk = keys.slots_pk(execution.tenant, execution.concurrency_key or "")
+        own = keys.waiting_sk(execution.created_at, execution.execution_id)
+        query = partition_query(self._table, pk, between(keys.WAITING_PREFIX, own))
         query |= {"Select": "COUNT", "Limit": MAX_POSITION}
         response: Any = self._backoff.run(partial(self._client.query, **query))
         return max(int(response["Count"]), 1)
@@ -170,11 +162,7 @@ class ConcurrencySlots:
             "ConditionExpression": "version <= :version",
             "ExpressionAttributeValues": to_item({":version": entry.version}),
         }
-        try:
-            self._backoff.run(partial(self._client.delete_item, **request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        self._backoff.run_conditional(partial(self._client.delete_item, **request))
 
     def free(self, tenant: str, concurrency_key: str, names: Iterable[str]) -> None:
         """Free slots; those that are free already stay so."""
@@ -185,21 +173,7 @@ class ConcurrencySlots:
             "ConditionExpression": f"attribute_exists({keys.PK})",
             "ExpressionAttributeValues": to_item({":slots": frozenset(names)}),
         }
-        try:
-            self._backoff.run(partial(self._client.update_item, **request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
-
-    def _line_query(self, tenant: str, concurrency_key: str) -> dict[str, Any]:
-        pk = keys.slots_pk(tenant, concurrency_key)
-        return {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": to_item({":pk": pk, ":prefix": keys.WAITING_PREFIX}),
-            "ConsistentRead": True,
-        }
+        self._backoff.run_conditional(partial(self._client.update_item, **request))
 
 
 def limit_action(settings: Settings, tenant: str, concurrency_key: str, limit: int, now: int) -> dict[str, Any]:

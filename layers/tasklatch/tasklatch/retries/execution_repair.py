@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tasklatch.domain.dependencies import is_terminal, retries_exhausted
 from tasklatch.domain.errors import NotFoundError, ServiceBusyError
@@ -15,7 +15,8 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, key_of, to_item
+from tasklatch.dynamodb.items import Item, key_of
+from tasklatch.dynamodb.queries import list_query
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_tasks import ExecutionTasks, tasks_query
 from tasklatch.executions.running_executions import RunningExecutions
@@ -170,15 +171,8 @@ class ExecutionRepair:
         self, execution: Execution, tasks_after: Item | None, summary: ReconcileSummary
     ) -> tuple[list[Task], Item | None]:
         """Read a page of the open tasks, which the index lists by their keys alone."""
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": keys.LISTS_INDEX,
-            "KeyConditionExpression": "#key = :key",
-            "ExpressionAttributeNames": {"#key": keys.LIST_KEY},
-            "ExpressionAttributeValues": to_item({":key": keys.open_list(execution.tenant, execution.execution_id)}),
-            "Limit": _TASKS_A_PAGE,
-            **({"ExclusiveStartKey": tasks_after} if tasks_after is not None else {}),
-        }
+        query = list_query(self._table, keys.open_list(execution.tenant, execution.execution_id))
+        query |= {"Limit": _TASKS_A_PAGE} | ({"ExclusiveStartKey": tasks_after} if tasks_after is not None else {})
         page = self._backoff.run(partial(self._client.query, **query))
         item_keys: list[Item] = [key_of(entry) for entry in page["Items"]]
         items = batch_get(self._client, self._table, item_keys, self._backoff)

@@ -14,8 +14,9 @@ from botocore.exceptions import ClientError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.items import Item, key_of, primary_key
+from tasklatch.dynamodb.items import Item, from_attribute, from_item, key_of, primary_key, to_item
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import begins_with, partition_query
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
 
@@ -50,7 +51,7 @@ class DependencyCounters:
         pk = keys.execution_pk(tenant, execution_id)
         item_keys: list[Item] = [primary_key(pk, keys.waits_sk(task_id)) for task_id in task_ids]
         counters = batch_get(self._client, self._table, item_keys, self._backoff)
-        return {item["taskId"]["S"] for item in counters if int(item["remaining"]["N"]) > 0}
+        return {values["taskId"] for values in map(from_item, counters) if values["remaining"] > 0}
 
     def count_down(self, tenant: str, execution_id: str, task_id: str) -> list[str]:
         """Decrement the counters of a terminal task's dependents, each once.
@@ -66,13 +67,7 @@ class DependencyCounters:
             If the table stays busy until the deadline.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        query = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {":pk": {"S": pk}, ":prefix": {"S": keys.dependent_prefix(task_id)}},
-            "ConsistentRead": True,
-        }
+        query = partition_query(self._table, pk, begins_with(keys.dependent_prefix(task_id)))
 
         def count_down() -> list[str]:
             pairs = list(paginate(self._client, query, self._backoff))
@@ -80,7 +75,7 @@ class DependencyCounters:
             counted = [self._count_down_pairs(pk, chunk) for chunk in batched(remaining, _PAIRS_A_TRANSACTION)]
             if not all(counted):
                 raise TryAgainError
-            return [pair["taskId"]["S"] for pair in pairs]
+            return [from_attribute(pair["taskId"]) for pair in pairs]
 
         return self._backoff.run(count_down)
 
@@ -103,7 +98,7 @@ class DependencyCounters:
                 "UpdateExpression": "SET #done = :yes",
                 "ConditionExpression": "attribute_exists(#pk) AND attribute_not_exists(#done)",
                 "ExpressionAttributeNames": {"#pk": keys.PK, "#done": "done"},
-                "ExpressionAttributeValues": {":yes": {"BOOL": True}},
+                "ExpressionAttributeValues": to_item({":yes": True}),
             },
         }
 
@@ -111,10 +106,10 @@ class DependencyCounters:
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": primary_key(pk, keys.waits_sk(pair["taskId"]["S"])),
+                "Key": primary_key(pk, keys.waits_sk(from_attribute(pair["taskId"]))),
                 "UpdateExpression": "SET #remaining = #remaining - :one",
                 "ConditionExpression": "attribute_exists(#pk)",
                 "ExpressionAttributeNames": {"#pk": keys.PK, "#remaining": "remaining"},
-                "ExpressionAttributeValues": {":one": {"N": "1"}},
+                "ExpressionAttributeValues": to_item({":one": 1}),
             },
         }

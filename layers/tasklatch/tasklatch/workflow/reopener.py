@@ -138,7 +138,7 @@ class ExecutionReopener:
         Returns
         -------
         bool
-            True if it runs again or waits for a slot, or if the rest is handed to the advance queue.
+            True if it runs or waits for a slot, or if the rest is handed to the advance queue.
 
         Raises
         ------
@@ -180,10 +180,12 @@ class ExecutionReopener:
         Nothing of it is scheduled before all of that is done.
         """
         tenant, execution_id = execution.tenant, execution.execution_id
-        if execution.status is not ExecutionStatus.RUNNING or not execution.is_resuming:
-            return False
-        if execution.waiting_since is not None:
-            # It goes on once it has a slot
+        if not execution.is_active:
+            # One that waits goes on once it has a slot
+            return execution.status is ExecutionStatus.RUNNING
+        if not execution.is_resuming:
+            # It may run by the last write of an earlier delivery, which died before it scheduled anything
+            self.schedule(tenant, execution_id)
             return True
         position = _valid(position, execution)
         by_failure = partial(is_cancelled_by_failure, failed_by=execution.failed_by or "")

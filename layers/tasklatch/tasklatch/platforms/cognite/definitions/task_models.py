@@ -1,7 +1,6 @@
 """The tasks of a workflow's version, as Cognite Data Fusion defines and shows them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, NotRequired, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
@@ -103,8 +102,8 @@ class WorkflowTaskBody(NullsLeftOut):
             task_id=self.externalId,
             input=dump_json(self.parameters, "tasks", index, "parameters", limit=MAX_TASK_INPUT_BYTES),
             depends_on=tuple(dict.fromkeys(dependency.externalId for dependency in self.dependsOn)),
-            retry_policy=replace(
-                DEFAULT_RETRY_POLICY, max_attempts=self.retries + 1, retry_timeouts=not fails_execution
+            retry_policy=DEFAULT_RETRY_POLICY._replace(
+                max_attempts=self.retries + 1, retry_timeouts=not fails_execution
             ),
             timeout_seconds=self.timeout,
             on_failure=OnFailure.ABORT if fails_execution else OnFailure.CONTINUE,

@@ -5,7 +5,7 @@ An execution is a run of a workflow's version; a task's id is the id of its atte
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, cast
 from uuid import UUID, uuid5
 
@@ -166,7 +166,7 @@ def _fit_payloads(
         if room >= 0:
             fitted.append(detail)
         else:
-            fitted.append(replace(detail, input=json.dumps(parameters.get(task_id, {})), output=None))
+            fitted.append(detail._replace(input=json.dumps(parameters.get(task_id, {})), output=None))
             omitted.append(task_id)
     return fitted, omitted
 
