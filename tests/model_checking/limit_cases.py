@@ -89,7 +89,9 @@ IN_EVERY_RUN: Final = (
     ONE_AFTER_THE_OTHER,
     with_faults(ONE_AFTER_THE_OTHER, crashes=1),
     with_faults(ONE_AFTER_THE_OTHER, twice=1),
+    RETRIED,
     RETRIED_ALONE,
+    RESCUED,
     THREE,
     with_faults(THREE, twice=1),
     LOST,
@@ -98,8 +100,5 @@ ONLY_TO_PROVE: Final = (
     CANCELLED,
     CANCELLED_STARTING,
     with_faults(ONE_AFTER_THE_OTHER, lost_answers=1),
-    RETRIED,
-    RESCUED,
-    with_faults(RETRIED_ALONE, crashes=1),
     with_faults(THREE, crashes=1),
 )
