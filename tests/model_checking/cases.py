@@ -406,11 +406,7 @@ ONLY_TO_PROVE: Final = (
     with_faults(sweep_cases.CANCEL, crashes=1),
     DEADLINE,
     LATE,
-    RESCUE_AND_CANCEL,
-    RESCUE,
-    RESCUE_BESIDE,
     CANCEL_AND_RETRY,
-    RESCUE_AND_RETRY,
     with_faults(CHAIN, redelivered=1),
     lagging(JOIN),
     with_faults(reconciled(RETRY_ALONE), lost_answers=1),
@@ -432,6 +428,10 @@ ONLY_TO_PROVE: Final = (
 """Cases that are explored besides where the promises are proved: up to some minutes for each."""
 
 TOO_LARGE_TO_PROVE: Final = (
+    RESCUE_AND_RETRY,
+    RESCUE_BESIDE,
+    RESCUE,
+    RESCUE_AND_CANCEL,
     ONE_ATTEMPT,
     with_faults(TWO_BATCHES, crashes=1),
     with_faults(TWO_BATCHES, lost_answers=1),
