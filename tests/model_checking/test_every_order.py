@@ -17,7 +17,7 @@ from tests.model_checking.explorer import Explored, Explorer
 
 PROVES: Final = "TASKLATCH_PROVE" in os.environ
 MOST_STATES: Final = 1_500_000 if PROVES else 150_000
-MOST_SEARCHED: Final = 1_500_000 if PROVES else 30_000
+MOST_SEARCHED: Final = 500_000 if PROVES else 30_000
 CASES: Final = cases.IN_EVERY_RUN + (cases.ONLY_TO_PROVE if PROVES else ())
 
 
