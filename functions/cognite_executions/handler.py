@@ -13,7 +13,7 @@ from tasklatch.domain.new_execution import NewExecution
 from tasklatch.dynamodb import keys
 from tasklatch.executions.control import ExecutionControl
 from tasklatch.executions.reader import ExecutionReader
-from tasklatch.platforms.cognite.definitions.translation import definitions_from_version
+from tasklatch.platforms.cognite.definitions.translation import run_definitions
 from tasklatch.platforms.cognite.executions import models, operations, translation
 from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.services import RequestServices
@@ -50,7 +50,7 @@ def run_workflow(request: Request) -> Response:
         NewExecution(
             request.tenant,
             translation.run_id(request.tenant, version.external_id, version.version, body.authentication.nonce),
-            definitions_from_version(version),
+            run_definitions(version, services.workflow_definitions.version),
             metadata=dump_json(body.metadata, "metadata"),
             group=translation.workflow_group(version.external_id),
             run=WorkflowRun(version.version, version.definition, body.input_text()),

@@ -99,6 +99,11 @@ class Task:
         Form of the stored task; None for `FORM`. A later version that stores what this one cannot read raises it.
     follow_up
         What can follow from the task's end; None if other tasks wait for it, or may do.
+    has_children
+        True if the task brings other tasks instead of work for a worker: it is in progress until all of them have
+        ended. None of its attempts is ever open, so that nobody can report on it.
+    parent_id
+        The task that brought this one; None if it was created by a request.
     """
 
     tenant: str
@@ -137,6 +142,8 @@ class Task:
     definition: str | None = None
     form: int | None = None
     follow_up: FollowUp | None = None
+    has_children: bool = False
+    parent_id: str | None = None
 
     @property
     def is_of_later_version(self) -> bool:

@@ -81,5 +81,6 @@ def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Executio
         group_version=values.get("groupVersion"),
         has_attempt_index="namesTasksById" in values,
         keep_open="staysOpen" in values,
+        brought_tasks=values.get("broughtTasks", 0),
         deleted_at=values.get("deletedAt"),
     )

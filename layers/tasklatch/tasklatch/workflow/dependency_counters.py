@@ -1,21 +1,23 @@
 """Counters of the dependencies that a task still waits for.
 
 Each pair of a dependency and its dependent is one item, and each dependent has one counter of the dependencies that
-remain; both change in one transaction. So the cost of a terminal task depends on the number of its dependents, never on
+remain; both change in one transaction. Once a task that brings others has started, its counter is that of its
+children. So the cost of a terminal task depends on the number of its dependents, never on
 the number of tasks in the execution.
 """
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.items import Item, key_of, primary_key
+from tasklatch.dynamodb.items import Item, key_of, primary_key, to_item
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
 
@@ -23,6 +25,15 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _PAIRS_A_TRANSACTION: Final = 25
+_OF_CHILDREN: Final = "ofChildren"
+_HAS_ROOM: Final = "attribute_not_exists(broughtTasks) OR broughtTasks <= :room"
+
+
+class Counter(NamedTuple):
+    """Number of the tasks that a task still waits for; True if these are its children: it has started."""
+
+    remaining: int
+    is_of_children: bool
 
 
 class DependencyCounters:
@@ -39,8 +50,8 @@ class DependencyCounters:
         self._table = settings.table_name
         self._backoff = backoff
 
-    def blocked(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> set[str]:
-        """Return the ids of those tasks that have dependencies left.
+    def read(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Counter]:
+        """Return the counters of tasks by task id; a task that never waited has none.
 
         Raises
         ------
@@ -50,7 +61,40 @@ class DependencyCounters:
         pk = keys.execution_pk(tenant, execution_id)
         item_keys: list[Item] = [primary_key(pk, keys.waits_sk(task_id)) for task_id in task_ids]
         counters = batch_get(self._client, self._table, item_keys, self._backoff)
-        return {item["taskId"]["S"] for item in counters if int(item["remaining"]["N"]) > 0}
+        return {item["taskId"]["S"]: Counter(int(item["remaining"]["N"]), _OF_CHILDREN in item) for item in counters}
+
+    def count_children(
+        self, tenant: str, execution_id: str, parent_id: str, count: int, *, max_tasks: int | None = None
+    ) -> bool:
+        """Let a started task wait for its children, once, before they exist.
+
+        Parameters
+        ----------
+        count
+            Number of the children.
+        max_tasks
+            The most tasks that the execution may get in this way, all together; None without a limit.
+
+        Returns
+        -------
+        bool
+            False if nothing was written: the task waits for its children already, or there would be too many tasks, or
+            another write interfered.
+
+        Raises
+        ------
+        ServiceBusyError
+            If the table stays busy until the deadline.
+        """
+        pk = keys.execution_pk(tenant, execution_id)
+        counter = to_item({"taskId": parent_id, "remaining": count, _OF_CHILDREN: True})
+        update = ItemUpdate(assigned=counter, absent=(_OF_CHILDREN,), must_exist=False).expressions()
+        actions: list[Any] = [
+            {"Update": {"TableName": self._table, "Key": primary_key(pk, keys.waits_sk(parent_id)), **update}}
+        ]
+        if max_tasks is not None:
+            actions.append({"Update": self._add_brought_tasks(pk, count, max_tasks)})
+        return self._transact(actions)
 
     def count_down(self, tenant: str, execution_id: str, task_id: str) -> list[str]:
         """Decrement the counters of a terminal task's dependents, each once.
@@ -86,7 +130,12 @@ class DependencyCounters:
 
     def _count_down_pairs(self, pk: str, pairs: Sequence[Item]) -> bool:
         """Count pairs down in one transaction; False if it was cancelled by a concurrent one: read the pairs again."""
-        actions = [action for pair in pairs for action in (self._mark_done(pair), self._decrement(pk, pair))]
+        return self._transact(
+            [action for pair in pairs for action in (self._mark_done(pair), self._decrement(pk, pair))]
+        )
+
+    def _transact(self, actions: Sequence[Any]) -> bool:
+        """Write all actions or none; return False if a condition failed, or another write interfered."""
         try:
             self._backoff.run(partial(self._client.transact_write_items, TransactItems=actions))
         except ClientError as error:
@@ -94,6 +143,16 @@ class DependencyCounters:
                 raise
             return False
         return True
+
+    def _add_brought_tasks(self, pk: str, count: int, max_tasks: int) -> Any:
+        return {
+            "TableName": self._table,
+            "Key": primary_key(pk, keys.EXECUTION_SK),
+            "UpdateExpression": "ADD broughtTasks :count",
+            "ConditionExpression": f"attribute_exists(#pk) AND ({_HAS_ROOM})",
+            "ExpressionAttributeNames": {"#pk": keys.PK},
+            "ExpressionAttributeValues": {":count": {"N": str(count)}, ":room": {"N": str(max_tasks - count)}},
+        }
 
     def _mark_done(self, pair: Item) -> Any:
         return {

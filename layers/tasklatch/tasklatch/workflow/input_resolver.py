@@ -12,6 +12,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import Item
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import (
+    CHILDREN,
     DEPENDS_ON,
     INCLUDES_ATTEMPT_ID,
     KIND,
@@ -105,6 +106,9 @@ class InputResolver:
     def _resolve_item(self, tenant: str, execution_id: str, item: Item) -> str | None:
         text = item[PAYLOAD]["S"] if PAYLOAD in item else ""
         if REFERENCE_PREFIX not in text or RESOLVED in item or INCLUDES_ATTEMPT_ID in item:
+            return None
+        if CHILDREN in item and item[CHILDREN]["M"]["is_declared"]["BOOL"]:
+            # The references are those of the children, whose inputs are resolved one by one
             return None
         names = [name["S"] for part in (DEPENDS_ON, REFERS_TO) if part in item for name in item[part]["L"]]
         limit = _MAX_INPUT_ITEM_BYTES - sum(len(part.encode()) for part in (text, *names))

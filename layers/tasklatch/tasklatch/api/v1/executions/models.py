@@ -1,5 +1,6 @@
 """Requests and responses for executions and their tasks in the native contract."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Final, NotRequired, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -9,6 +10,8 @@ from tasklatch.api.body import dump_json
 from tasklatch.api.ids import NewExecutionId, NewTaskId, TaskId
 from tasklatch.api.query_values import DECIMAL, Timestamp
 from tasklatch.api.v1.views import TaskView
+from tasklatch.domain.children import ChildrenSource, Contract
+from tasklatch.domain.children_check import check_declared
 from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
@@ -18,6 +21,9 @@ from tasklatch.domain.task_definition import TaskDefinition
 MAX_TASKS_A_REQUEST: Final = 500
 MAX_DEPENDENCIES_BYTES: Final = 200_000
 """Dependencies and input share one item, and a DynamoDB item holds 400 KB."""
+
+MAX_CHILDREN_BYTES: Final = 150 * 1024
+"""Children share one item with the dependencies of their parent."""
 
 MAX_METADATA_BYTES: Final = 16 * 1024
 """A page of 100 executions must fit into a Lambda response of 6 MB."""
@@ -54,8 +60,8 @@ class RetryPolicyBody(BaseModel):
         )
 
 
-class TaskBody(BaseModel):
-    """One unit of work."""
+class ChildBody(BaseModel):
+    """One unit of work, which another task can bring."""
 
     model_config = _STRICT
 
@@ -74,8 +80,8 @@ class TaskBody(BaseModel):
             raise ValueError(f"the names are over {MAX_DEPENDENCIES_BYTES:,} bytes together")
         return value
 
-    def definition(self, index: int) -> TaskDefinition:
-        """Return the domain's definition of the task; `index` is its position in the request.
+    def definition(self, *where: str | int) -> TaskDefinition:
+        """Return the domain's definition of the task; `where` is its path in the request.
 
         Raises
         ------
@@ -84,13 +90,72 @@ class TaskBody(BaseModel):
         """
         return TaskDefinition(
             task_id=self.taskId,
-            input=dump_json(self.input, "tasks", index, "input"),
+            input=dump_json(self.input, *where, "input"),
             depends_on=tuple(dict.fromkeys(self.dependsOn or ())),
             retry_policy=self.retryPolicy.policy() if self.retryPolicy else DEFAULT_RETRY_POLICY,
             timeout_seconds=self.timeoutSeconds,
             heartbeat_timeout_seconds=self.heartbeatTimeoutSeconds,
             on_failure=self.onFailure,
         )
+
+
+Children = Annotated[list[ChildBody], Field(min_length=1, max_length=MAX_TASKS_A_REQUEST)]
+ChildrenReference = Annotated[str, Field(max_length=2_300, pattern=r"^\$\{[^\x00-\x1f]+\}$")]
+
+
+class TaskBody(ChildBody):
+    """One unit of work; or a task that brings others, its children, and is completed once all of them have ended.
+
+    `children` is a list of tasks, or a reference such as `${list.output.tasks}` to a list that is known once the task
+    starts.
+    """
+
+    children: Children | ChildrenReference | None = None
+
+    @model_validator(mode="after")
+    def _check_children(self) -> Self:
+        of_work = ("input", "retryPolicy", "timeoutSeconds", "heartbeatTimeoutSeconds")
+        named = [name for name in of_work if getattr(self, name) is not None]
+        if self.children is not None and named:
+            raise ValueError(f"a task with children is no work for a worker: leave out {', '.join(named)}")
+        return self
+
+    def definition(self, *where: str | int) -> TaskDefinition:
+        """Return the domain's definition of the task; `where` is its path in the request.
+
+        Raises
+        ------
+        InvalidRequestError, PayloadTooLargeError
+            If its input, or its children, cannot be stored.
+        """
+        definition = super().definition(*where)
+        if self.children is None:
+            return definition
+        content = self.model_dump(mode="json", include={"children"}, exclude_unset=True)
+        return replace(
+            definition,
+            input=dump_json(content, *where, "children", limit=MAX_CHILDREN_BYTES),
+            children=ChildrenSource(Contract.NATIVE, is_declared=not isinstance(self.children, str)),
+        )
+
+    def declared_children(self, *where: str | int) -> list[TaskDefinition]:
+        """Return the definitions of the children that are in the request.
+
+        Raises
+        ------
+        InvalidRequestError, PayloadTooLargeError
+            If an input cannot be stored.
+        """
+        children = self.children if isinstance(self.children, list) else []
+        return [child.definition(*where, "children", index) for index, child in enumerate(children)]
+
+
+class ChildrenBody(BaseModel):
+    """Children of a task, as a reference gave them."""
+
+    model_config = _STRICT
+
+    children: Annotated[list[ChildBody], Field(max_length=MAX_TASKS_A_REQUEST)]
 
 
 class TasksBody(BaseModel):
@@ -101,8 +166,20 @@ class TasksBody(BaseModel):
     tasks: Annotated[list[TaskBody], Field(min_length=1, max_length=MAX_TASKS_A_REQUEST)]
 
     def definitions(self) -> list[TaskDefinition]:
-        """Return the domain's definitions of the tasks, in order."""
-        return [task.definition(index) for index, task in enumerate(self.tasks)]
+        """Return the domain's definitions of the tasks, in order.
+
+        Raises
+        ------
+        InvalidRequestError, PayloadTooLargeError
+            If a task cannot be stored, or children that are declared do not fit together.
+        """
+        definitions = [task.definition("tasks", index) for index, task in enumerate(self.tasks)]
+        parents = [
+            (index, definition, task.declared_children("tasks", index))
+            for index, (task, definition) in enumerate(zip(self.tasks, definitions, strict=True))
+        ]
+        check_declared(parents, [task.taskId for task in self.tasks], "children")
+        return definitions
 
 
 class ExecutionBody(TasksBody):
