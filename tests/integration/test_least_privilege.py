@@ -498,6 +498,8 @@ def define_and_run(story: Story) -> None:
         }
         for name, data, after in (("first", {}, []), ("second", "${first.output}", ["first"]))
     ]
+    brought = {"externalId": "brought", "type": "other", "parameters": {}}
+    tasks.append({"externalId": "fan", "type": "subworkflow", "parameters": {"subworkflow": {"tasks": [brought]}}})
     define, run, update = "cognite_definitions", "cognite_executions", "cognite_contract"
     workflows, versions = {"items": [{"externalId": "drill"}]}, {"items": [kwargs]}
     version = {"items": [{**kwargs, "workflowDefinition": {"tasks": tasks}}]}
@@ -533,6 +535,9 @@ def define_and_run(story: Story) -> None:
     def report(task_id: str, **body: Any) -> None:
         story.call(update, f"POST {base}/tasks/{{taskId}}/update", body=body, **names, taskId=task_id)
 
+    bring = {"kind": "children", "tenant": "default", "executionId": item, "taskId": "fan"}
+    story.run("workflow_advancer", messages(bring))
+    assert attempts()["brought"]
     first = attempts()["first"]
     for change in ("cancel", "retry"):
         if change == "retry":
@@ -543,6 +548,7 @@ def define_and_run(story: Story) -> None:
     report(first, status="FAILED", output={"late": True})
     report(attempts()["first"], status="COMPLETED", output={"n": 1})
     report(attempts()["first"], status="FAILED")
+    story.call(run, f"POST {base}/executions/{{executionId}}/cancel", body={}, **path)
     for route, body in ((f"POST {base}/versions/delete", versions), (f"POST {base}/delete", workflows)):
         story.call(define, route, body=body, query={}, **names)
 

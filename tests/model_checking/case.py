@@ -119,6 +119,8 @@ class Case:
         True if a WebSocket client watches the execution.
     adds
         True if a client adds a task.
+    children
+        Ids of the tasks that others bring.
     one_page
         True if a page has one task, and an invocation has time for one page of a sweep.
     """
@@ -132,3 +134,4 @@ class Case:
     watched: bool = False
     one_page: bool = False
     adds: bool = False
+    children: Sequence[str] = ()

@@ -58,9 +58,9 @@ def over(view: View) -> bool:
     return view.execution_status in (ExecutionStatus.FAILED, ExecutionStatus.TERMINATED)
 
 
-def cancels() -> Request:
+def cancels(*, when: Callable[[View], bool] = at_once) -> Request:
     path = {"executionId": EXECUTION}
-    return Request("execution_control", "POST /v1/executions/{executionId}/cancel", path, {"reason": "enough"})
+    return Request("execution_control", "POST /v1/executions/{executionId}/cancel", path, {"reason": "enough"}, when)
 
 
 def retries(*, when: Callable[[View], bool] = over) -> Request:
