@@ -3,8 +3,7 @@
 from typing import Final
 
 from tests.model_checking.case import Case
-from tests.model_checking.client_requests import a_task, cancels, handed_out, over, reports, retries
-from tests.model_checking.sweep_cases import all_closed
+from tests.model_checking.client_requests import a_task, cancels, handed_out, reports
 
 _PARENT: Final = {"taskId": "m", "children": [a_task("x", attempts=1, input={"n": 1})]}
 """A task that brings one."""
@@ -23,7 +22,12 @@ AWAITED = Case(
 )
 TWO_BROUGHT = Case(
     "a task that brings two, of which one waits for the other",
-    [{"taskId": "m", "children": [a_task("x", attempts=1, input={}), a_task("y", attempts=1, input={}, dependsOn=["x"])]}],
+    [
+        {
+            "taskId": "m",
+            "children": [a_task("x", attempts=1, input={}), a_task("y", attempts=1, input={}, dependsOn=["x"])],
+        }
+    ],
     {
         "first": [reports("COMPLETED", "x", when=handed_out(1, "x"), attempt=1)],
         "other": [reports("COMPLETED", "y", when=handed_out(1, "y"), attempt=1)],
@@ -48,23 +52,5 @@ CANCEL = Case(
     "a cancellation of a task and of what it brought",
     [_PARENT],
     {"operator": [cancels(when=handed_out(1, "x"))]},
-    children=("x",),
-)
-FAILURE = Case(
-    "a failure of a task that another brought, and a person's retry",
-    [_PARENT],
-    {
-        "first": [reports("FAILED", "x", when=handed_out(1, "x"), attempt=1)],
-        "operator": [retries(when=all_closed)],
-    },
-    children=("x",),
-)
-RESCUE = Case(
-    "a failure of a task that another brought, and a success that takes it back",
-    [_PARENT],
-    {
-        "first": [reports("FAILED", "x", when=handed_out(1, "x"), attempt=1)],
-        "rescue": [reports("COMPLETED", "x", when=over, attempt=1)],
-    },
     children=("x",),
 )

@@ -94,8 +94,7 @@ def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
         and (is_of_a_parent(before, after) or after.precedence == status_precedence(after.status, after.attempt))
         and (
             is_of_a_parent(before, after)
-            or
-            after.precedence > before.precedence
+            or after.precedence > before.precedence
             or is_granted_an_attempt(before, after)
             or adds_information(before, after)
         )
