@@ -1,7 +1,7 @@
 """Helpers of tests of the consumers: AWS clients that record, a clock that can be set, whole workflows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -158,7 +158,7 @@ class World:
 
     @property
     def settings(self) -> Settings:
-        return replace(SETTINGS, table_name=self.table.settings.table_name)
+        return SETTINGS._replace(table_name=self.table.settings.table_name)
 
     @property
     def ledger(self) -> Ledger:

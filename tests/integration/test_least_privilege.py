@@ -385,13 +385,13 @@ def play(story: Story) -> None:
 
 def reconcile(story: Story) -> None:
     """Let the reconciler publish what was never published, with a watcher who cannot be reached and is cut off."""
+    watch(story)
     with pytest.MonkeyPatch.context() as patch:
         # Time for pages of its list, and for none of a sweep over all tasks: the rest is handed on
         patch.setattr(closer, "TIME_FOR_A_PAGE_MS", 10 * NO_TIME_MS + 60_000)
         story.run("reconciler", {})
     story.run("reconciler", {})
     story.world.clock.now += 2 * 86_400_000
-    watch(story)
     story.run("reconciler", {})
 
 

@@ -121,6 +121,8 @@ class Case:
         True if a client adds a task.
     children
         Ids of the tasks that others bring.
+    stays_open
+        True if the execution does not end with its tasks.
     one_page
         True if a page has one task, and an invocation has time for one page of a sweep.
     """
@@ -135,3 +137,4 @@ class Case:
     one_page: bool = False
     adds: bool = False
     children: Sequence[str] = ()
+    stays_open: bool = False

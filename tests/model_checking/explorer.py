@@ -15,8 +15,10 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.execution_item import execution_key
 from tests.factories import NOW, api_event
 from tests.model_checking.case import ADDED, EXECUTION, TENANT, Case
 from tests.model_checking.checks import BrokenPromiseError, Checker, Promises
@@ -55,6 +57,14 @@ class Explored:
             f"{self.schedules:,} schedules, {self.states:,} states, {self.steps:,} steps, "
             f"{len(self.ends)} ends, {self.seconds:.1f} s"
         )
+
+
+_STAYS_OPEN: Final = {
+    "Key": execution_key(TENANT, EXECUTION),
+    "UpdateExpression": "SET #open = :true",
+    "ExpressionAttributeNames": {"#open": "staysOpen"},
+    "ExpressionAttributeValues": {":true": {"BOOL": True}},
+}
 
 
 class _Search:
@@ -176,6 +186,8 @@ class Explorer:
         answer = self._runs.straight("executions", event, NOW, serve)
         if answer["statusCode"] != 201:
             raise RuntimeError(f"the case could not be set up: {answer}")
+        if self._case.stays_open:
+            serve(self._cloud.call_number(a_call("dynamodb", "update_item", _STAYS_OPEN)))
         if self._case.watched:
             watcher = {keys.PK: {"S": keys.live_pk(TENANT, EXECUTION)}, keys.SK: {"S": "watcher"}}
             serve(self._cloud.call_number(a_call("dynamodb", "put_item", {"Item": watcher})))

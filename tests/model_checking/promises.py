@@ -395,7 +395,7 @@ def nothing_is_stuck(view: View) -> bool:
             or (task.task_id, task.attempt) not in view.handed_out
         ):
             return False
-    return bool(unsettled)
+    return bool(unsettled) or view.execution.keep_open
 
 
 def counters_match_the_dependencies(view: View) -> bool:

@@ -14,6 +14,7 @@ from tasklatch.domain import conditional_write
 from tasklatch.domain.advance import Advance, AdvanceMessage, SweepPosition, start_of_sweep
 from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import (
@@ -47,7 +48,7 @@ from tasklatch.retries.reconciler import Reconciler
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.retries.timer_sweep import TimerSweep
 from tasklatch.runtime.backoff import Backoff
-from tasklatch.workflow import closer, dependency_counters, reopener, task_scheduler
+from tasklatch.workflow import cancellation, closer, dependency_counters, reopener, task_scheduler
 from tasklatch.workflow.child_tasks import ChildTasks
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.dependency_counters import DependencyCounters
@@ -92,7 +93,7 @@ def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
 
     def from_waiting(*arguments: Any, **names: Any) -> ConditionalWrite:
         write = write_for_report(*arguments, **names)
-        return replace(write, precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
+        return write._replace(precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
 
     patch.setattr(report_write, "write_for_report", from_waiting)
     patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
@@ -132,9 +133,9 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
     created = system_write
 
     def wider(*arguments: Any, **names: Any) -> ConditionalWrite:
-        return replace(created(*arguments, **names), max_precedence=SEALED_PRECEDENCE)
+        return created(*arguments, **names)._replace(max_precedence=SEALED_PRECEDENCE)
 
-    for module in (closer, task_scheduler):
+    for module in (cancellation, task_scheduler):
         patch.setattr(module, "system_write", wider)
     _a_batch_does_not_compare_the_version(patch)
 
@@ -142,7 +143,7 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
 def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
     def versionless(task: Task, *, now: int) -> ConditionalWrite:
         write = next_attempt_write(task, now=now)
-        return replace(write, version=None, max_precedence=write.max_precedence + 1)
+        return write._replace(version=None, max_precedence=write.max_precedence + 1)
 
     patch.setattr(timer_handler, "next_attempt_write", versionless)
 
@@ -150,8 +151,8 @@ def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> N
 def _a_timer_opens_an_attempt_each_time_it_fires(patch: pytest.MonkeyPatch) -> None:
     def fire(self: TimerHandler, timer: Any) -> str:
         task = self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
-        write = replace(
-            next_attempt_write(task, now=self._clock()), precedence_from=0, max_precedence=COMPLETED_PRECEDENCE
+        write = next_attempt_write(task, now=self._clock())._replace(
+            precedence_from=0, max_precedence=COMPLETED_PRECEDENCE
         )
         self._ledger.write(task.tenant, task.execution_id, write)
         return "opened"
@@ -344,6 +345,16 @@ def _a_late_success_is_too_late(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ExecutionReopener, "resume_if_rescued", lambda _self, *_: False)
 
 
+def _a_rescue_that_died_is_not_continued(patch: pytest.MonkeyPatch) -> None:
+    """Take an execution that runs for one of which nothing is left to schedule or to complete."""
+    resume = ExecutionReopener._resume
+
+    def resume_if_failed(self: ExecutionReopener, execution: Execution, position: SweepPosition | None) -> bool:
+        return execution.failed_by is not None and resume(self, execution, position)
+
+    patch.setattr(ExecutionReopener, "_resume", resume_if_failed)
+
+
 def _any_success_takes_a_failure_back(patch: pytest.MonkeyPatch) -> None:
     """Set a failed execution to running again without a look at the tasks besides the one that failed it."""
     patch.setattr(reopener, "is_rescued", lambda _tasks, _failed_by: True)
@@ -363,7 +374,7 @@ def _a_success_keeps_its_timer_on_the_list(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         write_expression,
         "_parts",
-        lambda write, pk, expires_at: parts(replace(write, keeps_timer=True), pk, expires_at),
+        lambda write, pk, expires_at: parts(write._replace(keeps_timer=True), pk, expires_at),
     )
 
 
@@ -516,13 +527,15 @@ BUGS: Final = (
     SeededBug("dependents that are added are not expected", _what_follows_from_a_task_is_looked_up_before_it,
               sweep_cases.ADDED_DEPENDENT, "nothing_is_stuck"),
     SeededBug("a position is kept before its page is done", _a_position_is_kept_before_its_page_is_done,
-              sweep_cases.CANCEL, "nothing_is_stuck"),
+              sweep_cases.FAILURE, "nothing_is_stuck"),
     SeededBug("an outcome is of two versions of the execution", _a_sweep_goes_on_whatever_was_added,
               sweep_cases.ADDITION, "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a cancelled task counts as done", _a_cancelled_task_counts_as_done,
               cases.FAILURE_AND_RETRY, "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a late success is too late for its execution", _a_late_success_is_too_late,
               cases.RESCUE, "a_failure_that_was_taken_back_ends_no_execution"),
+    SeededBug("a rescue that died is not continued", _a_rescue_that_died_is_not_continued,
+              with_faults(cases.LATE_RESCUE_ALONE, crashes=1), "nothing_is_stuck"),
     SeededBug("any success takes a failure back", _any_success_takes_a_failure_back,
               cases.TWO_FAIL, "a_failure_is_taken_back_by_all_that_caused_it"),
     SeededBug("a cancellation is answered before its tasks are cancelled", _a_cancellation_is_answered_at_once,

@@ -1,7 +1,6 @@
 """Cognite's contract in itself: what definitions and updates mean here, and how what becomes of them is shown."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -292,7 +291,7 @@ def test_payloads_that_one_answer_cannot_hold_are_left_out_by_name() -> None:
     names = [f"t{number:02d}" for number in range(50)]
     text = a_version(*map(a_definition, names)).definition_text()
     output = json.dumps({"x": "y" * 102_000})
-    details = [replace(detail_of(TaskStatus.COMPLETED, task_id=name), output=output) for name in names]
+    details = [detail_of(TaskStatus.COMPLETED, task_id=name)._replace(output=output) for name in names]
 
     view = translation.workflow_execution_detail_view(an_execution(), text, None, details)
 

@@ -60,7 +60,7 @@ PathParameter = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID, json_
 
 def _check_uuid(value: Any) -> Any:
     # Python also accepts a UUID in braces, as a URN and without hyphens.
-    if isinstance(value, str) and not _WRITTEN_UUID.fullmatch(value):
+    if isinstance(value, str) and not re.fullmatch(UUID_PATTERN, value):
         raise ValueError("must be a UUID: 8-4-4-4-12 hexadecimal digits")
     return value
 
@@ -71,9 +71,7 @@ NewExecutionId = Annotated[
     str, Field(pattern=EXECUTION_ID, json_schema_extra={"pattern": _NEW_EXECUTION_ID}), AfterValidator(_check_new)
 ]
 
-_WRITTEN_UUID: Final = re.compile(UUID_PATTERN)
 _PATH_EXECUTION_ID: Final = re.compile(EXECUTION_ID)
-_CREATABLE_EXECUTION_ID: Final = re.compile(_NEW_EXECUTION_ID)
 
 
 def is_valid_task_id(value: str) -> bool:
@@ -83,7 +81,7 @@ def is_valid_task_id(value: str) -> bool:
 
 def can_be_new_execution_id(value: str) -> bool:
     """Return True if an execution with this id can be created."""
-    return _CREATABLE_EXECUTION_ID.fullmatch(value) is not None
+    return re.fullmatch(_NEW_EXECUTION_ID, value) is not None
 
 
 def round_to_millis(value: float | None) -> float | None:

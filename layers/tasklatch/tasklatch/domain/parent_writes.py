@@ -1,7 +1,5 @@
 """Writes on a task that brings others: it starts, and it is completed once all of these have ended."""
 
-from dataclasses import replace
-
 from tasklatch.domain.conditional_write import ConditionalWrite, system_write
 from tasklatch.domain.status import TaskStatus, status_precedence
 from tasklatch.domain.task import Task
@@ -18,8 +16,7 @@ def parent_start_write(task: Task, *, now: int) -> ConditionalWrite:
         Milliseconds since the epoch.
     """
     waiting = status_precedence(TaskStatus.PENDING, task.attempt)
-    return replace(
-        system_write(task, TaskStatus.IN_PROGRESS, now=now),
+    return system_write(task, TaskStatus.IN_PROGRESS, now=now)._replace(
         precedence_from=waiting,
         max_precedence=status_precedence(TaskStatus.SCHEDULED, task.attempt),
         precedence=waiting,
@@ -34,7 +31,6 @@ def parent_end_write(task: Task, *, now: int) -> ConditionalWrite:
     now
         Milliseconds since the epoch.
     """
-    return replace(
-        system_write(task, TaskStatus.COMPLETED, now=now),
-        precedence_from=status_precedence(TaskStatus.PENDING, task.attempt),
+    return system_write(task, TaskStatus.COMPLETED, now=now)._replace(
+        precedence_from=status_precedence(TaskStatus.PENDING, task.attempt)
     )

@@ -28,8 +28,7 @@ class FollowUp(StrEnum):
     """Nothing: its execution stays open."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """Number of attempts at a task, and the waits between them.
 
     Attributes
@@ -180,8 +179,7 @@ class Task:
         return max(self.retry_policy.max_attempts, self.granted_attempts or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskDetail:
+class TaskDetail(NamedTuple):
     """A task with its dependencies, its payloads as JSON text, and its kind in its platform's vocabulary."""
 
     task: Task

@@ -33,6 +33,12 @@ def key_texts(item: Mapping[str, Any]) -> tuple[str, str]:
     return item[keys.PK][STRING], item[keys.SK][STRING]
 
 
+def sort_key_of(item: Mapping[str, Any], attribute: str = keys.SK) -> str:
+    """Return the sort key of an item, or of an entry of an index."""
+    text: str = item[attribute][STRING]
+    return text
+
+
 def to_item(values: Mapping[str, Value | None]) -> Item:
     """Return an item of values by attribute; those that are None are left out."""
     return {name: to_attribute(value) for name, value in values.items() if value is not None}

@@ -1,7 +1,6 @@
 """Conversion of a task to an item of the table and back. An item stays under 1 KB, so a report costs one write unit."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -104,7 +103,7 @@ def task_from_item(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
 
 
 def _policy_values(policy: RetryPolicy) -> dict[str, Any]:
-    values = asdict(policy)
+    values = policy._asdict()
     # Most policies retry time-outs, and every byte of this item counts: it is written for every applied report.
     if policy.retry_timeouts:
         del values["retry_timeouts"]

@@ -85,7 +85,7 @@ def render_statement(
     if write.version is None:
         raise ValueError("a statement needs the version that was read")
     assigned, removed, conditions = _parts(write, pk, expires_at)
-    assigned["version"] = {"N": str(write.version + 1)}
+    assigned["version"] = to_attribute(write.version + 1)
     compared = tuple((attribute, comparison) for attribute, comparison, _ in conditions)
     return {
         "Statement": _statement(table, tuple(assigned), tuple(removed), compared),

@@ -20,7 +20,7 @@ from tasklatch.dynamodb.execution_item import (
     unfinished_entry,
 )
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.items import to_attribute, to_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.executions.running_executions import RunningExecutions, running_item
 from tasklatch.runtime.aws_errors import is_condition_failure
@@ -113,7 +113,7 @@ class ExecutionTable:
             "UpdateExpression": "ADD #additions :one",
             "ConditionExpression": "#status = :running",
             "ExpressionAttributeNames": {"#additions": "additions", "#status": "status"},
-            "ExpressionAttributeValues": {":one": {"N": "1"}, ":running": {"S": ExecutionStatus.RUNNING}},
+            "ExpressionAttributeValues": to_item({":one": 1, ":running": ExecutionStatus.RUNNING}),
         }
         return self._update(request)
 
@@ -148,7 +148,7 @@ class ExecutionTable:
         request = _status_update(execution, status, {"reason": reason, "failedBy": failed_by}, self._clock())
         if unless_tasks_added:
             request["ConditionExpression"] += " AND (attribute_not_exists(additions) OR additions = :additions)"
-            request["ExpressionAttributeValues"][":additions"] = {"N": str(execution.additions)}
+            request["ExpressionAttributeValues"][":additions"] = to_attribute(execution.additions)
         if status is ExecutionStatus.RUNNING:
             self._running.put(execution)
         is_changed = self._update(request)
@@ -169,7 +169,7 @@ class ExecutionTable:
             "UpdateExpression": "REMOVE #failed ADD #additions :one",
             "ConditionExpression": "#status = :running",
             "ExpressionAttributeNames": {"#failed": "failedBy", "#additions": "additions", "#status": "status"},
-            "ExpressionAttributeValues": {":one": {"N": "1"}, ":running": {"S": ExecutionStatus.RUNNING}},
+            "ExpressionAttributeValues": to_item({":one": 1, ":running": ExecutionStatus.RUNNING}),
         }
         return self._update(request)
 
@@ -205,36 +205,31 @@ class ExecutionTable:
             "UpdateExpression": "SET #deleted = :now",
             "ConditionExpression": "attribute_exists(#pk)",
             "ExpressionAttributeNames": {"#deleted": "deletedAt", "#pk": keys.PK},
-            "ExpressionAttributeValues": {":now": {"N": str(self._clock())}},
+            "ExpressionAttributeValues": to_item({":now": self._clock()}),
         }
         self._backoff.run(lambda: self._client.update_item(**request))
 
     def _update(self, request: dict[str, Any]) -> bool:
         """Send an UpdateItem request; return False if its condition failed."""
-        try:
-            self._backoff.run(lambda: self._client.update_item(TableName=self._settings.table_name, **request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
-            return False
-        return True
+        return self._backoff.run_conditional(
+            lambda: self._client.update_item(TableName=self._settings.table_name, **request)
+        )
 
 
 def _status_update(
     execution: Execution, status: ExecutionStatus, causes: Mapping[str, str | None], now: int
 ) -> dict[str, Any]:
     """Return the arguments of UpdateItem, without the table, that change an execution's status from one version."""
-    assigned: Item = {"status": {"S": status}, "updatedAt": {"N": str(now)}}
+    assigned = to_item({"status": status, "updatedAt": now, **causes})
     if status is ExecutionStatus.RUNNING:
         assigned |= unfinished_entry(execution.tenant, execution.execution_id, now)
     else:
         # It stays on the reconciler's list, which takes it off once nothing of it is left to do
         assigned["endedAt"] = assigned["updatedAt"]
-    assigned |= {name: {"S": value} for name, value in causes.items() if value is not None}
     update = ItemUpdate(
         assigned=assigned,
         removed=[name for name in ("endedAt", *causes) if name not in assigned],
-        conditions=[("version", "=", {"N": str(execution.version)})],
+        conditions=[("version", "=", to_attribute(execution.version))],
         is_new_version=True,
     )
     return {"Key": execution_key(execution.tenant, execution.execution_id), **update.expressions()}

@@ -1,7 +1,6 @@
 """The only write path for reports on tasks, shared by all contracts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasklatch.domain.conditional_write import ConditionalWrite
@@ -237,4 +236,4 @@ class Ledger:
         if entry is None:
             return result
         (is_stored,) = self._history.put_ignored([(conflicting, entry)])
-        return replace(result, is_stored=is_stored)
+        return result._replace(is_stored=is_stored)

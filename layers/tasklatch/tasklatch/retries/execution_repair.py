@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tasklatch.domain.advance import Advance, AdvanceMessage
 from tasklatch.domain.dependencies import is_terminal, retries_exhausted
@@ -16,9 +16,11 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, key_of, to_item
+from tasklatch.dynamodb.items import Item, key_of
+from tasklatch.dynamodb.queries import list_query
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_tasks import ExecutionTasks, tasks_query
+from tasklatch.executions.running_executions import RunningExecutions
 from tasklatch.retries.lost_changes import LostChanges
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.unfinished_list import UnfinishedList
@@ -101,6 +103,7 @@ class ExecutionRepair:
         self._advance_queue = services.advance_queue
         self._unfinished = UnfinishedList(client, settings, backoff)
         self._tasks = ExecutionTasks(client, settings, backoff)
+        self._running = RunningExecutions(client, settings, backoff)
         self._clock = clock
         self._backoff = backoff
 
@@ -158,15 +161,8 @@ class ExecutionRepair:
         self, execution: Execution, tasks_after: Item | None, summary: ReconcileSummary
     ) -> tuple[list[Task], Item | None]:
         """Read a page of the open tasks, which the index lists by their keys alone."""
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": keys.LISTS_INDEX,
-            "KeyConditionExpression": "#key = :key",
-            "ExpressionAttributeNames": {"#key": keys.LIST_KEY},
-            "ExpressionAttributeValues": to_item({":key": keys.open_list(execution.tenant, execution.execution_id)}),
-            "Limit": _TASKS_A_PAGE,
-            **({"ExclusiveStartKey": tasks_after} if tasks_after is not None else {}),
-        }
+        query = list_query(self._table, keys.open_list(execution.tenant, execution.execution_id))
+        query |= {"Limit": _TASKS_A_PAGE} | ({"ExclusiveStartKey": tasks_after} if tasks_after is not None else {})
         page = self._backoff.run(partial(self._client.query, **query))
         item_keys: list[Item] = [key_of(entry) for entry in page["Items"]]
         items = batch_get(self._client, self._table, item_keys, self._backoff)
@@ -236,6 +232,7 @@ class ExecutionRepair:
         if left:
             return None
         if "LastEvaluatedKey" not in page:
+            self._running.remove(execution)
             self._unfinished.remove(execution)
         return page.get("LastEvaluatedKey")
 

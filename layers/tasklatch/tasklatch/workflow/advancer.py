@@ -8,6 +8,7 @@ from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
+from tasklatch.dynamodb.items import from_attribute
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks
 from tasklatch.ledger.ledger import Ledger
@@ -115,7 +116,7 @@ class WorkflowAdvancer:
             If the table stays busy until the deadline.
         """
         inputs = self._inputs.read(tenant, execution_id, task_ids).values()
-        names = {name["S"] for item in inputs if DEPENDS_ON in item for name in item[DEPENDS_ON]["L"]}
+        names = {name for item in inputs if DEPENDS_ON in item for name in from_attribute(item[DEPENDS_ON])}
         return list(self._tasks.read(tenant, execution_id, names).values())
 
     def _cached_execution(self, tenant: str, execution_id: str) -> Execution:

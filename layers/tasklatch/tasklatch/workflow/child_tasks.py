@@ -21,7 +21,7 @@ from tasklatch.domain.task_definition import TaskDefinition, new_children
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_insert import batch_insert
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item, from_item
+from tasklatch.dynamodb.items import Item, from_attribute
 from tasklatch.executions.attempt_index import AttemptIndex
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks
@@ -108,7 +108,7 @@ class ChildTasks:
         source = _source(item)
         try:
             definitions = self._translators[source.contract](json.loads(input_text(item) or "{}"))
-            indirect_names = check_children(definitions, [name["S"] for name in item.get(DEPENDS_ON, {"L": []})["L"]])
+            indirect_names = check_children(definitions, from_attribute(item[DEPENDS_ON]) if DEPENDS_ON in item else ())
         except _NOT_VALID as error:
             self._fail(parent, _reason(error))
             return
@@ -143,7 +143,7 @@ class ChildTasks:
                 return True
             if max_tasks is not None and brought + count > max_tasks:
                 return False
-            if not self._counters.count_children(tenant, execution_id, parent_id, count, max_tasks=max_tasks):
+            if not self._counters.count_children(parent, count, now=self._clock(), max_tasks=max_tasks):
                 raise TryAgainError
             return True
 
@@ -214,7 +214,7 @@ class ChildTasks:
 
 
 def _source(item: Item) -> ChildrenSource:
-    values = from_item(item[CHILDREN]["M"])
+    values = from_attribute(item[CHILDREN])
     return ChildrenSource(Contract(values["contract"]), values["is_declared"], values.get("max_tasks"))
 
 

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.items import Item, key_of, primary_key, to_item
+from tasklatch.dynamodb.expiry import with_expiry
+from tasklatch.dynamodb.items import Item, from_attribute, from_item, key_of, primary_key, to_item
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import begins_with, partition_query
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.settings import Settings
@@ -47,6 +50,7 @@ class DependencyCounters:
 
     def __init__(self, client: "DynamoDBClient", settings: Settings, backoff: Backoff) -> None:
         self._client = client
+        self._settings = settings
         self._table = settings.table_name
         self._backoff = backoff
 
@@ -61,17 +65,20 @@ class DependencyCounters:
         pk = keys.execution_pk(tenant, execution_id)
         item_keys: list[Item] = [primary_key(pk, keys.waits_sk(task_id)) for task_id in task_ids]
         counters = batch_get(self._client, self._table, item_keys, self._backoff)
-        return {item["taskId"]["S"]: Counter(int(item["remaining"]["N"]), _OF_CHILDREN in item) for item in counters}
+        return {
+            values["taskId"]: Counter(values["remaining"], _OF_CHILDREN in values)
+            for values in map(from_item, counters)
+        }
 
-    def count_children(
-        self, tenant: str, execution_id: str, parent_id: str, count: int, *, max_tasks: int | None = None
-    ) -> bool:
+    def count_children(self, parent: Task, count: int, *, now: int, max_tasks: int | None = None) -> bool:
         """Let a started task wait for its children, once, before they exist.
 
         Parameters
         ----------
         count
             Number of the children.
+        now
+            Milliseconds since the epoch.
         max_tasks
             The most tasks that the execution may get in this way, all together; None without a limit.
 
@@ -86,11 +93,12 @@ class DependencyCounters:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        pk = keys.execution_pk(tenant, execution_id)
-        counter = to_item({"taskId": parent_id, "remaining": count, _OF_CHILDREN: True})
-        update = ItemUpdate(assigned=counter, absent=(_OF_CHILDREN,), must_exist=False).expressions()
+        pk = keys.execution_pk(parent.tenant, parent.execution_id)
+        counter = to_item({"taskId": parent.task_id, "remaining": count, _OF_CHILDREN: True})
+        expiry = with_expiry({}, self._settings.expires_at(now))
+        update = ItemUpdate(assigned=counter, initial=expiry, absent=(_OF_CHILDREN,), must_exist=False).expressions()
         actions: list[Any] = [
-            {"Update": {"TableName": self._table, "Key": primary_key(pk, keys.waits_sk(parent_id)), **update}}
+            {"Update": {"TableName": self._table, "Key": primary_key(pk, keys.waits_sk(parent.task_id)), **update}}
         ]
         if max_tasks is not None:
             actions.append({"Update": self._add_brought_tasks(pk, count, max_tasks)})
@@ -110,13 +118,7 @@ class DependencyCounters:
             If the table stays busy until the deadline.
         """
         pk = keys.execution_pk(tenant, execution_id)
-        query = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {":pk": {"S": pk}, ":prefix": {"S": keys.dependent_prefix(task_id)}},
-            "ConsistentRead": True,
-        }
+        query = partition_query(self._table, pk, begins_with(keys.dependent_prefix(task_id)))
 
         def count_down() -> list[str]:
             pairs = list(paginate(self._client, query, self._backoff))
@@ -124,7 +126,7 @@ class DependencyCounters:
             counted = [self._count_down_pairs(pk, chunk) for chunk in batched(remaining, _PAIRS_A_TRANSACTION)]
             if not all(counted):
                 raise TryAgainError
-            return [pair["taskId"]["S"] for pair in pairs]
+            return [from_attribute(pair["taskId"]) for pair in pairs]
 
         return self._backoff.run(count_down)
 
@@ -162,7 +164,7 @@ class DependencyCounters:
                 "UpdateExpression": "SET #done = :yes",
                 "ConditionExpression": "attribute_exists(#pk) AND attribute_not_exists(#done)",
                 "ExpressionAttributeNames": {"#pk": keys.PK, "#done": "done"},
-                "ExpressionAttributeValues": {":yes": {"BOOL": True}},
+                "ExpressionAttributeValues": to_item({":yes": True}),
             },
         }
 
@@ -170,10 +172,10 @@ class DependencyCounters:
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": primary_key(pk, keys.waits_sk(pair["taskId"]["S"])),
+                "Key": primary_key(pk, keys.waits_sk(from_attribute(pair["taskId"]))),
                 "UpdateExpression": "SET #remaining = #remaining - :one",
                 "ConditionExpression": "attribute_exists(#pk)",
                 "ExpressionAttributeNames": {"#pk": keys.PK, "#remaining": "remaining"},
-                "ExpressionAttributeValues": {":one": {"N": "1"}},
+                "ExpressionAttributeValues": to_item({":one": 1}),
             },
         }

@@ -92,6 +92,11 @@ def _may_rescue(change: Change) -> bool:
 
 
 def _may_end_execution(change: Change) -> bool:
-    """Return True if a task for which no other waits could be the last of its execution to end."""
+    """Return True if a task for which no other waits could be the last of its execution to end.
+
+    One that has a message of its own needs no second: the advancer looks at its execution then.
+    """
     task = change.task
-    return task.follow_up is FollowUp.END and is_terminal(task) and not fails_execution(task)
+    return (
+        task.follow_up is FollowUp.END and is_terminal(task) and not fails_execution(task) and not _may_rescue(change)
+    )

@@ -138,7 +138,7 @@ class ExecutionReopener:
         Returns
         -------
         bool
-            True if it runs again, or if the rest is handed to the advance queue.
+            True if it runs, or if the rest is handed to the advance queue.
 
         Raises
         ------
@@ -177,8 +177,12 @@ class ExecutionReopener:
     def _resume(self, execution: Execution, position: SweepPosition | None) -> bool:
         """Reopen what a failure that was taken back cancelled; False if the execution does not run."""
         tenant, execution_id = execution.tenant, execution.execution_id
-        if execution.status is not ExecutionStatus.RUNNING or execution.failed_by is None:
+        if execution.status is not ExecutionStatus.RUNNING:
             return False
+        if execution.failed_by is None:
+            # It may run by the last write of an earlier delivery, which died before it scheduled anything
+            self.schedule(tenant, execution_id)
+            return True
         position = _valid(position, execution)
         while self._backoff.has_time(TIME_FOR_A_PAGE_MS):
             page = self._tasks.page(tenant, execution_id, position.after)

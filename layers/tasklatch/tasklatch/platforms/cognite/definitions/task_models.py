@@ -112,8 +112,8 @@ class ChildTaskBody(NullsLeftOut):
             task_id=self.externalId,
             input=dump_json(self.parameters, *where, "parameters", limit=limit),
             depends_on=tuple(dict.fromkeys(dependency.externalId for dependency in self.dependsOn)),
-            retry_policy=replace(
-                DEFAULT_RETRY_POLICY, max_attempts=self.retries + 1, retry_timeouts=not fails_execution
+            retry_policy=DEFAULT_RETRY_POLICY._replace(
+                max_attempts=self.retries + 1, retry_timeouts=not fails_execution
             ),
             timeout_seconds=self.timeout,
             on_failure=OnFailure.ABORT if fails_execution else OnFailure.CONTINUE,

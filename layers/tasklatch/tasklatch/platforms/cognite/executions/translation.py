@@ -157,9 +157,9 @@ def _with_parents(details: Iterable[TaskDetail], parameters: Mapping[str, Mappin
         task = detail.task
         if task.has_children and task.task_id in brought_at and task.status in _HAS_BROUGHT:
             completed = replace(task, status=TaskStatus.COMPLETED, ended_at=brought_at[task.task_id], message=None)
-            yield replace(detail, task=completed)
+            yield detail._replace(task=completed)
         elif task.has_children and task.status is not TaskStatus.COMPLETED:
-            yield replace(detail, input=json.dumps(parameters.get(task.task_id, {}), ensure_ascii=False))
+            yield detail._replace(input=json.dumps(parameters.get(task.task_id, {}), ensure_ascii=False))
         else:
             yield detail
 
@@ -188,7 +188,7 @@ def _fit_payloads(
         if room >= 0:
             fitted.append(detail)
         else:
-            fitted.append(replace(detail, input=json.dumps(parameters.get(task_id, {})), output=None))
+            fitted.append(detail._replace(input=json.dumps(parameters.get(task_id, {})), output=None))
             omitted.append(task_id)
     return fitted, omitted
 
