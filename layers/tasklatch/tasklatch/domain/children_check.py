@@ -55,16 +55,16 @@ def check_declared(
     """
     taken = set(names)
     for index, parent, children in parents:
-        place = ["body", "tasks", index, *path]
+        path_to_list = ["body", "tasks", index, *path]
         try:
             check_children(children, parent.depends_on)
         except InvalidRequestError as error:
-            errors = [{**entry, "loc": [*place, *_within(entry)]} for entry in error.errors]
+            errors = [{**entry, "loc": [*path_to_list, *_within(entry)]} for entry in error.errors]
             raise InvalidRequestError(str(error), errors) from error
         for position, child in enumerate(children):
             if child.task_id in taken:
                 entry: dict[str, object] = {
-                    "loc": [*place, position],
+                    "loc": [*path_to_list, position],
                     "msg": f"another task has the id {child.task_id!r}",
                     "type": "duplicate_task_id",
                 }

@@ -115,9 +115,9 @@ class TaskBody(ChildBody):
     @model_validator(mode="after")
     def _check_children(self) -> Self:
         of_work = ("input", "retryPolicy", "timeoutSeconds", "heartbeatTimeoutSeconds")
-        named = [name for name in of_work if getattr(self, name) is not None]
-        if self.children is not None and named:
-            raise ValueError(f"a task with children is no work for a worker: leave out {', '.join(named)}")
+        superfluous = [name for name in of_work if getattr(self, name) is not None]
+        if self.children is not None and superfluous:
+            raise ValueError(f"a task with children is no work for a worker: leave out {', '.join(superfluous)}")
         return self
 
     def definition(self, *where: str | int) -> TaskDefinition:

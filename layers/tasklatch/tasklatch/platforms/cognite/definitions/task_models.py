@@ -202,8 +202,8 @@ def _part(model: type[M], parameters: Mapping[str, Any], name: str) -> M:
         return model.model_validate(parameters.get(name))
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(map(str, ("parameters", name, *details["loc"])))
-        raise ValueError(f"{place}: {details['msg']}") from error
+        path = ".".join(map(str, ("parameters", name, *details["loc"])))
+        raise ValueError(f"{path}: {details['msg']}") from error
 
 
 class DefinitionBody(NullsLeftOut):

@@ -36,8 +36,8 @@ def run_definitions(version: WorkflowVersion, read_version: VersionReader) -> li
     for task in definition["tasks"]:
         subworkflow = task["parameters"].get("subworkflow") if task["type"] == "subworkflow" else None
         if subworkflow is not None and "tasks" not in subworkflow:
-            named = read_version(version.tenant, subworkflow["workflowExternalId"], subworkflow["version"])
-            subworkflow["tasks"] = json.loads(named.definition)["tasks"]
+            embedded = read_version(version.tenant, subworkflow["workflowExternalId"], subworkflow["version"])
+            subworkflow["tasks"] = json.loads(embedded.definition)["tasks"]
     return validate(DefinitionBody, definition, "workflowDefinition").definitions()
 
 
