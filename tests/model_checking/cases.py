@@ -456,5 +456,6 @@ TOO_LARGE_TO_PROVE: Final = (
     with_faults(LATE_RESCUE, crashes=1),
     with_faults(LATE_RESCUE, twice=1),
     with_faults(LATE_RESCUE_OF_PAGES, crashes=1),
+    children_cases.CANCEL_MEANWHILE,
 )
 """Cases of which the states near the beginning are searched for a broken promise, in order of the steps to them."""

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from tests.model_checking.case import Case
+from tasklatch.dynamodb import keys
+from tests.model_checking.case import EXECUTION, TENANT, Case, View
 from tests.model_checking.client_requests import a_task, cancels, handed_out, reports
 
 _PARENT: Final = {"taskId": "m", "children": [a_task("x", attempts=1, input={"n": 1})]}
@@ -47,6 +48,19 @@ NO_LIST = Case(
     "a task that is to bring what is no list",
     LISTED.tasks,
     {"first": [reports("COMPLETED", "a", attempt=1, output={"tasks": 7})]},
+)
+
+
+def _is_about_to_bring(view: View) -> bool:
+    """Return True once the parent waits for its child, which does not exist yet."""
+    return (keys.execution_pk(TENANT, EXECUTION), keys.waits_sk("m")) in view.table
+
+
+CANCEL_MEANWHILE = Case(
+    "a cancellation while a task brings another",
+    [_PARENT],
+    {"operator": [cancels(when=_is_about_to_bring)]},
+    children=("x",),
 )
 CANCEL = Case(
     "a cancellation of a task and of what it brought",
