@@ -18,6 +18,7 @@ from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.executions.concurrency_slots import ConcurrencySlots
 from tasklatch.executions.control import ExecutionControl
 from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.execution_table import ExecutionTable
@@ -47,6 +48,7 @@ from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.follow_ups import FollowUps
 from tasklatch.workflow.message_handler import AdvanceHandler
 from tasklatch.workflow.reopener import ExecutionReopener
+from tasklatch.workflow.slot_assigner import SlotAssigner
 from tests.factories import NOW, FakeTime, a_report, fresh_name
 from tests.integration.emulators import Table, make_backoff
 
@@ -205,12 +207,22 @@ class World:
 
     def handle(self, message: AdvanceMessage) -> None:
         """Handle a message of the advance queue."""
-        AdvanceHandler(self.advancer, self.closer, self.reopener, self.child_tasks).handle(message)
+        handler = AdvanceHandler(self.advancer, self.closer, self.reopener, self.slot_assigner, self.child_tasks)
+        handler.handle(message)
 
     @property
     def child_tasks(self) -> ChildTasks:
         backoff = make_backoff(self.time_left)
         return ChildTasks(self._client, self.settings, self.clock, backoff, self.closer, TRANSLATORS)
+
+    @property
+    def slot_assigner(self) -> SlotAssigner:
+        backoff = make_backoff(self.time_left)
+        return SlotAssigner(self._client, self.settings, self.clock, backoff, self.advance_queue)
+
+    @property
+    def slots(self) -> ConcurrencySlots:
+        return ConcurrencySlots(self._client, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
     def reopener(self) -> ExecutionReopener:
@@ -254,6 +266,7 @@ class World:
             self.advancer,
             self.closer,
             self.reopener,
+            self.slot_assigner,
             LostChanges(self._client, self.settings, publisher, self.clock, backoff),
             self.advance_queue,
         )

@@ -21,7 +21,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 @app.route(operations.UPSERT_WORKFLOWS)
 def upsert_workflows(request: Request) -> Response:
-    return requests.upsert_workflows(request, RequestServices(request.remaining_ms).workflow_definitions)
+    services = RequestServices(request.remaining_ms)
+    return requests.upsert_workflows(
+        request, services.workflow_definitions, services.concurrency_slots, services.advance_queue
+    )
 
 
 @app.route(operations.LIST_WORKFLOWS)

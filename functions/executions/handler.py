@@ -36,7 +36,8 @@ def list_executions(request: Request) -> Response:
 
 @app.route(operations.GET_EXECUTION)
 def get_execution(request: Request) -> Response:
-    return requests.get_execution(request, RequestServices(request.remaining_ms).execution_reader)
+    services = RequestServices(request.remaining_ms)
+    return requests.get_execution(request, services.execution_reader, services.concurrency_slots)
 
 
 @app.route(operations.LIST_TASKS)

@@ -672,3 +672,80 @@ def test_run_is_on_the_bus_and_its_task_can_be_reported_through_any_contract(
     assert poll(lambda: detailed(client, execution_id).status == "completed")
     tasks = detailed(client, execution_id).executed_tasks
     assert [(task.external_id, task.status) for task in tasks] == [("a", "completed"), ("b", "completed")]
+
+
+def limited(client: CogniteClient, limit: int | None, workflow: str = "") -> str:
+    """Define a workflow of one task, of which so many executions may run at once."""
+    name = workflow or define(client, a_task("only"))
+    client.workflows.upsert(WorkflowUpsert(name, max_concurrent_executions=limit))
+    return name
+
+
+def started(client: CogniteClient, execution_id: str) -> WorkflowTaskExecution:
+    """Wait until an execution has started: its task is handed out."""
+    return until_task(client, execution_id, "only", is_open)
+
+
+def test_runs_over_the_limit_wait_in_order_and_say_so(client: CogniteClient) -> None:
+    # given
+    name = limited(client, 1)
+    runs = [client.workflows.executions.run(name, "1").id for _ in range(3)]
+    task = started(client, runs[0])
+
+    # then the others have not started, and say why
+    for execution_id in runs[1:]:
+        waits = detailed(client, execution_id)
+        assert (waits.status, waits.start_time, waits.executed_tasks) == ("running", None, [])
+        assert "maxConcurrentExecutions" in (waits.reason_for_incompletion or "")
+    assert detailed(client, runs[0]).reason_for_incompletion is None
+    assert detailed(client, runs[0]).start_time is not None
+
+    # when one that waits is cancelled, it ends at once
+    assert client.workflows.executions.cancel(runs[1], "enough").status == "terminated"
+
+    # and the next starts when the first has ended
+    client.workflows.tasks.update(task.id, "completed")
+    task = started(client, runs[2])
+    assert detailed(client, runs[1]).executed_tasks == []
+    client.workflows.tasks.update(task.id, "completed")
+    assert poll(lambda: detailed(client, runs[2]).status == "completed")
+
+
+def test_higher_limit_starts_runs_that_wait_and_none_starts_all(client: CogniteClient) -> None:
+    # given
+    name = limited(client, 1)
+    runs = [client.workflows.executions.run(name, "1").id for _ in range(4)]
+    started(client, runs[0])
+
+    # when
+    limited(client, 2, name)
+
+    # then
+    started(client, runs[1])
+    assert detailed(client, runs[2]).executed_tasks == []
+
+    # and
+    limited(client, None, name)
+    for execution_id in runs[2:]:
+        started(client, execution_id)
+    for execution_id in runs:
+        client.workflows.executions.cancel(execution_id, "enough")
+
+
+def test_retry_waits_for_its_turn(client: CogniteClient) -> None:
+    # given a run that was cancelled, and another that has started since
+    name = limited(client, 1)
+    first, second = (client.workflows.executions.run(name, "1").id for _ in range(2))
+    started(client, first)
+    client.workflows.executions.cancel(first, "enough")
+    task = started(client, second)
+
+    # when
+    again = client.workflows.executions.retry(first)
+
+    # then
+    assert again.status == "running"
+    assert "maxConcurrentExecutions" in (again.reason_for_incompletion or "")
+    client.workflows.tasks.update(task.id, "completed")
+    client.workflows.tasks.update(started(client, first).id, "completed")
+    assert poll(lambda: detailed(client, first).status == "completed")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tasklatch.api.body import validate
-from tasklatch.api.v1.executions.models import TasksBody
+from tasklatch.api.v1.executions.task_models import TasksBody
 from tasklatch.domain.conditional_write import ConditionalWrite, manual_retry_write
 from tasklatch.domain.errors import InvalidRequestError
 from tasklatch.domain.parent_writes import parent_end_write, parent_start_write

@@ -21,9 +21,11 @@ class Advance(StrEnum):
     REOPEN = "reopen"
     """Grant one more attempt to what failed or was cancelled, then let the execution run."""
     SCHEDULE = "schedule"
-    """Schedule the waiting tasks of an execution that runs again."""
+    """Schedule the waiting tasks of an execution that runs again, or that got its slot."""
     RESUME = "resume"
     """Let an execution run again whose failure a success took back; if none did, cancel its open tasks."""
+    SLOT = "slot"
+    """Give the free slots of a concurrency key to executions that wait; first free what the execution holds no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class AdvanceMessage:
         True if that task can never be reopened, so that it need not be read again.
     position
         Where a sweep goes on; None where it begins.
+    concurrency_key
+        The key in a message about its slots; such a message may be about no execution.
     """
 
     kind: Advance
@@ -70,6 +74,7 @@ class AdvanceMessage:
     task_id: str = ""
     is_final: bool = False
     position: SweepPosition | None = None
+    concurrency_key: str = ""
 
 
 def start_of_sweep(execution: Execution) -> SweepPosition:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 
+from tasklatch.domain.concurrency import ConcurrencyLimit
 from tasklatch.domain.execution import Execution, WorkflowRun
 from tasklatch.domain.idempotency import canonical_text
 from tasklatch.domain.status import ExecutionStatus
@@ -26,6 +27,9 @@ class NewExecution:
         True if the execution stays open until a request ends it.
     run
         The workflow run to store with the execution; its tasks can then be read by the id of an attempt alone.
+    concurrency
+        The limit that it counts for; None for none. That of a run is its workflow's, which may change between a request
+        and its repeat, and so is no part of the fingerprint.
     """
 
     tenant: str
@@ -36,6 +40,7 @@ class NewExecution:
     group: str | None = field(default=None, kw_only=True)
     keep_open: bool = field(default=False, kw_only=True)
     run: WorkflowRun | None = field(default=None, kw_only=True)
+    concurrency: ConcurrencyLimit | None = field(default=None, kw_only=True)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -46,11 +51,12 @@ class NewExecution:
             [definition.fingerprint for definition in self.definitions],
             *((self.group, self.keep_open) if self.group is not None or self.keep_open else ()),
             *((self.run.canonical,) if self.run else ()),
+            *((self.concurrency,) if self.concurrency is not None and self.run is None else ()),
         )
         return sha256(repr(content).encode()).hexdigest()[:16]
 
     def to_execution(self, now: int) -> Execution:
-        """Return the execution, running since `now` (milliseconds since the epoch)."""
+        """Return the execution, running since `now` (milliseconds since the epoch), or waiting for a slot."""
         return Execution(
             tenant=self.tenant,
             execution_id=self.execution_id,
@@ -65,6 +71,8 @@ class NewExecution:
             group_version=self.run.version if self.run is not None else None,
             has_attempt_index=self.run is not None,
             keep_open=self.keep_open,
+            concurrency_key=self.concurrency.key if self.concurrency is not None else None,
+            waiting_since=now if self.concurrency is not None else None,
         )
 
     def to_tasks(self, now: int) -> list[Task]:

@@ -42,6 +42,8 @@ def execution_to_item(execution: Execution) -> Item:
         "groupVersion": execution.group_version,
         "namesTasksById": execution.has_attempt_index or None,
         "staysOpen": execution.keep_open or None,
+        "concurrencyKey": execution.concurrency_key,
+        "waitingSince": execution.waiting_since,
     }
     tenant, execution_id = execution.tenant, execution.execution_id
     listed = unfinished_entry(tenant, execution_id, execution.created_at)
@@ -83,4 +85,9 @@ def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Executio
         keep_open="staysOpen" in values,
         brought_tasks=values.get("broughtTasks", 0),
         deleted_at=values.get("deletedAt"),
+        concurrency_key=values.get("concurrencyKey"),
+        waiting_since=values.get("waitingSince"),
+        started_at=values.get("startedAt"),
+        slot=values.get("slot"),
+        reopens="reopens" in values,
     )

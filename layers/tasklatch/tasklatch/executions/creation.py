@@ -62,8 +62,8 @@ class ExecutionCreator:
         """Create an execution with its tasks.
 
         The order is: the idempotency key of the request, if it has one; tasks, their inputs, the item that commits the
-        execution; then tasks without dependencies are scheduled. A repeat of the request completes the unfinished steps
-        and never resets a task.
+        execution; then tasks without dependencies are scheduled, unless it waits for a slot of its concurrency key. A
+        repeat of the request completes the unfinished steps and never resets a task.
 
         Returns
         -------
@@ -90,11 +90,11 @@ class ExecutionCreator:
         tasks = new.to_tasks(execution.created_at)
         if existing is None:
             self._insert_parts(new, tasks, indirect_names, execution.created_at)
-            existing = self._executions.insert(execution)
+            existing = self._executions.insert(execution, new.concurrency)
             execution = existing or execution
         if execution.definition != new.fingerprint:
             raise ConflictError(f"execution {new.execution_id!r} already exists, created by another request")
-        if execution.status is ExecutionStatus.RUNNING:
+        if execution.is_active:
             self._schedule_ready(new, tasks)
         return execution, existing is None
 

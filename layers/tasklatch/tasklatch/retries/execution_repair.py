@@ -32,6 +32,7 @@ from tasklatch.workflow.advance_queue import AdvanceQueue
 from tasklatch.workflow.advancer import WorkflowAdvancer
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.reopener import ExecutionReopener
+from tasklatch.workflow.slot_assigner import SlotAssigner
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -72,6 +73,7 @@ class RepairServices:
     advancer: WorkflowAdvancer
     closer: ExecutionCloser
     reopener: ExecutionReopener
+    slot_assigner: SlotAssigner
     lost_changes: LostChanges
     advance_queue: AdvanceQueue
 
@@ -99,8 +101,10 @@ class ExecutionRepair:
         self._advancer = services.advancer
         self._closer = services.closer
         self._reopener = services.reopener
+        self._slot_assigner = services.slot_assigner
         self._lost_changes = services.lost_changes
         self._advance_queue = services.advance_queue
+        self._repaired_lines: set[tuple[str, str]] = set()
         self._unfinished = UnfinishedList(client, settings, backoff)
         self._tasks = ExecutionTasks(client, settings, backoff)
         self._running = RunningExecutions(client, settings, backoff)
@@ -127,13 +131,25 @@ class ExecutionRepair:
         """
         summary.looked_at += tasks_after is None
         is_overdue_itself = self._clock() - execution.updated_at > OVERDUE_MS
+        if execution.status is ExecutionStatus.RUNNING and execution.waiting_since is not None:
+            if is_overdue_itself:
+                self._repair_line(execution, summary)
+            return None
         if execution.status is ExecutionStatus.RUNNING:
-            if tasks_after is None and is_overdue_itself and execution.failed_by is not None:
+            if tasks_after is None and is_overdue_itself and execution.is_resuming:
                 self._resume(execution, summary)
             return self._repair_running(execution, tasks_after, summary)
         if not is_overdue_itself or not is_known(execution.status):
             return None
         return self._repair_ended(execution, tasks_after, summary)
+
+    def _repair_line(self, execution: Execution, summary: ReconcileSummary) -> None:
+        """Give the free slots of an execution's key to those that wait; once a run is enough for all of them."""
+        line = (execution.tenant, execution.concurrency_key or "")
+        if line not in self._repaired_lines:
+            self._repaired_lines.add(line)
+            with _isolated(execution, summary):
+                summary.stuck_executions += self._slot_assigner.repair(*line)
 
     def _repair_running(self, execution: Execution, tasks_after: Item | None, summary: ReconcileSummary) -> Item | None:
         tasks, following = self._open_tasks(execution, tasks_after, summary)
@@ -224,6 +240,9 @@ class ExecutionRepair:
             return None
         if tasks_after is None and self._resume(execution, summary):
             return None
+        if tasks_after is None and execution.concurrency_key is not None:
+            # Its slot is free before it leaves the reconciler's list
+            self._slot_assigner.assign(execution.tenant, execution.concurrency_key, execution.execution_id)
         query = tasks_query(self._table, execution.tenant, execution.execution_id) | {"Limit": _TASKS_A_PAGE}
         if tasks_after is not None:
             query["ExclusiveStartKey"] = tasks_after
@@ -237,8 +256,8 @@ class ExecutionRepair:
         return page.get("LastEvaluatedKey")
 
     def _resume(self, execution: Execution, summary: ReconcileSummary) -> bool:
-        """Continue an execution whose failure a success took back; return True if it runs again."""
-        if execution.failed_by is None:
+        """Continue an execution that a person retried, or whose failure a success took back; True if it runs again."""
+        if not execution.is_resuming:
             return False
         is_resumed = False
         # A task that is gone takes no failure back

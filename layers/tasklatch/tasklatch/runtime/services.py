@@ -15,6 +15,7 @@ from tasklatch.runtime.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from tasklatch.executions.attempt_index import AttemptIndex
+    from tasklatch.executions.concurrency_slots import ConcurrencySlots
     from tasklatch.executions.control import ExecutionControl
     from tasklatch.executions.creation import ExecutionCreator
     from tasklatch.executions.reader import ExecutionReader
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from tasklatch.workflow.follow_ups import FollowUps
     from tasklatch.workflow.message_handler import AdvanceHandler
     from tasklatch.workflow.reopener import ExecutionReopener
+    from tasklatch.workflow.slot_assigner import SlotAssigner
 
 
 class Services:
@@ -146,6 +148,12 @@ class RequestServices(Services):
         from tasklatch.executions.attempt_index import AttemptIndex
 
         return AttemptIndex(dynamodb(), self.settings, self.backoff)
+
+    @cached_property
+    def concurrency_slots(self) -> "ConcurrencySlots":
+        from tasklatch.executions.concurrency_slots import ConcurrencySlots
+
+        return ConcurrencySlots(dynamodb(), self.settings, system_clock, self.backoff)
 
     @cached_property
     def running_executions(self) -> "RunningExecutions":
@@ -251,7 +259,15 @@ class EventServices(TimerServices):
         child_tasks = ChildTasks(
             dynamodb(), self.settings, system_clock, self.backoff, self.execution_closer, TRANSLATORS
         )
-        return AdvanceHandler(self.workflow_advancer, self.execution_closer, self.execution_reopener, child_tasks)
+        return AdvanceHandler(
+            self.workflow_advancer, self.execution_closer, self.execution_reopener, self.slot_assigner, child_tasks
+        )
+
+    @cached_property
+    def slot_assigner(self) -> "SlotAssigner":
+        from tasklatch.workflow.slot_assigner import SlotAssigner
+
+        return SlotAssigner(dynamodb(), self.settings, system_clock, self.backoff, self.advance_queue)
 
     @cached_property
     def follow_ups(self) -> "FollowUps":
@@ -270,6 +286,7 @@ class EventServices(TimerServices):
             self.workflow_advancer,
             self.execution_closer,
             self.execution_reopener,
+            self.slot_assigner,
             LostChanges(dynamodb(), self.settings, self.change_publisher, system_clock, self.backoff),
             self.advance_queue,
         )

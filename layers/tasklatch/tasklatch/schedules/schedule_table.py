@@ -1,9 +1,8 @@
 """Items of schedules, and their number: a tenant never has more than its limit, however many are created at once."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
@@ -16,9 +15,10 @@ from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
 from tasklatch.dynamodb.items import Item, Value, from_item, key_of, primary_key, sort_key_of, to_item
 from tasklatch.dynamodb.pagination import paginate
 from tasklatch.dynamodb.queries import greater_than, list_query
+from tasklatch.dynamodb.transaction import transact
 from tasklatch.dynamodb.update_expression import ItemUpdate
-from tasklatch.runtime.aws_errors import CONDITION_FAILURE, is_condition_failure
-from tasklatch.runtime.backoff import Backoff, TryAgainError
+from tasklatch.runtime.aws_errors import is_condition_failure
+from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -153,22 +153,7 @@ class ScheduleTable:
     def _transact(self, *actions: Any) -> list[bool]:
         """Write all or nothing; return, if a condition failed, for each action whether its own did."""
         # The same token for all attempts: one that took effect although its response was lost succeeds again
-        request = partial(self._client.transact_write_items, TransactItems=actions, ClientRequestToken=uuid4().hex)
-
-        def write() -> list[bool]:
-            try:
-                request()
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "TransactionCanceledException":
-                    raise
-                reasons = cast("dict[str, Any]", error.response)["CancellationReasons"]
-                failed = [reason["Code"] == CONDITION_FAILURE for reason in reasons]
-                if not any(failed):
-                    raise TryAgainError from error
-                return failed
-            return []
-
-        return self._backoff.run(write)
+        return transact(self._client, actions, self._backoff, token=uuid4().hex)
 
 
 def _key(ref: ScheduleRef) -> Item:

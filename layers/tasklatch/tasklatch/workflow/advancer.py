@@ -71,6 +71,9 @@ class WorkflowAdvancer:
         if execution.status is not ExecutionStatus.RUNNING:
             may_be_rescue = task is None or task.status is TaskStatus.COMPLETED
             return execution.failed_by is not None and may_be_rescue
+        if execution.is_held_back:
+            # All its tasks are read once it may schedule some, this one too
+            return False
         if task is not None and fails_execution(task):
             self._executions.fail_for(execution, [task])
             return False
@@ -97,7 +100,7 @@ class WorkflowAdvancer:
             execution = self._executions.read(tenant, execution_id)
         except NotFoundError:
             return 0
-        if execution.status is not ExecutionStatus.RUNNING:
+        if execution.status is not ExecutionStatus.RUNNING or execution.is_held_back:
             return 0
         terminal = [task for task in self.dependencies_of(tenant, execution_id, task_ids) if is_terminal(task)]
         if self._executions.fail_for(execution, terminal):
@@ -123,10 +126,10 @@ class WorkflowAdvancer:
         """Read an execution and, if it is running, cache it for the life of this object.
 
         An execution that ends after the read does no harm: its open tasks are sealed, and no write schedules a sealed
-        task. That an ended one runs again must not be missed.
+        task. That an ended one runs again, or one that is held back goes on, must not be missed.
         """
         key = (tenant, execution_id)
         execution = self._execution_cache.get(key) or self._executions.read(tenant, execution_id)
-        if execution.status is ExecutionStatus.RUNNING:
+        if execution.status is ExecutionStatus.RUNNING and not execution.is_held_back:
             self._execution_cache[key] = execution
         return execution

@@ -100,7 +100,7 @@ class ChildTasks:
             self._closer.cancel_open_tasks(tenant, execution_id)
         elif parent.status in FAILURES:
             self._skip_children(parent)
-        elif parent.status is TaskStatus.IN_PROGRESS:
+        elif parent.status is TaskStatus.IN_PROGRESS and not execution.is_held_back:
             self._create(execution, parent)
 
     def _create(self, execution: Execution, parent: Task) -> None:

@@ -150,6 +150,17 @@ class WorkflowDefinitions:
             raise NotFoundError("workflow version", f"{external_id}:{version}")
         return _version_from_item(item)
 
+    def version_with_limit(self, tenant: str, external_id: str, version: str) -> tuple[WorkflowVersion, int | None]:
+        """Read a version, as `version` does, and in the same call the limit of its workflow's concurrent executions."""
+        item_keys = [_version_key(tenant, external_id, version), _workflow_key(tenant, external_id)]
+        read = batch_get(self._client, self._table, item_keys, self._backoff)
+        items = {item[keys.SK]["S"]: item for item in read}
+        if keys.version_sk(version) not in items:
+            raise NotFoundError("workflow version", f"{external_id}:{version}")
+        workflow = items.get(keys.WORKFLOW_SK)
+        limit = _workflow_from_item(workflow).max_concurrent_executions if workflow is not None else None
+        return _version_from_item(items[keys.version_sk(version)]), limit
+
     def list_versions(
         self, tenant: str, workflow_versions: Sequence[tuple[str, str | None]], *, limit: int, cursor: str | None
     ) -> tuple[list[WorkflowVersion], str | None]:

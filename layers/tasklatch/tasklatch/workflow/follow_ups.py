@@ -71,9 +71,7 @@ class FollowUps:
 
 def _of_change(change: Change | ExecutionChange) -> Iterator[AdvanceMessage]:
     if isinstance(change, ExecutionChange):
-        execution = change.execution
-        if has_ended_early(execution):
-            yield AdvanceMessage(Advance.CANCEL, execution.tenant, execution.execution_id)
+        yield from _of_execution(change)
         return
     task = change.task
     if task.has_children and task.status is TaskStatus.IN_PROGRESS:
@@ -83,6 +81,19 @@ def _of_change(change: Change | ExecutionChange) -> Iterator[AdvanceMessage]:
     if task.follow_up is None or fails_execution(task) or _may_rescue(change):
         is_final = task.status in _FINAL
         yield AdvanceMessage(Advance.TASK, task.tenant, task.execution_id, task.task_id, is_final=is_final)
+
+
+def _of_execution(change: ExecutionChange) -> Iterator[AdvanceMessage]:
+    execution, before = change.execution, change.before
+    tenant, execution_id = execution.tenant, execution.execution_id
+    if has_ended_early(execution):
+        yield AdvanceMessage(Advance.CANCEL, tenant, execution_id)
+    if execution.concurrency_key is None:
+        return
+    if not execution.is_active:
+        yield AdvanceMessage(Advance.SLOT, tenant, execution_id, concurrency_key=execution.concurrency_key)
+    elif before is None or not before.is_active:
+        yield AdvanceMessage(Advance.SCHEDULE, tenant, execution_id)
 
 
 def _may_rescue(change: Change) -> bool:

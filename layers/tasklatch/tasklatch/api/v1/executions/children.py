@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasklatch.api.body import validate
-from tasklatch.api.v1.executions.models import ChildrenBody
+from tasklatch.api.v1.executions.task_models import ChildrenBody
 from tasklatch.domain.task_definition import TaskDefinition
 
 

@@ -7,8 +7,10 @@ from tasklatch.api.idempotency import execution_id_for, keyed_request
 from tasklatch.api.messages import Request, Response, page_response
 from tasklatch.api.query_values import to_milliseconds
 from tasklatch.api.v1.executions import models, operations, translation
+from tasklatch.api.v1.executions.task_models import TasksBody
 from tasklatch.api.v1.views import task_view
 from tasklatch.domain.new_execution import NewExecution
+from tasklatch.executions.concurrency_slots import ConcurrencySlots
 from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.history import History
@@ -26,6 +28,7 @@ def create_execution(request: Request, creator: ExecutionCreator) -> Response:
             body.definitions(),
             name=body.name,
             metadata=metadata,
+            concurrency=body.concurrency(),
         ),
         keyed,
     )
@@ -39,7 +42,7 @@ def create_execution(request: Request, creator: ExecutionCreator) -> Response:
 
 def add_tasks(request: Request, creator: ExecutionCreator) -> Response:
     """Add tasks to an execution."""
-    definitions = request.parse_body(models.TasksBody).definitions()
+    definitions = request.parse_body(TasksBody).definitions()
     tasks = creator.add_tasks(request.tenant, request.path["executionId"], definitions)
     return Response({"items": [task_view(task) for task in tasks]})
 
@@ -58,13 +61,13 @@ def list_executions(request: Request, reader: ExecutionReader) -> Response:
     return page_response([translation.execution_view(execution) for execution in executions], cursor)
 
 
-def get_execution(request: Request, reader: ExecutionReader) -> Response:
-    """Show an execution with the counts of its tasks."""
+def get_execution(request: Request, reader: ExecutionReader, slots: ConcurrencySlots) -> Response:
+    """Show an execution with the counts of its tasks, and its position in the line in which it waits."""
     execution_id = request.path["executionId"]
     query = request.parse_query(models.CountsQuery)
     execution = reader.get(request.tenant, execution_id)
     counts, cursor = reader.count_tasks(request.tenant, execution_id, cursor=query.cursor)
-    return Response(translation.execution_detail_view(execution, counts, cursor))
+    return Response(translation.execution_detail_view(execution, counts, cursor, slots.find_position(execution)))
 
 
 def list_tasks(request: Request, reader: ExecutionReader) -> Response:

@@ -1,17 +1,25 @@
 """Requests about workflows and their versions in Cognite's contract: what each operation does with the services."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tasklatch.api.messages import Request, Response, page_response
+from tasklatch.domain.advance import Advance, AdvanceMessage
 from tasklatch.domain.errors import ConflictError
+from tasklatch.executions.concurrency_slots import ConcurrencySlots
 from tasklatch.executions.running_executions import RunningExecutions
 from tasklatch.platforms.cognite.definitions import models, translation
 from tasklatch.platforms.cognite.executions.translation import workflow_group
+from tasklatch.workflow.advance_queue import AdvanceQueue
 from tasklatch.workflow.definitions import WorkflowDefinitions
 
 
-def upsert_workflows(request: Request, definitions: WorkflowDefinitions) -> Response:
+def upsert_workflows(
+    request: Request, definitions: WorkflowDefinitions, slots: ConcurrencySlots, queue: AdvanceQueue
+) -> Response:
     """Create workflows, or replace what describes them."""
+    bodies = request.parse_body(models.WorkflowsBody).unique_items()
+    # First, so that no limit is shown that does not hold
+    _set_limits(request, slots, queue, {body.externalId: body.maxConcurrentExecutions for body in bodies})
     created = [
         definitions.put_workflow(
             request.tenant,
@@ -20,9 +28,18 @@ def upsert_workflows(request: Request, definitions: WorkflowDefinitions) -> Resp
             data_set_id=body.dataSetId,
             max_concurrent_executions=body.maxConcurrentExecutions,
         )
-        for body in request.parse_body(models.WorkflowsBody).unique_items()
+        for body in bodies
     ]
     return Response({"items": [translation.workflow_view(workflow) for workflow in created]})
+
+
+def _set_limits(
+    request: Request, slots: ConcurrencySlots, queue: AdvanceQueue, limits: Mapping[str, int | None]
+) -> None:
+    """Set the limits of workflows, and have those of their executions started that wait and fit now."""
+    groups = {workflow_group(name): limit for name, limit in limits.items()}
+    changed = [group for group, limit in groups.items() if slots.set_limit(request.tenant, group, limit)]
+    queue.send(AdvanceMessage(Advance.SLOT, request.tenant, "", concurrency_key=group) for group in changed)
 
 
 def list_workflows(request: Request, definitions: WorkflowDefinitions) -> Response:

@@ -33,7 +33,9 @@ def create_sessions(request: Request) -> Response:
 def run_workflow(request: Request, definitions: WorkflowDefinitions, creator: ExecutionCreator) -> Response:
     """Start a run of a workflow's version."""
     body = request.parse_body(models.RunBody)
-    version = definitions.version(request.tenant, request.path["workflowExternalId"], request.path["version"])
+    version, limit = definitions.version_with_limit(
+        request.tenant, request.path["workflowExternalId"], request.path["version"]
+    )
     execution, _ = creator.create(
         NewExecution(
             request.tenant,
@@ -41,6 +43,7 @@ def run_workflow(request: Request, definitions: WorkflowDefinitions, creator: Ex
             run_definitions(version, definitions.version),
             metadata=dump_json(body.metadata, "metadata"),
             group=translation.workflow_group(version.external_id),
+            concurrency=translation.concurrency_limit(version.external_id, limit),
             run=WorkflowRun(version.version, version.definition, body.input_text()),
         )
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 from uuid import UUID, uuid5
 
+from tasklatch.domain.concurrency import MAX_SLOTS, ConcurrencyLimit
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution, ExecutionFilter
 from tasklatch.domain.history import HistoryEntry
@@ -29,6 +30,8 @@ from tasklatch.runtime.attempt_ids import attempt_ids
 
 MAX_DETAIL_BYTES: Final = 4 * 1024 * 1024
 """Limit of inputs and outputs in one response: Lambda's holds 6 MB, and the definition needs room too."""
+
+WAITS_FOR_A_SLOT: Final = "waiting: as many executions of this workflow run as its maxConcurrentExecutions allows"
 
 _GROUP: Final = "workflow:"
 _NAMESPACE: Final = UUID("2f1c9a77-54a5-4f1b-9d58-6b1d0d1f0a63")
@@ -55,6 +58,13 @@ class AttemptState:
 def workflow_group(workflow_external_id: str) -> str:
     """Return the group of a workflow's executions."""
     return f"{_GROUP}{workflow_external_id}"
+
+
+def concurrency_limit(workflow_external_id: str, max_executions: int | None) -> ConcurrencyLimit | None:
+    """Return the limit of a workflow's executions; None if it has none."""
+    if max_executions is None:
+        return None
+    return ConcurrencyLimit(workflow_group(workflow_external_id), min(max_executions, MAX_SLOTS))
 
 
 def to_execution_filter(body: WorkflowExecutionsListBody) -> ExecutionFilter:
@@ -96,9 +106,12 @@ def workflow_execution_view(execution: Execution) -> WorkflowExecutionView:
         "version": execution.group_version or "",
         "status": execution.status,
         "createdTime": execution.created_at,
-        "startTime": execution.created_at,
         "metadata": json.loads(execution.metadata) if execution.metadata else {},
     }
+    if execution.waiting_since is None:
+        view["startTime"] = execution.started_at or execution.created_at
+    else:
+        view["reasonForIncompletion"] = WAITS_FOR_A_SLOT
     if execution.ended_at is not None:
         view["endTime"] = execution.ended_at
     if execution.reason is not None:

@@ -9,7 +9,7 @@ from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.schedule import Firing, Schedule
 from tasklatch.platforms.cognite.definitions.translation import run_definitions
 from tasklatch.platforms.cognite.executions.models import MAX_INPUT_BYTES
-from tasklatch.platforms.cognite.executions.translation import workflow_group
+from tasklatch.platforms.cognite.executions.translation import concurrency_limit, workflow_group
 from tasklatch.platforms.cognite.triggers.models import TriggerContent, TriggerRunView, TriggerView
 from tasklatch.workflow.definitions import WorkflowDefinitions
 
@@ -66,7 +66,7 @@ def new_run(definitions: WorkflowDefinitions, schedule: Schedule, execution_id: 
         If it cannot be run.
     """
     body = validate(TriggerContent, json.loads(schedule.content.body))
-    version = definitions.version(schedule.ref.tenant, body.workflowExternalId, body.workflowVersion)
+    version, limit = definitions.version_with_limit(schedule.ref.tenant, body.workflowExternalId, body.workflowVersion)
     run_input = {**(body.input or {}), "version": version.version}
     return NewExecution(
         schedule.ref.tenant,
@@ -74,6 +74,7 @@ def new_run(definitions: WorkflowDefinitions, schedule: Schedule, execution_id: 
         run_definitions(version, definitions.version),
         metadata=dump_json(body.metadata, "metadata"),
         group=workflow_group(version.external_id),
+        concurrency=concurrency_limit(version.external_id, limit),
         run=WorkflowRun(
             version.version,
             version.definition,
