@@ -23,9 +23,9 @@ def after(task: Task, write: ConditionalWrite) -> Task:
     """Return a task after a write, as far as these tests look at it."""
     assert write.allows(task)
     values = {"version": task.version + 1, "precedence": write.precedence, "status": write.status}
-    known = {name: value for name, value in write.values.items() if name in Task.__dataclass_fields__}
+    written = {name: value for name, value in write.values.items() if name in Task.__dataclass_fields__}
     fields = {name: getattr(task, name) for name in Task.__dataclass_fields__}
-    return Task(**{**fields, **known, **values})
+    return Task(**{**fields, **written, **values})
 
 
 def test_children_are_in_their_parents_input_as_they_were_sent() -> None:
@@ -69,9 +69,9 @@ def test_children_that_could_not_run_are_refused_where_they_are(fields: dict[str
     with pytest.raises(InvalidRequestError) as error:
         definitions_of({"taskId": "p", **fields}, {"taskId": "other"})
 
-    places: list[Any] = [entry["loc"] for entry in error.value.errors]
-    assert places
-    assert all(place[: len(location)] == location for place in places), places
+    locations: list[Any] = [entry["loc"] for entry in error.value.errors]
+    assert locations
+    assert all(path[: len(location)] == location for path in locations), locations
 
 
 def test_children_of_two_parents_have_different_ids() -> None:
