@@ -103,6 +103,15 @@ def test_parent_opens_no_attempt() -> None:
     assert not parent_start_write(parent, now=NOW).allows(started)
 
 
+def test_release_that_does_not_know_parents_leaves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = a_parent()
+    assert not parent.is_of_later_version
+
+    monkeypatch.setattr("tasklatch.domain.task.FORM", 1)
+
+    assert parent.is_of_later_version
+
+
 def test_parent_is_completed_for_good_also_while_it_waits_again() -> None:
     for parent in (a_parent(), after(a_parent(), parent_start_write(a_parent(), now=NOW))):
         completed = after(parent, parent_end_write(parent, now=NOW))

@@ -8,8 +8,11 @@ from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.later_values import is_known
 from tasklatch.domain.status import TaskStatus
 
-FORM: Final = 1
-"""Form of the stored tasks that this version reads and writes; a task without a number has it."""
+FORM: Final = 2
+"""Greatest form of the stored tasks that this version reads and writes; a task without a number has the first."""
+
+PARENT_FORM: Final = 2
+"""Form of a task that brings others: a version that does not know these would hand it to a worker."""
 
 
 class OnFailure(StrEnum):
@@ -95,7 +98,8 @@ class Task:
     definition
         Fingerprint of the definition that the task was created from.
     form
-        Form of the stored task; None for `FORM`. A later version that stores what this one cannot read raises it.
+        Form of the stored task; None for the first. A later version that stores what this one cannot read raises it
+        above `FORM`.
     follow_up
         What can follow from the task's end; None if other tasks wait for it, or may do.
     has_children
@@ -147,7 +151,7 @@ class Task:
     @property
     def is_of_later_version(self) -> bool:
         """True if a later version of the service stored the task: this one shows it, and leaves it as it is."""
-        return (self.form or FORM) > FORM or not is_known(self.status)
+        return (self.form or 1) > FORM or not is_known(self.status)
 
     @property
     def opened_attempts(self) -> int:

@@ -12,7 +12,7 @@ from tasklatch.domain.children import ChildrenSource
 from tasklatch.domain.errors import MAX_REPORTED_ERRORS, ConflictError, InvalidRequestError
 from tasklatch.domain.idempotency import canonical_text
 from tasklatch.domain.status import TaskStatus, status_precedence
-from tasklatch.domain.task import DEFAULT_RETRY_POLICY, FollowUp, OnFailure, RetryPolicy, Task
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, PARENT_FORM, FollowUp, OnFailure, RetryPolicy, Task
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ def new_task(
         definition=definition.fingerprint,
         follow_up=follow_up,
         has_children=definition.children is not None,
+        form=PARENT_FORM if definition.children is not None else None,
     )
 
 
