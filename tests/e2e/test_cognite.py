@@ -24,7 +24,13 @@ from cognite.client.data_classes import (
     WorkflowVersionUpsert,
 )
 from cognite.client.data_classes.iam import ClientCredentials
-from cognite.client.data_classes.workflows import CDFTaskParameters, WorkflowTaskExecution
+from cognite.client.data_classes.workflows import (
+    CDFTaskParameters,
+    DynamicTaskParameters,
+    SubworkflowReferenceParameters,
+    SubworkflowTaskParameters,
+    WorkflowTaskExecution,
+)
 from cognite.client.exceptions import CogniteAPIError, CogniteDuplicatedError, CogniteNotFoundError
 
 from local.api_client import ApiClient
@@ -280,6 +286,80 @@ def test_success_without_output_is_an_empty_output_to_what_refers_to_it(client: 
 
     after = until_task(client, run.id, "b", is_open)
     assert after.input.dump()["function"]["data"]["all"] == {}
+
+
+def parents(execution: WorkflowExecutionDetailed, client: CogniteClient) -> dict[str, str | None]:
+    """Return the parent of each executed task, which the client's own class leaves out."""
+    path = f"/api/v1/projects/{PROJECT}/workflows/executions/{execution.id}"
+    shown = client.get(path).json()["executedTasks"]
+    return {task["externalId"]: task["parentTaskExternalId"] for task in shown}
+
+
+def test_dynamic_task_brings_what_another_returned(client: CogniteClient) -> None:
+    # given
+    brought = [a_task("x", data={"n": 1}), a_task("y", "x")]
+    dynamic = WorkflowTask("fan", DynamicTaskParameters("${list.output.tasks}"), depends_on=["list"])
+    name = define(client, a_task("list"), dynamic, a_task("report", "fan"))
+    execution_id = client.workflows.executions.run(name, "1").id
+
+    # when
+    lists = until_task(client, execution_id, "list", is_open)
+    client.workflows.tasks.update(lists.id, "completed", output={"tasks": [task.dump() for task in brought]})
+    first = until_task(client, execution_id, "x", is_open)
+
+    # then
+    fan = until_task(client, execution_id, "fan", lambda task: task.status == "completed")
+    assert isinstance(fan.input, DynamicTaskParameters)
+    assert [task.external_id for task in fan.input.tasks if isinstance(task, WorkflowTask)] == ["x", "y"]
+    assert fan.output.dump() == {}
+    execution = detailed(client, execution_id)
+    assert parents(execution, client) == {"list": None, "fan": None, "x": "fan"}
+
+    # and what waits for it waits for all of them
+    client.workflows.tasks.update(first.id, "completed")
+    second = until_task(client, execution_id, "y", is_open)
+    assert task_of(client, execution_id, "report") is None
+    client.workflows.tasks.update(second.id, "completed")
+    last = until_task(client, execution_id, "report", is_open)
+    client.workflows.tasks.update(last.id, "completed")
+    poll(lambda: detailed(client, execution_id).status == "completed")
+
+
+def test_dynamic_task_without_a_list_fails_with_the_reason(client: CogniteClient) -> None:
+    name = define(client, WorkflowTask("fan", DynamicTaskParameters("${workflow.input.tasks}")))
+
+    execution_id = client.workflows.executions.run(name, "1", input={"tasks": [{"externalId": "x"}]}).id
+
+    poll(lambda: detailed(client, execution_id).status == "failed")
+    fan = task_of(client, execution_id, "fan")
+    assert fan is not None
+    assert "tasks.0.type" in (fan.reason_for_incompletion or "")
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_subworkflow_runs_its_tasks(client: CogniteClient, *, is_named: bool) -> None:
+    # given
+    inner = [a_task("x"), a_task("y", "x")]
+    parameters: Any = SubworkflowTaskParameters(inner)
+    if is_named:
+        parameters = SubworkflowReferenceParameters(define(client, *inner), "1")
+    name = define(client, WorkflowTask("sub", parameters), a_task("after", "sub"))
+    stored = client.workflows.versions.retrieve(WorkflowVersionId(name, "1"))
+
+    # when
+    execution_id = client.workflows.executions.run(name, "1").id
+    for external_id in ("x", "y", "after"):
+        client.workflows.tasks.update(until_task(client, execution_id, external_id, is_open).id, "completed")
+
+    # then
+    poll(lambda: detailed(client, execution_id).status == "completed")
+    execution = detailed(client, execution_id)
+    assert parents(execution, client) == {"sub": None, "x": "sub", "y": "sub", "after": None}
+    assert {task.external_id: task.status for task in execution.executed_tasks} == dict.fromkeys(
+        ("sub", "x", "y", "after"), "completed"
+    )
+    assert stored is not None
+    assert isinstance(stored.workflow_definition.tasks[0].parameters, type(parameters))
 
 
 def test_handler_of_an_asynchronous_function_reads_the_id_of_its_task(client: CogniteClient) -> None:

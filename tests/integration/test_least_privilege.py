@@ -501,6 +501,8 @@ def define_and_run(story: Story) -> None:
         }
         for name, data, after in (("first", {}, []), ("second", "${first.output}", ["first"]))
     ]
+    brought = {"externalId": "brought", "type": "other", "parameters": {}}
+    tasks.append({"externalId": "fan", "type": "subworkflow", "parameters": {"subworkflow": {"tasks": [brought]}}})
     define, run, update = "cognite_definitions", "cognite_executions", "cognite_contract"
     workflows, versions = {"items": [{"externalId": "drill"}]}, {"items": [kwargs]}
     version = {"items": [{**kwargs, "workflowDefinition": {"tasks": tasks}}]}
@@ -536,6 +538,9 @@ def define_and_run(story: Story) -> None:
     def report(task_id: str, **body: Any) -> None:
         story.call(update, f"POST {base}/tasks/{{taskId}}/update", body=body, **names, taskId=task_id)
 
+    bring = {"kind": "children", "tenant": "default", "executionId": item, "taskId": "fan"}
+    story.run("workflow_advancer", messages(bring))
+    assert attempts()["brought"]
     first = attempts()["first"]
     for change in ("cancel", "retry"):
         if change == "retry":

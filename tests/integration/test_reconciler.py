@@ -705,7 +705,7 @@ def test_handler_stops_before_its_time_is_over_and_says_what_it_found(
     assert '"OverdueTasks":[1.0]' in capsys.readouterr().out.replace(" ", "")
 
 
-@pytest.mark.parametrize("stored", [{"status": {"S": "PAUSED"}, "form": {"N": "2"}}, {"form": {"N": "2"}}])
+@pytest.mark.parametrize("stored", [{"status": {"S": "PAUSED"}, "form": {"N": "3"}}, {"form": {"N": "3"}}])
 def test_a_task_of_a_later_version_is_passed_by(world: World, stored: dict[str, Any]) -> None:
     # given a task whose retry is overdue, but that a later version has stored in a form of its own
     world.create(TaskDefinition("tries", retry_policy=QUICK), TaskDefinition("other", retry_policy=QUICK))

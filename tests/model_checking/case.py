@@ -123,6 +123,8 @@ class Case:
         True if a WebSocket client watches the execution.
     adds
         True if a client adds a task.
+    children
+        Ids of the tasks that others bring.
     stays_open
         True if the execution does not end with its tasks.
     one_page
@@ -143,6 +145,7 @@ class Case:
     watched: bool = False
     one_page: bool = False
     adds: bool = False
+    children: Sequence[str] = ()
     limited: Sequence[str] = ()
     fails_first: bool = False
     stays_open: bool = False

@@ -5,7 +5,7 @@ from typing import Final
 
 from tasklatch.domain.attempt_id import task_execution_id
 from tasklatch.domain.overdue import OVERDUE_MS
-from tests.model_checking import sweep_cases, timer_cases, waiting_cases
+from tests.model_checking import children_cases, sweep_cases, timer_cases, waiting_cases
 from tests.model_checking.case import EXECUTION, TENANT, Case, Faults, Request
 from tests.model_checking.client_requests import (
     a_task,
@@ -397,6 +397,18 @@ IN_EVERY_RUN: Final = (
     sweep_cases.RETRY,
     sweep_cases.ADDITION,
     sweep_cases.ADDED_DEPENDENT,
+    children_cases.BROUGHT,
+    with_faults(children_cases.BROUGHT, crashes=1),
+    with_faults(children_cases.BROUGHT, twice=1),
+    with_faults(children_cases.BROUGHT, lost_answers=1),
+    with_faults(reconciled(children_cases.BROUGHT), lost_messages=1),
+    children_cases.AWAITED,
+    children_cases.TWO_BROUGHT,
+    children_cases.LISTED,
+    with_faults(children_cases.LISTED, redelivered=1),
+    children_cases.NO_LIST,
+    with_faults(children_cases.NO_LIST, crashes=1),
+    children_cases.CANCEL,
 )
 """Cases that every test run explores: some seconds for each."""
 
@@ -424,6 +436,9 @@ ONLY_TO_PROVE: Final = (
     with_faults(timer_cases.SWEPT_TWICE, crashes=1),
     with_faults(timer_cases.NEVER_PUBLISHED, crashes=1),
     with_faults(sweep_cases.ADDITION, twice=1),
+    with_faults(children_cases.AWAITED, crashes=1),
+    with_faults(children_cases.LISTED, crashes=1),
+    with_faults(children_cases.LISTED, twice=1),
 )
 """Cases that are explored besides where the promises are proved: up to some minutes for each."""
 
@@ -441,5 +456,6 @@ TOO_LARGE_TO_PROVE: Final = (
     with_faults(LATE_RESCUE, crashes=1),
     with_faults(LATE_RESCUE, twice=1),
     with_faults(LATE_RESCUE_OF_PAGES, crashes=1),
+    children_cases.CANCEL_MEANWHILE,
 )
 """Cases of which the states near the beginning are searched for a broken promise, in order of the steps to them."""

@@ -65,9 +65,9 @@ def over(view: View) -> bool:
     return view.execution_status in (ExecutionStatus.FAILED, ExecutionStatus.TERMINATED)
 
 
-def cancels(execution_id: str = EXECUTION) -> Request:
+def cancels(execution_id: str = EXECUTION, *, when: Callable[[View], bool] = at_once) -> Request:
     path = {"executionId": execution_id}
-    return Request("execution_control", "POST /v1/executions/{executionId}/cancel", path, {"reason": "enough"})
+    return Request("execution_control", "POST /v1/executions/{executionId}/cancel", path, {"reason": "enough"}, when)
 
 
 def retries(execution_id: str = EXECUTION, *, when: Callable[[View], bool] = over) -> Request:

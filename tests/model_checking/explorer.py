@@ -195,8 +195,8 @@ class Explorer:
             watcher = {keys.PK: {"S": keys.live_pk(TENANT, EXECUTION)}, keys.SK: {"S": "watcher"}}
             serve(self._cloud.call_number(a_call("dynamodb", "put_item", {"Item": watcher})))
         # A query of all tasks reads each at a moment of its own, so also those that do not exist yet
-        if self._case.adds:
-            self._cloud.follow((keys.execution_pk(TENANT, EXECUTION), keys.task_sk(ADDED)))
+        for task_id in (*((ADDED,) if self._case.adds else ()), *self._case.children):
+            self._cloud.follow((keys.execution_pk(TENANT, EXECUTION), keys.task_sk(task_id)))
         if self._case.limited:
             self._begin_limited(serve, [change for stream in self._cloud.moments[moment].changes for change in stream])
         counts = [len(self._cloud.applied_changes(moment, index)) for index in range(len(self._cloud.followed))]

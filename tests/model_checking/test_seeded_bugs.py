@@ -30,6 +30,7 @@ from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.task_item import HEARTBEAT_MARK, task_from_item
+from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.executions import control
 from tasklatch.executions.execution_tasks import ExecutionTasks
 from tasklatch.ledger import heartbeat, ledger, report_write
@@ -47,11 +48,12 @@ from tasklatch.retries.reconciler import Reconciler
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.retries.timer_sweep import TimerSweep
 from tasklatch.runtime.backoff import Backoff
-from tasklatch.workflow import cancellation, closer, reopener, task_scheduler
+from tasklatch.workflow import cancellation, closer, dependency_counters, reopener, task_scheduler
+from tasklatch.workflow.child_tasks import ChildTasks
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.dependency_counters import DependencyCounters
 from tasklatch.workflow.reopener import ExecutionReopener
-from tests.model_checking import cases, sweep_cases, timer_cases, waiting_cases
+from tests.model_checking import cases, children_cases, sweep_cases, timer_cases, waiting_cases
 from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
 from tests.model_checking.every_promise import EveryPromise
@@ -405,6 +407,57 @@ def _the_service_writes_in_a_clients_name(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(conditional_write, "AUTHORSHIP", ("request_id",))
 
 
+def _a_parent_counts_one_child_too_few(patch: pytest.MonkeyPatch) -> None:
+    reserve = ChildTasks._reserve
+    patch.setattr(
+        ChildTasks,
+        "_reserve",
+        lambda self, parent, count, max_tasks: reserve(self, parent, count - 1, max_tasks),
+    )
+
+
+def _children_are_counted_at_each_delivery(patch: pytest.MonkeyPatch) -> None:
+    """Let a parent wait for as many tasks as it brings, whether it waits for them already or not."""
+
+    def absent(**fields: Any) -> ItemUpdate:
+        return ItemUpdate(**{**fields, "absent": ()})
+
+    patch.setattr(dependency_counters, "ItemUpdate", absent)
+    read = DependencyCounters.read
+
+    def without_mark(self: DependencyCounters, *arguments: Any) -> Any:
+        counters = read(self, *arguments)
+        is_reservation = len(arguments[2]) == 1
+        return {} if is_reservation else counters
+
+    patch.setattr(DependencyCounters, "read", without_mark)
+
+
+def _children_exist_before_their_inputs(patch: pytest.MonkeyPatch) -> None:
+    inserts = ChildTasks._batch_insert
+    held: list[Any] = []
+
+    def children_first(self: ChildTasks, items: Any, now: int) -> set[str]:
+        if not any("status" in item for item in items):
+            held.append(items)
+            return set()
+        present = inserts(self, items, now)
+        inserts(self, held.pop(), now)
+        return present
+
+    patch.setattr(ChildTasks, "_batch_insert", children_first)
+
+
+def _children_that_exist_are_left_alone(patch: pytest.MonkeyPatch) -> None:
+    go_on = ChildTasks._go_on
+
+    def only_new(self: ChildTasks, execution: Any, parent: Any, task_ids: Any, existing: Any) -> None:
+        if not existing:
+            go_on(self, execution, parent, task_ids, existing)
+
+    patch.setattr(ChildTasks, "_go_on", only_new)
+
+
 @dataclass(frozen=True)
 class SeededBug:
     """Bug, the case that shows it, and the promise that it breaks."""
@@ -497,6 +550,14 @@ BUGS: Final = (
               with_faults(timer_cases.RETRIED_LATER, crashes=1), "nothing_is_stuck"),
     SeededBug("changes that are lost stay lost", _lost_changes_stay_lost,
               timer_cases.NEVER_PUBLISHED, "nothing_is_stuck"),
+    SeededBug("a parent counts one child too few", _a_parent_counts_one_child_too_few,
+              children_cases.TWO_BROUGHT, "a_parent_is_completed_after_all_its_children"),
+    SeededBug("children are counted at each delivery", _children_are_counted_at_each_delivery,
+              with_faults(children_cases.BROUGHT, twice=1), "nothing_is_stuck"),
+    SeededBug("children exist before their inputs", _children_exist_before_their_inputs,
+              with_faults(children_cases.BROUGHT, crashes=1), "a_child_has_its_input_when_it_is_scheduled"),
+    SeededBug("children that exist are left alone", _children_that_exist_are_left_alone,
+              with_faults(children_cases.BROUGHT, crashes=1), "nothing_is_stuck"),
 )  # fmt: skip
 
 

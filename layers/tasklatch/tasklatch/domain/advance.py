@@ -12,6 +12,8 @@ class Advance(StrEnum):
 
     TASK = "task"
     """Schedule the dependents of a terminal task, or fail its execution; end the execution if it is finished."""
+    CHILDREN = "children"
+    """Create the children of a task that has started, and complete it if all of them have ended."""
     COMPLETE = "complete"
     """End an execution if all its tasks are terminal."""
     CANCEL = "cancel"
@@ -57,7 +59,7 @@ class AdvanceMessage:
     Attributes
     ----------
     task_id
-        The terminal task, in a message about one.
+        The terminal task or the parent, in a message about one.
     is_final
         True if that task can never be reopened, so that it need not be read again.
     position

@@ -32,6 +32,8 @@ class Execution:
     keep_open
         True if it stays open until a request ends it: no failed task ends the other tasks, and tasks can always be
         added.
+    brought_tasks
+        Number of tasks that came from lists of references, where these are limited.
     deleted_at
         Time of its deletion, in contracts that allow it; the execution and its history are kept.
     concurrency_key
@@ -63,6 +65,7 @@ class Execution:
     group_version: str | None = None
     has_attempt_index: bool = False
     keep_open: bool = False
+    brought_tasks: int = 0
     deleted_at: int | None = None
     concurrency_key: str | None = None
     waiting_since: int | None = None

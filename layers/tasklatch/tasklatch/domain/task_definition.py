@@ -2,16 +2,17 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
 from itertools import chain, islice
 
+from tasklatch.domain.children import ChildrenSource
 from tasklatch.domain.errors import MAX_REPORTED_ERRORS, ConflictError, InvalidRequestError
 from tasklatch.domain.idempotency import canonical_text
 from tasklatch.domain.status import TaskStatus, status_precedence
-from tasklatch.domain.task import DEFAULT_RETRY_POLICY, FollowUp, OnFailure, RetryPolicy, Task
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, PARENT_FORM, FollowUp, OnFailure, RetryPolicy, Task
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class TaskDefinition:
     attempt_id_path
         Path of the attempt's id in the input that a worker receives, if the id is in it: keys of objects inside each
         other.
+    children
+        Form of the children's definitions in its input, if the task brings other tasks instead of work for a worker.
     """
 
     task_id: str
@@ -48,6 +51,7 @@ class TaskDefinition:
     includes_attempt_id: bool = False
     kind: str | None = None
     attempt_id_path: tuple[str, ...] = ()
+    children: ChildrenSource | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -63,6 +67,7 @@ class TaskDefinition:
             *(("names_attempt",) if self.includes_attempt_id else ()),
             *((self.kind,) if self.kind is not None else ()),
             *((self.attempt_id_path,) if self.attempt_id_path else ()),
+            *((self.children,) if self.children is not None else ()),
         )
         return sha256(repr(content).encode()).hexdigest()[:12]
 
@@ -83,6 +88,20 @@ def new_tasks(
     follow_up = FollowUp.NOTHING if keep_open else FollowUp.END
     return [
         new_task(definition, tenant, execution_id, now, None if definition.task_id in awaited else follow_up)
+        for definition in definitions
+    ]
+
+
+def new_children(definitions: Sequence[TaskDefinition], parent: Task, now: int) -> list[Task]:
+    """Return the new tasks that a task brings; it waits for all of them.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+    """
+    return [
+        replace(new_task(definition, parent.tenant, parent.execution_id, now), parent_id=parent.task_id)
         for definition in definitions
     ]
 
@@ -115,6 +134,8 @@ def new_task(
         on_failure=definition.on_failure,
         definition=definition.fingerprint,
         follow_up=follow_up,
+        has_children=definition.children is not None,
+        form=PARENT_FORM if definition.children is not None else None,
     )
 
 

@@ -83,6 +83,7 @@ def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Executio
         group_version=values.get("groupVersion"),
         has_attempt_index="namesTasksById" in values,
         keep_open="staysOpen" in values,
+        brought_tasks=values.get("broughtTasks", 0),
         deleted_at=values.get("deletedAt"),
         concurrency_key=values.get("concurrencyKey"),
         waiting_since=values.get("waitingSince"),

@@ -65,6 +65,8 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "definition": Column("definition", "S", _identity),
     "form": Column(FORM_ATTRIBUTE, "N", int),
     "follow_up": Column("followUp", "S", FollowUp),
+    "has_children": Column("hasChildren", "BOOL", _identity),
+    "parent_id": Column("parentTaskId", "S", _identity),
 }
 
 _RETRY_POLICY: Final = "retryPolicy"

@@ -195,17 +195,17 @@ class ExecutionCreator:
         batch_put(self._client, self._settings.table_name, expiring, self._backoff)
 
     def _schedule_ready(self, new: NewExecution, tasks: Sequence[Task]) -> None:
-        """Schedule the tasks without dependencies; only an input with references is read before."""
+        """Schedule the tasks without dependencies; only an input with references is read before, or one of children."""
         now = self._clock()
         ready = [pair for pair in zip(new.definitions, tasks, strict=True) if not pair[0].depends_on]
         writes = [
             system_write(task, TaskStatus.SCHEDULED, now=now)
             for definition, task in ready
-            if not has_references(definition)
+            if not _needs_scheduler(definition)
         ]
         self._ledger.write_all(new.tenant, new.execution_id, writes)
-        referring = [task.task_id for definition, task in ready if has_references(definition)]
-        self._scheduler.schedule(new.tenant, new.execution_id, referring)
+        others = [task.task_id for definition, task in ready if _needs_scheduler(definition)]
+        self._scheduler.schedule(new.tenant, new.execution_id, others)
 
     def _cancel_added(self, tasks: Iterable[Task]) -> None:
         """Cancel pending tasks that were added after the execution ended."""
@@ -214,6 +214,10 @@ class ExecutionCreator:
             if task.status is TaskStatus.PENDING:
                 write = system_write(task, TaskStatus.CANCELED, now=now, message="the execution ended before")
                 self._ledger.write(task.tenant, task.execution_id, write)
+
+
+def _needs_scheduler(definition: TaskDefinition) -> bool:
+    return has_references(definition) or definition.children is not None
 
 
 def _awaited(definitions: Iterable[TaskDefinition], existing: Mapping[str, Task]) -> list[str]:

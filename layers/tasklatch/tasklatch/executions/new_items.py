@@ -1,13 +1,22 @@
 """Items of new tasks: the tasks, their inputs, and their dependencies. All are without an expiry."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from tasklatch.domain.task import Task
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import Item, primary_key, to_attribute, to_item
 from tasklatch.dynamodb.task_item import task_to_item
-from tasklatch.ledger.payloads import ATTEMPT_ID_PATH, DEPENDS_ON, INCLUDES_ATTEMPT_ID, KIND, PAYLOAD, REFERS_TO
+from tasklatch.ledger.payloads import (
+    ATTEMPT_ID_PATH,
+    CHILDREN,
+    DEPENDS_ON,
+    INCLUDES_ATTEMPT_ID,
+    KIND,
+    PAYLOAD,
+    REFERS_TO,
+)
 
 
 def task_items(tasks: Iterable[Task]) -> list[Item]:
@@ -58,6 +67,20 @@ def dependency_items(pk: str, definitions: Iterable[TaskDefinition]) -> list[Ite
     ]
 
 
+def child_items(pk: str, definitions: Iterable[TaskDefinition], parent_id: str) -> list[Item]:
+    """Return one item for each child, by which the parent waits for it.
+
+    Parameters
+    ----------
+    pk
+        Partition key of the execution.
+    """
+    return [
+        {**primary_key(pk, keys.dependent_sk(definition.task_id, parent_id)), **to_item({"taskId": parent_id})}
+        for definition in definitions
+    ]
+
+
 def input_items(
     pk: str, definitions: Iterable[TaskDefinition], indirect_names: Mapping[str, Sequence[str]]
 ) -> list[Item]:
@@ -85,6 +108,7 @@ def _input_attributes(definition: TaskDefinition, indirect_names: Sequence[str])
             INCLUDES_ATTEMPT_ID: definition.includes_attempt_id or None,
             KIND: definition.kind,
             ATTEMPT_ID_PATH: definition.attempt_id_path or None,
+            CHILDREN: asdict(definition.children) if definition.children is not None else None,
             DEPENDS_ON: definition.depends_on or None,
             REFERS_TO: indirect_names or None,
         }

@@ -156,6 +156,8 @@ class Ledger:
     def write(self, tenant: str, execution_id: str, write: ConditionalWrite) -> Task | None:
         """Make one write of the service itself; return None if the task has changed and the condition failed.
 
+        A task that a later version of the service stored stays as it is.
+
         Raises
         ------
         NotFoundError
@@ -163,6 +165,8 @@ class Ledger:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
+        if write.is_of_later_version:
+            return None
         written = self._tasks.write(tenant, execution_id, write, self._clock())
         return written.task if written.succeeded else None
 

@@ -27,6 +27,7 @@ REFERS_TO: Final = "refersTo"
 INCLUDES_ATTEMPT_ID: Final = "namesAttempt"
 KIND: Final = "kind"
 ATTEMPT_ID_PATH: Final = "attemptIdPath"
+CHILDREN: Final = "children"
 
 
 def input_text(item: Item, task: Task | None = None) -> str | None:

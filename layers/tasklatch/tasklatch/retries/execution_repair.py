@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from tasklatch.domain.advance import Advance, AdvanceMessage
 from tasklatch.domain.dependencies import is_terminal, retries_exhausted
 from tasklatch.domain.errors import NotFoundError, ServiceBusyError
 from tasklatch.domain.execution import Execution
@@ -27,6 +28,7 @@ from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.observability import logger
 from tasklatch.runtime.settings import Settings
+from tasklatch.workflow.advance_queue import AdvanceQueue
 from tasklatch.workflow.advancer import WorkflowAdvancer
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.reopener import ExecutionReopener
@@ -73,6 +75,7 @@ class RepairServices:
     reopener: ExecutionReopener
     slot_assigner: SlotAssigner
     lost_changes: LostChanges
+    advance_queue: AdvanceQueue
 
 
 class ExecutionRepair:
@@ -100,6 +103,7 @@ class ExecutionRepair:
         self._reopener = services.reopener
         self._slot_assigner = services.slot_assigner
         self._lost_changes = services.lost_changes
+        self._advance_queue = services.advance_queue
         self._repaired_lines: set[tuple[str, str]] = set()
         self._unfinished = UnfinishedList(client, settings, backoff)
         self._tasks = ExecutionTasks(client, settings, backoff)
@@ -162,6 +166,8 @@ class ExecutionRepair:
                 self._advance(terminal)
         with _isolated(execution, summary):
             self._schedule_waiting(execution, tasks, summary)
+        with _isolated(execution, summary):
+            self._create_children(tasks)
         has_open = following is not None or tasks_after is not None or any(not is_terminal(task) for task in tasks)
         if not has_open and not execution.keep_open and now - execution.updated_at > OVERDUE_MS:
             self._complete(execution, summary)
@@ -200,6 +206,21 @@ class ExecutionRepair:
         self._publish([task for task in dependencies if is_terminal(task)], summary)
         self._retry_planner.plan(task for task in dependencies if not is_terminal(task) and is_overdue(task, now))
         summary.overdue_tasks += self._advancer.schedule_unblocked(tenant, execution_id, task_ids)
+
+    def _create_children(self, tasks: Sequence[Task]) -> None:
+        """Let the advancer complete the children of tasks that have been in progress for long, and these tasks.
+
+        The advancer alone creates tasks.
+        """
+        now = self._clock()
+        parents = [
+            task
+            for task in tasks
+            if task.has_children and task.status is TaskStatus.IN_PROGRESS and now - task.updated_at > OVERDUE_MS
+        ]
+        self._advance_queue.send(
+            AdvanceMessage(Advance.CHILDREN, task.tenant, task.execution_id, task.task_id) for task in parents
+        )
 
     def _complete(self, execution: Execution, summary: ReconcileSummary) -> None:
         """End an execution that runs without open tasks: one was not sealed, or the completion was missed."""

@@ -252,10 +252,15 @@ class EventServices(TimerServices):
 
     @cached_property
     def advance_handler(self) -> "AdvanceHandler":
+        from tasklatch.platforms.child_definitions import TRANSLATORS
+        from tasklatch.workflow.child_tasks import ChildTasks
         from tasklatch.workflow.message_handler import AdvanceHandler
 
+        child_tasks = ChildTasks(
+            dynamodb(), self.settings, system_clock, self.backoff, self.execution_closer, TRANSLATORS
+        )
         return AdvanceHandler(
-            self.workflow_advancer, self.execution_closer, self.execution_reopener, self.slot_assigner
+            self.workflow_advancer, self.execution_closer, self.execution_reopener, self.slot_assigner, child_tasks
         )
 
     @cached_property
@@ -283,6 +288,7 @@ class EventServices(TimerServices):
             self.execution_reopener,
             self.slot_assigner,
             LostChanges(dynamodb(), self.settings, self.change_publisher, system_clock, self.backoff),
+            self.advance_queue,
         )
         repair = ExecutionRepair(dynamodb(), self.settings, services, system_clock, self.backoff)
         return Reconciler(dynamodb(), self.settings, repair, self.backoff)

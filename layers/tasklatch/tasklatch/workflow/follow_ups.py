@@ -74,6 +74,8 @@ def _of_change(change: Change | ExecutionChange) -> Iterator[AdvanceMessage]:
         yield from _of_execution(change)
         return
     task = change.task
+    if task.has_children and task.status is TaskStatus.IN_PROGRESS:
+        yield AdvanceMessage(Advance.CHILDREN, task.tenant, task.execution_id, task.task_id)
     if task.follow_up is FollowUp.NOTHING or not is_terminal(task):
         return
     if task.follow_up is None or fails_execution(task) or _may_rescue(change):

@@ -12,6 +12,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.items import Item, from_attribute
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import (
+    CHILDREN,
     DEPENDS_ON,
     INCLUDES_ATTEMPT_ID,
     KIND,
@@ -105,6 +106,9 @@ class InputResolver:
     def _resolve_item(self, tenant: str, execution_id: str, item: Item) -> str | None:
         text = from_attribute(item[PAYLOAD]) if PAYLOAD in item else ""
         if REFERENCE_PREFIX not in text or RESOLVED in item or INCLUDES_ATTEMPT_ID in item:
+            return None
+        if CHILDREN in item and from_attribute(item[CHILDREN])["is_declared"]:
+            # The references are those of the children, whose inputs are resolved one by one
             return None
         names = [name for part in (DEPENDS_ON, REFERS_TO) if part in item for name in from_attribute(item[part])]
         limit = _MAX_INPUT_ITEM_BYTES - sum(len(part.encode()) for part in (text, *names))

@@ -2,6 +2,7 @@
 
 from tasklatch.domain.advance import Advance, AdvanceMessage
 from tasklatch.workflow.advancer import WorkflowAdvancer
+from tasklatch.workflow.child_tasks import ChildTasks
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.reopener import ExecutionReopener
 from tasklatch.workflow.slot_assigner import SlotAssigner
@@ -16,8 +17,10 @@ class AdvanceHandler:
         closer: ExecutionCloser,
         reopener: ExecutionReopener,
         slot_assigner: SlotAssigner,
+        child_tasks: ChildTasks,
     ) -> None:
         self._advancer = advancer
+        self._child_tasks = child_tasks
         self._closer = closer
         self._reopener = reopener
         self._slot_assigner = slot_assigner
@@ -46,6 +49,8 @@ class AdvanceHandler:
             self._slot_assigner.assign(tenant, message.concurrency_key, execution_id)
         elif message.kind is Advance.REOPEN and position is not None:
             self._reopener.reopen(tenant, execution_id, position)
+        elif message.kind is Advance.CHILDREN:
+            self._child_tasks.create(tenant, execution_id, message.task_id)
         elif message.kind is Advance.TASK:
             self._advance(message)
         else:

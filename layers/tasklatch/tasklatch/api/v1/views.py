@@ -54,6 +54,7 @@ class _TaskState(TypedDict):
     timeoutSeconds: NotRequired[int]
     heartbeatTimeoutSeconds: NotRequired[int]
     onFailure: str
+    parentTaskId: NotRequired[str]
 
 
 class TaskView(_TaskState):
@@ -122,6 +123,7 @@ def task_view(task: Task) -> TaskView:
     }
     others = {
         "progress": task.progress,
+        "parentTaskId": task.parent_id,
         "failureReason": task.failure_reason,
         "message": task.message,
         "messageTruncated": task.message_truncated or None,

@@ -7,6 +7,7 @@ from tasklatch.api.idempotency import execution_id_for, keyed_request
 from tasklatch.api.messages import Request, Response, page_response
 from tasklatch.api.query_values import to_milliseconds
 from tasklatch.api.v1.executions import models, operations, translation
+from tasklatch.api.v1.executions.task_models import TasksBody
 from tasklatch.api.v1.views import task_view
 from tasklatch.domain.new_execution import NewExecution
 from tasklatch.executions.concurrency_slots import ConcurrencySlots
@@ -41,7 +42,7 @@ def create_execution(request: Request, creator: ExecutionCreator) -> Response:
 
 def add_tasks(request: Request, creator: ExecutionCreator) -> Response:
     """Add tasks to an execution."""
-    definitions = request.parse_body(models.TasksBody).definitions()
+    definitions = request.parse_body(TasksBody).definitions()
     tasks = creator.add_tasks(request.tenant, request.path["executionId"], definitions)
     return Response({"items": [task_view(task) for task in tasks]})
 

@@ -12,7 +12,7 @@ from tasklatch.executions.control import ExecutionControl
 from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.reader import ExecutionReader
 from tasklatch.ledger.payloads import Payloads
-from tasklatch.platforms.cognite.definitions.translation import definitions_from_version
+from tasklatch.platforms.cognite.definitions.translation import run_definitions
 from tasklatch.platforms.cognite.executions import models, translation
 from tasklatch.workflow.definitions import WorkflowDefinitions
 from tasklatch.workflow.reopener import ExecutionReopener
@@ -40,7 +40,7 @@ def run_workflow(request: Request, definitions: WorkflowDefinitions, creator: Ex
         NewExecution(
             request.tenant,
             translation.run_id(request.tenant, version.external_id, version.version, body.authentication.nonce),
-            definitions_from_version(version),
+            run_definitions(version, definitions.version),
             metadata=dump_json(body.metadata, "metadata"),
             group=translation.workflow_group(version.external_id),
             concurrency=translation.concurrency_limit(version.external_id, limit),
