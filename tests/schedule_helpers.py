@@ -82,3 +82,7 @@ class FakeQueue:
 
     def send_message(self, **request: Any) -> Any:
         self.messages.append(request)
+
+    def send_message_batch(self, **request: Any) -> Any:
+        self.messages += request["Entries"]
+        return {}

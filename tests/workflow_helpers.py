@@ -1,12 +1,13 @@
 """Helpers of tests of the consumers: AWS clients that record, a clock that can be set, whole workflows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tasklatch.domain.advance import AdvanceMessage
+from tasklatch.domain.advance import Advance, AdvanceMessage
+from tasklatch.domain.dependencies import is_terminal
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.results import ReportResult
@@ -17,6 +18,7 @@ from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.task_item import task_from_item
+from tasklatch.executions.concurrency_slots import ConcurrencySlots
 from tasklatch.executions.control import ExecutionControl
 from tasklatch.executions.creation import ExecutionCreator
 from tasklatch.executions.execution_table import ExecutionTable
@@ -28,6 +30,7 @@ from tasklatch.notifications.broadcast import WatcherBroadcast
 from tasklatch.notifications.event_bus import EventBus
 from tasklatch.notifications.publisher import ChangePublisher
 from tasklatch.notifications.websockets import WebSocketConnections
+from tasklatch.platforms.child_definitions import TRANSLATORS
 from tasklatch.retries.due_list import DueList
 from tasklatch.retries.execution_repair import ExecutionRepair, RepairServices
 from tasklatch.retries.lost_changes import LostChanges
@@ -40,10 +43,12 @@ from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 from tasklatch.workflow.advance_queue import AdvanceQueue, from_body
 from tasklatch.workflow.advancer import WorkflowAdvancer
+from tasklatch.workflow.child_tasks import ChildTasks
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.follow_ups import FollowUps
 from tasklatch.workflow.message_handler import AdvanceHandler
 from tasklatch.workflow.reopener import ExecutionReopener
+from tasklatch.workflow.slot_assigner import SlotAssigner
 from tests.factories import NOW, FakeTime, a_report, fresh_name
 from tests.integration.emulators import Table, make_backoff
 
@@ -155,7 +160,7 @@ class World:
 
     @property
     def settings(self) -> Settings:
-        return replace(SETTINGS, table_name=self.table.settings.table_name)
+        return SETTINGS._replace(table_name=self.table.settings.table_name)
 
     @property
     def ledger(self) -> Ledger:
@@ -202,7 +207,22 @@ class World:
 
     def handle(self, message: AdvanceMessage) -> None:
         """Handle a message of the advance queue."""
-        AdvanceHandler(self.advancer, self.closer, self.reopener).handle(message)
+        handler = AdvanceHandler(self.advancer, self.closer, self.reopener, self.slot_assigner, self.child_tasks)
+        handler.handle(message)
+
+    @property
+    def child_tasks(self) -> ChildTasks:
+        backoff = make_backoff(self.time_left)
+        return ChildTasks(self._client, self.settings, self.clock, backoff, self.closer, TRANSLATORS)
+
+    @property
+    def slot_assigner(self) -> SlotAssigner:
+        backoff = make_backoff(self.time_left)
+        return SlotAssigner(self._client, self.settings, self.clock, backoff, self.advance_queue)
+
+    @property
+    def slots(self) -> ConcurrencySlots:
+        return ConcurrencySlots(self._client, self.settings, self.clock, make_backoff(self.time_left))
 
     @property
     def reopener(self) -> ExecutionReopener:
@@ -246,7 +266,9 @@ class World:
             self.advancer,
             self.closer,
             self.reopener,
+            self.slot_assigner,
             LostChanges(self._client, self.settings, publisher, self.clock, backoff),
+            self.advance_queue,
         )
         repair = ExecutionRepair(self._client, self.settings, services, self.clock, backoff)
         return Reconciler(self._client, self.settings, repair, backoff)
@@ -315,6 +337,17 @@ class World:
         for task_id in task_ids:
             self.report(task_id)
             self.advance(task_id)
+
+    def settle(self, execution_id: str = "nightly") -> None:
+        """Let all follow from the tasks as they are, until nothing more changes."""
+        before: Mapping[str, Task] = {}
+        while before != (tasks := self.tasks(execution_id)):
+            before = tasks
+            for task in tasks.values():
+                if task.has_children and task.status is TaskStatus.IN_PROGRESS:
+                    self.handle(AdvanceMessage(Advance.CHILDREN, self.tenant, execution_id, task.task_id))
+                elif is_terminal(task):
+                    self.advance(task.task_id, execution_id=execution_id)
 
     def run_to_end(self, outputs: Mapping[str, str] | None = None) -> Sequence[str]:
         """Complete every scheduled task until none is left; return the order in which tasks could start."""

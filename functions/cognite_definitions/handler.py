@@ -1,19 +1,14 @@
 """Routes for clients that define work as in Cognite Data Fusion: workflows and their versions."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tasklatch.api.app import HttpApp
-from tasklatch.api.messages import Request, Response, page_response
-from tasklatch.domain.errors import ConflictError
-from tasklatch.executions.running_executions import RunningExecutions
-from tasklatch.platforms.cognite.definitions import models, operations, translation
-from tasklatch.platforms.cognite.executions.translation import workflow_group
+from tasklatch.api.messages import Request, Response
+from tasklatch.platforms.cognite.definitions import operations, requests
 from tasklatch.runtime.observability import logger, metrics
 from tasklatch.runtime.services import RequestServices
-from tasklatch.workflow.definitions import WorkflowDefinitions
 
 app = HttpApp()
 
@@ -26,87 +21,44 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 @app.route(operations.UPSERT_WORKFLOWS)
 def upsert_workflows(request: Request) -> Response:
-    definitions = _definitions(request)
-    created = [
-        definitions.put_workflow(
-            request.tenant,
-            body.externalId,
-            description=body.description,
-            data_set_id=body.dataSetId,
-            max_concurrent_executions=body.maxConcurrentExecutions,
-        )
-        for body in request.parse_body(models.WorkflowsBody).unique_items()
-    ]
-    return Response({"items": [translation.workflow_view(workflow) for workflow in created]})
+    services = RequestServices(request.remaining_ms)
+    return requests.upsert_workflows(
+        request, services.workflow_definitions, services.concurrency_slots, services.advance_queue
+    )
 
 
 @app.route(operations.LIST_WORKFLOWS)
 def list_workflows(request: Request) -> Response:
-    query = request.parse_query(models.WorkflowsQuery)
-    workflows, cursor = _definitions(request).list_workflows(request.tenant, limit=query.page, cursor=query.cursor)
-    return page_response([translation.workflow_view(workflow) for workflow in workflows], cursor)
+    return requests.list_workflows(request, RequestServices(request.remaining_ms).workflow_definitions)
 
 
 @app.route(operations.GET_WORKFLOW)
 def get_workflow(request: Request) -> Response:
-    return Response(
-        translation.workflow_view(_definitions(request).workflow(request.tenant, request.path["workflowExternalId"]))
-    )
+    return requests.get_workflow(request, RequestServices(request.remaining_ms).workflow_definitions)
 
 
 @app.route(operations.DELETE_WORKFLOWS)
 def delete_workflows(request: Request) -> Response:
-    query, names = request.parse_query(models.DeleteQuery), request.parse_body(models.WorkflowRefs).names()
-    _check_none_runs(request, [(name, None) for name in names])
-    _definitions(request).delete_workflows(request.tenant, names, ignore_unknown=query.ignoreUnknownIds)
-    return Response({})
+    services = RequestServices(request.remaining_ms)
+    return requests.delete_workflows(request, services.workflow_definitions, services.running_executions)
 
 
 @app.route(operations.UPSERT_VERSIONS)
 def upsert_versions(request: Request) -> Response:
-    bodies = request.parse_body(models.VersionsBody).unique_items()
-    texts = [(body, body.definition_text()) for body in bodies]
-    definitions = _definitions(request)
-    created = [
-        definitions.put_version(request.tenant, body.workflowExternalId, body.version, text) for body, text in texts
-    ]
-    return Response({"items": [translation.version_view(version) for version in created]})
+    return requests.upsert_versions(request, RequestServices(request.remaining_ms).workflow_definitions)
 
 
 @app.route(operations.LIST_VERSIONS)
 def list_versions(request: Request) -> Response:
-    body = request.parse_body(models.VersionsListBody)
-    versions, cursor = _definitions(request).list_versions(
-        request.tenant, body.workflow_versions(), limit=body.page, cursor=body.cursor
-    )
-    return page_response([translation.version_view(version) for version in versions], cursor)
+    return requests.list_versions(request, RequestServices(request.remaining_ms).workflow_definitions)
 
 
 @app.route(operations.GET_VERSION)
 def get_version(request: Request) -> Response:
-    version = _definitions(request).version(request.tenant, request.path["workflowExternalId"], request.path["version"])
-    return Response(translation.version_view(version))
+    return requests.get_version(request, RequestServices(request.remaining_ms).workflow_definitions)
 
 
 @app.route(operations.DELETE_VERSIONS)
 def delete_versions(request: Request) -> Response:
-    query, names = request.parse_query(models.DeleteQuery), request.parse_body(models.VersionRefs).names()
-    _check_none_runs(request, names)
-    _definitions(request).delete_versions(request.tenant, names, ignore_unknown=query.ignoreUnknownIds)
-    return Response({})
-
-
-def _check_none_runs(request: Request, names: Sequence[tuple[str, str | None]]) -> None:
-    """Refuse to delete workflows, or versions of them, while they run."""
-    executions: RunningExecutions = RequestServices(request.remaining_ms).running_executions
-    running = [
-        ":".join(filter(None, (name, version)))
-        for name, version in names
-        if executions.contains(request.tenant, workflow_group(name), version)
-    ]
-    if running:
-        raise ConflictError(f"There are running executions of {', '.join(map(repr, running))}: cancel them first")
-
-
-def _definitions(request: Request) -> WorkflowDefinitions:
-    return RequestServices(request.remaining_ms).workflow_definitions
+    services = RequestServices(request.remaining_ms)
+    return requests.delete_versions(request, services.workflow_definitions, services.running_executions)

@@ -169,7 +169,7 @@ class Store:
             page.sort(key=lambda item: item["listSort"]["S"])
             following = self._after(request, [item["listSort"]["S"] for item in page], "listSort")
             page = page[following : following + request.get("Limit", len(page))]
-            return 200, {"Items": [{name: item[name] for name in INDEX_KEYS} for item in page]}
+            return 200, {"Items": [{name: item[name] for name in INDEX_KEYS} for item in page], "Count": len(page)}
         pk = request["ExpressionAttributeValues"][":pk"]["S"]
         sort_keys = self._sort_keys(pk)
         first = self._after(request, sort_keys, "sk")
@@ -178,7 +178,7 @@ class Store:
         limit = request.get("Limit", _ITEMS_A_PAGE)
         items = [self._items[pk, sk] for sk in sort_keys[first : first + limit]]
         items = [item for item in items if holds(item, bound)]
-        answer: dict[str, Any] = {"Items": items}
+        answer: dict[str, Any] = {"Items": items, "Count": len(items)}
         if len(items) == limit:
             answer["LastEvaluatedKey"] = {name: items[-1][name] for name in ("pk", "sk")}
         return 200, answer

@@ -23,7 +23,7 @@ from tasklatch.domain.task import FollowUp
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.execution_item import execution_from_item, execution_key, execution_to_item
 from tasklatch.executions.execution_tasks import ExecutionTasks
-from tasklatch.runtime import clients
+from tasklatch.runtime import clients, services
 from tasklatch.runtime.settings import get_settings
 from tasklatch.workflow.advance_queue import to_body
 from tests.benchmarks.dynamodb_stand_in import running
@@ -175,8 +175,7 @@ def large_execution(service_ms: float = _SERVICE_MS) -> Iterator[LargeExecution]
         clients.dynamodb.cache_clear()
         get_settings.cache_clear()
         large = LargeExecution()
-        module: Any = load_handler("workflow_advancer")
-        with mock.patch.multiple(module, sqs=mock.Mock(return_value=large.queue), dynamodb=clients.dynamodb):
+        with mock.patch.multiple(services, sqs=mock.Mock(return_value=large.queue), dynamodb=clients.dynamodb):
             yield large
         clients.dynamodb.cache_clear()
 

@@ -176,13 +176,9 @@ class Meter:
                 return max(ceil(sum(item_size(item) for item in answer["Items"]) / READ_UNIT), 1) / 2
             case "query":
                 # Items that a projection or a filter removes are read, and billed, all the same.
-                parts = ("ProjectionExpression", "FilterExpression", "Select")
+                # No placeholder of a name is in the condition on the keys.
+                parts = ("ProjectionExpression", "FilterExpression", "Select", "ExpressionAttributeNames")
                 whole = {name: value for name, value in arguments.items() if name not in parts}
-                whole["ExpressionAttributeNames"] = {
-                    name: value
-                    for name, value in arguments["ExpressionAttributeNames"].items()
-                    if name in arguments["KeyConditionExpression"]
-                }
                 read = sum(item_size(item) for item in self.client.query(**whole)["Items"])
                 units = max(ceil(read / READ_UNIT), 1)
                 return units if arguments.get("ConsistentRead") else units / 2

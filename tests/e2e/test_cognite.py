@@ -24,7 +24,13 @@ from cognite.client.data_classes import (
     WorkflowVersionUpsert,
 )
 from cognite.client.data_classes.iam import ClientCredentials
-from cognite.client.data_classes.workflows import CDFTaskParameters, WorkflowTaskExecution
+from cognite.client.data_classes.workflows import (
+    CDFTaskParameters,
+    DynamicTaskParameters,
+    SubworkflowReferenceParameters,
+    SubworkflowTaskParameters,
+    WorkflowTaskExecution,
+)
 from cognite.client.exceptions import CogniteAPIError, CogniteDuplicatedError, CogniteNotFoundError
 
 from local.api_client import ApiClient
@@ -280,6 +286,80 @@ def test_success_without_output_is_an_empty_output_to_what_refers_to_it(client: 
 
     after = until_task(client, run.id, "b", is_open)
     assert after.input.dump()["function"]["data"]["all"] == {}
+
+
+def parents(execution: WorkflowExecutionDetailed, client: CogniteClient) -> dict[str, str | None]:
+    """Return the parent of each executed task, which the client's own class leaves out."""
+    path = f"/api/v1/projects/{PROJECT}/workflows/executions/{execution.id}"
+    shown = client.get(path).json()["executedTasks"]
+    return {task["externalId"]: task["parentTaskExternalId"] for task in shown}
+
+
+def test_dynamic_task_brings_what_another_returned(client: CogniteClient) -> None:
+    # given
+    brought = [a_task("x", data={"n": 1}), a_task("y", "x")]
+    dynamic = WorkflowTask("fan", DynamicTaskParameters("${list.output.tasks}"), depends_on=["list"])
+    name = define(client, a_task("list"), dynamic, a_task("report", "fan"))
+    execution_id = client.workflows.executions.run(name, "1").id
+
+    # when
+    lists = until_task(client, execution_id, "list", is_open)
+    client.workflows.tasks.update(lists.id, "completed", output={"tasks": [task.dump() for task in brought]})
+    first = until_task(client, execution_id, "x", is_open)
+
+    # then
+    fan = until_task(client, execution_id, "fan", lambda task: task.status == "completed")
+    assert isinstance(fan.input, DynamicTaskParameters)
+    assert [task.external_id for task in fan.input.tasks if isinstance(task, WorkflowTask)] == ["x", "y"]
+    assert fan.output.dump() == {}
+    execution = detailed(client, execution_id)
+    assert parents(execution, client) == {"list": None, "fan": None, "x": "fan"}
+
+    # and what waits for it waits for all of them
+    client.workflows.tasks.update(first.id, "completed")
+    second = until_task(client, execution_id, "y", is_open)
+    assert task_of(client, execution_id, "report") is None
+    client.workflows.tasks.update(second.id, "completed")
+    last = until_task(client, execution_id, "report", is_open)
+    client.workflows.tasks.update(last.id, "completed")
+    poll(lambda: detailed(client, execution_id).status == "completed")
+
+
+def test_dynamic_task_without_a_list_fails_with_the_reason(client: CogniteClient) -> None:
+    name = define(client, WorkflowTask("fan", DynamicTaskParameters("${workflow.input.tasks}")))
+
+    execution_id = client.workflows.executions.run(name, "1", input={"tasks": [{"externalId": "x"}]}).id
+
+    poll(lambda: detailed(client, execution_id).status == "failed")
+    fan = task_of(client, execution_id, "fan")
+    assert fan is not None
+    assert "tasks.0.type" in (fan.reason_for_incompletion or "")
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_subworkflow_runs_its_tasks(client: CogniteClient, *, is_named: bool) -> None:
+    # given
+    inner = [a_task("x"), a_task("y", "x")]
+    parameters: Any = SubworkflowTaskParameters(inner)
+    if is_named:
+        parameters = SubworkflowReferenceParameters(define(client, *inner), "1")
+    name = define(client, WorkflowTask("sub", parameters), a_task("after", "sub"))
+    stored = client.workflows.versions.retrieve(WorkflowVersionId(name, "1"))
+
+    # when
+    execution_id = client.workflows.executions.run(name, "1").id
+    for external_id in ("x", "y", "after"):
+        client.workflows.tasks.update(until_task(client, execution_id, external_id, is_open).id, "completed")
+
+    # then
+    poll(lambda: detailed(client, execution_id).status == "completed")
+    execution = detailed(client, execution_id)
+    assert parents(execution, client) == {"sub": None, "x": "sub", "y": "sub", "after": None}
+    assert {task.external_id: task.status for task in execution.executed_tasks} == dict.fromkeys(
+        ("sub", "x", "y", "after"), "completed"
+    )
+    assert stored is not None
+    assert isinstance(stored.workflow_definition.tasks[0].parameters, type(parameters))
 
 
 def test_handler_of_an_asynchronous_function_reads_the_id_of_its_task(client: CogniteClient) -> None:
@@ -592,3 +672,80 @@ def test_run_is_on_the_bus_and_its_task_can_be_reported_through_any_contract(
     assert poll(lambda: detailed(client, execution_id).status == "completed")
     tasks = detailed(client, execution_id).executed_tasks
     assert [(task.external_id, task.status) for task in tasks] == [("a", "completed"), ("b", "completed")]
+
+
+def limited(client: CogniteClient, limit: int | None, workflow: str = "") -> str:
+    """Define a workflow of one task, of which so many executions may run at once."""
+    name = workflow or define(client, a_task("only"))
+    client.workflows.upsert(WorkflowUpsert(name, max_concurrent_executions=limit))
+    return name
+
+
+def started(client: CogniteClient, execution_id: str) -> WorkflowTaskExecution:
+    """Wait until an execution has started: its task is handed out."""
+    return until_task(client, execution_id, "only", is_open)
+
+
+def test_runs_over_the_limit_wait_in_order_and_say_so(client: CogniteClient) -> None:
+    # given
+    name = limited(client, 1)
+    runs = [client.workflows.executions.run(name, "1").id for _ in range(3)]
+    task = started(client, runs[0])
+
+    # then the others have not started, and say why
+    for execution_id in runs[1:]:
+        waits = detailed(client, execution_id)
+        assert (waits.status, waits.start_time, waits.executed_tasks) == ("running", None, [])
+        assert "maxConcurrentExecutions" in (waits.reason_for_incompletion or "")
+    assert detailed(client, runs[0]).reason_for_incompletion is None
+    assert detailed(client, runs[0]).start_time is not None
+
+    # when one that waits is cancelled, it ends at once
+    assert client.workflows.executions.cancel(runs[1], "enough").status == "terminated"
+
+    # and the next starts when the first has ended
+    client.workflows.tasks.update(task.id, "completed")
+    task = started(client, runs[2])
+    assert detailed(client, runs[1]).executed_tasks == []
+    client.workflows.tasks.update(task.id, "completed")
+    assert poll(lambda: detailed(client, runs[2]).status == "completed")
+
+
+def test_higher_limit_starts_runs_that_wait_and_none_starts_all(client: CogniteClient) -> None:
+    # given
+    name = limited(client, 1)
+    runs = [client.workflows.executions.run(name, "1").id for _ in range(4)]
+    started(client, runs[0])
+
+    # when
+    limited(client, 2, name)
+
+    # then
+    started(client, runs[1])
+    assert detailed(client, runs[2]).executed_tasks == []
+
+    # and
+    limited(client, None, name)
+    for execution_id in runs[2:]:
+        started(client, execution_id)
+    for execution_id in runs:
+        client.workflows.executions.cancel(execution_id, "enough")
+
+
+def test_retry_waits_for_its_turn(client: CogniteClient) -> None:
+    # given a run that was cancelled, and another that has started since
+    name = limited(client, 1)
+    first, second = (client.workflows.executions.run(name, "1").id for _ in range(2))
+    started(client, first)
+    client.workflows.executions.cancel(first, "enough")
+    task = started(client, second)
+
+    # when
+    again = client.workflows.executions.retry(first)
+
+    # then
+    assert again.status == "running"
+    assert "maxConcurrentExecutions" in (again.reason_for_incompletion or "")
+    client.workflows.tasks.update(task.id, "completed")
+    client.workflows.tasks.update(started(client, first).id, "completed")
+    assert poll(lambda: detailed(client, first).status == "completed")

@@ -203,6 +203,8 @@ def cognite(service: WholeService) -> None:
     project.define(f"POST {_WORKFLOWS}/versions/delete", {"items": [version]}, again=(400, 404))
     project.define(f"POST {_WORKFLOWS}/delete", {"items": [{"externalId": "nightly"}]}, again=(400, 404))
     service.reconcile()
+    # Once all changes are known to be published, it is on no list any more
+    service.reconcile(after_ms=LOST_CHANGE_MS + 1_000)
 
 
 def _function_task(name: str, *depends_on: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
 from uuid import uuid4
@@ -257,7 +257,7 @@ def manager() -> Iterator[Any]:
 
 
 def settings_for(arn: str, *, required: bool = True) -> Settings:
-    return replace(Settings("ledger", "", 90), attempt_id_secret=arn, requires_attempt_ids=required)
+    return Settings("ledger", "", 90)._replace(attempt_id_secret=arn, requires_attempt_ids=required)
 
 
 def test_keys_are_the_versions_of_the_secret_and_a_rotation_is_noticed(manager: Any) -> None:

@@ -22,6 +22,8 @@ from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.runtime import services
+from tasklatch.runtime.backoff import Backoff
+from tasklatch.runtime.clock import system_clock
 from tasklatch.runtime.settings import get_settings
 from tests.api_description import check_answer
 from tests.factories import ALL_SCOPES, Context, Reply, api_event, call_api, fresh_name
@@ -86,7 +88,7 @@ class Api:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.table.client, get_settings(), services.system_clock, make_backoff())
+        return Ledger(self.table.client, get_settings(), system_clock, make_backoff())
 
     def task(self, execution_id: str, task_id: str = "a") -> Task:
         return self.ledger.read(TENANT, execution_id, task_id)
@@ -431,7 +433,7 @@ def test_a_claim_that_goes_silent_is_timed_out_and_its_task_handed_out_again(api
     # given
     execution_id = api.create("a", heartbeatTimeoutSeconds=1, retryPolicy={"initialSeconds": 0, "jitter": 0})
     [item] = api.claim()
-    later = services.system_clock() + 60_000
+    later = system_clock() + 60_000
     timers: Any = None
     ledger = Ledger(api.table.client, get_settings(), lambda: later, make_backoff())
     executions = ExecutionTable(api.table.client, get_settings(), lambda: later, make_backoff())
@@ -580,8 +582,7 @@ def test_a_claim_waits_for_work_no_longer_than_it_asks_and_the_deployment_allows
             api.create("late")
 
     monkeypatch.setattr("tasklatch.runtime.backoff.random.uniform", lambda _low, high: high)
-    backoff = services.Backoff
-    monkeypatch.setattr(services, "Backoff", lambda remaining: backoff(remaining, sleep))
+    monkeypatch.setattr(services, "Backoff", lambda remaining: Backoff(remaining, sleep))
     module = api.load("claims", api.table.client)
 
     def claim() -> Any:

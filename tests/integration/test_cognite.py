@@ -396,8 +396,6 @@ def a_request(body: str) -> dict[str, Any]:
         ({"timeout": 59}, 400),
         ({"timeout": 86_401}, 400),
         ({"timeout": 86_400}, 200),
-        ({"type": "dynamic", "parameters": {"dynamic": {"tasks": "${x}"}}}, 400),
-        ({"type": "subworkflow", "parameters": {"subworkflow": {"tasks": []}}}, 400),
         ({"parameters": {"function": {"externalId": "fn", "data": {"k": "x" * 102_400}}}}, 413),
         (
             {

@@ -12,7 +12,7 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
-from tasklatch.executions import control
+from tasklatch.executions import control, execution_tasks
 from tasklatch.runtime.attempt_ids import current_attempt_id
 from tests.api_description import check_answer
 from tests.factories import Reply, api_event, call_api, fresh_name, some_tasks
@@ -152,6 +152,7 @@ def test_cancellation_that_is_overtaken_tries_again_before_it_is_answered(world:
 def test_cancellation_of_very_many_goes_over_the_first_before_it_is_answered(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(execution_tasks, "TASKS_A_PAGE", 2)
     monkeypatch.setattr(control, "MAX_CANCELLED_AT_ONCE", 2)
     world.create(*some_tasks("a", "b", "c"))
 

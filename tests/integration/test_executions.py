@@ -95,7 +95,7 @@ def test_everything_created_expires_and_open_tasks_are_listed(statements_table: 
 
 
 def test_nothing_expires_without_a_retention(statements_table: Table) -> None:
-    table = replace(statements_table, settings=replace(statements_table.settings, retention_days=0))
+    table = replace(statements_table, settings=statements_table.settings._replace(retention_days=0))
     creator_of(table).create(NewExecution(table.tenant, "nightly", CHAIN))
     assert not any("expiresAt" in item for item in table.items(keys.execution_pk(table.tenant, "nightly")))
 

@@ -15,7 +15,7 @@ from tests.integration.emulators import Table
 from tests.workflow_helpers import FakeClient
 
 TASK: Final = "/v1/executions/{executionId}/tasks/{taskId}"
-LATER: Final = {"status": {"S": "PAUSED"}, "form": {"N": "2"}, "pausedUntil": {"N": "1"}}
+LATER: Final = {"status": {"S": "PAUSED"}, "form": {"N": "3"}, "pausedUntil": {"N": "1"}}
 
 
 class Service:
@@ -124,7 +124,7 @@ def test_cancelling_leaves_it_as_it_is(service: Service) -> None:
     assert service.stored() == service.item
 
 
-@pytest.mark.parametrize("later", [{"status": {"S": "PAUSED"}}, {"form": {"N": "2"}}])
+@pytest.mark.parametrize("later", [{"status": {"S": "PAUSED"}}, {"form": {"N": "3"}}])
 @pytest.mark.parametrize("function", ["notifier", "retry_scheduler"])
 def test_consumers_of_the_stream_set_it_aside(
     service: Service, monkeypatch: pytest.MonkeyPatch, function: str, later: dict[str, Any]

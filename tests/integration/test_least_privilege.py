@@ -226,6 +226,8 @@ def kind_of(operation: str, arguments: dict[str, Any]) -> str:
 def _partition_keys(arguments: dict[str, Any]) -> Iterator[str]:
     """Yield the partition keys that a write of items names."""
     parts = [arguments.get("Item"), arguments.get("Key")]
+    transacted = [item for action in arguments.get("TransactItems", []) for item in action.values()]
+    parts += [item.get("Item") or item.get("Key") for item in transacted]
     for requests in arguments.get("RequestItems", {}).values():
         changes = requests if isinstance(requests, list) else []
         parts += [change.get("Item") or change.get("Key") for request in changes for change in request.values()]
@@ -379,6 +381,7 @@ def play(story: Story) -> None:
     scan(story)
     flow(story)
     define_and_run(story)
+    limit(story)
     schedule(story)
     story.call("api_description", "GET /v1/health")
     world.clock.now += 30 * 86_400_000
@@ -397,13 +400,13 @@ def work(story: Story) -> None:
 
 def reconcile(story: Story) -> None:
     """Let the reconciler publish what was never published, with a watcher who cannot be reached and is cut off."""
+    watch(story)
     with pytest.MonkeyPatch.context() as patch:
         # Time for pages of its list, and for none of a sweep over all tasks: the rest is handed on
         patch.setattr(closer, "TIME_FOR_A_PAGE_MS", 10 * NO_TIME_MS + 60_000)
         story.run("reconciler", {})
     story.run("reconciler", {})
     story.world.clock.now += 2 * 86_400_000
-    watch(story)
     story.run("reconciler", {})
 
 
@@ -510,6 +513,8 @@ def define_and_run(story: Story) -> None:
         }
         for name, data, after in (("first", {}, []), ("second", "${first.output}", ["first"]))
     ]
+    brought = {"externalId": "brought", "type": "other", "parameters": {}}
+    tasks.append({"externalId": "fan", "type": "subworkflow", "parameters": {"subworkflow": {"tasks": [brought]}}})
     define, run, update = "cognite_definitions", "cognite_executions", "cognite_contract"
     workflows, versions = {"items": [{"externalId": "drill"}]}, {"items": [kwargs]}
     version = {"items": [{**kwargs, "workflowDefinition": {"tasks": tasks}}]}
@@ -545,6 +550,9 @@ def define_and_run(story: Story) -> None:
     def report(task_id: str, **body: Any) -> None:
         story.call(update, f"POST {base}/tasks/{{taskId}}/update", body=body, **names, taskId=task_id)
 
+    bring = {"kind": "children", "tenant": "default", "executionId": item, "taskId": "fan"}
+    story.run("workflow_advancer", messages(bring))
+    assert attempts()["brought"]
     first = attempts()["first"]
     for change in ("cancel", "retry"):
         if change == "retry":
@@ -555,8 +563,44 @@ def define_and_run(story: Story) -> None:
     report(first, status="FAILED", output={"late": True})
     report(attempts()["first"], status="COMPLETED", output={"n": 1})
     report(attempts()["first"], status="FAILED")
+    story.call(run, f"POST {base}/executions/{{executionId}}/cancel", body={}, **path)
     for route, body in ((f"POST {base}/versions/delete", versions), (f"POST {base}/delete", workflows)):
         story.call(define, route, body=body, query={}, **names)
+
+
+def limit(story: Story) -> None:
+    """Let executions wait for slots, start, fail, be retried and rescued; leave some of it for the safety net."""
+    status = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
+
+    def report(name: str, status_word: str) -> None:
+        body = {"status": status_word, "attempt": 1}
+        story.call("report_status", status, executionId=name, taskId="only", body=body)
+
+    for name in ("rescued", "retried", "noticed"):
+        task = {"taskId": "only", "retryPolicy": {"maxAttempts": 1}}
+        body = {"executionId": name, "concurrencyKey": name, "maxConcurrentExecutions": 1, "tasks": [task]}
+        story.call("executions", "POST /v1/executions", body=body)
+        story.call("executions", "GET /v1/executions/{executionId}", executionId=name)
+        about = {"tenant": "default", "executionId": name}
+        slot = {**about, "kind": "slot", "concurrencyKey": f"key:{name}"}
+        story.run("workflow_advancer", messages(slot, {**about, "kind": "schedule"}))
+        report(name, "FAILED")
+        ended = {**about, "kind": "task", "taskId": "only"}
+        story.run("workflow_advancer", messages(ended))
+        if name != "retried":
+            report(name, "COMPLETED")
+        if name == "rescued":
+            story.run("workflow_advancer", messages(slot, ended))
+    story.call("execution_control", "POST /v1/executions/{executionId}/retry", executionId="retried")
+    base, names = "/api/v1/projects/{project}/workflows", {"project": "any", "workflowExternalId": "narrow"}
+    function = {"function": {"externalId": "fn", "data": {}}}
+    tasks = [{"externalId": "first", "type": "function", "parameters": function}]
+    version = {"workflowExternalId": "narrow", "version": "1", "workflowDefinition": {"tasks": tasks}}
+    workflow = {"externalId": "narrow", "maxConcurrentExecutions": 1}
+    for route, item in ((base, workflow), (base, workflow), (f"{base}/versions", version)):
+        story.call("cognite_definitions", f"POST {route}", body={"items": [item]}, query={}, **names)
+    run = f"POST {base}/{{workflowExternalId}}/versions/{{version}}/run"
+    story.call("cognite_executions", run, body={"authentication": {"nonce": "n"}}, version="1", **names)
 
 
 def schedule(story: Story) -> None:
@@ -613,7 +657,7 @@ def trigger(story: Story) -> None:
     item = {**version, "externalId": "nightly", "triggerRule": rule, "authentication": {"nonce": "n"}}
     item = {name.replace("version", "workflowVersion"): value for name, value in item.items()}
     defined = {"items": [{**version, "workflowDefinition": {"tasks": tasks}}]}
-    workflows = {"items": [{"externalId": "timed"}]}
+    workflows = {"items": [{"externalId": "timed", "maxConcurrentExecutions": 1}]}
     story.call("cognite_definitions", f"POST {base}", body=workflows, query={}, **names)
     story.call("cognite_definitions", f"POST {base}/versions", body=defined, query={}, **names)
     story.call("schedules", f"POST {base}/triggers", body={"items": [item]}, **names)

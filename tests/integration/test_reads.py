@@ -209,7 +209,7 @@ def given_history(table: Table) -> list[HistoryEntry]:
 
 def comparable(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
     """What a list shows of entries: the fingerprint is only in the key."""
-    return [replace(entry, fingerprint=None) for entry in entries]
+    return [entry._replace(fingerprint=None) for entry in entries]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])

@@ -254,6 +254,22 @@ def test_paused_schedule_does_not_fire_until_it_is_resumed(api: Api) -> None:
     assert len(api.executions()) == 1
 
 
+def test_execution_of_a_schedule_with_a_concurrency_key_waits_for_a_slot(api: Api) -> None:
+    # given
+    limited = {**EXECUTION, "concurrencyKey": "reports", "maxConcurrentExecutions": 1}
+    created = api(CREATE, body={**NIGHTLY, "execution": limited})
+
+    # when
+    api.deliver(*api.scheduler.fire())
+
+    # then
+    assert created.status == 201
+    assert api(GET, "nightly").body["execution"] == limited
+    [execution] = api.executions()
+    assert (execution["status"], execution["concurrencyKey"]) == ("RUNNING", "reports")
+    assert "waitingSince" in execution
+
+
 def test_deleted_schedule_is_gone_and_its_executions_stay(api: Api) -> None:
     # given
     api(CREATE, body={**NIGHTLY, "cronExpression": "0 0 13 * 5"})

@@ -9,7 +9,7 @@ import pytest
 from tasklatch.domain.advance import Advance, AdvanceMessage, SweepPosition
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task_definition import TaskDefinition
-from tasklatch.executions import execution_tasks
+from tasklatch.executions import control, execution_tasks
 from tests.factories import FakeTime
 from tests.integration.emulators import Table, intercepted
 from tests.workflow_helpers import ONCE, World
@@ -24,6 +24,8 @@ TASKS: Final = [f"task-{number}" for number in range(SIZE)]
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution_tasks, "TASKS_A_PAGE", PAGE)
+    # All pages are the sweep's: a cancellation goes over none of them before it is answered
+    monkeypatch.setattr(control, "MAX_CANCELLED_AT_ONCE", 0)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ MAKES_ONES_OWN: Final = {
     "POST /forge/scans": 201,
     "POST /api/flow-executions": 201,
     f"POST {WORKFLOWS}": 200,
+    f"POST {WORKFLOWS}/versions": 200,
 }
 """These create, with the names of what is another's too, since each tenant has names of its own; with what status."""
 

@@ -284,12 +284,29 @@ def test_entry_that_the_index_still_shows_is_passed_over(world: World) -> None:
     assert not sent_timers(world.queue)
 
 
+def test_task_that_a_later_version_stored_stays_on_the_list_for_that_version(world: World) -> None:
+    # given
+    later = stored_item(a_task(TaskStatus.FAILED, tenant=world.tenant, task_id="later"))
+    entry = {keys.DUE_KEY: {"S": keys.timer_list(3)}, keys.DUE_SORT: {"S": keys.due_sort(NOW)}}
+    world.table.put({**later, **entry, "status": {"S": "EXPLODED"}})
+
+    # when
+    result = sweep(world)
+
+    # then
+    assert result == SweepSummary()
+    stored = world.table.item(later["pk"]["S"], later["sk"]["S"])
+    assert stored is not None
+    assert keys.DUE_SORT in stored
+
+
 def test_task_that_cannot_be_read_holds_back_no_other(world: World) -> None:
     # given
     timers = [waiting(world, f"task-{number}")[1] for number in range(20)]
     spoilt = stored_item(a_task(TaskStatus.FAILED, tenant=world.tenant, task_id="spoilt"))
     entry = {keys.DUE_KEY: {"S": keys.timer_list(3)}, keys.DUE_SORT: {"S": keys.due_sort(NOW)}}
-    world.table.put({**spoilt, **entry, "status": {"S": "EXPLODED"}})
+    del spoilt["updatedAt"]
+    world.table.put({**spoilt, **entry})
     soon(world, timers[0])
 
     # when

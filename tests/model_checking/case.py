@@ -15,6 +15,10 @@ from tests.model_checking.simulated_cloud import Event
 
 EXECUTION: Final = "nightly"
 TENANT: Final = "default"
+KEY: Final = "key:k"
+LIMIT: Final = 1
+"""The concurrency key of limited executions, as it is stored, and the number of them that may run at once."""
+
 ADDED: Final = "added"
 """Id of a task that a client adds: it comes before the others, so before the pages that are done by then."""
 
@@ -119,8 +123,17 @@ class Case:
         True if a WebSocket client watches the execution.
     adds
         True if a client adds a task.
+    children
+        Ids of the tasks that others bring.
+    stays_open
+        True if the execution does not end with its tasks.
     one_page
         True if a page has one task, and an invocation has time for one page of a sweep.
+    limited
+        Ids of executions of one concurrency key, of which `LIMIT` may run at once: each has the task of the same
+        position. The first of several has started; the creation of a single one has been delivered.
+    fails_first
+        True if the first of them has failed, and of what follows the message about its slot is left to be handled.
     """
 
     name: str
@@ -132,3 +145,7 @@ class Case:
     watched: bool = False
     one_page: bool = False
     adds: bool = False
+    children: Sequence[str] = ()
+    limited: Sequence[str] = ()
+    fails_first: bool = False
+    stays_open: bool = False

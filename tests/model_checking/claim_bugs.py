@@ -1,6 +1,5 @@
 """Bugs of claims and releases, each one small change to the code that runs."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ def a_task_that_runs_is_begun_again(patch: pytest.MonkeyPatch) -> None:
 
     def wider(request: ClaimRequest, task: Task, *, now: int) -> ConditionalWrite:
         write = claim_write(request, task, now=now)
-        return replace(write, max_precedence=status_precedence(TaskStatus.TIMED_OUT, task.attempt))
+        return write._replace(max_precedence=status_precedence(TaskStatus.TIMED_OUT, task.attempt))
 
     parts = write_expression._parts
 
@@ -69,8 +68,7 @@ def a_release_opens_the_same_attempt_again(patch: pytest.MonkeyPatch) -> None:
 
     def same(task: Task, **arguments: Any) -> ConditionalWrite:
         write = release_write(task, **arguments)
-        return replace(
-            write,
+        return write._replace(
             precedence=status_precedence(TaskStatus.SCHEDULED, task.attempt),
             values={**write.values, "attempt": task.attempt},
         )
@@ -83,7 +81,7 @@ def an_attempt_that_is_opened_again_is_not_listed(patch: pytest.MonkeyPatch) -> 
     parts = write_expression._parts
 
     def fewer(write: ConditionalWrite, *arguments: Any) -> Any:
-        return parts(replace(write, queue=None) if "attempt" in write.values else write, *arguments)
+        return parts(write._replace(queue=None) if "attempt" in write.values else write, *arguments)
 
     patch.setattr(write_expression, "_parts", fewer)
 

@@ -17,9 +17,16 @@ def a_task(task_id: str = "a", *, attempts: int = 2, **fields: Any) -> Definitio
     return {"taskId": task_id, "retryPolicy": policy, **fields}
 
 
-def reports(status: str, task_id: str = "a", *, when: Callable[[View], bool] = at_once, **fields: Any) -> Request:
+def reports(
+    status: str,
+    task_id: str = "a",
+    *,
+    when: Callable[[View], bool] = at_once,
+    execution_id: str = EXECUTION,
+    **fields: Any,
+) -> Request:
     """Return a worker's report."""
-    path = {"executionId": EXECUTION, "taskId": task_id}
+    path = {"executionId": execution_id, "taskId": task_id}
     return Request("report_status", f"POST {_TASK}/status", path, {"status": status, **fields}, when)
 
 
@@ -71,13 +78,13 @@ def over(view: View) -> bool:
     return view.execution_status in (ExecutionStatus.FAILED, ExecutionStatus.TERMINATED)
 
 
-def cancels() -> Request:
-    path = {"executionId": EXECUTION}
-    return Request("execution_control", "POST /v1/executions/{executionId}/cancel", path, {"reason": "enough"})
+def cancels(execution_id: str = EXECUTION, *, when: Callable[[View], bool] = at_once) -> Request:
+    path = {"executionId": execution_id}
+    return Request("execution_control", "POST /v1/executions/{executionId}/cancel", path, {"reason": "enough"}, when)
 
 
-def retries(*, when: Callable[[View], bool] = over) -> Request:
-    path = {"executionId": EXECUTION}
+def retries(execution_id: str = EXECUTION, *, when: Callable[[View], bool] = over) -> Request:
+    path = {"executionId": execution_id}
     return Request("execution_control", "POST /v1/executions/{executionId}/retry", path, None, when)
 
 

@@ -11,18 +11,22 @@ other run's calls read or write (an entry of a history, a publication, a message
 at any other point of the order it would do the same.
 """
 
+import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
+from tasklatch.api.v1.executions.models import CONCURRENCY_PREFIX
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.execution_item import execution_key
 from tests.factories import NOW, api_event
-from tests.model_checking.case import ADDED, EXECUTION, TENANT, Case
+from tests.model_checking.case import ADDED, EXECUTION, KEY, LIMIT, TENANT, Case
 from tests.model_checking.checks import BrokenPromiseError, Checker, Promises
 from tests.model_checking.invocations import Invocations
 from tests.model_checking.schedule import ScheduleFormatter
-from tests.model_checking.simulated_cloud import Cloud, Message, a_call
+from tests.model_checking.simulated_cloud import ADVANCE, Cloud, Message, a_call, stream_record
 from tests.model_checking.state import State, Step
 from tests.model_checking.transitions import CONSUMERS, OPTIONAL_STEPS, Transitions
 
@@ -55,6 +59,14 @@ class Explored:
             f"{self.schedules:,} schedules, {self.states:,} states, {self.steps:,} steps, "
             f"{len(self.ends)} ends, {self.seconds:.1f} s"
         )
+
+
+_STAYS_OPEN: Final = {
+    "Key": execution_key(TENANT, EXECUTION),
+    "UpdateExpression": "SET #open = :true",
+    "ExpressionAttributeNames": {"#open": "staysOpen"},
+    "ExpressionAttributeValues": {":true": {"BOOL": True}},
+}
 
 
 class _Search:
@@ -171,20 +183,57 @@ class Explorer:
         # As in a stack that no older version has run in
         enlisted = {keys.PK: {"S": "RECONCILER"}, keys.SK: {"S": "ENLISTING"}, "done": {"BOOL": True}}
         serve(self._cloud.call_number(a_call("dynamodb", "put_item", {"Item": enlisted})))
-        body = {"executionId": EXECUTION, "tasks": self._case.tasks}
-        event = api_event("POST /v1/executions", body=body, request_id="creation")
-        answer = self._runs.straight("executions", event, NOW, serve)
-        if answer["statusCode"] != 201:
-            raise RuntimeError(f"the case could not be set up: {answer}")
+        for number, body in enumerate(_bodies(self._case)):
+            # Each a millisecond later than the one before
+            event = api_event("POST /v1/executions", body=body, request_id="creation")
+            answer = self._runs.straight("executions", event, NOW + number, serve)
+            if answer["statusCode"] != 201:
+                raise RuntimeError(f"the case could not be set up: {answer}")
+        if self._case.stays_open:
+            serve(self._cloud.call_number(a_call("dynamodb", "update_item", _STAYS_OPEN)))
         if self._case.watched:
             watcher = {keys.PK: {"S": keys.live_pk(TENANT, EXECUTION)}, keys.SK: {"S": "watcher"}}
             serve(self._cloud.call_number(a_call("dynamodb", "put_item", {"Item": watcher})))
         # A query of all tasks reads each at a moment of its own, so also those that do not exist yet
-        if self._case.adds:
-            self._cloud.follow((keys.execution_pk(TENANT, EXECUTION), keys.task_sk(ADDED)))
-        cursors = (0,) * (len(self._cloud.followed) * len(CONSUMERS))
+        for task_id in (*((ADDED,) if self._case.adds else ()), *self._case.children):
+            self._cloud.follow((keys.execution_pk(TENANT, EXECUTION), keys.task_sk(task_id)))
+        if self._case.limited:
+            self._begin_limited(serve, [change for stream in self._cloud.moments[moment].changes for change in stream])
+        counts = [len(self._cloud.applied_changes(moment, index)) for index in range(len(self._cloud.followed))]
+        cursors = tuple(count if self._case.limited else 0 for count in counts for _ in CONSUMERS)
         clients = ((0, 0),) * len(self._case.clients)
         return self._transitions.settled(State(moment, NOW, cursors, tuple(sent), (), clients, (), self._case.faults))
+
+    def _begin_limited(self, serve: Callable[[int], int], created: Sequence[int]) -> None:
+        """Deliver the creation of a limited execution, or let the first of several start."""
+        if len(self._case.limited) == 1 and not self._case.fails_first:
+            records = {"Records": [stream_record(self._cloud.changes[change], "1") for change in created]}
+            runs = [("notifier", records)]
+        else:
+            about = {"tenant": TENANT, "executionId": self._case.limited[0]}
+            messages = ({**about, "kind": "slot", "concurrencyKey": KEY}, {**about, "kind": "schedule"})
+            bodies = [{"messageId": "1", "body": json.dumps(message)} for message in messages]
+            runs = [("workflow_advancer", {"Records": [body]}) for body in bodies]
+            if self._case.fails_first:
+                runs += self._failure()
+        for function, event in runs:
+            if self._runs.straight(function, event, NOW, serve).get("batchItemFailures"):
+                raise RuntimeError("the case could not be set up")
+        if self._case.fails_first:
+            entry = {"Id": "1", "MessageBody": bodies[0]["body"]}
+            send = {"QueueUrl": f"https://queue/{ADVANCE}", "Entries": [entry]}
+            serve(self._cloud.call_number(a_call("sqs", "send_message_batch", send)))
+
+    def _failure(self) -> list[tuple[str, Any]]:
+        """Return the runs in which the first execution fails."""
+        path = {"executionId": self._case.limited[0], "taskId": self._case.tasks[0]["taskId"]}
+        route = "POST /v1/executions/{executionId}/tasks/{taskId}/status"
+        event = api_event(route, path=path, body={"status": "FAILED", "attempt": 1}, request_id="failure")
+        message = json.dumps({"kind": "task", "tenant": TENANT, **path})
+        return [
+            ("report_status", event),
+            ("workflow_advancer", {"Records": [{"messageId": "1", "body": message}]}),
+        ]
 
     def _format_violation(self, broken: BrokenPromiseError, steps: list[Step]) -> str:
         """Return a readable schedule that leads to a broken promise."""
@@ -193,6 +242,17 @@ class Explorer:
             steps.append(current)
         text = ScheduleFormatter(self._case, self._cloud).format_steps(steps, at_rest=current is None)
         return f"{self._case.name}: a schedule that breaks a promise\n{text}\nbroken: {broken}"
+
+
+def _bodies(case: Case) -> list[dict[str, Any]]:
+    """Return the requests that create a case's executions."""
+    if not case.limited:
+        return [{"executionId": EXECUTION, "tasks": case.tasks}]
+    limit = {"concurrencyKey": KEY.removeprefix(CONCURRENCY_PREFIX), "maxConcurrentExecutions": LIMIT}
+    return [
+        {"executionId": execution_id, "tasks": [task], **limit}
+        for execution_id, task in zip(case.limited, case.tasks, strict=True)
+    ]
 
 
 def _count_schedules(following: Sequence[tuple[int, ...]]) -> int:

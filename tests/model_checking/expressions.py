@@ -25,7 +25,7 @@ _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     ">": lambda left, right: bool(left > right),
     ">=": lambda left, right: bool(left >= right),
 }
-_CLAUSES: Final = frozenset({"SET", "REMOVE", "ADD"})
+_CLAUSES: Final = frozenset({"SET", "REMOVE", "ADD", "DELETE"})
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,12 @@ def _number(value: Value | None) -> Decimal:
     if value is None or "N" not in value:
         raise ValueError("an update adds to what is no number")
     return Decimal(value["N"])
+
+
+def _members(value: Value | None) -> frozenset[str]:
+    if value is None or "SS" not in value:
+        raise ValueError("what is no set of texts has no members")
+    return frozenset(value["SS"])
 
 
 def _plain(number: Decimal) -> str:
@@ -134,6 +140,12 @@ class _Parser:
         if function == "begins_with":
             name, prefix = self._arguments(2)
             return lambda item, bound: _begins(bound.operand(name, item), bound.operand(prefix, item))
+        if function == "size":
+            (name,) = self._arguments(1)
+            sign, other = self.take(*_COMPARE), self.take()
+            return lambda item, bound: compare(
+                {"N": str(len(_members(bound.operand(name, item))))}, sign, bound.operand(other, item)
+            )
         if function not in ("attribute_exists", "attribute_not_exists"):
             raise ValueError(f"not understood: {function!r}")
         (name,) = self._arguments(1)
@@ -222,11 +234,12 @@ def condition(text: str) -> Condition:
 
 @dataclass(frozen=True)
 class Update:
-    """Update expression: the attributes that it sets, removes and adds to."""
+    """Update expression: the attributes that it sets and removes, those that it adds to, and those it deletes from."""
 
     sets: tuple[tuple[str, Assignment], ...]
     removes: tuple[str, ...]
     adds: tuple[tuple[str, str], ...]
+    deletes: tuple[tuple[str, str], ...]
 
     def apply(self, item: Item, bound: Bindings) -> dict[str, Value]:
         """Return the item after the update; every right side is read from the item before."""
@@ -237,9 +250,20 @@ class Update:
             after.pop(bound.attribute(name), None)
         for name, value in self.adds:
             attribute = bound.attribute(name)
-            before = _number(item[attribute]) if attribute in item else Decimal(0)
-            after[attribute] = {"N": _plain(before + _number(bound.values[value]))}
+            after[attribute] = _added(item.get(attribute), bound.values[value])
+        for name, value in self.deletes:
+            attribute = bound.attribute(name)
+            members = _members(item.get(attribute, {"SS": []})) - _members(bound.values[value])
+            # A set without members is no value
+            after.pop(attribute, None)
+            after |= {attribute: {"SS": sorted(members)}} if members else {}
         return after
+
+
+def _added(before: Value | None, value: Value) -> Value:
+    if "SS" in value:
+        return {"SS": sorted(_members(value) | (_members(before) if before is not None else frozenset()))}
+    return {"N": _plain((_number(before) if before is not None else Decimal(0)) + _number(value))}
 
 
 @cache
@@ -249,15 +273,18 @@ def update(text: str) -> Update:
     sets: list[tuple[str, Assignment]] = []
     removes: list[str] = []
     adds: list[tuple[str, str]] = []
+    deletes: list[tuple[str, str]] = []
     while parser.ahead is not None:
         clause = parser.take(*_CLAUSES).upper()
         if clause == "SET":
             sets += parser.assignments()
         elif clause == "REMOVE":
             removes += parser.listed()
-        else:
+        elif clause == "ADD":
             adds += parser.added()
-    return Update(tuple(sets), tuple(removes), tuple(adds))
+        else:
+            deletes += parser.added()
+    return Update(tuple(sets), tuple(removes), tuple(adds), tuple(deletes))
 
 
 _UPDATE_STATEMENT: Final = re.compile(

@@ -78,8 +78,8 @@ def _update_item(table: Table, request: Request) -> Served:
         return _refused(table, request, item, "ConditionalCheckFailedException")
     before = item if item is not None else request["Key"]
     after = update(request["UpdateExpression"]).apply(before, _bindings(request))
-    messages = request.get("ReturnValues") == "ALL_NEW"
-    return Served({**table, key: after}, {"Attributes": after} if messages else {})
+    shown = {"ALL_NEW": after, "ALL_OLD": item}.get(request.get("ReturnValues", "NONE"))
+    return Served({**table, key: after}, {"Attributes": shown} if shown is not None else {})
 
 
 def _execute_statement(table: Table, request: Request) -> Served:
@@ -107,20 +107,22 @@ def _execute_statement(table: Table, request: Request) -> Served:
 
 
 def _transact_write_items(table: Table, request: Request) -> Served:
-    after = table
+    updates = []
     for action in request["TransactItems"]:
         ((kind, item),) = action.items()
         if kind != "Update":
             raise ValueError(f"not understood: {kind}")
-        # All conditions are checked before anything is written; no item may be named twice.
-        served = _update_item(table, item)
-        if served.error is not None:
-            return Served(table, {}, "TransactionCanceledException")
-        key = key_of(item["Key"])
-        if after.get(key) is not table.get(key):
-            return Served(table, {}, "ValidationException")
-        after = {**after, key: served.table[key]}
-    return Served(after, {})
+        updates.append(item)
+    # All conditions are checked before anything is written; no item may be named twice.
+    if len({key_of(item["Key"]) for item in updates}) < len(updates):
+        return Served(table, {}, "ValidationException")
+    results = [_update_item(table, item) for item in updates]
+    if any(served.error is not None for served in results):
+        codes = ["None" if served.error is None else "ConditionalCheckFailed" for served in results]
+        reasons = [{"Code": code} for code in codes]
+        return Served(table, {"CancellationReasons": reasons}, "TransactionCanceledException")
+    written = {key_of(item["Key"]): served for item, served in zip(updates, results, strict=True)}
+    return Served({**table, **{key: served.table[key] for key, served in written.items()}}, {})
 
 
 def _query(table: Table, request: Request) -> Served:

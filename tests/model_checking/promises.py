@@ -4,6 +4,7 @@ Some hold for every single change, some for every response, some for every state
 by itself.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -69,6 +70,13 @@ def adds_information(before: Task, after: Task) -> bool:
     return same and body[0] != body[1]
 
 
+def is_of_a_parent(before: Task, after: Task) -> bool:
+    """Return True if a task that brings others starts, or fails: no attempt is open, so neither weighs anything."""
+    steps = (TaskStatus.PENDING, TaskStatus.IN_PROGRESS, TaskStatus.FAILED_WITH_TERMINAL_ERROR)
+    is_next = (before.status, after.status) in pairwise(steps)
+    return after.has_children and is_next and after.precedence == before.precedence
+
+
 # ------------------------------------------------------------------ every change of a task
 
 
@@ -94,9 +102,10 @@ def the_latch_only_rises(before: Task, after: Task, _table: Table) -> bool:
         return (before.status, before.attempt, before.precedence) == (after.status, after.attempt, after.precedence)
     return (
         after.version == before.version + 1
-        and after.precedence == status_precedence(after.status, after.attempt)
+        and (is_of_a_parent(before, after) or after.precedence == status_precedence(after.status, after.attempt))
         and (
-            after.precedence > before.precedence
+            is_of_a_parent(before, after)
+            or after.precedence > before.precedence
             or is_granted_an_attempt(before, after)
             or adds_information(before, after)
         )
@@ -139,6 +148,23 @@ def a_task_is_scheduled_after_its_dependencies(before: Task, after: Task, table:
     awaited = [name["S"] for name in item["dependsOn"]["L"]] if "dependsOn" in item else []
     tasks = tasks_in(table)
     return all(is_terminal(tasks[name]) and not fails_execution(tasks[name]) for name in awaited)
+
+
+def a_parent_is_completed_after_all_its_children(before: Task, after: Task, table: Table) -> bool:
+    """What waits for a task that brings others starts once all of these exist and have ended, and none failed it."""
+    if not after.has_children or after.status is not TaskStatus.COMPLETED or before.version == after.version:
+        return True
+    content = table[_PK, keys.input_sk(after.task_id)]
+    defined = json.loads((content.get("resolved") or content["payload"])["S"])["children"]
+    tasks = tasks_in(table)
+    children = [tasks.get(child["taskId"]) for child in defined]
+    return all(child is not None and is_terminal(child) and not fails_execution(child) for child in children)
+
+
+def a_child_has_its_input_when_it_is_scheduled(before: Task, after: Task, table: Table) -> bool:
+    """No worker receives a child before all parts of it exist."""
+    is_scheduled = after.parent_id is not None and after.status is TaskStatus.SCHEDULED
+    return not is_scheduled or before.version == after.version or (_PK, keys.input_sk(after.task_id)) in table
 
 
 def no_heartbeat_is_recorded_for_a_task_that_waits(before: Task, after: Task, _table: Table) -> bool:
@@ -211,6 +237,8 @@ TASK_PROMISES: Final[Sequence[TaskPredicate]] = (
     an_attempt_is_opened_once_after_a_failure_that_is_retried,
     nothing_is_timed_out_early,
     a_task_is_scheduled_after_its_dependencies,
+    a_parent_is_completed_after_all_its_children,
+    a_child_has_its_input_when_it_is_scheduled,
     no_heartbeat_is_recorded_for_a_task_that_waits,
     an_output_is_stored_before_its_success,
     an_open_task_is_in_the_index,
@@ -397,7 +425,10 @@ def nothing_is_stuck(view: View) -> bool:
     if view.execution_status != ExecutionStatus.RUNNING:
         return not unsettled
     for task in unsettled:
-        if task.status is TaskStatus.PENDING:
+        if task.has_children and task.status is TaskStatus.IN_PROGRESS:
+            if not any(child.parent_id == task.task_id for child in unsettled):
+                return False
+        elif task.status is TaskStatus.PENDING:
             item = view.table.get((_PK, keys.input_sk(task.task_id)), {})
             awaited = [name["S"] for name in item["dependsOn"]["L"]] if "dependsOn" in item else []
             if all(is_terminal(tasks[name]) for name in awaited):
@@ -408,16 +439,23 @@ def nothing_is_stuck(view: View) -> bool:
             or (task.task_id, task.attempt) not in view.handed_out
         ):
             return False
-    return bool(unsettled)
+    return bool(unsettled) or view.execution.keep_open
 
 
 def counters_match_the_dependencies(view: View) -> bool:
-    """Dependents count a terminal task once, however often its event is delivered."""
+    """Dependents count a terminal task once, however often its event is delivered.
+
+    A parent that was cancelled may count children that were not created.
+    """
     waiting: Counter[str] = Counter()
     for key, item in view.table.items():
         if key[1].startswith("NEXT#") and "done" not in item:
             waiting[item["taskId"]["S"]] += 1
-    counters = [item for key, item in view.table.items() if key[1].startswith("WAITS#")]
+    counters = [
+        item
+        for key, item in view.table.items()
+        if key[1].startswith("WAITS#") and view.tasks[item["taskId"]["S"]].status is not TaskStatus.CANCELED
+    ]
     return all(int(item["remaining"]["N"]) == waiting[item["taskId"]["S"]] for item in counters)
 
 
@@ -467,11 +505,17 @@ def a_failure_that_was_taken_back_ends_no_execution(view: View) -> bool:
 
 
 def nothing_is_open_after_a_cancellation_was_answered(response: ClientResponse, view: View) -> bool:
-    """Promise 6: when a person's cancellation is answered, no task can be reported on, unless it was retried since."""
+    """Promise 6: when a person's cancellation is answered, no task can be reported on, unless it was retried since.
+
+    A child that was being created then waits until it is cancelled too.
+    """
     answered = response.request.route.endswith("/cancel") and response.status == _OK
     if not answered or view.execution_status == ExecutionStatus.RUNNING:
         return True
-    return all(is_terminal(task) for task in view.tasks.values())
+    return all(
+        is_terminal(task) or (task.parent_id is not None and task.status is TaskStatus.PENDING)
+        for task in view.tasks.values()
+    )
 
 
 def the_report_of_highest_precedence_stands(task: Task, reports: Sequence[Report]) -> bool:

@@ -30,6 +30,12 @@ CANCEL = Case(
     },
     one_page=True,
 )
+FAILURE = Case(
+    "a failure that ends an execution of several pages",
+    [a_task("a", attempts=1), a_task("b", attempts=1)],
+    {"first": [reports("FAILED", "b", attempt=1)]},
+    one_page=True,
+)
 RETRY = Case(
     "a person's retry of several pages",
     [a_task("a", attempts=1), a_task("b", attempts=1)],

@@ -17,6 +17,7 @@ from tests.model_checking.explorer import Explored, Explorer
 
 PROVES: Final = "TASKLATCH_PROVE" in os.environ
 MOST_STATES: Final = 1_500_000 if PROVES else 150_000
+MOST_SEARCHED: Final = 500_000 if PROVES else 30_000
 CASES: Final = cases.IN_EVERY_RUN + (cases.ONLY_TO_PROVE if PROVES else ())
 
 
@@ -33,6 +34,19 @@ def test_every_order_keeps_every_promise(case: Case, record_property: Callable[[
     record_property("explored", str(result))
     assert result.violation is None, result.violation
     assert result.ends
+
+
+@pytest.mark.parametrize("case", cases.TOO_LARGE_TO_PROVE, ids=lambda case: case.name)
+def test_search_of_the_states_nearest_to_the_beginning_finds_no_broken_promise(case: Case) -> None:
+    # when
+    try:
+        result = Explorer(case, EveryPromise(case)).explore(MOST_SEARCHED)
+    except RuntimeError:
+        # There are more states: this is a search and no proof
+        return
+
+    # then
+    assert result.violation is None, result.violation
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tasklatch.domain import conditional_write
 from tasklatch.domain.advance import Advance, AdvanceMessage, SweepPosition, start_of_sweep
 from tasklatch.domain.conditional_write import ConditionalWrite, next_attempt_write, system_write, write_for_report
 from tasklatch.domain.dependencies import execution_outcome
+from tasklatch.domain.execution import Execution
 from tasklatch.domain.report import Report, Verdict
 from tasklatch.domain.results import ReportResult
 from tasklatch.domain.status import (
@@ -29,6 +30,7 @@ from tasklatch.domain.verdict import decide_verdict
 from tasklatch.dynamodb import write_expression
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.task_item import HEARTBEAT_MARK, task_from_item
+from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.executions import control
 from tasklatch.executions.execution_tasks import ExecutionTasks
 from tasklatch.ledger import heartbeat, ledger, report_write
@@ -46,11 +48,20 @@ from tasklatch.retries.reconciler import Reconciler
 from tasklatch.retries.timer_handler import TimerHandler
 from tasklatch.retries.timer_sweep import TimerSweep
 from tasklatch.runtime.backoff import Backoff
-from tasklatch.workflow import closer, reopener, task_scheduler
+from tasklatch.workflow import cancellation, closer, dependency_counters, reopener, task_scheduler
+from tasklatch.workflow.child_tasks import ChildTasks
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.dependency_counters import DependencyCounters
 from tasklatch.workflow.reopener import ExecutionReopener
-from tests.model_checking import cases, claim_bugs, claim_cases, sweep_cases, timer_cases, waiting_cases
+from tests.model_checking import (
+    cases,
+    children_cases,
+    claim_bugs,
+    claim_cases,
+    sweep_cases,
+    timer_cases,
+    waiting_cases,
+)
 from tests.model_checking.case import Case
 from tests.model_checking.cases import with_faults
 from tests.model_checking.every_promise import EveryPromise
@@ -90,7 +101,7 @@ def _without_lower_end(patch: pytest.MonkeyPatch) -> None:
 
     def from_waiting(*arguments: Any, **names: Any) -> ConditionalWrite:
         write = write_for_report(*arguments, **names)
-        return replace(write, precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
+        return write._replace(precedence_from=write.attempt * PRECEDENCE_PER_ATTEMPT)
 
     patch.setattr(report_write, "write_for_report", from_waiting)
     patch.setattr(ledger, "check_opened", lambda _task, _attempt: None)
@@ -130,9 +141,9 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
     created = system_write
 
     def wider(*arguments: Any, **names: Any) -> ConditionalWrite:
-        return replace(created(*arguments, **names), max_precedence=SEALED_PRECEDENCE)
+        return created(*arguments, **names)._replace(max_precedence=SEALED_PRECEDENCE)
 
-    for module in (closer, task_scheduler):
+    for module in (cancellation, task_scheduler):
         patch.setattr(module, "system_write", wider)
     _a_batch_does_not_compare_the_version(patch)
 
@@ -140,7 +151,7 @@ def _the_service_writes_whatever_version(patch: pytest.MonkeyPatch) -> None:
 def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> None:
     def versionless(task: Task, *, now: int) -> ConditionalWrite:
         write = next_attempt_write(task, now=now)
-        return replace(write, version=None, max_precedence=write.max_precedence + 1)
+        return write._replace(version=None, max_precedence=write.max_precedence + 1)
 
     patch.setattr(timer_handler, "next_attempt_write", versionless)
 
@@ -148,8 +159,8 @@ def _the_next_attempt_is_opened_whatever_version(patch: pytest.MonkeyPatch) -> N
 def _a_timer_opens_an_attempt_each_time_it_fires(patch: pytest.MonkeyPatch) -> None:
     def fire(self: TimerHandler, timer: Any) -> str:
         task = self._ledger.read(timer.tenant, timer.execution_id, timer.task_id)
-        write = replace(
-            next_attempt_write(task, now=self._clock()), precedence_from=0, max_precedence=COMPLETED_PRECEDENCE
+        write = next_attempt_write(task, now=self._clock())._replace(
+            precedence_from=0, max_precedence=COMPLETED_PRECEDENCE
         )
         self._ledger.write(task.tenant, task.execution_id, write)
         return "opened"
@@ -342,6 +353,16 @@ def _a_late_success_is_too_late(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ExecutionReopener, "resume_if_rescued", lambda _self, *_: False)
 
 
+def _a_rescue_that_died_is_not_continued(patch: pytest.MonkeyPatch) -> None:
+    """Take an execution that runs for one of which nothing is left to schedule or to complete."""
+    resume = ExecutionReopener._resume
+
+    def resume_if_failed(self: ExecutionReopener, execution: Execution, position: SweepPosition | None) -> bool:
+        return execution.failed_by is not None and resume(self, execution, position)
+
+    patch.setattr(ExecutionReopener, "_resume", resume_if_failed)
+
+
 def _any_success_takes_a_failure_back(patch: pytest.MonkeyPatch) -> None:
     """Set a failed execution to running again without a look at the tasks besides the one that failed it."""
     patch.setattr(reopener, "is_rescued", lambda _tasks, _failed_by: True)
@@ -361,7 +382,7 @@ def _a_success_keeps_its_timer_on_the_list(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         write_expression,
         "_parts",
-        lambda write, pk, expires_at: parts(replace(write, keeps_timer=True), pk, expires_at),
+        lambda write, pk, expires_at: parts(write._replace(keeps_timer=True), pk, expires_at),
     )
 
 
@@ -392,6 +413,57 @@ def _lost_changes_stay_lost(patch: pytest.MonkeyPatch) -> None:
 def _the_service_writes_in_a_clients_name(patch: pytest.MonkeyPatch) -> None:
     """Leave the client of the last report on the task when the service changes it."""
     patch.setattr(conditional_write, "AUTHORSHIP", ("request_id",))
+
+
+def _a_parent_counts_one_child_too_few(patch: pytest.MonkeyPatch) -> None:
+    reserve = ChildTasks._reserve
+    patch.setattr(
+        ChildTasks,
+        "_reserve",
+        lambda self, parent, count, max_tasks: reserve(self, parent, count - 1, max_tasks),
+    )
+
+
+def _children_are_counted_at_each_delivery(patch: pytest.MonkeyPatch) -> None:
+    """Let a parent wait for as many tasks as it brings, whether it waits for them already or not."""
+
+    def absent(**fields: Any) -> ItemUpdate:
+        return ItemUpdate(**{**fields, "absent": ()})
+
+    patch.setattr(dependency_counters, "ItemUpdate", absent)
+    read = DependencyCounters.read
+
+    def without_mark(self: DependencyCounters, *arguments: Any) -> Any:
+        counters = read(self, *arguments)
+        is_reservation = len(arguments[2]) == 1
+        return {} if is_reservation else counters
+
+    patch.setattr(DependencyCounters, "read", without_mark)
+
+
+def _children_exist_before_their_inputs(patch: pytest.MonkeyPatch) -> None:
+    inserts = ChildTasks._batch_insert
+    held: list[Any] = []
+
+    def children_first(self: ChildTasks, items: Any, now: int) -> set[str]:
+        if not any("status" in item for item in items):
+            held.append(items)
+            return set()
+        present = inserts(self, items, now)
+        inserts(self, held.pop(), now)
+        return present
+
+    patch.setattr(ChildTasks, "_batch_insert", children_first)
+
+
+def _children_that_exist_are_left_alone(patch: pytest.MonkeyPatch) -> None:
+    go_on = ChildTasks._go_on
+
+    def only_new(self: ChildTasks, execution: Any, parent: Any, task_ids: Any, existing: Any) -> None:
+        if not existing:
+            go_on(self, execution, parent, task_ids, existing)
+
+    patch.setattr(ChildTasks, "_go_on", only_new)
 
 
 @dataclass(frozen=True)
@@ -463,13 +535,15 @@ BUGS: Final = (
     SeededBug("dependents that are added are not expected", _what_follows_from_a_task_is_looked_up_before_it,
               sweep_cases.ADDED_DEPENDENT, "nothing_is_stuck"),
     SeededBug("a position is kept before its page is done", _a_position_is_kept_before_its_page_is_done,
-              sweep_cases.CANCEL, "nothing_is_stuck"),
+              sweep_cases.FAILURE, "nothing_is_stuck"),
     SeededBug("an outcome is of two versions of the execution", _a_sweep_goes_on_whatever_was_added,
               sweep_cases.ADDITION, "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a cancelled task counts as done", _a_cancelled_task_counts_as_done,
               cases.FAILURE_AND_RETRY, "an_execution_is_completed_when_all_its_tasks_are"),
     SeededBug("a late success is too late for its execution", _a_late_success_is_too_late,
               cases.RESCUE, "a_failure_that_was_taken_back_ends_no_execution"),
+    SeededBug("a rescue that died is not continued", _a_rescue_that_died_is_not_continued,
+              with_faults(cases.LATE_RESCUE_ALONE, crashes=1), "nothing_is_stuck"),
     SeededBug("any success takes a failure back", _any_success_takes_a_failure_back,
               cases.TWO_FAIL, "a_failure_is_taken_back_by_all_that_caused_it"),
     SeededBug("a cancellation is answered before its tasks are cancelled", _a_cancellation_is_answered_at_once,
@@ -498,6 +572,14 @@ BUGS: Final = (
               claim_cases.SILENT_CLAIMER, "a_task_is_in_its_queue_while_it_waits_for_a_worker"),
     SeededBug("a task stays listed when it is begun", claim_bugs.a_task_stays_listed_when_it_is_begun,
               claim_cases.TWO_CLAIMERS, "a_task_is_in_its_queue_while_it_waits_for_a_worker"),
+    SeededBug("a parent counts one child too few", _a_parent_counts_one_child_too_few,
+              children_cases.TWO_BROUGHT, "a_parent_is_completed_after_all_its_children"),
+    SeededBug("children are counted at each delivery", _children_are_counted_at_each_delivery,
+              with_faults(children_cases.BROUGHT, twice=1), "nothing_is_stuck"),
+    SeededBug("children exist before their inputs", _children_exist_before_their_inputs,
+              with_faults(children_cases.BROUGHT, crashes=1), "a_child_has_its_input_when_it_is_scheduled"),
+    SeededBug("children that exist are left alone", _children_that_exist_are_left_alone,
+              with_faults(children_cases.BROUGHT, crashes=1), "nothing_is_stuck"),
 )  # fmt: skip
 
 

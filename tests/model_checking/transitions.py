@@ -47,7 +47,7 @@ class Transitions:
         self._lost = cloud.answers.number(LOST)
         self.current_step: Step | None = None
         # Without dependencies, nobody writes the items of dependents
-        waits = any(task.get("dependsOn") for task in case.tasks)
+        waits = any(task.get("dependsOn") or task.get("children") for task in case.tasks)
         self._never_written = ("INPUT#",) if waits else ("INPUT#", "NEXT#", "WAITS#")
         functions = {request.function for requests in case.clients.values() for request in requests}
         # The reconciler reads the history, and keeps its own place; it does not run beside itself

@@ -366,7 +366,14 @@ def _rule_pattern(name: str) -> dict[str, Any]:
     return pattern
 
 
-SENDERS: Final = ["CogniteExecutions", "ExecutionControl", "Notifier", "Reconciler", "WorkflowAdvancer"]
+SENDERS: Final = [
+    "CogniteDefinitions",
+    "CogniteExecutions",
+    "ExecutionControl",
+    "Notifier",
+    "Reconciler",
+    "WorkflowAdvancer",
+]
 
 
 def test_whoever_sends_to_the_advancer_is_told_where_and_nobody_else_may() -> None:

@@ -1,7 +1,6 @@
 """Cognite's contract in itself: what definitions and updates mean here, and how what becomes of them is shown."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from tasklatch.domain.task import OnFailure, RetryPolicy, TaskDetail
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.workflow_definition import WorkflowVersion
 from tasklatch.platforms.cognite.definitions.models import VersionBody, WorkflowsBody
-from tasklatch.platforms.cognite.definitions.translation import definition_view, definitions_from_version
+from tasklatch.platforms.cognite.definitions.translation import definition_view, run_definitions
 from tasklatch.platforms.cognite.errors import UNKNOWN_IS_BAD_REQUEST
 from tasklatch.platforms.cognite.executions import models, operations, translation
 from tests.factories import NOW, a_task
@@ -107,7 +106,24 @@ def test_dependencies_are_taken_each_once() -> None:
         {"retries": -1},
         {"timeout": 0},
         {"onFailure": "ignore"},
-        {"type": "dynamic", "parameters": {"dynamic": {"tasks": "${a.output.tasks}"}}},
+        {"type": "dynamic", "parameters": {"dynamic": {"tasks": [a_definition("x")]}}},
+        {"type": "dynamic", "parameters": {"dynamic": {"tasks": "first"}}},
+        {"type": "dynamic", "parameters": {"dynamic": {}}},
+        {"type": "dynamic", "parameters": {}},
+        {
+            "type": "dynamic",
+            "parameters": {"dynamic": {"tasks": "${other.output}"}},
+            "dependsOn": [{"externalId": "z"}],
+        },
+        {"type": "subworkflow", "parameters": {"subworkflow": {}}},
+        {"type": "subworkflow", "parameters": {"subworkflow": {"workflowExternalId": "w"}}},
+        {"type": "subworkflow", "parameters": {"subworkflow": {"tasks": [{"externalId": "x"}]}}},
+        {"type": "subworkflow", "parameters": {"subworkflow": {"tasks": [a_definition("x", type="dynamic")]}}},
+        {"type": "subworkflow", "parameters": {"subworkflow": {"tasks": [a_definition("x", type="subworkflow")]}}},
+        {
+            "type": "subworkflow",
+            "parameters": {"subworkflow": {"tasks": [a_definition("x", dependsOn=[{"externalId": "y"}])]}},
+        },
         {"type": "subworkflow", "parameters": {"subworkflow": {"tasks": []}}},
         {"parameters": {}},
         {"parameters": {"function": {}}},
@@ -195,13 +211,17 @@ def test_same_definition_has_the_same_hash() -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def no_version(_tenant: str, name: str, version: str) -> WorkflowVersion:
+    raise NotFoundError("workflow version", f"{name}:{version}")
+
+
 def test_run_is_made_from_what_was_kept() -> None:
     text = a_version(a_definition("a"), a_definition("b", dependsOn=[{"externalId": "a"}])).definition_text()
     version = WorkflowVersion(
         tenant="default", external_id="nightly", version="1", definition=text, created_at=NOW, updated_at=NOW
     )
 
-    created = definitions_from_version(version)
+    created = run_definitions(version, no_version)
 
     assert [(future.task_id, future.depends_on) for future in created] == [("a", ()), ("b", ("a",))]
 
@@ -288,7 +308,7 @@ def test_payloads_that_one_answer_cannot_hold_are_left_out_by_name() -> None:
     names = [f"t{number:02d}" for number in range(50)]
     text = a_version(*map(a_definition, names)).definition_text()
     output = json.dumps({"x": "y" * 102_000})
-    details = [replace(detail_of(TaskStatus.COMPLETED, task_id=name), output=output) for name in names]
+    details = [detail_of(TaskStatus.COMPLETED, task_id=name)._replace(output=output) for name in names]
 
     view = translation.workflow_execution_detail_view(an_execution(), text, None, details)
 

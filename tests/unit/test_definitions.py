@@ -83,6 +83,10 @@ def test_different_definitions_have_different_fingerprints() -> None:
     assert len({item.fingerprint for item in [ANY, *OTHERS]}) == 1 + len(OTHERS)
 
 
+def test_fingerprint_of_a_definition_is_the_one_that_tasks_are_stored_with() -> None:
+    assert ANY.fingerprint == "a6f6a12cd3f0"
+
+
 def test_fingerprints_are_the_same_in_whatever_order_the_keys_of_an_object_came() -> None:
     item, other = '{"a":{"x":1,"y":2},"b":"é"}', '{"b":"é","a":{"y":2,"x":1}}'
     runs = [WorkflowRun("1", text, text) for text in (item, other)]

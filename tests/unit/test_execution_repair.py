@@ -45,7 +45,7 @@ def test_changes_that_were_lost_are_published(world: World) -> None:
 
 
 def test_a_task_of_a_later_version_is_not_published(world: World) -> None:
-    later = store(world, keys.task_sk("one"), form={"N": "2"})
+    later = store(world, keys.task_sk("one"), form={"N": "3"})
 
     reconcile(world)
 

@@ -27,19 +27,42 @@ REACTIONS: Final = (
     "local.openapi",
 )
 
+DATACLASSES: Final = {"Task", "Report", "PendingReport"}
+
 
 @cache
 def loaded_by(function: str) -> set[str]:
     """The modules that are there once a function's handler has been imported, in a process of its own."""
+    return set(after_import_of(function)["modules"])
+
+
+@cache
+def after_import_of(function: str) -> dict[str, list[str]]:
+    """The modules that are there, and the dataclasses of this project in them."""
     done = subprocess.run(
-        [sys.executable, "-c", "import json, sys, handler; print(json.dumps(sorted(sys.modules)))"],
+        [
+            sys.executable,
+            "-c",
+            """
+import json, sys, handler
+dataclasses = [
+    value.__name__
+    for name, module in sys.modules.items()
+    if name.startswith("tasklatch")
+    for value in vars(module).values()
+    if isinstance(value, type) and hasattr(value, "__dataclass_fields__") and value.__module__ == name
+]
+print(json.dumps({"modules": sorted(sys.modules), "dataclasses": dataclasses}))
+""",
+        ],
         cwd=FUNCTIONS / function,
         env={"PYTHONPATH": str(ROOT / "layers" / "tasklatch"), "BOTO_DISABLE_CRT": "true"},
         capture_output=True,
         text=True,
         check=True,
     )
-    return set(json.loads(done.stdout))
+    loaded: dict[str, list[str]] = json.loads(done.stdout)
+    return loaded
 
 
 @pytest.mark.parametrize("function", NAMES)
@@ -55,3 +78,7 @@ def test_a_report_loads_nothing_of_what_follows_from_it() -> None:
 
     assert "tasklatch.ledger.ledger" in loaded
     assert loaded.isdisjoint(REACTIONS)
+
+
+def test_values_that_a_report_loads_are_quickly_made_classes() -> None:
+    assert set(after_import_of("report_status")["dataclasses"]) == DATACLASSES

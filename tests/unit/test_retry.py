@@ -78,7 +78,7 @@ def test_error_that_the_worker_called_terminal_is_not_retried() -> None:
 
 
 def test_time_out_is_not_retried_where_the_policy_says_so() -> None:
-    policy = replace(STEADY, retry_timeouts=False)
+    policy = STEADY._replace(retry_timeouts=False)
 
     timed_out = decide_retry(a_task(TaskStatus.TIMED_OUT, retry_policy=policy, ended_at=NOW))
     failed = decide_retry(
@@ -110,7 +110,7 @@ def test_worker_can_ask_for_a_longer_wait_but_not_past_the_maximum(requested: fl
 
 
 def test_jitter_shortens_a_wait_by_no_more_than_its_share_and_spreads_it() -> None:
-    policy = replace(STEADY, jitter=0.5)
+    policy = STEADY._replace(jitter=0.5)
     waits = [wait_of(failed(policy=policy, task_id=f"task {number}")) for number in range(500)]
     assert all(5 <= wait <= 10 for wait in waits)
     assert 7.2 < mean(waits) < 7.8
@@ -118,7 +118,7 @@ def test_jitter_shortens_a_wait_by_no_more_than_its_share_and_spreads_it() -> No
 
 
 def test_retry_decision_is_reproducible() -> None:
-    policy = replace(STEADY, jitter=1.0)
+    policy = STEADY._replace(jitter=1.0)
     first = decided(failed(policy=policy))
     later = decided(failed(policy=policy, updated_at=NOW + 5_000, version=9, heartbeat_at=NOW))
     assert first == later

@@ -162,3 +162,16 @@ def test_function_within_a_function_is_called_again_alone() -> None:
 
     # then
     assert calls == ["done"]
+
+
+def test_conditional_write_tells_whether_its_condition_held() -> None:
+    # given
+    time = FakeTime()
+    backoff = Backoff(time.remaining_ms, time.sleep)
+    busy, failed = failing(2, refused("ThrottlingException")), failing(1, refused("ConditionalCheckFailedException"))
+
+    # then
+    assert backoff.run_conditional(busy)
+    assert not backoff.run_conditional(failed)
+    with pytest.raises(ClientError):
+        backoff.run_conditional(failing(1, refused("ValidationException")))

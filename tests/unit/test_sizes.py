@@ -14,6 +14,8 @@ MAX_FUNCTION_LINES: Final = 40
 MAX_NESTING: Final = 3
 MAX_PUBLIC_METHODS: Final = 12
 MAX_MODULE_LINES: Final = 350
+MAX_HANDLER_LINES: Final = 100
+"""A handler only wires: what an operation does is beside its contract, in `requests.py`."""
 
 EXCEPTIONS: Final[frozenset[str]] = frozenset()
 """What is still too large. The list only gets shorter: an entry that is no longer true fails its test too."""
@@ -103,3 +105,10 @@ def test_sizes_are_measured_to_the_line(text: str, expected: list[str]) -> None:
 )
 def test_nesting_counts_the_blocks_inside_blocks(body: str, depth: int) -> None:
     assert nesting(ast.parse(dedent(body)).body) == depth
+
+
+def test_handlers_only_wire() -> None:
+    lines = {path.parent.name: len(path.read_text().splitlines()) for path in ROOT.glob("functions/*/handler.py")}
+
+    assert lines
+    assert {name: count for name, count in lines.items() if count > MAX_HANDLER_LINES} == {}

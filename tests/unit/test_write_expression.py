@@ -94,9 +94,18 @@ def test_both_languages_assign_remove_and_need_the_same(write: ConditionalWrite,
     assigned, *others = meaning_of_update(update)
     assert assigned["version"] == "+1"
     assert ({**assigned, "version": {"N": "4"}}, *others) == meaning_of_statement(batched)
-    assert "attribute_not_exists(form)" in update["ConditionExpression"], "a later version's task stays as it is"
     assert update["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
     assert batched["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
+
+
+@pytest.mark.parametrize("version", [None, 3])
+@pytest.mark.parametrize("write", LATCHES, ids=[f"{write.status}-{number}" for number, write in enumerate(LATCHES)])
+def test_whoever_has_not_read_the_version_leaves_every_form_but_the_first(
+    write: ConditionalWrite, version: int | None
+) -> None:
+    update = render_update_item(write._replace(version=version), "ledger", PK, None)
+
+    assert ("attribute_not_exists(form)" in update["ConditionExpression"]) is (version is None)
 
 
 @pytest.mark.parametrize(

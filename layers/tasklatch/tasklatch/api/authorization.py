@@ -8,7 +8,7 @@ from typing import Any, Final
 from tasklatch.domain.errors import ForbiddenError, UnauthorizedError
 
 DEFAULT_TENANT: Final = "default"
-_TENANT: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+_TENANT: Final = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}"
 _CLIENT_CLAIMS: Final = ("client_id", "azp", "sub")
 _CLIENT: Final = re.compile(r"[\x21-\x7e]+")
 MAX_CLIENT_CHARACTERS: Final = 64
@@ -50,7 +50,7 @@ def get_tenant(event: Mapping[str, Any], scope: Scope, tenant_claim: str) -> str
     if not tenant_claim:
         return DEFAULT_TENANT
     tenant = claims.get(tenant_claim)
-    if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
+    if not isinstance(tenant, str) or not re.fullmatch(_TENANT, tenant):
         raise ForbiddenError(f"token claim {tenant_claim!r} is not a valid tenant")
     return tenant
 

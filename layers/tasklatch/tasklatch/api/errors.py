@@ -1,9 +1,9 @@
 """The one place that maps domain errors to HTTP: as problem details (RFC 9457), or in a contract's own format."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final, NotRequired
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -117,8 +117,7 @@ def summarize_error(error: TasklatchError, problem: Problem) -> str:
     return "; ".join(lines) or str(error)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorFormat:
+class ErrorFormat(NamedTuple):
     """Format of one contract's error responses; the errors are the same in all contracts.
 
     Attributes
@@ -134,7 +133,7 @@ class ErrorFormat:
     media_type: str
     body: Any
     render: Callable[[TasklatchError, Problem], Any]
-    status_map: Mapping[HTTPStatus, HTTPStatus] = field(default_factory=dict)
+    status_map: Mapping[HTTPStatus, HTTPStatus] = MappingProxyType({})
 
     def status(self, usual: HTTPStatus) -> HTTPStatus:
         """Return this contract's status for a usual one."""

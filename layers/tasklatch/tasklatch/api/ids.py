@@ -65,7 +65,7 @@ QueueName = Annotated[str, Field(pattern=QUEUE_NAME)]
 
 def _check_uuid(value: Any) -> Any:
     # Python also accepts a UUID in braces, as a URN and without hyphens.
-    if isinstance(value, str) and not _WRITTEN_UUID.fullmatch(value):
+    if isinstance(value, str) and not re.fullmatch(UUID_PATTERN, value):
         raise ValueError("must be a UUID: 8-4-4-4-12 hexadecimal digits")
     return value
 
@@ -76,9 +76,7 @@ NewExecutionId = Annotated[
     str, Field(pattern=EXECUTION_ID, json_schema_extra={"pattern": _NEW_EXECUTION_ID}), AfterValidator(_check_new)
 ]
 
-_WRITTEN_UUID: Final = re.compile(UUID_PATTERN)
 _PATTERNS: Final = {"executionId": EXECUTION_ID, "queue": QUEUE_NAME}
-_CREATABLE_EXECUTION_ID: Final = re.compile(_NEW_EXECUTION_ID)
 
 
 def is_valid_task_id(value: str) -> bool:
@@ -88,7 +86,7 @@ def is_valid_task_id(value: str) -> bool:
 
 def can_be_new_execution_id(value: str) -> bool:
     """Return True if an execution with this id can be created."""
-    return _CREATABLE_EXECUTION_ID.fullmatch(value) is not None
+    return re.fullmatch(_NEW_EXECUTION_ID, value) is not None
 
 
 def round_to_millis(value: float | None) -> float | None:

@@ -1,9 +1,10 @@
 """Requests and responses of the HTTP application."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,8 +17,7 @@ JSON: Final = "application/json"
 M = TypeVar("M", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request, as passed to a route's function.
 
     Attributes
@@ -77,8 +77,7 @@ class Request:
             raise InvalidRequestError("invalid query parameters", errors) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """Response of a route.
 
     Attributes
@@ -91,9 +90,9 @@ class Response:
 
     body: Any
     status: HTTPStatus = HTTPStatus.OK
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     media_type: str = JSON
-    log_fields: Mapping[str, object] = field(default_factory=dict)
+    log_fields: Mapping[str, object] = MappingProxyType({})
 
 
 def page_response(items: Sequence[Any], cursor: str | None) -> Response:

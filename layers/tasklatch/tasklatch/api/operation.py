@@ -1,9 +1,8 @@
 """Declaration of one operation: its route, scope and models, as data. The API description is generated from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -11,8 +10,7 @@ from tasklatch.api.authorization import Scope
 from tasklatch.api.errors import PROBLEM_DETAILS, ErrorFormat
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(NamedTuple):
     """Declaration of one operation of the API.
 
     Attributes

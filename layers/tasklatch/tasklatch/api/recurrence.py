@@ -4,6 +4,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Annotated
 
+import tzdata
 from pydantic import AfterValidator, Field
 
 from tasklatch.domain.cron import scheduler_expressions
@@ -12,7 +13,7 @@ from tasklatch.domain.cron import scheduler_expressions
 @cache
 def _zones() -> frozenset[str]:
     # The package's own list: that of the machine holds more, which EventBridge Scheduler may not know
-    return frozenset((files("tzdata") / "zones").read_text(encoding="utf-8").split())
+    return frozenset((files(tzdata) / "zones").read_text(encoding="utf-8").split())
 
 
 def _check_cron(value: str) -> str:

@@ -7,11 +7,12 @@ conditional write that begins a task decides.
 
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tasklatch.domain.claim import ClaimRequest, WorkEntry
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.items import Item, key_texts, to_item
+from tasklatch.dynamodb.items import Item, key_texts, sort_key_of
+from tasklatch.dynamodb.queries import at_least, work_query
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.settings import Settings
@@ -65,18 +66,11 @@ class WorkList:
         return entries + self._query(list_key, f"{last.urgency}#{anywhere}")
 
     def _query(self, list_key: str, start: str) -> list[WorkEntry]:
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": keys.WORK_INDEX,
-            "KeyConditionExpression": "#key = :key AND #sort >= :start",
-            "ExpressionAttributeNames": {"#key": keys.WORK_KEY, "#sort": keys.WORK_SORT},
-            "ExpressionAttributeValues": to_item({":key": list_key, ":start": start}),
-            "Limit": ENTRIES_A_PAGE,
-        }
+        query = {**work_query(self._table, list_key, at_least(start)), "Limit": ENTRIES_A_PAGE}
         response = self._backoff.run(partial(self._client.query, **query))
         return [_entry(item) for item in response["Items"]]
 
 
 def _entry(item: Item) -> WorkEntry:
-    sort = item[keys.WORK_SORT]["S"]
+    sort = sort_key_of(item, keys.WORK_SORT)
     return WorkEntry(*key_texts(item), sort[0], sort)

@@ -22,16 +22,15 @@ PATH_PATTERN: Final = f"^(?!{_DOTS}$)[^{_CONTROL}{_CHANGED_IN_PATHS}]+$"
 NEW_ID_PATTERN: Final = rf"^(?!.*{_ESCAPE})(?!(?:.*[/\\])?{_DOTS_TO_END_OF_SEGMENT})[^{_CONTROL}]*$"
 """Pattern of an id that can be created, for the API description."""
 
-_HAS_ESCAPE: Final = re.compile(_ESCAPE)
-_HAS_DOT_SEGMENT: Final = re.compile(rf"(?:^|[/\\]){_DOTS_TO_END_OF_SEGMENT}")
+_DOT_SEGMENT: Final = rf"(?:^|[/\\]){_DOTS_TO_END_OF_SEGMENT}"
 _CHANGES_IN_PATH: Final = re.compile(rf"[{_CHANGED_IN_PATHS}]|\A{_DOTS}\Z")
 
 
 def new_id_error(value: str) -> str | None:
     """Return the reason why an id of this form cannot be created; None if it can."""
-    if _HAS_ESCAPE.search(value):
+    if re.search(_ESCAPE, value):
         return "'%' followed by two hexadecimal digits is not allowed: decoding in a path turns it into another id"
-    if _HAS_DOT_SEGMENT.search(value):
+    if re.search(_DOT_SEGMENT, value):
         return "'.' and '..' are not allowed, nor between slashes: in a path they lead to another id"
     return None
 

@@ -12,6 +12,8 @@ class Advance(StrEnum):
 
     TASK = "task"
     """Schedule the dependents of a terminal task, or fail its execution; end the execution if it is finished."""
+    CHILDREN = "children"
+    """Create the children of a task that has started, and complete it if all of them have ended."""
     COMPLETE = "complete"
     """End an execution if all its tasks are terminal."""
     CANCEL = "cancel"
@@ -19,9 +21,11 @@ class Advance(StrEnum):
     REOPEN = "reopen"
     """Grant one more attempt to what failed or was cancelled, then let the execution run."""
     SCHEDULE = "schedule"
-    """Schedule the waiting tasks of an execution that runs again."""
+    """Schedule the waiting tasks of an execution that runs again, or that got its slot."""
     RESUME = "resume"
     """Let an execution run again whose failure a success took back; if none did, cancel its open tasks."""
+    SLOT = "slot"
+    """Give the free slots of a concurrency key to executions that wait; first free what the execution holds no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,13 @@ class AdvanceMessage:
     Attributes
     ----------
     task_id
-        The terminal task, in a message about one.
+        The terminal task or the parent, in a message about one.
     is_final
         True if that task can never be reopened, so that it need not be read again.
     position
         Where a sweep goes on; None where it begins.
+    concurrency_key
+        The key in a message about its slots; such a message may be about no execution.
     """
 
     kind: Advance
@@ -68,6 +74,7 @@ class AdvanceMessage:
     task_id: str = ""
     is_final: bool = False
     position: SweepPosition | None = None
+    concurrency_key: str = ""
 
 
 def start_of_sweep(execution: Execution) -> SweepPosition:

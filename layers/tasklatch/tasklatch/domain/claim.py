@@ -103,7 +103,7 @@ def claim_write(request: ClaimRequest, task: Task, *, now: int) -> ConditionalWr
         make_report(task.task_id, TaskStatus.IN_PROGRESS, attempt=task.attempt), reported_by=request.client
     )
     write = write_for_report(report, now=now, request_id=request.request_id, version=task.version)
-    return replace(write, values={**write.values, "claim": request.mark})
+    return write._replace(values={**write.values, "claim": request.mark})
 
 
 def release_write(task: Task, *, now: int, request_id: str, client: str | None) -> ConditionalWrite:
@@ -129,8 +129,7 @@ def release_write(task: Task, *, now: int, request_id: str, client: str | None) 
     }
     write = system_write(task, TaskStatus.SCHEDULED, now=now)
     authored = (field for field in AUTHORSHIP if field in values)
-    return replace(
-        write,
+    return write._replace(
         precedence_from=status_precedence(TaskStatus.IN_PROGRESS, task.attempt),
         max_precedence=status_precedence(TaskStatus.TIMED_OUT, task.attempt),
         precedence=status_precedence(TaskStatus.SCHEDULED, attempt),

@@ -5,9 +5,8 @@ it (`tasklatch.dynamodb.write_expression`), and the tests derive their expectati
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from tasklatch.domain.report import MAX_MESSAGE_CHARACTERS, Report
 from tasklatch.domain.status import (
@@ -22,8 +21,7 @@ from tasklatch.domain.task import Task
 Value = str | int | float | bool
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """Precondition and effects of one status.
 
     Attributes
@@ -78,8 +76,7 @@ TRANSITIONS: Final[Mapping[TaskStatus, Transition]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConditionalWrite:
+class ConditionalWrite(NamedTuple):
     """Condition and values of one write on a task, independent of the store.
 
     Attributes
@@ -142,7 +139,7 @@ class ConditionalWrite:
 
     def on_version(self, version: int) -> "ConditionalWrite":
         """Return the same write on the further condition that the task has a version."""
-        return replace(self, version=version)
+        return self._replace(version=version)
 
 
 def write_for_report(
@@ -276,8 +273,7 @@ def unopened_failure_write(task: Task, *, now: int, message: str) -> Conditional
     message
         The reason, cut to `MAX_MESSAGE_CHARACTERS`.
     """
-    return replace(
-        system_write(task, TaskStatus.FAILED_WITH_TERMINAL_ERROR, now=now, message=message),
+    return system_write(task, TaskStatus.FAILED_WITH_TERMINAL_ERROR, now=now, message=message)._replace(
         precedence_from=status_precedence(_WAITING, task.attempt),
         max_precedence=status_precedence(_OPEN, task.attempt),
         precedence=status_precedence(_WAITING, task.attempt),
@@ -297,8 +293,7 @@ def next_attempt_write(task: Task, *, now: int) -> ConditionalWrite:
         Milliseconds since the epoch.
     """
     attempt = task.attempt + 1
-    return replace(
-        system_write(task, TaskStatus.SCHEDULED, now=now),
+    return system_write(task, TaskStatus.SCHEDULED, now=now)._replace(
         precedence_from=status_precedence(TaskStatus.TIMED_OUT, task.attempt),
         max_precedence=status_precedence(TaskStatus.FAILED_WITH_TERMINAL_ERROR, task.attempt),
         precedence=status_precedence(TaskStatus.SCHEDULED, attempt),
@@ -328,8 +323,7 @@ def manual_retry_write(task: Task, *, now: int) -> ConditionalWrite:
     if task.status is TaskStatus.COMPLETED:
         raise ValueError("a success is final")
     attempt = task.opened_attempts + 1
-    return replace(
-        system_write(task, TaskStatus.PENDING, now=now),
+    return system_write(task, TaskStatus.PENDING, now=now)._replace(
         precedence_from=task.precedence,
         max_precedence=task.precedence + 1,
         precedence=status_precedence(TaskStatus.PENDING, attempt),

@@ -34,8 +34,20 @@ class Execution:
         added.
     queue, priority
         The queue and the priority of those of its tasks that name none; None for none.
+    brought_tasks
+        Number of tasks that came from lists of references, where these are limited.
     deleted_at
         Time of its deletion, in contracts that allow it; the execution and its history are kept.
+    concurrency_key
+        The key of which only so many executions run at once; None if it is not limited.
+    waiting_since
+        The time since which it waits for a slot of its key: none of its tasks is scheduled, and none is open.
+    started_at
+        The time at which it got the slot that it holds.
+    slot
+        Its version when it got its slot: each time it gets another.
+    reopens
+        True while a person's retry is to give its tasks attempts, which it does once it has a slot.
     """
 
     tenant: str
@@ -55,9 +67,30 @@ class Execution:
     group_version: str | None = None
     has_attempt_index: bool = False
     keep_open: bool = False
+    brought_tasks: int = 0
     deleted_at: int | None = None
     queue: str | None = None
     priority: int | None = None
+    concurrency_key: str | None = None
+    waiting_since: int | None = None
+    started_at: int | None = None
+    slot: int | None = None
+    reopens: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        """True if it runs and does not wait for a slot."""
+        return self.status is ExecutionStatus.RUNNING and self.waiting_since is None
+
+    @property
+    def is_held_back(self) -> bool:
+        """True if it runs, but none of its tasks may be scheduled, and no state of them ends it, yet."""
+        return self.status is ExecutionStatus.RUNNING and (self.waiting_since is not None or self.reopens)
+
+    @property
+    def is_resuming(self) -> bool:
+        """True if tasks are to get attempts before it runs on: by a person's retry, or a success of what failed it."""
+        return self.reopens or self.failed_by is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,8 @@
 The eight reasons and their meanings are those that Atlassian Forge documents for ``updateTaskStatus``.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class FailureReason(StrEnum):
@@ -21,8 +20,7 @@ class FailureReason(StrEnum):
     RETRYABLE_ERROR = "RETRYABLE_ERROR"
 
 
-@dataclass(frozen=True, slots=True)
-class FailurePolicy:
+class FailurePolicy(NamedTuple):
     """Effects of a failure reason: another attempt follows, or a person must act."""
 
     retryable: bool

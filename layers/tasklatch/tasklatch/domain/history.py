@@ -1,7 +1,6 @@
 """History of a task: each change, and each report that changed nothing."""
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.report import Report, Verdict
@@ -12,8 +11,7 @@ MAX_IGNORED_ENTRIES: Final = 100
 """Ignored reports that are stored for one version of a task: what one caller sends must not grow without end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     """One change of a task, or one ignored report on it.
 
     Attributes

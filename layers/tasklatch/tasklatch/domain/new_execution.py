@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 
+from tasklatch.domain.concurrency import ConcurrencyLimit
 from tasklatch.domain.execution import Execution, WorkflowRun
 from tasklatch.domain.idempotency import canonical_text
 from tasklatch.domain.status import ExecutionStatus
@@ -27,6 +28,9 @@ class NewExecution:
         The queue and the priority of those of its tasks that name none; None for none.
     run
         The workflow run to store with the execution; its tasks can then be read by the id of an attempt alone.
+    concurrency
+        The limit that it counts for; None for none. That of a run is its workflow's, which may change between a request
+        and its repeat, and so is no part of the fingerprint.
     """
 
     tenant: str
@@ -39,6 +43,7 @@ class NewExecution:
     run: WorkflowRun | None = field(default=None, kw_only=True)
     queue: str | None = field(default=None, kw_only=True)
     priority: int | None = field(default=None, kw_only=True)
+    concurrency: ConcurrencyLimit | None = field(default=None, kw_only=True)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -50,11 +55,12 @@ class NewExecution:
             *((self.group, self.keep_open) if self.group is not None or self.keep_open else ()),
             *((self.run.canonical,) if self.run else ()),
             *((self.queue, self.priority) if (self.queue, self.priority) != (None, None) else ()),
+            *((self.concurrency,) if self.concurrency is not None and self.run is None else ()),
         )
         return sha256(repr(content).encode()).hexdigest()[:16]
 
     def to_execution(self, now: int) -> Execution:
-        """Return the execution, running since `now` (milliseconds since the epoch)."""
+        """Return the execution, running since `now` (milliseconds since the epoch), or waiting for a slot."""
         return Execution(
             tenant=self.tenant,
             execution_id=self.execution_id,
@@ -71,4 +77,6 @@ class NewExecution:
             keep_open=self.keep_open,
             queue=self.queue,
             priority=self.priority,
+            concurrency_key=self.concurrency.key if self.concurrency is not None else None,
+            waiting_since=now if self.concurrency is not None else None,
         )

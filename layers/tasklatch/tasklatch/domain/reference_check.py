@@ -27,7 +27,12 @@ _MAX_NAMES_BYTES: Final = 100_000
 
 
 def has_references(definition: TaskDefinition) -> bool:
-    """Return True if a task's input may contain references; an input in its platform's own form has none."""
+    """Return True if a task's input may contain references.
+
+    An input in its platform's own form has none; those in the definitions of children are the children's.
+    """
+    if definition.children is not None and definition.children.is_declared:
+        return False
     return definition.input is not None and not definition.includes_attempt_id and REFERENCE_PREFIX in definition.input
 
 

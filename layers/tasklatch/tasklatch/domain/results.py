@@ -1,13 +1,12 @@
 """Results of reports and heartbeats."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.task import Task
 
 
-@dataclass(frozen=True, slots=True)
-class ReportResult:
+class ReportResult(NamedTuple):
     """Result of a report: the verdict, and the task afterwards.
 
     Attributes
@@ -21,8 +20,7 @@ class ReportResult:
     is_stored: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatResult:
+class HeartbeatResult(NamedTuple):
     """Result of a heartbeat: continue or stop, the reason to stop, and the task."""
 
     should_continue: bool

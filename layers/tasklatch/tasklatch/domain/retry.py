@@ -1,8 +1,7 @@
 """Retry decision after a failed attempt: the next attempt, its time and the reason."""
 
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from tasklatch.domain.failure import FAILURE_POLICY, FailureReason
 from tasklatch.domain.status import FAILURES, TaskStatus
@@ -11,8 +10,7 @@ from tasklatch.domain.task import Task
 _JITTER_STEPS: Final = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class RetryDecision:
+class RetryDecision(NamedTuple):
     """Decision about the next attempt after a failure, for workers and operators.
 
     Attributes

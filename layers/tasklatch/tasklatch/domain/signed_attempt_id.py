@@ -10,8 +10,7 @@ The permutation is a Feistel network of two halves of 49 bits, with ten rounds o
 
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tasklatch.domain.attempt_id import attempt_id_suffix, parse_attempt_id
 from tasklatch.domain.errors import AttemptIdRequiredError, AttemptNotOpenError
@@ -21,8 +20,7 @@ _HALF: Final = (1 << _HALF_BITS) - 1
 _ROUNDS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptIds:
+class AttemptIds(NamedTuple):
     """Issue and check of attempt ids.
 
     Attributes

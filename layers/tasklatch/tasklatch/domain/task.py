@@ -8,8 +8,11 @@ from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.later_values import is_known
 from tasklatch.domain.status import TaskStatus
 
-FORM: Final = 1
-"""Form of the stored tasks that this version reads and writes; a task without a number has it."""
+FORM: Final = 2
+"""Greatest form of the stored tasks that this version reads and writes; a task without a number has the first."""
+
+PARENT_FORM: Final = 2
+"""Form of a task that brings others: a version that does not know these would hand it to a worker."""
 
 
 class OnFailure(StrEnum):
@@ -28,8 +31,7 @@ class FollowUp(StrEnum):
     """Nothing: its execution stays open."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """Number of attempts at a task, and the waits between them.
 
     Attributes
@@ -100,7 +102,8 @@ class Task:
     definition
         Fingerprint of the definition that the task was created from.
     form
-        Form of the stored task; None for `FORM`. A later version that stores what this one cannot read raises it.
+        Form of the stored task; None for the first. A later version that stores what this one cannot read raises it
+        above `FORM`.
     follow_up
         What can follow from the task's end; None if other tasks wait for it, or may do.
     queue, priority
@@ -110,6 +113,11 @@ class Task:
         Mark of the claim by which the current attempt was handed out; None if it was not claimed.
     released_attempts
         Number of attempts that workers have given back: they are not spent.
+    has_children
+        True if the task brings other tasks instead of work for a worker: it is in progress until all of them have
+        ended. None of its attempts is ever open, so that nobody can report on it.
+    parent_id
+        The task that brought this one; None if it was created by a request.
     """
 
     tenant: str
@@ -152,11 +160,13 @@ class Task:
     priority: int | None = None
     claim: str | None = None
     released_attempts: int | None = None
+    has_children: bool = False
+    parent_id: str | None = None
 
     @property
     def is_of_later_version(self) -> bool:
         """True if a later version of the service stored the task: this one shows it, and leaves it as it is."""
-        return (self.form or FORM) > FORM or not is_known(self.status)
+        return (self.form or 1) > FORM or not is_known(self.status)
 
     @property
     def opened_attempts(self) -> int:
@@ -193,8 +203,7 @@ class Task:
         return max(self.retry_policy.max_attempts, self.granted_attempts or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskDetail:
+class TaskDetail(NamedTuple):
     """A task with its dependencies, its payloads as JSON text, and its kind in its platform's vocabulary."""
 
     task: Task

@@ -8,11 +8,12 @@ from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
 from itertools import chain, islice
 
+from tasklatch.domain.children import ChildrenSource
 from tasklatch.domain.errors import MAX_REPORTED_ERRORS, ConflictError, InvalidRequestError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.idempotency import canonical_text
 from tasklatch.domain.status import TaskStatus, status_precedence
-from tasklatch.domain.task import DEFAULT_RETRY_POLICY, FollowUp, OnFailure, RetryPolicy, Task
+from tasklatch.domain.task import DEFAULT_RETRY_POLICY, PARENT_FORM, FollowUp, OnFailure, RetryPolicy, Task
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class TaskDefinition:
     attempt_id_path
         Path of the attempt's id in the input that a worker receives, if the id is in it: keys of objects inside each
         other.
+    children
+        Form of the children's definitions in its input, if the task brings other tasks instead of work for a worker.
     """
 
     task_id: str
@@ -53,6 +56,7 @@ class TaskDefinition:
     attempt_id_path: tuple[str, ...] = ()
     queue: str | None = None
     priority: int | None = None
+    children: ChildrenSource | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,6 +73,7 @@ class TaskDefinition:
             *((self.kind,) if self.kind is not None else ()),
             *((self.attempt_id_path,) if self.attempt_id_path else ()),
             *((self.queue, self.priority) if (self.queue, self.priority) != (None, None) else ()),
+            *((self.children,) if self.children is not None else ()),
         )
         return sha256(repr(content).encode()).hexdigest()[:12]
 
@@ -93,6 +98,25 @@ def new_tasks(
             new_task(definition, tenant, execution_id, now, None if definition.task_id in awaited else follow_up),
             queue=definition.queue or execution.queue or unnamed_queue or None,
             priority=execution.priority if definition.priority is None else definition.priority,
+        )
+        for definition in definitions
+    ]
+
+
+def new_children(definitions: Sequence[TaskDefinition], parent: Task, now: int) -> list[Task]:
+    """Return the new tasks that a task brings; it waits for all of them.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since the epoch.
+    """
+    return [
+        replace(
+            new_task(definition, parent.tenant, parent.execution_id, now),
+            parent_id=parent.task_id,
+            queue=definition.queue or parent.queue,
+            priority=parent.priority if definition.priority is None else definition.priority,
         )
         for definition in definitions
     ]
@@ -126,6 +150,8 @@ def new_task(
         on_failure=definition.on_failure,
         definition=definition.fingerprint,
         follow_up=follow_up,
+        has_children=definition.children is not None,
+        form=PARENT_FORM if definition.children is not None else None,
     )
 
 

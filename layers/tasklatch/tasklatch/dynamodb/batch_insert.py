@@ -5,9 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tasklatch.domain.errors import ServiceBusyError
-from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.items import Item, sort_key_of
 from tasklatch.runtime.aws_errors import BUSY_CODES
 from tasklatch.runtime.backoff import Backoff, TryAgainError
 from tasklatch.runtime.concurrency import map_concurrently
@@ -37,7 +36,7 @@ def batch_insert(client: "DynamoDBClient", table: str, items: Sequence[Item], ba
     ServiceBusyError
         If the table does not accept all of them in time.
     """
-    waiting = {item[keys.SK]["S"]: _statement(table, item) for item in items}
+    waiting = {sort_key_of(item): _statement(table, item) for item in items}
     existing: set[str] = set()
 
     def insert() -> None:

@@ -44,6 +44,8 @@ def execution_to_item(execution: Execution) -> Item:
         "staysOpen": execution.keep_open or None,
         "queue": execution.queue,
         "priority": execution.priority,
+        "concurrencyKey": execution.concurrency_key,
+        "waitingSince": execution.waiting_since,
     }
     tenant, execution_id = execution.tenant, execution.execution_id
     listed = unfinished_entry(tenant, execution_id, execution.created_at)
@@ -83,7 +85,13 @@ def execution_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Executio
         group_version=values.get("groupVersion"),
         has_attempt_index="namesTasksById" in values,
         keep_open="staysOpen" in values,
+        brought_tasks=values.get("broughtTasks", 0),
         deleted_at=values.get("deletedAt"),
         queue=values.get("queue"),
         priority=values.get("priority"),
+        concurrency_key=values.get("concurrencyKey"),
+        waiting_since=values.get("waitingSince"),
+        started_at=values.get("startedAt"),
+        slot=values.get("slot"),
+        reopens="reopens" in values,
     )

@@ -7,7 +7,7 @@ caller may see, and takes up to three times as long.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import BOOLEAN, LIST, MAP, NUMBER, STRING
+from boto3.dynamodb.types import BOOLEAN, LIST, MAP, NUMBER, STRING, STRING_SET
 
 from tasklatch.dynamodb import keys
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 Item = dict[str, "AttributeValueTypeDef"]
-Value = str | int | float | bool | Sequence[Any] | Mapping[str, Any]
+Value = str | int | float | bool | frozenset[str] | Sequence[Any] | Mapping[str, Any]
 
 
 def primary_key(pk: str, sk: str) -> Item:
@@ -33,6 +33,12 @@ def key_texts(item: Mapping[str, Any]) -> tuple[str, str]:
     return item[keys.PK][STRING], item[keys.SK][STRING]
 
 
+def sort_key_of(item: Mapping[str, Any], attribute: str = keys.SK) -> str:
+    """Return the sort key of an item, or of an entry of an index."""
+    text: str = item[attribute][STRING]
+    return text
+
+
 def to_item(values: Mapping[str, Value | None]) -> Item:
     """Return an item of values by attribute; those that are None are left out."""
     return {name: to_attribute(value) for name, value in values.items() if value is not None}
@@ -48,6 +54,8 @@ def to_attribute(value: Value) -> "AttributeValueTypeDef":
         return {NUMBER: str(value)}
     if isinstance(value, Mapping):
         return {MAP: to_item(value)}
+    if isinstance(value, frozenset):
+        return {STRING_SET: sorted(value)}
     return {LIST: [to_attribute(element) for element in value]}
 
 
@@ -73,6 +81,8 @@ def from_attribute(attribute: Mapping[str, Any]) -> Any:
         return from_item(content)
     if kind == LIST:
         return [from_attribute(element) for element in content]
+    if kind == STRING_SET:
+        return frozenset(content)
     raise ValueError(f"unexpected type of attribute: {kind}")
 
 

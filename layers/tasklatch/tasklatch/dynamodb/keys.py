@@ -17,6 +17,8 @@ TASK_ID_SK: Final = "TASKID"
 IDEMPOTENCY_SK: Final = "IDEMPOTENCY"
 SCHEDULE_SK: Final = "SCHEDULE"
 SCHEDULE_COUNT_SK: Final = "COUNT"
+SLOTS_SK: Final = "SLOTS"
+WAITING_PREFIX: Final = "WAITING#"
 TASK_PREFIX: Final = "TASK#"
 LISTS_INDEX: Final = "lists"
 LIST_KEY: Final = "listKey"
@@ -274,3 +276,13 @@ def firings_pk(tenant: str, kind: str, schedule_id: str, generation: str) -> str
 def firing_sk(fire_time: int) -> str:
     """Return the sort key of one time (milliseconds since the epoch) in the history of a schedule."""
     return f"{min(fire_time, LONGEST_TIME):014d}"
+
+
+def slots_pk(tenant: str, concurrency_key: str) -> str:
+    """Return the partition key of the slots of a concurrency key, and of the executions that wait for one."""
+    return f"SLOTS#{_part(tenant)}#{_part(concurrency_key)}"
+
+
+def waiting_sk(created_at: int, execution_id: str) -> str:
+    """Return the sort key of an execution that waits: in the order of creation (milliseconds since the epoch)."""
+    return f"{WAITING_PREFIX}{execution_list_sort(created_at, execution_id)}"

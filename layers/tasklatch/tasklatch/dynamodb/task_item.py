@@ -1,7 +1,6 @@
 """Conversion of a task to an item of the table and back. An item stays under 1 KB, so a report costs one write unit."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -70,6 +69,8 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "priority": Column("priority", "N", int),
     "claim": Column("claim", "S", _identity),
     "released_attempts": Column("released", "N", int),
+    "has_children": Column("hasChildren", "BOOL", _identity),
+    "parent_id": Column("parentTaskId", "S", _identity),
 }
 
 _RETRY_POLICY: Final = "retryPolicy"
@@ -106,7 +107,7 @@ def task_from_item(item: Mapping[str, "AttributeValueTypeDef"]) -> Task:
 
 
 def _policy_values(policy: RetryPolicy) -> dict[str, Any]:
-    values = asdict(policy)
+    values = policy._asdict()
     # Most policies retry time-outs, and every byte of this item counts: it is written for every applied report.
     if policy.retry_timeouts:
         del values["retry_timeouts"]

@@ -1,11 +1,12 @@
 """Update expressions of UpdateItem. Their text is rendered once for each shape; a request only brings its values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tasklatch.dynamodb import keys
+from tasklatch.dynamodb.items import to_attribute
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -17,11 +18,10 @@ Condition = tuple[str, str, "AttributeValueTypeDef"]
 RESERVED_WORDS: Final = frozenset({"definition", "group", "name", "status"})
 """The attributes of the table that DynamoDB takes in an expression only through a placeholder."""
 
-_ONE: Final = {"N": "1"}
+_ONE: Final = to_attribute(1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemUpdate:
+class ItemUpdate(NamedTuple):
     """Changes to an item, and the conditions on which they are made.
 
     Attributes
@@ -43,7 +43,7 @@ class ItemUpdate:
     """
 
     assigned: Values
-    initial: Values = field(default_factory=dict)
+    initial: Values = MappingProxyType({})
     removed: Sequence[str] = ()
     conditions: Sequence[Condition] = ()
     absent: Sequence[str] = ()
@@ -57,7 +57,7 @@ class ItemUpdate:
         text = _render(*shape, self.must_exist, self.is_new_version)
         values = [*self.assigned.values(), *self.initial.values(), *(value for _, _, value in self.conditions)]
         if self.is_new_version:
-            values.append(_ONE)  # type: ignore[arg-type]
+            values.append(_ONE)
         expressions: dict[str, Any] = {"UpdateExpression": text.update}
         if text.condition:
             expressions["ConditionExpression"] = text.condition
@@ -68,8 +68,7 @@ class ItemUpdate:
         return expressions
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(NamedTuple):
     update: str
     condition: str
     names: dict[str, str]

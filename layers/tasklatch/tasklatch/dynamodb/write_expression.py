@@ -77,9 +77,9 @@ def render_update_item(write: ConditionalWrite, table: str, pk: str, expires_at:
         Seconds since the epoch (DynamoDB's TTL unit); None to keep the item for ever.
     """
     assigned, removed, conditions = _parts(write, pk, expires_at)
-    update = ItemUpdate(
-        assigned=assigned, removed=removed, conditions=conditions, absent=(FORM_ATTRIBUTE,), is_new_version=True
-    )
+    # Whoever has read the version has read the form
+    absent = (FORM_ATTRIBUTE,) if write.version is None else ()
+    update = ItemUpdate(assigned=assigned, removed=removed, conditions=conditions, absent=absent, is_new_version=True)
     return {
         "TableName": table,
         "Key": primary_key(pk, keys.task_sk(write.task_id)),
@@ -105,7 +105,7 @@ def render_statement(
     if write.version is None:
         raise ValueError("a statement needs the version that was read")
     assigned, removed, conditions = _parts(write, pk, expires_at)
-    assigned["version"] = {"N": str(write.version + 1)}
+    assigned["version"] = to_attribute(write.version + 1)
     compared = tuple((attribute, comparison) for attribute, comparison, _ in conditions)
     return {
         "Statement": _statement(table, tuple(assigned), tuple(removed), compared),

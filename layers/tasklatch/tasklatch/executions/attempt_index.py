@@ -13,7 +13,7 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, from_attribute, primary_key, to_item
 from tasklatch.runtime.attempt_ids import attempt_ids
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -75,7 +75,7 @@ class AttemptIndex:
         for suffix in attempt_ids().suffixes(task_execution_id, tenant):
             item = self._get(tenant, suffix)
             if parsed is not None and item is not None:
-                return AttemptRef(item["executionId"]["S"], item["taskId"]["S"], parsed[0])
+                return AttemptRef(from_attribute(item["executionId"]), from_attribute(item["taskId"]), parsed[0])
         raise NotFoundError("task", task_execution_id)
 
     def _get(self, tenant: str, suffix: str) -> "Item | None":
@@ -86,8 +86,7 @@ class AttemptIndex:
 def _pointer(task: Task) -> Item:
     return {
         **_key(task.tenant, attempt_id_suffix(task.tenant, task.execution_id, task.task_id)),
-        "executionId": {"S": task.execution_id},
-        "taskId": {"S": task.task_id},
+        **to_item({"executionId": task.execution_id, "taskId": task.task_id}),
     }
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tasklatch.domain.advance import start_of_sweep
-from tasklatch.domain.errors import ConflictError, NotFoundError
+from tasklatch.domain.errors import ConflictError, NotFoundError, ServiceBusyError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus
 from tasklatch.executions.execution_table import ExecutionTable
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MAX_CANCELLED_AT_ONCE: Final = 1_000
 """Number of tasks that a cancellation goes over before it is answered: four pages of a sweep."""
+
+
+_MAX_READS: Final = 5
 
 
 class ExecutionControl:
@@ -48,10 +51,7 @@ class ExecutionControl:
         ServiceBusyError
             If the table stays busy until the deadline; retry the request.
         """
-        execution = self._executions.read(tenant, execution_id)
-        if execution.status is ExecutionStatus.RUNNING:
-            self._executions.change_status(execution, ExecutionStatus.TERMINATED, reason)
-            execution = self._executions.read(tenant, execution_id)
+        execution = self._terminate(tenant, execution_id, reason)
         if execution.status is not ExecutionStatus.TERMINATED:
             raise ConflictError(f"execution {execution_id!r} is already {execution.status}")
         self._cancel_first(tenant, execution_id)
@@ -69,9 +69,19 @@ class ExecutionControl:
         if execution.deleted_at is not None:
             raise NotFoundError("execution", execution_id)
         if execution.status is ExecutionStatus.RUNNING:
-            self._executions.change_status(execution, ExecutionStatus.TERMINATED, "deleted")
+            self._terminate(tenant, execution_id, "deleted")
             self._cancel_first(tenant, execution_id)
         self._executions.mark_deleted(tenant, execution_id)
+
+    def _terminate(self, tenant: str, execution_id: str, reason: str | None) -> Execution:
+        """Terminate an execution if it runs, and return it as it is then."""
+        for _ in range(_MAX_READS):
+            execution = self._executions.read(tenant, execution_id)
+            if execution.status is not ExecutionStatus.RUNNING:
+                return execution
+            # No change is made if it got its slot, or ended, since it was read
+            self._executions.change_status(execution, ExecutionStatus.TERMINATED, reason)
+        raise ServiceBusyError(f"execution {execution_id!r} kept changing while it was being terminated")
 
     def _cancel_first(self, tenant: str, execution_id: str) -> None:
         """Cancel the open ones of the first `MAX_CANCELLED_AT_ONCE` tasks of an execution that has ended."""

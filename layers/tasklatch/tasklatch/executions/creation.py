@@ -62,8 +62,8 @@ class ExecutionCreator:
         """Create an execution with its tasks.
 
         The order is: the idempotency key of the request, if it has one; tasks, their inputs, the item that commits the
-        execution; then tasks without dependencies are scheduled. A repeat of the request completes the unfinished steps
-        and never resets a task.
+        execution; then tasks without dependencies are scheduled, unless it waits for a slot of its concurrency key. A
+        repeat of the request completes the unfinished steps and never resets a task.
 
         Returns
         -------
@@ -90,11 +90,11 @@ class ExecutionCreator:
         tasks = self._new_tasks(new.definitions, execution, execution.created_at)
         if existing is None:
             self._insert_parts(new, tasks, indirect_names, execution.created_at)
-            existing = self._executions.insert(execution)
+            existing = self._executions.insert(execution, new.concurrency)
             execution = existing or execution
         if execution.definition != new.fingerprint:
             raise ConflictError(f"execution {new.execution_id!r} already exists, created by another request")
-        if execution.status is ExecutionStatus.RUNNING:
+        if execution.is_active:
             self._schedule_ready(new, tasks)
         return execution, existing is None
 
@@ -198,17 +198,17 @@ class ExecutionCreator:
         batch_put(self._client, self._settings.table_name, expiring, self._backoff)
 
     def _schedule_ready(self, new: NewExecution, tasks: Sequence[Task]) -> None:
-        """Schedule the tasks without dependencies; only an input with references is read before."""
+        """Schedule the tasks without dependencies; only an input with references is read before, or one of children."""
         now = self._clock()
         ready = [pair for pair in zip(new.definitions, tasks, strict=True) if not pair[0].depends_on]
         writes = [
             system_write(task, TaskStatus.SCHEDULED, now=now)
             for definition, task in ready
-            if not has_references(definition)
+            if not _needs_scheduler(definition)
         ]
         self._ledger.write_all(new.tenant, new.execution_id, writes)
-        referring = [task.task_id for definition, task in ready if has_references(definition)]
-        self._scheduler.schedule(new.tenant, new.execution_id, referring)
+        others = [task.task_id for definition, task in ready if _needs_scheduler(definition)]
+        self._scheduler.schedule(new.tenant, new.execution_id, others)
 
     def _cancel_added(self, tasks: Iterable[Task]) -> None:
         """Cancel pending tasks that were added after the execution ended."""
@@ -217,6 +217,10 @@ class ExecutionCreator:
             if task.status is TaskStatus.PENDING:
                 write = system_write(task, TaskStatus.CANCELED, now=now, message="the execution ended before")
                 self._ledger.write(task.tenant, task.execution_id, write)
+
+
+def _needs_scheduler(definition: TaskDefinition) -> bool:
+    return has_references(definition) or definition.children is not None
 
 
 def _awaited(definitions: Iterable[TaskDefinition], existing: Mapping[str, Task]) -> list[str]:

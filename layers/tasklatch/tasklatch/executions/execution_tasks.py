@@ -10,8 +10,9 @@ from tasklatch.domain.dependencies import is_terminal
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, key_of, primary_key
+from tasklatch.dynamodb.items import Item, from_attribute, key_of, primary_key, sort_key_of
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import begins_with, list_query, partition_query
 from tasklatch.dynamodb.task_item import COLUMNS, task_from_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff
@@ -63,17 +64,16 @@ class ExecutionTasks:
         """Return the tasks of one page: those that follow a sort key, or the first."""
         query = {**tasks_query(self._table, tenant, execution_id), "Limit": TASKS_A_PAGE}
         if after is not None:
-            query["ExclusiveStartKey"] = {keys.PK: query["ExpressionAttributeValues"][":pk"], keys.SK: {"S": after}}
+            query["ExclusiveStartKey"] = primary_key(keys.execution_pk(tenant, execution_id), after)
         response: Any = self._backoff.run(partial(self._client.query, **query))
-        last = response["LastEvaluatedKey"][keys.SK]["S"] if "LastEvaluatedKey" in response else None
+        last = sort_key_of(response["LastEvaluatedKey"]) if "LastEvaluatedKey" in response else None
         return TaskPage([task_from_item(item) for item in response["Items"]], last)
 
     def iterate_attribute(self, tenant: str, execution_id: str, attribute: str) -> Iterator[str]:
         """Yield one text attribute of each task of an execution; pages are read on demand."""
         query = tasks_query(self._table, tenant, execution_id)
-        query["ProjectionExpression"] = "#attribute"
-        query["ExpressionAttributeNames"]["#attribute"] = attribute
-        return (item[attribute]["S"] for item in paginate(self._client, query, self._backoff))
+        query |= {"ProjectionExpression": "#attribute", "ExpressionAttributeNames": {"#attribute": attribute}}
+        return (from_attribute(item[attribute]) for item in paginate(self._client, query, self._backoff))
 
     def read(self, tenant: str, execution_id: str, task_ids: Iterable[str]) -> dict[str, Task]:
         """Read tasks by id; tasks that do not exist are left out."""
@@ -102,14 +102,7 @@ class ExecutionTasks:
 
     def _open_pages(self, tenant: str, execution_id: str) -> Iterator[Iterator[Task]]:
         """Yield the pages of the index of open tasks, their tasks read from the table on demand."""
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": keys.LISTS_INDEX,
-            "KeyConditionExpression": "#key = :key",
-            "ExpressionAttributeNames": {"#key": keys.LIST_KEY},
-            "ExpressionAttributeValues": {":key": {"S": keys.open_list(tenant, execution_id)}},
-            "Limit": _OPEN_TASKS_A_PAGE,
-        }
+        query = {**list_query(self._table, keys.open_list(tenant, execution_id)), "Limit": _OPEN_TASKS_A_PAGE}
         while True:
             response = self._backoff.run(partial(self._client.query, **query))
             item_keys: list[Item] = [key_of(item) for item in response["Items"]]
@@ -126,16 +119,7 @@ class ExecutionTasks:
 
 def tasks_query(table: str, tenant: str, execution_id: str) -> dict[str, Any]:
     """Return the arguments of DynamoDB's Query for the tasks of an execution, by id."""
-    return {
-        "TableName": table,
-        "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
-        "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-        "ExpressionAttributeValues": {
-            ":pk": {"S": keys.execution_pk(tenant, execution_id)},
-            ":prefix": {"S": keys.TASK_PREFIX},
-        },
-        "ConsistentRead": True,
-    }
+    return partition_query(table, keys.execution_pk(tenant, execution_id), begins_with(keys.TASK_PREFIX))
 
 
 def task_keys(tenant: str, execution_id: str, task_ids: Iterable[str]) -> list[Item]:

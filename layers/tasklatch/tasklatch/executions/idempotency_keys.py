@@ -8,7 +8,7 @@ from tasklatch.domain.errors import IdempotencyKeyReusedError
 from tasklatch.domain.idempotency import KeyedRequest
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, from_attribute, primary_key, to_attribute
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -47,7 +47,7 @@ class IdempotencyKeys:
         """
         item: Item = {
             **primary_key(keys.idempotency_pk(tenant, request.key), keys.IDEMPOTENCY_SK),
-            _FINGERPRINT: {"S": request.fingerprint},
+            _FINGERPRINT: to_attribute(request.fingerprint),
         }
         expiring_item = with_expiry(item, self._settings.expires_at(self._clock()))
         try:
@@ -64,5 +64,5 @@ class IdempotencyKeys:
             if not is_condition_failure(error):
                 raise
             bound = cast("dict[str, Any]", error.response)["Item"]
-            if bound[_FINGERPRINT]["S"] != request.fingerprint:
+            if from_attribute(bound[_FINGERPRINT]) != request.fingerprint:
                 raise IdempotencyKeyReusedError from error

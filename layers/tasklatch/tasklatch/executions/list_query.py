@@ -6,7 +6,8 @@ from typing import Any, Final
 from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.cursor import decode_cursor, invalid_cursor
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, primary_key, to_attribute
+from tasklatch.dynamodb.queries import between, list_query
 
 _MAX_SORT_CHARACTERS: Final = len(keys.execution_list_sort(0, "")) + 128
 """Maximum length of an execution's sort key in a list, a time and an id, in characters."""
@@ -34,18 +35,7 @@ class ExecutionListQuery:
 
     def arguments(self, table: str) -> dict[str, Any]:
         """Return the arguments of DynamoDB's Query."""
-        return {
-            "TableName": table,
-            "IndexName": keys.LISTS_INDEX,
-            "KeyConditionExpression": "#key = :key AND #sort BETWEEN :from AND :to",
-            "ExpressionAttributeNames": {"#key": keys.LIST_KEY, "#sort": keys.LIST_SORT},
-            "ExpressionAttributeValues": {
-                ":key": {"S": self._list_key},
-                ":from": {"S": self._first},
-                ":to": {"S": self._last},
-            },
-            "ScanIndexForward": False,
-        }
+        return {**list_query(table, self._list_key, between(self._first, self._last)), "ScanIndexForward": False}
 
     def start_key(self, cursor: str) -> Item:
         """Return the key after which the page of a cursor starts.
@@ -63,8 +53,8 @@ class ExecutionListQuery:
                 keys.execution_pk(self.tenant, position.partition("#")[2]),
                 keys.EXECUTION_SK if self.criteria.single_group is None else keys.GROUP_SK,
             ),
-            keys.LIST_KEY: {"S": self._list_key},
-            keys.LIST_SORT: {"S": position},
+            keys.LIST_KEY: to_attribute(self._list_key),
+            keys.LIST_SORT: to_attribute(position),
         }
 
     @property

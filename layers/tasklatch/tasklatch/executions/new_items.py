@@ -1,13 +1,22 @@
 """Items of new tasks: the tasks, their inputs, and their dependencies. All are without an expiry."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from tasklatch.domain.task import Task
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, primary_key, to_attribute, to_item
 from tasklatch.dynamodb.task_item import task_to_item
-from tasklatch.ledger.payloads import ATTEMPT_ID_PATH, DEPENDS_ON, INCLUDES_ATTEMPT_ID, KIND, PAYLOAD, REFERS_TO
+from tasklatch.ledger.payloads import (
+    ATTEMPT_ID_PATH,
+    CHILDREN,
+    DEPENDS_ON,
+    INCLUDES_ATTEMPT_ID,
+    KIND,
+    PAYLOAD,
+    REFERS_TO,
+)
 
 
 def task_items(tasks: Iterable[Task]) -> list[Item]:
@@ -15,8 +24,8 @@ def task_items(tasks: Iterable[Task]) -> list[Item]:
     return [
         {
             **task_to_item(task),
-            keys.LIST_KEY: {"S": keys.open_list(task.tenant, task.execution_id)},
-            keys.LIST_SORT: {"S": keys.task_sk(task.task_id)},
+            keys.LIST_KEY: to_attribute(keys.open_list(task.tenant, task.execution_id)),
+            keys.LIST_SORT: to_attribute(keys.task_sk(task.task_id)),
         }
         for task in tasks
     ]
@@ -33,8 +42,7 @@ def counter_items(pk: str, definitions: Iterable[TaskDefinition]) -> list[Item]:
     return [
         {
             **primary_key(pk, keys.waits_sk(definition.task_id)),
-            "taskId": {"S": definition.task_id},
-            "remaining": {"N": str(len(definition.depends_on))},
+            **to_item({"taskId": definition.task_id, "remaining": len(definition.depends_on)}),
         }
         for definition in definitions
         if definition.depends_on
@@ -52,10 +60,24 @@ def dependency_items(pk: str, definitions: Iterable[TaskDefinition]) -> list[Ite
     return [
         {
             **primary_key(pk, keys.dependent_sk(name, definition.task_id)),
-            "taskId": {"S": definition.task_id},
+            "taskId": to_attribute(definition.task_id),
         }
         for definition in definitions
         for name in definition.depends_on
+    ]
+
+
+def child_items(pk: str, definitions: Iterable[TaskDefinition], parent_id: str) -> list[Item]:
+    """Return one item for each child, by which the parent waits for it.
+
+    Parameters
+    ----------
+    pk
+        Partition key of the execution.
+    """
+    return [
+        {**primary_key(pk, keys.dependent_sk(definition.task_id, parent_id)), **to_item({"taskId": parent_id})}
+        for definition in definitions
     ]
 
 
@@ -80,17 +102,14 @@ def input_items(
 
 
 def _input_attributes(definition: TaskDefinition, indirect_names: Sequence[str]) -> Item:
-    attributes: Item = {}
-    if definition.input is not None:
-        attributes[PAYLOAD] = {"S": definition.input}
-    if definition.includes_attempt_id:
-        attributes[INCLUDES_ATTEMPT_ID] = {"BOOL": True}
-    if definition.kind is not None:
-        attributes[KIND] = {"S": definition.kind}
-    if definition.attempt_id_path:
-        attributes[ATTEMPT_ID_PATH] = {"L": [{"S": key} for key in definition.attempt_id_path]}
-    if definition.depends_on:
-        attributes[DEPENDS_ON] = {"L": [{"S": name} for name in definition.depends_on]}
-    if indirect_names:
-        attributes[REFERS_TO] = {"L": [{"S": name} for name in indirect_names]}
-    return attributes
+    return to_item(
+        {
+            PAYLOAD: definition.input,
+            INCLUDES_ATTEMPT_ID: definition.includes_attempt_id or None,
+            KIND: definition.kind,
+            ATTEMPT_ID_PATH: definition.attempt_id_path or None,
+            CHILDREN: asdict(definition.children) if definition.children is not None else None,
+            DEPENDS_ON: definition.depends_on or None,
+            REFERS_TO: indirect_names or None,
+        }
+    )

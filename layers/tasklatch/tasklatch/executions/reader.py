@@ -14,7 +14,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor, invalid_cursor
 from tasklatch.dynamodb.execution_item import execution_from_item, execution_key
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, from_attribute, key_texts, primary_key, sort_key_of, to_attribute
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks, task_keys, tasks_query
@@ -114,18 +114,17 @@ class ExecutionReader:
         """
         scope = f"{keys.execution_pk(tenant, execution_id)} counts"
         query = tasks_query(self._table, tenant, execution_id)
-        query["ProjectionExpression"] = "#status"
-        query["ExpressionAttributeNames"]["#status"] = "status"
+        query |= {"ProjectionExpression": "#status", "ExpressionAttributeNames": {"#status": "status"}}
         if cursor is not None:
             query["ExclusiveStartKey"] = _task_start_key(tenant, execution_id, decode_cursor(cursor, scope))
         counts: Counter[TaskStatus] = Counter()
         for _ in range(COUNTED_PAGES):
             response: Any = self._backoff.run(partial(self._client.query, **query))
-            counts.update(read_value(TaskStatus, item["status"]["S"]) for item in response["Items"])
+            counts.update(read_value(TaskStatus, from_attribute(item["status"])) for item in response["Items"])
             if "LastEvaluatedKey" not in response:
                 return dict(counts), None
             query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
-        return dict(counts), encode_cursor(scope, query["ExclusiveStartKey"][keys.SK]["S"])
+        return dict(counts), encode_cursor(scope, sort_key_of(query["ExclusiveStartKey"]))
 
     def iterate_tasks(self, tenant: str, execution_id: str) -> Iterator[Task]:
         """Yield all tasks of an execution, with consistent reads; pages are read on demand."""
@@ -161,7 +160,7 @@ class ExecutionReader:
         if cursor is not None:
             arguments["ExclusiveStartKey"] = query.start_key(cursor)
         executions, last = self._fill_page(arguments, limit, partial(self._matching_executions, criteria))
-        return executions, encode_cursor(query.scope, last[keys.LIST_SORT]["S"]) if last else None
+        return executions, encode_cursor(query.scope, sort_key_of(last, keys.LIST_SORT)) if last else None
 
     def list_group(
         self, tenant: str, group: str, *, created_after: int | None = None, created_before: int | None = None
@@ -214,7 +213,7 @@ class ExecutionReader:
         else:
             query["ExclusiveStartKey"] = _task_start_key(tenant, execution_id, decode_cursor(cursor, scope))
         tasks, last = self._fill_page(query, limit, partial(map, task_from_item))
-        return tasks, encode_cursor(scope, last[keys.SK]["S"]) if last else None
+        return tasks, encode_cursor(scope, sort_key_of(last)) if last else None
 
     def _fill_page(
         self, query: dict[str, Any], limit: int, convert: Callable[[Sequence[Item]], Iterable[T]]
@@ -245,7 +244,7 @@ class ExecutionReader:
 
     def _matching_executions(self, criteria: ExecutionFilter, entries: Sequence[Item]) -> Iterable[Execution]:
         """Read the executions of index entries, newest first, and keep those that match a filter."""
-        items = self._read_items([{keys.PK: entry[keys.PK], keys.SK: {"S": keys.EXECUTION_SK}} for entry in entries])
+        items = self._read_items([primary_key(key_texts(entry)[0], keys.EXECUTION_SK) for entry in entries])
         executions = sorted(
             map(execution_from_item, items),
             key=lambda execution: (execution.created_at, execution.execution_id),
@@ -260,9 +259,8 @@ class ExecutionReader:
 def _filtered_tasks_query(table: str, tenant: str, execution_id: str, status: TaskStatus | None) -> dict[str, Any]:
     query = tasks_query(table, tenant, execution_id)
     if status is not None:
-        query["FilterExpression"] = "#status = :status"
-        query["ExpressionAttributeNames"]["#status"] = "status"
-        query["ExpressionAttributeValues"][":status"] = {"S": status}
+        query |= {"FilterExpression": "#status = :status", "ExpressionAttributeNames": {"#status": "status"}}
+        query["ExpressionAttributeValues"][":status"] = to_attribute(status)
     return query
 
 

@@ -8,8 +8,9 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batched
 from tasklatch.dynamodb.execution_item import execution_from_item
-from tasklatch.dynamodb.items import Item, primary_key, to_item
+from tasklatch.dynamodb.items import Item, key_texts, primary_key, to_item
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import begins_with, list_query
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -49,19 +50,10 @@ class RunningExecutions:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": keys.LISTS_INDEX,
-            "KeyConditionExpression": "#key = :key",
-            "ExpressionAttributeNames": {"#key": keys.LIST_KEY},
-            "ExpressionAttributeValues": {":key": {"S": keys.running_list(tenant, group)}},
-        }
-        if version is not None:
-            query["KeyConditionExpression"] += " AND begins_with(#sort, :prefix)"
-            query["ExpressionAttributeNames"]["#sort"] = keys.LIST_SORT
-            query["ExpressionAttributeValues"][":prefix"] = {"S": keys.running_list_sort(version)}
+        of_version = begins_with(keys.running_list_sort(version)) if version is not None else None
+        query = list_query(self._table, keys.running_list(tenant, group), of_version)
         for entries in batched(paginate(self._client, query, self._backoff), _READS_A_CALL):
-            item_keys: list[Item] = [primary_key(entry[keys.PK]["S"], keys.EXECUTION_SK) for entry in entries]
+            item_keys: list[Item] = [primary_key(key_texts(entry)[0], keys.EXECUTION_SK) for entry in entries]
             items = batch_get(self._client, self._table, item_keys, self._backoff)
             if any(execution_from_item(item).status is ExecutionStatus.RUNNING for item in items):
                 return True

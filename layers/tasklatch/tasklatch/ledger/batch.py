@@ -6,7 +6,7 @@ error of its own.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tasklatch.domain.conditional_write import ConditionalWrite
 from tasklatch.domain.errors import NotFoundError, ServiceBusyError, TasklatchError
@@ -177,7 +177,7 @@ class BatchRecorder:
             _fail([item for item, _ in ignored], busy)
             return
         for (item, result), is_stored in zip(ignored, stored, strict=True):
-            item.result = replace(result, is_stored=is_stored)
+            item.result = result._replace(is_stored=is_stored)
 
 
 def _waiting(reports: Iterable[PendingReport]) -> list[PendingReport]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from tasklatch.domain.conditional_write import heartbeat_interval
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import Task
-from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.items import Item, to_attribute, to_item
 from tasklatch.dynamodb.task_item import FORM_ATTRIBUTE, HEARTBEAT_MARK
 from tasklatch.dynamodb.update_expression import Condition, ItemUpdate
 
@@ -25,16 +25,14 @@ def heartbeat_request(table: str, key: Item, attempt: int | None, progress: floa
         Milliseconds since the epoch.
     """
     # The mark keeps the functions that follow the table's stream asleep
-    assigned: Item = {"heartbeatAt": {"N": str(now)}, HEARTBEAT_MARK: {"N": "1"}}
-    if progress is not None:
-        assigned["progress"] = {"N": str(progress)}
+    assigned = to_item({"heartbeatAt": now, HEARTBEAT_MARK: 1, "progress": progress})
     conditions: list[Condition]
     if attempt is not None:
         lowest, below = heartbeat_interval(attempt)
-        conditions = [("precedence", ">=", {"N": str(lowest)}), ("precedence", "<", {"N": str(below)})]
+        conditions = [("precedence", ">=", to_attribute(lowest)), ("precedence", "<", to_attribute(below))]
     else:
         # The current attempt's number is not known, so the precedence interval cannot be computed
-        conditions = [("status", "IN", {"S": status}) for status in _UNDER_WAY]
+        conditions = [("status", "IN", to_attribute(status)) for status in _UNDER_WAY]
     return {
         "TableName": table,
         "Key": key,

@@ -6,7 +6,7 @@ same item again. Reports with ever different content are stored up to a limit fo
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasklatch.domain.failure import FailureReason
 from tasklatch.domain.history import MAX_IGNORED_ENTRIES, HistoryEntry
@@ -17,8 +17,9 @@ from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
-from tasklatch.dynamodb.items import Item, from_item, key_texts, primary_key, to_item
+from tasklatch.dynamodb.items import Item, from_item, key_texts, primary_key, sort_key_of, to_item
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import begins_with, partition_query
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.settings import Settings
@@ -75,19 +76,10 @@ class History:
         """Return True if the entry may be stored: a repeat of the deciding report always may, as it has one key."""
         if entry.fingerprint == task.outcome:
             return True
-        request: Any = {
-            "TableName": self._settings.table_name,
-            "KeyConditionExpression": "#pk = :pk AND begins_with(#sk, :prefix)",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {
-                ":pk": {"S": keys.history_pk(task.tenant, task.execution_id, task.task_id)},
-                ":prefix": {"S": keys.ignored_prefix(entry.version)},
-            },
-            "ConsistentRead": True,
-            "Select": "COUNT",
-            "Limit": MAX_IGNORED_ENTRIES,
-        }
-        count: int = self._backoff.run(lambda: self._client.query(**request))["Count"]
+        pk = keys.history_pk(task.tenant, task.execution_id, task.task_id)
+        query = partition_query(self._settings.table_name, pk, begins_with(keys.ignored_prefix(entry.version)))
+        query |= {"Select": "COUNT", "Limit": MAX_IGNORED_ENTRIES}
+        count: int = self._backoff.run(lambda: self._client.query(**query))["Count"]
         return count < MAX_IGNORED_ENTRIES
 
     def list_entries(
@@ -106,20 +98,13 @@ class History:
             If the cursor is invalid for this query.
         """
         pk = keys.history_pk(tenant, execution_id, task_id)
-        query: dict[str, Any] = {
-            "TableName": self._settings.table_name,
-            "KeyConditionExpression": "#pk = :pk",
-            "ExpressionAttributeNames": {"#pk": keys.PK},
-            "ExpressionAttributeValues": {":pk": {"S": pk}},
-            "ConsistentRead": True,
-            "Limit": limit,
-        }
+        query = {**partition_query(self._settings.table_name, pk), "Limit": limit}
         if cursor is not None:
             sk = decode_cursor(cursor, pk)
             query["ExclusiveStartKey"] = primary_key(pk, sk)
         response = self._backoff.run(lambda: self._client.query(**query))
         last_key = response.get("LastEvaluatedKey")
-        next_cursor = encode_cursor(pk, last_key[keys.SK]["S"]) if last_key else None
+        next_cursor = encode_cursor(pk, sort_key_of(last_key)) if last_key else None
         return [_entry_from_item(item) for item in response["Items"]], next_cursor
 
     def last_change(self, tenant: str, execution_id: str, task_id: str, attempt: int) -> HistoryEntry | None:
@@ -130,20 +115,10 @@ class History:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        request: dict[str, Any] = {
-            "TableName": self._settings.table_name,
-            "KeyConditionExpression": "#pk = :pk",
-            "FilterExpression": "#attempt = :attempt AND #verdict = :applied",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#attempt": "attempt", "#verdict": "verdict"},
-            "ExpressionAttributeValues": {
-                ":pk": {"S": keys.history_pk(tenant, execution_id, task_id)},
-                ":attempt": {"N": str(attempt)},
-                ":applied": {"S": Verdict.APPLIED},
-            },
-            "ConsistentRead": True,
-            "ScanIndexForward": False,
-        }
-        items = paginate(self._client, request, self._backoff)
+        query = partition_query(self._settings.table_name, keys.history_pk(tenant, execution_id, task_id))
+        query |= {"FilterExpression": "attempt = :attempt AND verdict = :applied", "ScanIndexForward": False}
+        query["ExpressionAttributeValues"] |= to_item({":attempt": attempt, ":applied": Verdict.APPLIED})
+        items = paginate(self._client, query, self._backoff)
         return next(map(_entry_from_item, items), None)
 
     def _item(self, task: Task, entry: HistoryEntry) -> Item:

@@ -1,7 +1,6 @@
 """The only write path for reports on tasks, shared by all contracts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasklatch.domain.conditional_write import ConditionalWrite
@@ -157,6 +156,8 @@ class Ledger:
     def write(self, tenant: str, execution_id: str, write: ConditionalWrite) -> Task | None:
         """Make one write of the service itself; return None if the task has changed and the condition failed.
 
+        A task that a later version of the service stored stays as it is.
+
         Raises
         ------
         NotFoundError
@@ -164,6 +165,8 @@ class Ledger:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
+        if write.is_of_later_version:
+            return None
         written = self._tasks.write(tenant, execution_id, write, self._clock())
         return written.task if written.succeeded else None
 
@@ -237,4 +240,4 @@ class Ledger:
         if entry is None:
             return result
         (is_stored,) = self._history.put_ignored([(conflicting, entry)])
-        return replace(result, is_stored=is_stored)
+        return result._replace(is_stored=is_stored)

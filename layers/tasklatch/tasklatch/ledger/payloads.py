@@ -10,7 +10,7 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item, key_texts, primary_key
+from tasklatch.dynamodb.items import Item, from_attribute, key_texts, primary_key, to_attribute
 from tasklatch.runtime.attempt_ids import current_attempt_id
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -27,6 +27,7 @@ REFERS_TO: Final = "refersTo"
 INCLUDES_ATTEMPT_ID: Final = "namesAttempt"
 KIND: Final = "kind"
 ATTEMPT_ID_PATH: Final = "attemptIdPath"
+CHILDREN: Final = "children"
 
 
 def input_text(item: Item, task: Task | None = None) -> str | None:
@@ -37,10 +38,10 @@ def input_text(item: Item, task: Task | None = None) -> str | None:
     task
         The task of the input. If its input is to include the attempt's id, the id is added; None adds no id.
     """
-    text = next((item[name]["S"] for name in (RESOLVED, PAYLOAD) if name in item), None)
+    text = next((from_attribute(item[name]) for name in (RESOLVED, PAYLOAD) if name in item), None)
     path = ["taskExecutionId"] if INCLUDES_ATTEMPT_ID in item else []
     if ATTEMPT_ID_PATH in item:
-        path = [key["S"] for key in item[ATTEMPT_ID_PATH]["L"]]
+        path = from_attribute(item[ATTEMPT_ID_PATH])
     if text is None or task is None or not path:
         return text
     return json.dumps(_with_value(json.loads(text), path, current_attempt_id(task)), ensure_ascii=False)
@@ -102,9 +103,8 @@ class Payloads:
     def _put(self, texts: Mapping[tuple[str, str], str], now: int) -> None:
         """Store payloads by partition key and sort key."""
         expires_at = self._settings.expires_at(now)
-        items = [
-            with_expiry({**primary_key(pk, sk), PAYLOAD: {"S": text}}, expires_at) for (pk, sk), text in texts.items()
-        ]
+        payloads = {key: {PAYLOAD: to_attribute(text)} for key, text in texts.items()}
+        items = [with_expiry({**primary_key(*key), **payload}, expires_at) for key, payload in payloads.items()]
         batch_put(self._client, self._settings.table_name, items, self._backoff)
 
     def get_inputs(self, tasks: Sequence[Task]) -> dict[str, str]:
@@ -142,7 +142,7 @@ class Payloads:
             lambda: self._client.get_item(TableName=self._settings.table_name, Key=key, ConsistentRead=True),
         )
         item = response.get("Item")
-        return item[PAYLOAD]["S"] if item else None
+        return from_attribute(item[PAYLOAD]) if item else None
 
     def get_details(self, tenant: str, execution_id: str, tasks: Sequence[Task]) -> list[TaskDetail]:
         """Read the inputs, outputs and dependencies of tasks of one execution in one batch.
@@ -186,7 +186,7 @@ def _detail(task: Task, input_item: Item, output_item: Item | None) -> TaskDetai
     return TaskDetail(
         task=task,
         input=input_text(input_item, task),
-        output=output_item[PAYLOAD]["S"] if output_item else None,
-        depends_on=tuple(name["S"] for name in input_item[DEPENDS_ON]["L"]) if DEPENDS_ON in input_item else (),
-        kind=input_item[KIND]["S"] if KIND in input_item else None,
+        output=from_attribute(output_item[PAYLOAD]) if output_item else None,
+        depends_on=tuple(from_attribute(input_item[DEPENDS_ON])) if DEPENDS_ON in input_item else (),
+        kind=from_attribute(input_item[KIND]) if KIND in input_item else None,
     )

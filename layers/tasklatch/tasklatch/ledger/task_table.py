@@ -1,8 +1,7 @@
 """Tasks in the table: consistent reads and conditional writes. A failed condition is a result, not an error."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from botocore.exceptions import ClientError
 
@@ -13,7 +12,7 @@ from tasklatch.dynamodb import keys, write_expression
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_insert import STATEMENTS_A_CALL
 from tasklatch.dynamodb.batch_write import batched
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, primary_key, to_attribute
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.aws_errors import BUSY_CODES, CONDITION_FAILURE, is_condition_failure
@@ -26,16 +25,14 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-@dataclass(frozen=True, slots=True)
-class WriteResult:
+class WriteResult(NamedTuple):
     """Result of one conditional write: the task after it or, if the condition failed, the task that made it fail."""
 
     succeeded: bool
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
-class StatementResult:
+class StatementResult(NamedTuple):
     """Result of one write of a batch; DynamoDB may leave out the item, and there is none for an unknown task.
 
     Attributes
@@ -179,14 +176,10 @@ class TaskTable:
             **ItemUpdate(
                 assigned={},
                 removed=(keys.LIST_KEY, keys.LIST_SORT),
-                conditions=[("version", "=", {"N": str(task.version)})],
+                conditions=[("version", "=", to_attribute(task.version))],
             ).expressions(),
         }
-        try:
-            self._backoff.run(lambda: self._client.update_item(**request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        self._backoff.run_conditional(lambda: self._client.update_item(**request))
 
     def _execute(
         self, writes: Sequence[ConditionalWrite], pk: str, expires_at: int | None

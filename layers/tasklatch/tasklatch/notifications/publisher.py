@@ -119,6 +119,8 @@ def _execution_message(change: ExecutionChange) -> dict[str, Any]:
     }
     if execution.reason is not None:
         message["reason"] = execution.reason
+    if execution.waiting_since is not None:
+        message["waitingSince"] = format_timestamp(execution.waiting_since)
     return message
 
 

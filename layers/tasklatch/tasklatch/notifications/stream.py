@@ -7,6 +7,7 @@ from tasklatch.domain.changes import Change, ExecutionChange
 from tasklatch.domain.later_values import is_known
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_from_item
+from tasklatch.dynamodb.items import sort_key_of
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.runtime.failure_reason import failure_reason
 from tasklatch.runtime.observability import logger
@@ -33,7 +34,7 @@ def parse_change(record: Mapping[str, Any]) -> AnyChange | None:
     new, old = images["NewImage"], images.get("OldImage")
     if old is not None and old.get("version") == new.get("version"):
         return None
-    sk: str = images["Keys"][keys.SK]["S"]
+    sk = sort_key_of(images["Keys"])
     if sk.startswith(keys.TASK_PREFIX):
         task = task_from_item(new)
         if task.is_of_later_version:

@@ -10,8 +10,9 @@ from botocore.exceptions import ClientError
 from tasklatch.domain.errors import ForbiddenError, TooManyWatchersError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_write import batch_delete
-from tasklatch.dynamodb.items import Item, primary_key
+from tasklatch.dynamodb.items import Item, Value, from_attribute, primary_key, sort_key_of, to_attribute, to_item
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import partition_query
 from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -20,7 +21,6 @@ from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 MAX_WATCHERS: Final = 25
 """Of one execution at a time: each is one more to send every change to."""
@@ -66,13 +66,13 @@ class WebSocketConnections:
         """
         ticket = secrets.token_urlsafe(32)
         valid_until = self._clock() + TICKET_SECONDS * 1000
-        item: Item = {
-            **_ticket_key(ticket),
-            "tenant": {"S": tenant},
-            "executionId": {"S": execution_id},
-            "validUntil": {"N": str(valid_until)},
-            "expiresAt": {"N": str(valid_until // 1000 + TICKET_SECONDS)},
+        values: dict[str, Value] = {
+            "tenant": tenant,
+            "executionId": execution_id,
+            "validUntil": valid_until,
+            "expiresAt": valid_until // 1000 + TICKET_SECONDS,
         }
+        item = {**_ticket_key(ticket), **to_item(values)}
         self._backoff.run(lambda: self._client.put_item(TableName=self._table, Item=item))
         return ticket, valid_until
 
@@ -94,7 +94,7 @@ class WebSocketConnections:
             "Key": _ticket_key(ticket),
             "ConditionExpression": "#until >= :now",
             "ExpressionAttributeNames": {"#until": "validUntil"},
-            "ExpressionAttributeValues": {":now": {"N": str(now)}},
+            "ExpressionAttributeValues": to_item({":now": now}),
             "ReturnValues": "ALL_OLD",
         }
         try:
@@ -103,9 +103,9 @@ class WebSocketConnections:
             if not is_condition_failure(error):
                 raise
             raise ForbiddenError("ticket is invalid or expired") from error
-        tenant, execution_id = ticket_item["tenant"]["S"], ticket_item["executionId"]["S"]
+        tenant, execution_id = (from_attribute(ticket_item[name]) for name in ("tenant", "executionId"))
         self._check_room(tenant, execution_id, now)
-        expires_at: AttributeValueTypeDef = {"N": str(now // 1000 + _CONNECTION_SECONDS)}
+        expires_at = to_attribute(now // 1000 + _CONNECTION_SECONDS)
         watched: Item = {**_watched_key(Watcher(tenant, execution_id, connection_id)), "expiresAt": expires_at}
         # API Gateway reports a disconnection by the connection's id alone: the pointer leads to the watched execution
         pointer: Item = {
@@ -124,7 +124,7 @@ class WebSocketConnections:
             ),
         ).get("Attributes")
         if removed_fields:
-            watched: Item = {keys.PK: removed_fields["watched"], keys.SK: {"S": connection_id}}
+            watched = primary_key(from_attribute(removed_fields["watched"]), connection_id)
             self._backoff.run(lambda: self._client.delete_item(TableName=self._table, Key=watched))
 
     def is_connected(self, connection_id: str) -> bool:
@@ -169,35 +169,19 @@ class WebSocketConnections:
         batch_delete(self._client, self._table, item_keys, self._backoff)
 
     def _watchers_of(self, execution: tuple[str, str]) -> list[Watcher]:
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk",
-            "ProjectionExpression": "#sk",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {":pk": {"S": keys.live_pk(*execution)}},
-            "ConsistentRead": True,
-        }
+        query = {**partition_query(self._table, keys.live_pk(*execution)), "ProjectionExpression": keys.SK}
         items = paginate(self._client, query, self._backoff)
-        return [Watcher(*execution, item[keys.SK]["S"]) for item in items]
+        return [Watcher(*execution, sort_key_of(item)) for item in items]
 
     def _check_room(self, tenant: str, execution_id: str, now: int) -> None:
         """Raise if an execution has as many watchers as it may have.
 
         Those that connect at the same moment do not see each other, so there can be a few more.
         """
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk",
-            # Connections that ended without a word are there until the time to live removes them
-            "FilterExpression": "#expires > :now",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#expires": "expiresAt"},
-            "ExpressionAttributeValues": {
-                ":pk": {"S": keys.live_pk(tenant, execution_id)},
-                ":now": {"N": str(now // 1000)},
-            },
-            "Select": "COUNT",
-            "ConsistentRead": True,
-        }
+        query = partition_query(self._table, keys.live_pk(tenant, execution_id))
+        # Connections that ended without a word are there until the time to live removes them
+        query |= {"FilterExpression": "expiresAt > :now", "Select": "COUNT"}
+        query["ExpressionAttributeValues"][":now"] = to_attribute(now // 1000)
         response = self._backoff.run(lambda: self._client.query(**query))
         if response["Count"] >= MAX_WATCHERS:
             raise TooManyWatchersError(MAX_WATCHERS)

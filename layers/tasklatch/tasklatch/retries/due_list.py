@@ -7,14 +7,12 @@ gives the task another status removes them, so the timers of attempts that ended
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
-
 from tasklatch.domain.timer import Timer
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.items import Item, key_of, to_attribute, to_item
+from tasklatch.dynamodb.items import Item, key_of, key_texts, to_attribute, to_item
+from tasklatch.dynamodb.queries import at_most, due_query
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.ledger.task_table import task_key
-from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.concurrency import map_concurrently
 from tasklatch.runtime.settings import Settings
@@ -52,7 +50,7 @@ class DueList:
             If the table stays busy until the deadline.
         """
         key = task_key(timer.tenant, timer.execution_id, timer.task_id)
-        shard = keys.shard_of(key[keys.PK]["S"], key[keys.SK]["S"])
+        shard = keys.shard_of(*key_texts(key))
         lowest, below = timer.precedence_interval
         update = ItemUpdate(
             assigned=to_item({keys.DUE_KEY: keys.timer_list(shard), keys.DUE_SORT: keys.due_sort(timer.due)}),
@@ -80,7 +78,7 @@ class DueList:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        request = due_query(self._table, keys.timer_list(shard), until, start, _ENTRIES_A_PAGE)
+        request = due_page_query(self._table, keys.timer_list(shard), until, start, _ENTRIES_A_PAGE)
         response = self._backoff.run(partial(self._client.query, **request))
         return response["Items"], response.get("LastEvaluatedKey")
 
@@ -100,16 +98,12 @@ class DueList:
         self._update(key, ItemUpdate(assigned={}, removed=(keys.DUE_KEY, keys.DUE_SORT), conditions=conditions))
 
     def _update(self, key: Item, update: ItemUpdate) -> None:
-        try:
-            self._backoff.run(
-                partial(self._client.update_item, TableName=self._table, Key=key, **update.expressions()),
-            )
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        self._backoff.run_conditional(
+            partial(self._client.update_item, TableName=self._table, Key=key, **update.expressions())
+        )
 
 
-def due_query(table: str, list_key: str, until: int, start: Item | None, limit: int) -> dict[str, Any]:
+def due_page_query(table: str, list_key: str, until: int, start: Item | None, limit: int) -> dict[str, Any]:
     """Return the arguments of DynamoDB's Query for one page of a list in the due index, earliest first.
 
     Parameters
@@ -119,14 +113,7 @@ def due_query(table: str, list_key: str, until: int, start: Item | None, limit: 
     start
         The entry after which the page starts, with its keys in the index; None for the first page.
     """
-    query: dict[str, Any] = {
-        "TableName": table,
-        "IndexName": keys.DUE_INDEX,
-        "KeyConditionExpression": "#key = :key AND #sort <= :until",
-        "ExpressionAttributeNames": {"#key": keys.DUE_KEY, "#sort": keys.DUE_SORT},
-        "ExpressionAttributeValues": to_item({":key": list_key, ":until": keys.due_sort(until)}),
-        "Limit": limit,
-    }
+    query = {**due_query(table, list_key, at_most(keys.due_sort(until))), "Limit": limit}
     if start is not None:
         query["ExclusiveStartKey"] = start
     return query

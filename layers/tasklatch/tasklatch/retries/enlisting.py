@@ -8,16 +8,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
-
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.execution_item import execution_from_item, execution_key, unfinished_entry
-from tasklatch.dynamodb.items import Item, key_of, primary_key, to_attribute, to_item
+from tasklatch.dynamodb.items import Item, from_attribute, key_of, primary_key, sort_key_of, to_attribute, to_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
-from tasklatch.runtime.aws_errors import is_condition_failure
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -77,7 +74,7 @@ class Enlisting:
                 break
         after: Item = {"after": {"M": start}} if start else {}
         following: Item = {} if is_over else {"begun": begun, **after}
-        if is_over and int(begun["N"]) - int(since["N"]) >= UPDATE_MS:
+        if is_over and from_attribute(begun) - from_attribute(since) >= UPDATE_MS:
             following = to_item({"done": True})
         item: Item = {**_STATE, "since": since, **following}
         self._backoff.run(lambda: self._client.put_item(TableName=self._table, Item=item))
@@ -94,10 +91,10 @@ class Enlisting:
         return page["Items"], page.get("LastEvaluatedKey")
 
     def _enlist(self, entries: Iterable[Item]) -> int:
-        item_keys = [key_of(entry) for entry in entries if entry[keys.SK]["S"] == keys.EXECUTION_SK]
+        item_keys = [key_of(entry) for entry in entries if sort_key_of(entry) == keys.EXECUTION_SK]
         items = batch_get(self._client, self._table, item_keys, self._backoff)
         unlisted = [item for item in items if keys.DUE_KEY not in item]
-        running = [item for item in unlisted if item["status"]["S"] == ExecutionStatus.RUNNING]
+        running = [item for item in unlisted if from_attribute(item["status"]) == ExecutionStatus.RUNNING]
         return sum(self._put_on_list(execution_from_item(item)) for item in running)
 
     def _put_on_list(self, execution: Execution) -> bool:
@@ -107,10 +104,4 @@ class Enlisting:
         )
         key = execution_key(execution.tenant, execution.execution_id)
         request: dict[str, Any] = {"TableName": self._table, "Key": key, **update.expressions()}
-        try:
-            self._backoff.run(partial(self._client.update_item, **request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
-            return False
-        return True
+        return self._backoff.run_conditional(partial(self._client.update_item, **request))

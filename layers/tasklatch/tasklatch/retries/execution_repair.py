@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from tasklatch.domain.advance import Advance, AdvanceMessage
 from tasklatch.domain.dependencies import is_terminal, retries_exhausted
 from tasklatch.domain.errors import NotFoundError, ServiceBusyError
 from tasklatch.domain.execution import Execution
@@ -15,9 +16,11 @@ from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, key_of, to_item
+from tasklatch.dynamodb.items import Item, key_of
+from tasklatch.dynamodb.queries import list_query
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.executions.execution_tasks import ExecutionTasks, tasks_query
+from tasklatch.executions.running_executions import RunningExecutions
 from tasklatch.retries.lost_changes import LostChanges
 from tasklatch.retries.planner import RetryPlanner
 from tasklatch.retries.unfinished_list import UnfinishedList
@@ -25,9 +28,11 @@ from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.observability import logger
 from tasklatch.runtime.settings import Settings
+from tasklatch.workflow.advance_queue import AdvanceQueue
 from tasklatch.workflow.advancer import WorkflowAdvancer
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.reopener import ExecutionReopener
+from tasklatch.workflow.slot_assigner import SlotAssigner
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -68,7 +73,9 @@ class RepairServices:
     advancer: WorkflowAdvancer
     closer: ExecutionCloser
     reopener: ExecutionReopener
+    slot_assigner: SlotAssigner
     lost_changes: LostChanges
+    advance_queue: AdvanceQueue
 
 
 class ExecutionRepair:
@@ -94,9 +101,13 @@ class ExecutionRepair:
         self._advancer = services.advancer
         self._closer = services.closer
         self._reopener = services.reopener
+        self._slot_assigner = services.slot_assigner
         self._lost_changes = services.lost_changes
+        self._advance_queue = services.advance_queue
+        self._repaired_lines: set[tuple[str, str]] = set()
         self._unfinished = UnfinishedList(client, settings, backoff)
         self._tasks = ExecutionTasks(client, settings, backoff)
+        self._running = RunningExecutions(client, settings, backoff)
         self._clock = clock
         self._backoff = backoff
 
@@ -120,13 +131,25 @@ class ExecutionRepair:
         """
         summary.looked_at += tasks_after is None
         is_overdue_itself = self._clock() - execution.updated_at > OVERDUE_MS
+        if execution.status is ExecutionStatus.RUNNING and execution.waiting_since is not None:
+            if is_overdue_itself:
+                self._repair_line(execution, summary)
+            return None
         if execution.status is ExecutionStatus.RUNNING:
-            if tasks_after is None and is_overdue_itself and execution.failed_by is not None:
+            if tasks_after is None and is_overdue_itself and execution.is_resuming:
                 self._resume(execution, summary)
             return self._repair_running(execution, tasks_after, summary)
         if not is_overdue_itself or not is_known(execution.status):
             return None
         return self._repair_ended(execution, tasks_after, summary)
+
+    def _repair_line(self, execution: Execution, summary: ReconcileSummary) -> None:
+        """Give the free slots of an execution's key to those that wait; once a run is enough for all of them."""
+        line = (execution.tenant, execution.concurrency_key or "")
+        if line not in self._repaired_lines:
+            self._repaired_lines.add(line)
+            with _isolated(execution, summary):
+                summary.stuck_executions += self._slot_assigner.repair(*line)
 
     def _repair_running(self, execution: Execution, tasks_after: Item | None, summary: ReconcileSummary) -> Item | None:
         tasks, following = self._open_tasks(execution, tasks_after, summary)
@@ -143,6 +166,8 @@ class ExecutionRepair:
                 self._advance(terminal)
         with _isolated(execution, summary):
             self._schedule_waiting(execution, tasks, summary)
+        with _isolated(execution, summary):
+            self._create_children(tasks)
         has_open = following is not None or tasks_after is not None or any(not is_terminal(task) for task in tasks)
         if not has_open and not execution.keep_open and now - execution.updated_at > OVERDUE_MS:
             self._complete(execution, summary)
@@ -152,15 +177,8 @@ class ExecutionRepair:
         self, execution: Execution, tasks_after: Item | None, summary: ReconcileSummary
     ) -> tuple[list[Task], Item | None]:
         """Read a page of the open tasks, which the index lists by their keys alone."""
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": keys.LISTS_INDEX,
-            "KeyConditionExpression": "#key = :key",
-            "ExpressionAttributeNames": {"#key": keys.LIST_KEY},
-            "ExpressionAttributeValues": to_item({":key": keys.open_list(execution.tenant, execution.execution_id)}),
-            "Limit": _TASKS_A_PAGE,
-            **({"ExclusiveStartKey": tasks_after} if tasks_after is not None else {}),
-        }
+        query = list_query(self._table, keys.open_list(execution.tenant, execution.execution_id))
+        query |= {"Limit": _TASKS_A_PAGE} | ({"ExclusiveStartKey": tasks_after} if tasks_after is not None else {})
         page = self._backoff.run(partial(self._client.query, **query))
         item_keys: list[Item] = [key_of(entry) for entry in page["Items"]]
         items = batch_get(self._client, self._table, item_keys, self._backoff)
@@ -189,6 +207,21 @@ class ExecutionRepair:
         self._retry_planner.plan(task for task in dependencies if not is_terminal(task) and is_overdue(task, now))
         summary.overdue_tasks += self._advancer.schedule_unblocked(tenant, execution_id, task_ids)
 
+    def _create_children(self, tasks: Sequence[Task]) -> None:
+        """Let the advancer complete the children of tasks that have been in progress for long, and these tasks.
+
+        The advancer alone creates tasks.
+        """
+        now = self._clock()
+        parents = [
+            task
+            for task in tasks
+            if task.has_children and task.status is TaskStatus.IN_PROGRESS and now - task.updated_at > OVERDUE_MS
+        ]
+        self._advance_queue.send(
+            AdvanceMessage(Advance.CHILDREN, task.tenant, task.execution_id, task.task_id) for task in parents
+        )
+
     def _complete(self, execution: Execution, summary: ReconcileSummary) -> None:
         """End an execution that runs without open tasks: one was not sealed, or the completion was missed."""
         tasks = self._tasks.iterate(execution.tenant, execution.execution_id)
@@ -207,6 +240,9 @@ class ExecutionRepair:
             return None
         if tasks_after is None and self._resume(execution, summary):
             return None
+        if tasks_after is None and execution.concurrency_key is not None:
+            # Its slot is free before it leaves the reconciler's list
+            self._slot_assigner.assign(execution.tenant, execution.concurrency_key, execution.execution_id)
         query = tasks_query(self._table, execution.tenant, execution.execution_id) | {"Limit": _TASKS_A_PAGE}
         if tasks_after is not None:
             query["ExclusiveStartKey"] = tasks_after
@@ -215,12 +251,13 @@ class ExecutionRepair:
         if left:
             return None
         if "LastEvaluatedKey" not in page:
+            self._running.remove(execution)
             self._unfinished.remove(execution)
         return page.get("LastEvaluatedKey")
 
     def _resume(self, execution: Execution, summary: ReconcileSummary) -> bool:
-        """Continue an execution whose failure a success took back; return True if it runs again."""
-        if execution.failed_by is None:
+        """Continue an execution that a person retried, or whose failure a success took back; True if it runs again."""
+        if not execution.is_resuming:
             return False
         is_resumed = False
         # A task that is gone takes no failure back

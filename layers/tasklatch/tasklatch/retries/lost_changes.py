@@ -12,7 +12,7 @@ from tasklatch.domain.overdue import LOST_CHANGE_MS, STREAM_MS
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import primary_key
+from tasklatch.dynamodb.items import key_texts, primary_key
 from tasklatch.notifications.publisher import ChangePublisher
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -77,7 +77,7 @@ class LostChanges:
         entries = {_entry_key(task, versions_before): task for task in tasks}
         item_keys = [primary_key(pk, sk) for pk, sk in entries]
         items = batch_get(self._client, self._table, item_keys, self._backoff)
-        published = {(item[keys.PK]["S"], item[keys.SK]["S"]) for item in items}
+        published = {key_texts(item) for item in items}
         return [task for key, task in entries.items() if key not in published]
 
 

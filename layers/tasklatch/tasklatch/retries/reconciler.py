@@ -13,7 +13,7 @@ from tasklatch.domain.errors import ServiceBusyError
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.execution_item import execution_from_item
-from tasklatch.dynamodb.items import Item, key_of
+from tasklatch.dynamodb.items import Item, key_of, key_texts
 from tasklatch.retries.execution_repair import ExecutionRepair, ReconcileSummary
 from tasklatch.retries.unfinished_list import Position, UnfinishedList
 from tasklatch.runtime.backoff import Backoff
@@ -100,14 +100,14 @@ class Reconciler:
         """Yield each entry with its execution's item; None if it is gone or no longer on the list."""
         item_keys = [key_of(entry) for entry in entries]
         items = batch_get(self._client, self._table, item_keys, self._backoff)
-        listed = {item[keys.PK]["S"]: item for item in items if keys.DUE_KEY in item}
-        return ((entry, listed.get(entry[keys.PK]["S"])) for entry in entries)
+        listed = {key_texts(item)[0]: item for item in items if keys.DUE_KEY in item}
+        return ((entry, listed.get(key_texts(entry)[0])) for entry in entries)
 
     def _repair_one(self, item: Item, tasks_after: Item | None, summary: ReconcileSummary) -> Item | None:
         try:
             return self._repair.repair(execution_from_item(item), tasks_after, summary)
         except Exception as error:  # whatever it is, the other executions have their turn, and an alarm reports it
-            logger.exception("execution not reconciled", extra={"execution": item[keys.PK]["S"]})
+            logger.exception("execution not reconciled", extra={"execution": key_texts(item)[0]})
             summary.faults += 1
             if isinstance(error, ServiceBusyError):
                 raise

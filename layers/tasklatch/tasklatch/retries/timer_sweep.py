@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tasklatch.domain.timer import Timer, timer_for
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, key_of
+from tasklatch.dynamodb.items import Item, key_of, sort_key_of
 from tasklatch.dynamodb.task_item import task_from_item
 from tasklatch.retries.due_list import DueList
 from tasklatch.retries.timer_scheduler import TimerScheduler
@@ -106,9 +106,12 @@ class TimerSweep:
             if keys.DUE_SORT not in item:
                 continue
             try:
-                ready[timer_for(task_from_item(item))].append(item)
+                task = task_from_item(item)
+                # What a later version stored stays on the list for that version
+                if not task.is_of_later_version:
+                    ready[timer_for(task)].append(item)
             except (AttributeError, KeyError, TypeError, ValueError):
-                logger.exception("invalid task on the list of timers", extra={"task": item[keys.SK]["S"]})
+                logger.exception("invalid task on the list of timers", extra={"task": sort_key_of(item)})
                 summary.faults += 1
         left = self._timers.schedule([timer for timer in ready if timer is not None])
         for timer in left:

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
-
 from tasklatch.domain.execution import Execution
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.execution_item import execution_key
-from tasklatch.dynamodb.items import Item, primary_key, to_attribute, to_item
+from tasklatch.dynamodb.items import Item, from_attribute, primary_key, to_attribute, to_item
 from tasklatch.dynamodb.update_expression import ItemUpdate
-from tasklatch.retries.due_list import due_query
-from tasklatch.runtime.aws_errors import is_condition_failure
+from tasklatch.retries.due_list import due_page_query
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
@@ -65,7 +62,7 @@ class UnfinishedList:
     def read_page(self, position: Position, limit: int) -> list[Item]:
         """Return the entries that follow a position in its shard; none at the end of the shard."""
         list_key = keys.unfinished_list(position.shard)
-        request = due_query(self._table, list_key, keys.LONGEST_TIME, position.after, limit)
+        request = due_page_query(self._table, list_key, keys.LONGEST_TIME, position.after, limit)
         return self._backoff.run(partial(self._client.query, **request))["Items"]
 
     def remove(self, execution: Execution) -> None:
@@ -77,11 +74,7 @@ class UnfinishedList:
         )
         key = execution_key(execution.tenant, execution.execution_id)
         request: dict[str, Any] = {"TableName": self._table, "Key": key, **update.expressions()}
-        try:
-            self._backoff.run(partial(self._client.update_item, **request))
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        self._backoff.run_conditional(partial(self._client.update_item, **request))
 
     def read_position(self) -> Position:
         """Return the position that was kept last; the start of the list if there is none."""
@@ -90,7 +83,7 @@ class UnfinishedList:
         )
         item: Any = response.get("Item", {})
         return Position(
-            shard=int(item["shard"]["N"]) if "shard" in item else 0,
+            shard=from_attribute(item["shard"]) if "shard" in item else 0,
             after=item["after"]["M"] if "after" in item else None,
             tasks_after=item["tasksAfter"]["M"] if "tasksAfter" in item else None,
             is_interrupted="interrupted" in item,

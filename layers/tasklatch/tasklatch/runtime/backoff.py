@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as AwsConnectionError
 
 from tasklatch.domain.errors import ServiceBusyError
-from tasklatch.runtime.aws_errors import is_busy
+from tasklatch.runtime.aws_errors import is_busy, is_condition_failure
 
 T = TypeVar("T")
 
@@ -106,3 +106,24 @@ class Backoff:
             wait = random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
             ceiling = min(ceiling * 2, _LONGEST_WAIT)
         raise ServiceBusyError("service busy; nothing was acknowledged, retry the request")
+
+    def run_conditional(self, write: Callable[[], object]) -> bool:
+        """Call a function that makes one conditional write, as `run` does.
+
+        Returns
+        -------
+        bool
+            False if the condition failed.
+
+        Raises
+        ------
+        ServiceBusyError, ClientError
+            As `run` does.
+        """
+        try:
+            self.run(write)
+        except ClientError as error:
+            if not is_condition_failure(error):
+                raise
+            return False
+        return True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tasklatch.claims.claims import Claims
     from tasklatch.claims.releases import Releases
     from tasklatch.executions.attempt_index import AttemptIndex
+    from tasklatch.executions.concurrency_slots import ConcurrencySlots
     from tasklatch.executions.control import ExecutionControl
     from tasklatch.executions.creation import ExecutionCreator
     from tasklatch.executions.reader import ExecutionReader
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from tasklatch.workflow.follow_ups import FollowUps
     from tasklatch.workflow.message_handler import AdvanceHandler
     from tasklatch.workflow.reopener import ExecutionReopener
+    from tasklatch.workflow.slot_assigner import SlotAssigner
 
 
 class Services:
@@ -162,6 +164,12 @@ class RequestServices(Services):
         return AttemptIndex(dynamodb(), self.settings, self.backoff)
 
     @cached_property
+    def concurrency_slots(self) -> "ConcurrencySlots":
+        from tasklatch.executions.concurrency_slots import ConcurrencySlots
+
+        return ConcurrencySlots(dynamodb(), self.settings, system_clock, self.backoff)
+
+    @cached_property
     def running_executions(self) -> "RunningExecutions":
         from tasklatch.executions.running_executions import RunningExecutions
 
@@ -258,9 +266,22 @@ class EventServices(TimerServices):
 
     @cached_property
     def advance_handler(self) -> "AdvanceHandler":
+        from tasklatch.platforms.child_definitions import TRANSLATORS
+        from tasklatch.workflow.child_tasks import ChildTasks
         from tasklatch.workflow.message_handler import AdvanceHandler
 
-        return AdvanceHandler(self.workflow_advancer, self.execution_closer, self.execution_reopener)
+        child_tasks = ChildTasks(
+            dynamodb(), self.settings, system_clock, self.backoff, self.execution_closer, TRANSLATORS
+        )
+        return AdvanceHandler(
+            self.workflow_advancer, self.execution_closer, self.execution_reopener, self.slot_assigner, child_tasks
+        )
+
+    @cached_property
+    def slot_assigner(self) -> "SlotAssigner":
+        from tasklatch.workflow.slot_assigner import SlotAssigner
+
+        return SlotAssigner(dynamodb(), self.settings, system_clock, self.backoff, self.advance_queue)
 
     @cached_property
     def follow_ups(self) -> "FollowUps":
@@ -279,7 +300,9 @@ class EventServices(TimerServices):
             self.workflow_advancer,
             self.execution_closer,
             self.execution_reopener,
+            self.slot_assigner,
             LostChanges(dynamodb(), self.settings, self.change_publisher, system_clock, self.backoff),
+            self.advance_queue,
         )
         repair = ExecutionRepair(dynamodb(), self.settings, services, system_clock, self.backoff)
         return Reconciler(dynamodb(), self.settings, repair, self.backoff)

@@ -1,16 +1,15 @@
 """Settings of the deployment, read from the environment on first use and then cached."""
 
 import os
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 
 class MissingSettingError(RuntimeError):
     """The function needs an environment variable that its deployment does not set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Settings of one function. Those that it does not need are empty; `check_set` checks those that it needs.
 
     Attributes

@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from tasklatch.domain.schedule import Firing, Schedule
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item, from_item, primary_key, to_item
+from tasklatch.dynamodb.items import Item, from_item, primary_key, sort_key_of, to_item
 from tasklatch.dynamodb.pagination import paginate
-from tasklatch.runtime.aws_errors import is_condition_failure
+from tasklatch.dynamodb.queries import less_than, partition_query
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
@@ -62,18 +60,14 @@ class ScheduleHistory:
             {**_key(schedule, firing.fire_time), **to_item(values)},
             self._settings.expires_at(now),
         )
-        try:
-            self._backoff.run(
-                lambda: self._client.put_item(
-                    TableName=self._settings.table_name,
-                    Item=item,
-                    ConditionExpression="attribute_not_exists(#pk)",
-                    ExpressionAttributeNames={"#pk": keys.PK},
-                ),
-            )
-        except ClientError as error:
-            if not is_condition_failure(error):
-                raise
+        self._backoff.run_conditional(
+            lambda: self._client.put_item(
+                TableName=self._settings.table_name,
+                Item=item,
+                ConditionExpression="attribute_not_exists(#pk)",
+                ExpressionAttributeNames={"#pk": keys.PK},
+            ),
+        )
 
     def list_page(self, schedule: Schedule, *, limit: int, cursor: str | None) -> tuple[list[Firing], str | None]:
         """List the results of a schedule, newest first.
@@ -90,19 +84,12 @@ class ScheduleHistory:
         """
         pk = _pk(schedule)
         before = "~" if cursor is None else decode_cursor(cursor, pk)
-        query = {
-            "TableName": self._settings.table_name,
-            "KeyConditionExpression": "#pk = :pk AND #sk < :before",
-            "ExpressionAttributeNames": {"#pk": keys.PK, "#sk": keys.SK},
-            "ExpressionAttributeValues": {":pk": {"S": pk}, ":before": {"S": before}},
-            "ScanIndexForward": False,
-            "ConsistentRead": True,
-            "Limit": limit + 1,
-        }
+        query = partition_query(self._settings.table_name, pk, less_than(before))
+        query |= {"ScanIndexForward": False, "Limit": limit + 1}
         items = list(islice(paginate(self._client, query, self._backoff), limit + 1))
         more = len(items) > limit
         page = items[:limit]
-        return [_firing_from_item(item) for item in page], encode_cursor(pk, page[-1][keys.SK]["S"]) if more else None
+        return [_firing_from_item(item) for item in page], encode_cursor(pk, sort_key_of(page[-1])) if more else None
 
 
 def _key(schedule: Schedule, fire_time: int) -> Item:

@@ -1,9 +1,8 @@
 """Items of schedules, and their number: a tenant never has more than its limit, however many are created at once."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
@@ -13,11 +12,13 @@ from tasklatch.domain.schedule import MAX_SCHEDULES, Schedule, ScheduleContent, 
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
-from tasklatch.dynamodb.items import Item, Value, from_item, primary_key, to_item
+from tasklatch.dynamodb.items import Item, Value, from_item, key_of, primary_key, sort_key_of, to_item
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import greater_than, list_query
+from tasklatch.dynamodb.transaction import transact
 from tasklatch.dynamodb.update_expression import ItemUpdate
-from tasklatch.runtime.aws_errors import CONDITION_FAILURE, is_condition_failure
-from tasklatch.runtime.backoff import Backoff, TryAgainError
+from tasklatch.runtime.aws_errors import is_condition_failure
+from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ScheduleTable:
                 "ExpressionAttributeNames": {"#pk": keys.PK},
             }
         }
-        counted = self._count(ref, 1, f"attribute_not_exists({_COUNT}) OR {_COUNT} < :limit", str(MAX_SCHEDULES))
+        counted = self._count(ref, 1, f"attribute_not_exists({_COUNT}) OR {_COUNT} < :limit", MAX_SCHEDULES)
         failed = self._transact(put, counted)
         if failed and not failed[0]:
             raise ConflictError(f"limit reached: {MAX_SCHEDULES} schedules")
@@ -93,7 +94,7 @@ class ScheduleTable:
                 "ExpressionAttributeNames": {"#pk": keys.PK},
             }
         }
-        return not self._transact(delete, self._count(ref, -1, f"{_COUNT} > :limit", "0"))
+        return not self._transact(delete, self._count(ref, -1, f"{_COUNT} > :limit", 0))
 
     def list_page(
         self, tenant: str, kind: ScheduleKind, *, limit: int, cursor: str | None
@@ -114,20 +115,14 @@ class ScheduleTable:
         after = "" if cursor is None else decode_cursor(cursor, scope)
         entries = list(islice(self._query_list(scope, after), limit + 1))
         page = entries[:limit]
-        item_keys = [{name: entry[name] for name in (keys.PK, keys.SK)} for entry in page]
+        item_keys = [key_of(entry) for entry in page]
         read = [_schedule_from_item(item) for item in batch_get(self._client, self._table, item_keys, self._backoff)]
-        last = page[-1][keys.LIST_SORT]["S"] if len(entries) > limit else None
+        last = sort_key_of(page[-1], keys.LIST_SORT) if len(entries) > limit else None
         schedules = sorted(read, key=lambda schedule: schedule.ref.schedule_id.encode())
         return schedules, encode_cursor(scope, last) if last is not None else None
 
     def _query_list(self, list_key: str, after: str) -> Iterator[Item]:
-        query = {
-            "TableName": self._table,
-            "IndexName": keys.LISTS_INDEX,
-            "KeyConditionExpression": "#key = :key AND #sort > :after",
-            "ExpressionAttributeNames": {"#key": keys.LIST_KEY, "#sort": keys.LIST_SORT},
-            "ExpressionAttributeValues": {":key": {"S": list_key}, ":after": {"S": after or "\x01"}},
-        }
+        query = list_query(self._table, list_key, greater_than(after or "\x01"))
         return paginate(self._client, query, self._backoff)
 
     def _update(self, ref: ScheduleRef, update: ItemUpdate) -> Schedule | None:
@@ -144,40 +139,21 @@ class ScheduleTable:
                 raise
             return None
 
-    def _count(self, ref: ScheduleRef, change: int, condition: str, limit: str) -> Any:
+    def _count(self, ref: ScheduleRef, change: int, condition: str, limit: int) -> Any:
         return {
             "Update": {
                 "TableName": self._table,
                 "Key": primary_key(keys.schedule_list(ref.tenant, ref.kind), keys.SCHEDULE_COUNT_SK),
                 "UpdateExpression": f"SET {_COUNT} = if_not_exists({_COUNT}, :zero) + :change",
                 "ConditionExpression": condition,
-                "ExpressionAttributeValues": {
-                    ":zero": {"N": "0"},
-                    ":change": {"N": str(change)},
-                    ":limit": {"N": limit},
-                },
+                "ExpressionAttributeValues": to_item({":zero": 0, ":change": change, ":limit": limit}),
             }
         }
 
     def _transact(self, *actions: Any) -> list[bool]:
         """Write all or nothing; return, if a condition failed, for each action whether its own did."""
         # The same token for all attempts: one that took effect although its response was lost succeeds again
-        request = partial(self._client.transact_write_items, TransactItems=actions, ClientRequestToken=uuid4().hex)
-
-        def write() -> list[bool]:
-            try:
-                request()
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "TransactionCanceledException":
-                    raise
-                reasons = cast("dict[str, Any]", error.response)["CancellationReasons"]
-                failed = [reason["Code"] == CONDITION_FAILURE for reason in reasons]
-                if not any(failed):
-                    raise TryAgainError from error
-                return failed
-            return []
-
-        return self._backoff.run(write)
+        return transact(self._client, actions, self._backoff, token=uuid4().hex)
 
 
 def _key(ref: ScheduleRef) -> Item:

@@ -64,6 +64,7 @@ def to_body(message: AdvanceMessage) -> str:
         "taskId": message.task_id or None,
         "final": message.is_final or None,
         "position": _position_to_json(message.position),
+        "concurrencyKey": message.concurrency_key or None,
     }
     present = {name: value for name, value in body.items() if value is not None}
     return json.dumps(present, ensure_ascii=False, separators=(",", ":"))
@@ -88,6 +89,7 @@ def from_body(body: str) -> AdvanceMessage:
         fields.get("taskId", ""),
         content.get("final", False),
         _position_from_json(fields.get("position")),
+        content.get("concurrencyKey", ""),
     )
 
 

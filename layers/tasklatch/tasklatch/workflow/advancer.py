@@ -8,6 +8,7 @@ from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
 from tasklatch.domain.task import Task
+from tasklatch.dynamodb.items import from_attribute
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks
 from tasklatch.ledger.ledger import Ledger
@@ -70,6 +71,9 @@ class WorkflowAdvancer:
         if execution.status is not ExecutionStatus.RUNNING:
             may_be_rescue = task is None or task.status is TaskStatus.COMPLETED
             return execution.failed_by is not None and may_be_rescue
+        if execution.is_held_back:
+            # All its tasks are read once it may schedule some, this one too
+            return False
         if task is not None and fails_execution(task):
             self._executions.fail_for(execution, [task])
             return False
@@ -96,7 +100,7 @@ class WorkflowAdvancer:
             execution = self._executions.read(tenant, execution_id)
         except NotFoundError:
             return 0
-        if execution.status is not ExecutionStatus.RUNNING:
+        if execution.status is not ExecutionStatus.RUNNING or execution.is_held_back:
             return 0
         terminal = [task for task in self.dependencies_of(tenant, execution_id, task_ids) if is_terminal(task)]
         if self._executions.fail_for(execution, terminal):
@@ -115,17 +119,17 @@ class WorkflowAdvancer:
             If the table stays busy until the deadline.
         """
         inputs = self._inputs.read(tenant, execution_id, task_ids).values()
-        names = {name["S"] for item in inputs if DEPENDS_ON in item for name in item[DEPENDS_ON]["L"]}
+        names = {name for item in inputs if DEPENDS_ON in item for name in from_attribute(item[DEPENDS_ON])}
         return list(self._tasks.read(tenant, execution_id, names).values())
 
     def _cached_execution(self, tenant: str, execution_id: str) -> Execution:
         """Read an execution and, if it is running, cache it for the life of this object.
 
         An execution that ends after the read does no harm: its open tasks are sealed, and no write schedules a sealed
-        task. That an ended one runs again must not be missed.
+        task. That an ended one runs again, or one that is held back goes on, must not be missed.
         """
         key = (tenant, execution_id)
         execution = self._execution_cache.get(key) or self._executions.read(tenant, execution_id)
-        if execution.status is ExecutionStatus.RUNNING:
+        if execution.status is ExecutionStatus.RUNNING and not execution.is_held_back:
             self._execution_cache[key] = execution
         return execution

@@ -38,7 +38,7 @@ class TaskCancellation:
         self._ledger = Ledger(client, settings, clock, backoff)
 
     def cancel_page(self, tenant: str, execution_id: str, position: SweepPosition) -> TaskPage | None:
-        """Cancel the open tasks of the page after a position.
+        """Cancel the open tasks of the page after a position, but for those that a later version of the service stored.
 
         Returns
         -------
@@ -58,7 +58,7 @@ class TaskCancellation:
             execution = self._executions.read(tenant, execution_id)
             if execution.version != position.version or not has_ended_early(execution):
                 return None
-            open_tasks = [task for task in page.tasks if not is_terminal(task)]
+            open_tasks = [task for task in page.tasks if not is_terminal(task) and not task.is_of_later_version]
             if not open_tasks:
                 return page
             reason = execution.reason or f"the execution is {execution.status}"

@@ -68,9 +68,9 @@ class ExecutionCloser:
         """
         while self._backoff.has_time(TIME_FOR_A_PAGE_MS):
             execution = self._executions.read(tenant, execution_id)
-            if execution.failed_by is not None:
+            if execution.failed_by is not None and not execution.is_held_back:
                 return True
-            if execution.status is not ExecutionStatus.RUNNING or execution.keep_open:
+            if execution.is_held_back or execution.status is not ExecutionStatus.RUNNING or execution.keep_open:
                 return False
             if position is None or not position.holds_for(execution):
                 if self._tasks.has_open(tenant, execution_id):

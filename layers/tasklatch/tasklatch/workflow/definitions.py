@@ -14,8 +14,9 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
 from tasklatch.dynamodb.batch_write import batch_delete
 from tasklatch.dynamodb.cursor import decode_cursor, encode_cursor
-from tasklatch.dynamodb.items import Item, key_of, primary_key
+from tasklatch.dynamodb.items import Item, Value, from_item, key_of, primary_key, sort_key_of, to_attribute, to_item
 from tasklatch.dynamodb.pagination import paginate
+from tasklatch.dynamodb.queries import between, list_query, partition_query
 from tasklatch.dynamodb.update_expression import ItemUpdate
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-_KEY_ONLY: Final = {"#pk": keys.PK, "#sk": keys.SK}
 _LAST: Final = "\U0010ffff"
 
 T = TypeVar("T")
@@ -62,13 +62,12 @@ class WorkflowDefinitions:
         ServiceBusyError
             If the table stays busy until the deadline.
         """
-        optional: dict[str, AttributeValueTypeDef | None] = {
-            "description": {"S": description} if description is not None else None,
-            "dataSetId": {"N": str(data_set_id)} if data_set_id is not None else None,
-            "maxConcurrentExecutions": {"N": str(max_concurrent_executions)} if max_concurrent_executions else None,
+        optional: dict[str, Value | None] = {
+            "description": description,
+            "dataSetId": data_set_id,
+            "maxConcurrentExecutions": max_concurrent_executions or None,
         }
-        values = _workflow_values(tenant, external_id)
-        values |= {name: value for name, value in optional.items() if value is not None}
+        values = _workflow_values(tenant, external_id) | to_item(optional)
         removed_fields = [name for name, value in optional.items() if value is None]
         return _workflow_from_item(self._put(_workflow_key(tenant, external_id), values, removed_fields))
 
@@ -128,15 +127,15 @@ class WorkflowDefinitions:
             If the table stays busy until the deadline.
         """
         self._create_workflow(tenant, external_id)
-        values: dict[str, AttributeValueTypeDef] = {
-            "tenant": {"S": tenant},
-            "externalId": {"S": external_id},
-            "workflowVersion": {"S": version},
-            "definition": {"S": definition},
-            keys.LIST_KEY: {"S": keys.version_list(tenant)},
-            keys.LIST_SORT: {"S": keys.version_list_sort(external_id, version)},
+        values = {
+            "tenant": tenant,
+            "externalId": external_id,
+            "workflowVersion": version,
+            "definition": definition,
+            keys.LIST_KEY: keys.version_list(tenant),
+            keys.LIST_SORT: keys.version_list_sort(external_id, version),
         }
-        return _version_from_item(self._put(_version_key(tenant, external_id, version), values, ()))
+        return _version_from_item(self._put(_version_key(tenant, external_id, version), to_item(values), ()))
 
     def version(self, tenant: str, external_id: str, version: str) -> WorkflowVersion:
         """Read a version of a workflow.
@@ -150,6 +149,17 @@ class WorkflowDefinitions:
         if item is None:
             raise NotFoundError("workflow version", f"{external_id}:{version}")
         return _version_from_item(item)
+
+    def version_with_limit(self, tenant: str, external_id: str, version: str) -> tuple[WorkflowVersion, int | None]:
+        """Read a version, as `version` does, and in the same call the limit of its workflow's concurrent executions."""
+        item_keys = [_version_key(tenant, external_id, version), _workflow_key(tenant, external_id)]
+        read = batch_get(self._client, self._table, item_keys, self._backoff)
+        items = {item[keys.SK]["S"]: item for item in read}
+        if keys.version_sk(version) not in items:
+            raise NotFoundError("workflow version", f"{external_id}:{version}")
+        workflow = items.get(keys.WORKFLOW_SK)
+        limit = _workflow_from_item(workflow).max_concurrent_executions if workflow is not None else None
+        return _version_from_item(items[keys.version_sk(version)]), limit
 
     def list_versions(
         self, tenant: str, workflow_versions: Sequence[tuple[str, str | None]], *, limit: int, cursor: str | None
@@ -188,7 +198,7 @@ class WorkflowDefinitions:
         """
         item_keys = {name: _version_key(tenant, *name) for name in names}
         read = batch_get(self._client, self._table, item_keys.values(), self._backoff)
-        existing = {(item["externalId"]["S"], item["workflowVersion"]["S"]) for item in read}
+        existing = {(version.external_id, version.version) for version in map(_version_from_item, read)}
         unknown = [":".join(name) for name in names if name not in existing]
         if unknown and not ignore_unknown:
             raise NotFoundError("workflow version", *unknown)
@@ -196,7 +206,7 @@ class WorkflowDefinitions:
 
     def _create_workflow(self, tenant: str, external_id: str) -> None:
         """Create a workflow; one that exists stays as it is."""
-        now: AttributeValueTypeDef = {"N": str(self._clock())}
+        now = to_attribute(self._clock())
         initial = {**_workflow_values(tenant, external_id), "createdAt": now, "updatedAt": now}
         update = ItemUpdate(assigned={}, initial=initial, must_exist=False)
         request: dict[str, Any] = {
@@ -210,7 +220,7 @@ class WorkflowDefinitions:
         self, key: Item, values: "Mapping[str, AttributeValueTypeDef]", removed_fields: Iterable[str]
     ) -> "Mapping[str, AttributeValueTypeDef]":
         """Write an item and return all its attributes; a second write keeps `createdAt`."""
-        now: AttributeValueTypeDef = {"N": str(self._clock())}
+        now = to_attribute(self._clock())
         update = ItemUpdate(
             assigned={**values, "updatedAt": now},
             initial={"createdAt": now},
@@ -233,14 +243,8 @@ class WorkflowDefinitions:
 
     def _partition(self, tenant: str, external_id: str) -> Iterator[Item]:
         """Return the keys of a workflow and its versions."""
-        query = {
-            "TableName": self._table,
-            "KeyConditionExpression": "#pk = :pk",
-            "ProjectionExpression": "#pk, #sk",
-            "ExpressionAttributeNames": _KEY_ONLY,
-            "ExpressionAttributeValues": {":pk": {"S": keys.workflow_pk(tenant, external_id)}},
-            "ConsistentRead": True,
-        }
+        query = partition_query(self._table, keys.workflow_pk(tenant, external_id))
+        query["ProjectionExpression"] = f"{keys.PK}, {keys.SK}"
         return paginate(self._client, query, self._backoff)
 
     def _query_versions(
@@ -265,19 +269,8 @@ class WorkflowDefinitions:
         """Return the index entries between two sort keys; `first` is excluded unless `inclusive`."""
         # BETWEEN includes its bounds; the next sort key is the text with the lowest character, U+0001, appended
         begin = first if inclusive else first + "\x01"
-        query = {
-            "TableName": self._table,
-            "IndexName": keys.LISTS_INDEX,
-            "KeyConditionExpression": "#key = :key AND #sort BETWEEN :first AND :last",
-            "ExpressionAttributeNames": {"#key": keys.LIST_KEY, "#sort": keys.LIST_SORT},
-            "ExpressionAttributeValues": {
-                ":key": {"S": list_key},
-                ":first": {"S": begin},
-                ":last": {"S": last},
-            },
-        }
         if begin <= last:
-            yield from paginate(self._client, query, self._backoff)
+            yield from paginate(self._client, list_query(self._table, list_key, between(begin, last)), self._backoff)
 
     def _page(
         self, listed: Iterator[Item], limit: int, read: "Callable[[Mapping[str, AttributeValueTypeDef]], T]"
@@ -287,9 +280,10 @@ class WorkflowDefinitions:
         page = entries[:limit]
         item_keys = [key_of(entry) for entry in page]
         items = {
-            item[keys.LIST_SORT]["S"]: item for item in batch_get(self._client, self._table, item_keys, self._backoff)
+            sort_key_of(item, keys.LIST_SORT): item
+            for item in batch_get(self._client, self._table, item_keys, self._backoff)
         }
-        sort_keys = [entry[keys.LIST_SORT]["S"] for entry in page]
+        sort_keys = [sort_key_of(entry, keys.LIST_SORT) for entry in page]
         more = len(entries) > limit
         return [read(items[sort_key]) for sort_key in sort_keys if sort_key in items], sort_keys[-1] if more else None
 
@@ -298,13 +292,15 @@ def _workflow_key(tenant: str, external_id: str) -> Item:
     return primary_key(keys.workflow_pk(tenant, external_id), keys.WORKFLOW_SK)
 
 
-def _workflow_values(tenant: str, external_id: str) -> "dict[str, AttributeValueTypeDef]":
-    return {
-        "tenant": {"S": tenant},
-        "externalId": {"S": external_id},
-        keys.LIST_KEY: {"S": keys.workflow_list(tenant)},
-        keys.LIST_SORT: {"S": external_id},
-    }
+def _workflow_values(tenant: str, external_id: str) -> Item:
+    return to_item(
+        {
+            "tenant": tenant,
+            "externalId": external_id,
+            keys.LIST_KEY: keys.workflow_list(tenant),
+            keys.LIST_SORT: external_id,
+        }
+    )
 
 
 def _version_key(tenant: str, external_id: str, version: str) -> Item:
@@ -312,27 +308,25 @@ def _version_key(tenant: str, external_id: str, version: str) -> Item:
 
 
 def _workflow_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> Workflow:
+    values = from_item(item)
     return Workflow(
-        tenant=item["tenant"]["S"],
-        external_id=item["externalId"]["S"],
-        description=item["description"]["S"] if "description" in item else None,
-        data_set_id=_optional_number(item, "dataSetId"),
-        max_concurrent_executions=_optional_number(item, "maxConcurrentExecutions"),
-        created_at=int(item["createdAt"]["N"]),
-        updated_at=int(item["updatedAt"]["N"]),
+        tenant=values["tenant"],
+        external_id=values["externalId"],
+        description=values.get("description"),
+        data_set_id=values.get("dataSetId"),
+        max_concurrent_executions=values.get("maxConcurrentExecutions"),
+        created_at=values["createdAt"],
+        updated_at=values["updatedAt"],
     )
 
 
-def _optional_number(item: "Mapping[str, AttributeValueTypeDef]", name: str) -> int | None:
-    return int(item[name]["N"]) if name in item else None
-
-
 def _version_from_item(item: "Mapping[str, AttributeValueTypeDef]") -> WorkflowVersion:
+    values = from_item(item)
     return WorkflowVersion(
-        tenant=item["tenant"]["S"],
-        external_id=item["externalId"]["S"],
-        version=item["workflowVersion"]["S"],
-        definition=item["definition"]["S"],
-        created_at=int(item["createdAt"]["N"]),
-        updated_at=int(item["updatedAt"]["N"]),
+        tenant=values["tenant"],
+        external_id=values["externalId"],
+        version=values["workflowVersion"],
+        definition=values["definition"],
+        created_at=values["createdAt"],
+        updated_at=values["updatedAt"],
     )

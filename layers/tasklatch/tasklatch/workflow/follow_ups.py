@@ -71,16 +71,29 @@ class FollowUps:
 
 def _of_change(change: Change | ExecutionChange) -> Iterator[AdvanceMessage]:
     if isinstance(change, ExecutionChange):
-        execution = change.execution
-        if has_ended_early(execution):
-            yield AdvanceMessage(Advance.CANCEL, execution.tenant, execution.execution_id)
+        yield from _of_execution(change)
         return
     task = change.task
+    if task.has_children and task.status is TaskStatus.IN_PROGRESS:
+        yield AdvanceMessage(Advance.CHILDREN, task.tenant, task.execution_id, task.task_id)
     if task.follow_up is FollowUp.NOTHING or not is_terminal(task):
         return
     if task.follow_up is None or fails_execution(task) or _may_rescue(change):
         is_final = task.status in _FINAL
         yield AdvanceMessage(Advance.TASK, task.tenant, task.execution_id, task.task_id, is_final=is_final)
+
+
+def _of_execution(change: ExecutionChange) -> Iterator[AdvanceMessage]:
+    execution, before = change.execution, change.before
+    tenant, execution_id = execution.tenant, execution.execution_id
+    if has_ended_early(execution):
+        yield AdvanceMessage(Advance.CANCEL, tenant, execution_id)
+    if execution.concurrency_key is None:
+        return
+    if not execution.is_active:
+        yield AdvanceMessage(Advance.SLOT, tenant, execution_id, concurrency_key=execution.concurrency_key)
+    elif before is None or not before.is_active:
+        yield AdvanceMessage(Advance.SCHEDULE, tenant, execution_id)
 
 
 def _may_rescue(change: Change) -> bool:
@@ -90,6 +103,11 @@ def _may_rescue(change: Change) -> bool:
 
 
 def _may_end_execution(change: Change) -> bool:
-    """Return True if a task for which no other waits could be the last of its execution to end."""
+    """Return True if a task for which no other waits could be the last of its execution to end.
+
+    One that has a message of its own needs no second: the advancer looks at its execution then.
+    """
     task = change.task
-    return task.follow_up is FollowUp.END and is_terminal(task) and not fails_execution(task)
+    return (
+        task.follow_up is FollowUp.END and is_terminal(task) and not fails_execution(task) and not _may_rescue(change)
+    )

@@ -9,9 +9,10 @@ from tasklatch.domain.json_text import dump_payload
 from tasklatch.domain.reference import REFERENCE_PREFIX, WORKFLOW_NAME, Reference, get_path, resolve_references
 from tasklatch.domain.task import Task
 from tasklatch.dynamodb import keys
-from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.items import Item, from_attribute
 from tasklatch.ledger.ledger import Ledger
 from tasklatch.ledger.payloads import (
+    CHILDREN,
     DEPENDS_ON,
     INCLUDES_ATTEMPT_ID,
     KIND,
@@ -103,10 +104,13 @@ class InputResolver:
         return self._payloads.get_text(tenant, execution_id, keys.EXECUTION_INPUT_SK)
 
     def _resolve_item(self, tenant: str, execution_id: str, item: Item) -> str | None:
-        text = item[PAYLOAD]["S"] if PAYLOAD in item else ""
+        text = from_attribute(item[PAYLOAD]) if PAYLOAD in item else ""
         if REFERENCE_PREFIX not in text or RESOLVED in item or INCLUDES_ATTEMPT_ID in item:
             return None
-        names = [name["S"] for part in (DEPENDS_ON, REFERS_TO) if part in item for name in item[part]["L"]]
+        if CHILDREN in item and from_attribute(item[CHILDREN])["is_declared"]:
+            # The references are those of the children, whose inputs are resolved one by one
+            return None
+        names = [name for part in (DEPENDS_ON, REFERS_TO) if part in item for name in from_attribute(item[part])]
         limit = _MAX_INPUT_ITEM_BYTES - sum(len(part.encode()) for part in (text, *names))
         values = _ReferencedValues(self, tenant, execution_id, names)
         try:

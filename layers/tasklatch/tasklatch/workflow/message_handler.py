@@ -2,17 +2,28 @@
 
 from tasklatch.domain.advance import Advance, AdvanceMessage
 from tasklatch.workflow.advancer import WorkflowAdvancer
+from tasklatch.workflow.child_tasks import ChildTasks
 from tasklatch.workflow.closer import ExecutionCloser
 from tasklatch.workflow.reopener import ExecutionReopener
+from tasklatch.workflow.slot_assigner import SlotAssigner
 
 
 class AdvanceHandler:
     """Handler of the messages of one invocation. Every message is safe to repeat."""
 
-    def __init__(self, advancer: WorkflowAdvancer, closer: ExecutionCloser, reopener: ExecutionReopener) -> None:
+    def __init__(
+        self,
+        advancer: WorkflowAdvancer,
+        closer: ExecutionCloser,
+        reopener: ExecutionReopener,
+        slot_assigner: SlotAssigner,
+        child_tasks: ChildTasks,
+    ) -> None:
         self._advancer = advancer
+        self._child_tasks = child_tasks
         self._closer = closer
         self._reopener = reopener
+        self._slot_assigner = slot_assigner
         self._checked: set[tuple[str, str]] = set()
 
     def handle(self, message: AdvanceMessage) -> None:
@@ -34,8 +45,12 @@ class AdvanceHandler:
             self._resume_or_cancel(message)
         elif message.kind is Advance.SCHEDULE:
             self._reopener.schedule(tenant, execution_id, position)
+        elif message.kind is Advance.SLOT:
+            self._slot_assigner.assign(tenant, message.concurrency_key, execution_id)
         elif message.kind is Advance.REOPEN and position is not None:
             self._reopener.reopen(tenant, execution_id, position)
+        elif message.kind is Advance.CHILDREN:
+            self._child_tasks.create(tenant, execution_id, message.task_id)
         elif message.kind is Advance.TASK:
             self._advance(message)
         else:

@@ -116,7 +116,7 @@ class ExecutionReopener:
             If the table stays busy until the deadline; retry the call.
         """
         execution = self._executions.read(tenant, execution_id)
-        if execution.status is not ExecutionStatus.RUNNING:
+        if not execution.is_active or (execution.is_resuming and self._resume(execution, None)):
             return
         position = _valid(position, execution)
         while self._backoff.has_time(TIME_FOR_A_PAGE_MS):
@@ -138,7 +138,7 @@ class ExecutionReopener:
         Returns
         -------
         bool
-            True if it runs again, or if the rest is handed to the advance queue.
+            True if it runs or waits for a slot, or if the rest is handed to the advance queue.
 
         Raises
         ------
@@ -156,10 +156,10 @@ class ExecutionReopener:
             if page is not None and not is_rescued(page.tasks, execution.failed_by or ""):
                 return False
             if page is None or page.last is None:
-                if page is not None:
-                    self._executions.change_status(
-                        execution, ExecutionStatus.RUNNING, None, failed_by=execution.failed_by
-                    )
+                is_set = page is not None and self._executions.set_running(execution, failed_by=execution.failed_by)
+                if is_set and execution.concurrency_key is not None:
+                    # It goes on once it has a slot
+                    return True
                 return self._resume(self._executions.read(tenant, execution_id), None)
             position = replace(position, after=page.last)
         self._queue.send([AdvanceMessage(Advance.RESUME, tenant, execution_id, position=position)])
@@ -175,14 +175,26 @@ class ExecutionReopener:
         return task.status is TaskStatus.COMPLETED
 
     def _resume(self, execution: Execution, position: SweepPosition | None) -> bool:
-        """Reopen what a failure that was taken back cancelled; False if the execution does not run."""
+        """Reopen what a failure that was taken back cancelled, or a person retries; False if the execution may not run.
+
+        Nothing of it is scheduled before all of that is done.
+        """
         tenant, execution_id = execution.tenant, execution.execution_id
-        if execution.status is not ExecutionStatus.RUNNING or execution.failed_by is None:
-            return False
+        if not execution.is_active:
+            # One that waits goes on once it has a slot
+            return execution.status is ExecutionStatus.RUNNING
+        if not execution.is_resuming:
+            # It may run by the last write of an earlier delivery, which died before it scheduled anything
+            self.schedule(tenant, execution_id)
+            return True
         position = _valid(position, execution)
+        by_failure = partial(is_cancelled_by_failure, failed_by=execution.failed_by or "")
         while self._backoff.has_time(TIME_FOR_A_PAGE_MS):
             page = self._tasks.page(tenant, execution_id, position.after)
-            self._grant(execution, page, partial(is_cancelled_by_failure, failed_by=execution.failed_by))
+            # Read after its tasks: once this is done elsewhere, they may have failed since
+            if execution.reopens and not self._still_reopens(execution):
+                return False
+            self._grant(execution, page, can_be_retried if execution.reopens else by_failure)
             if page.last is None:
                 if not self._executions.mark_resumed(tenant, execution_id):
                     self._closer.cancel_open_tasks(tenant, execution_id)
@@ -192,6 +204,10 @@ class ExecutionReopener:
             position = replace(position, after=page.last)
         self._queue.send([AdvanceMessage(Advance.RESUME, tenant, execution_id, position=position)])
         return True
+
+    def _still_reopens(self, execution: Execution) -> bool:
+        current = self._executions.read(execution.tenant, execution.execution_id)
+        return current.reopens and current.version == execution.version
 
     def _grant(self, execution: Execution, page: TaskPage, needs_attempt: Callable[[Task], bool]) -> None:
         now = self._clock()
@@ -205,12 +221,15 @@ class ExecutionReopener:
             page = self._closed_page(execution, position)
             if page is None:
                 return True
-            self._grant(execution, page, can_be_retried)
+            waits = execution.concurrency_key is not None
+            if not waits:
+                self._grant(execution, page, can_be_retried)
             if page.last is None:
                 if execution.status is not ExecutionStatus.RUNNING:
-                    self._executions.change_status(execution, ExecutionStatus.RUNNING, None)
-                self.schedule(tenant, execution_id)
-                return True
+                    self._executions.set_running(execution)
+                if not waits:
+                    self.schedule(tenant, execution_id)
+                return not waits
             position = replace(position, after=page.last)
         self._queue.send([AdvanceMessage(Advance.REOPEN, tenant, execution_id, position=position)])
         return False

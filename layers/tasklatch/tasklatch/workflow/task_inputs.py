@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_get import batch_get
-from tasklatch.dynamodb.items import Item, key_of, primary_key
+from tasklatch.dynamodb.items import Item, key_of, primary_key, sort_key_of, to_item
 from tasklatch.ledger.payloads import RESOLVED
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.settings import Settings
@@ -40,7 +40,7 @@ class TaskInputs:
         sort_keys = {keys.input_sk(task_id): task_id for task_id in task_ids}
         item_keys: list[Item] = [primary_key(pk, sk) for sk in sort_keys]
         items = batch_get(self._client, self._table, item_keys, self._backoff)
-        return {sort_keys[item[keys.SK]["S"]]: item for item in items}
+        return {sort_keys[sort_key_of(item)]: item for item in items}
 
     def put_resolved(self, item: Item, text: str) -> None:
         """Store the resolved input in its item, unless there is one already.
@@ -60,6 +60,6 @@ class TaskInputs:
             "Key": key_of(item),
             "UpdateExpression": "SET #resolved = if_not_exists(#resolved, :resolved)",
             "ExpressionAttributeNames": {"#resolved": RESOLVED},
-            "ExpressionAttributeValues": {":resolved": {"S": text}},
+            "ExpressionAttributeValues": to_item({":resolved": text}),
         }
         self._backoff.run(lambda: self._client.update_item(**request))

@@ -56,6 +56,7 @@ class _TaskState(TypedDict):
     onFailure: str
     queue: NotRequired[str]
     priority: NotRequired[int]
+    parentTaskId: NotRequired[str]
 
 
 class TaskView(_TaskState):
@@ -124,6 +125,7 @@ def task_view(task: Task) -> TaskView:
     }
     others = {
         "progress": task.progress,
+        "parentTaskId": task.parent_id,
         "failureReason": task.failure_reason,
         "message": task.message,
         "messageTruncated": task.message_truncated or None,

@@ -2,123 +2,65 @@
 
 from typing import Annotated, Any, Final, NotRequired, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
-from tasklatch.api.body import dump_json
-from tasklatch.api.ids import NewExecutionId, NewTaskId, QueueName, TaskId
+from tasklatch.api.ids import NewExecutionId, QueueName, TaskId
 from tasklatch.api.query_values import DECIMAL, Timestamp
+from tasklatch.api.v1.executions.task_models import Priority, TasksBody
 from tasklatch.api.v1.views import TaskView
+from tasklatch.domain.concurrency import MAX_SLOTS, ConcurrencyLimit
 from tasklatch.domain.execution import ExecutionFilter
 from tasklatch.domain.report import Verdict
 from tasklatch.domain.status import ExecutionStatus, TaskStatus
-from tasklatch.domain.task import DEFAULT_RETRY_POLICY, HIGHEST_PRIORITY, OnFailure, RetryPolicy
-from tasklatch.domain.task_definition import TaskDefinition
-
-MAX_TASKS_A_REQUEST: Final = 500
-MAX_DEPENDENCIES_BYTES: Final = 200_000
-"""Dependencies and input share one item, and a DynamoDB item holds 400 KB."""
 
 MAX_METADATA_BYTES: Final = 16 * 1024
 """A page of 100 executions must fit into a Lambda response of 6 MB."""
 
+CONCURRENCY_PREFIX: Final = "key:"
+"""Prefix of this contract's concurrency keys in the table: those of other contracts differ from all of them."""
+
 ExecutionName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
-
-Priority = Annotated[int, Field(ge=0, le=HIGHEST_PRIORITY)]
-
-_LONGEST_SECONDS: Final = 31_536_000
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True)
 _QUERY: Final = ConfigDict(extra="forbid", frozen=True)
 
 
-class RetryPolicyBody(BaseModel):
-    """Number of attempts at a task and the delays between them; times in seconds."""
+class ExecutionContent(TasksBody):
+    """An execution without its id: up to 500 tasks, to which more can be added later.
 
-    model_config = _STRICT
+    Of the executions with one `concurrencyKey`, at most `maxConcurrentExecutions` run at once; the others wait, in the
+    order of their creation. The newest request's number holds for the key.
+    """
 
-    maxAttempts: Annotated[int, Field(ge=1, le=100)] = DEFAULT_RETRY_POLICY.max_attempts
-    initialSeconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.initial_seconds
-    multiplier: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.multiplier
-    maxSeconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.max_seconds
-    jitter: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = DEFAULT_RETRY_POLICY.jitter
-    retryTimeouts: bool = DEFAULT_RETRY_POLICY.retry_timeouts
-
-    def policy(self) -> RetryPolicy:
-        """Return the domain's retry policy, with numbers rounded to three decimals."""
-        return RetryPolicy(
-            max_attempts=self.maxAttempts,
-            initial_seconds=round(self.initialSeconds, 3),
-            multiplier=round(self.multiplier, 3),
-            max_seconds=round(self.maxSeconds, 3),
-            jitter=round(self.jitter, 3),
-            retry_timeouts=self.retryTimeouts,
-        )
-
-
-class TaskBody(BaseModel):
-    """One unit of work."""
-
-    model_config = _STRICT
-
-    taskId: NewTaskId
-    input: dict[str, Any] | None = None
-    dependsOn: Annotated[list[TaskId], Field(max_length=MAX_TASKS_A_REQUEST)] | None = None
-    retryPolicy: RetryPolicyBody | None = None
-    timeoutSeconds: Annotated[int, Field(ge=1, le=_LONGEST_SECONDS)] | None = None
-    heartbeatTimeoutSeconds: Annotated[int, Field(ge=1, le=_LONGEST_SECONDS)] | None = None
-    onFailure: Annotated[OnFailure, Field(strict=False)] = OnFailure.ABORT
-    queue: QueueName | None = None
-    priority: Priority | None = None
-
-    @field_validator("dependsOn")
-    @classmethod
-    def _check_size(cls, value: list[str] | None) -> list[str] | None:
-        if sum(len(name.encode()) for name in value or ()) > MAX_DEPENDENCIES_BYTES:
-            raise ValueError(f"the names are over {MAX_DEPENDENCIES_BYTES:,} bytes together")
-        return value
-
-    def definition(self, index: int) -> TaskDefinition:
-        """Return the domain's definition of the task; `index` is its position in the request.
-
-        Raises
-        ------
-        InvalidRequestError, PayloadTooLargeError
-            If its input cannot be stored.
-        """
-        return TaskDefinition(
-            task_id=self.taskId,
-            input=dump_json(self.input, "tasks", index, "input"),
-            depends_on=tuple(dict.fromkeys(self.dependsOn or ())),
-            retry_policy=self.retryPolicy.policy() if self.retryPolicy else DEFAULT_RETRY_POLICY,
-            timeout_seconds=self.timeoutSeconds,
-            heartbeat_timeout_seconds=self.heartbeatTimeoutSeconds,
-            on_failure=self.onFailure,
-            queue=self.queue,
-            priority=self.priority,
-        )
-
-
-class TasksBody(BaseModel):
-    """Tasks to add to a running execution."""
-
-    model_config = _STRICT
-
-    tasks: Annotated[list[TaskBody], Field(min_length=1, max_length=MAX_TASKS_A_REQUEST)]
-
-    def definitions(self) -> list[TaskDefinition]:
-        """Return the domain's definitions of the tasks, in order."""
-        return [task.definition(index) for index, task in enumerate(self.tasks)]
-
-
-class ExecutionBody(TasksBody):
-    """An execution to create, with up to 500 tasks; more can be added later."""
-
-    executionId: NewExecutionId | None = None
     name: ExecutionName | None = None
     metadata: dict[str, Any] | None = None
     queue: QueueName | None = None
     priority: Priority | None = None
+    concurrencyKey: ExecutionName | None = None
+    maxConcurrentExecutions: Annotated[int, Field(ge=1, le=MAX_SLOTS)] | None = None
+
+    @model_validator(mode="after")
+    def _check_concurrency(self) -> Self:
+        if (self.concurrencyKey is None) != (self.maxConcurrentExecutions is None):
+            raise ValueError("concurrencyKey and maxConcurrentExecutions go together")
+        return self
+
+    def concurrency(self) -> ConcurrencyLimit | None:
+        """Return the limit that the execution counts for; None if it has none."""
+        if self.concurrencyKey is None or self.maxConcurrentExecutions is None:
+            return None
+        return ConcurrencyLimit(f"{CONCURRENCY_PREFIX}{self.concurrencyKey}", self.maxConcurrentExecutions)
+
+
+class ExecutionBody(ExecutionContent):
+    """An execution to create, with up to 500 tasks; more can be added later.
+
+    Of the executions with one `concurrencyKey`, at most `maxConcurrentExecutions` run at once; the others wait, in the
+    order of their creation. The newest request's number holds for the key.
+    """
+
+    executionId: NewExecutionId | None = None
 
 
 class ExecutionsQuery(BaseModel):
@@ -201,6 +143,20 @@ class ExecutionView(TypedDict):
     metadata: NotRequired[dict[str, Any]]
     queue: NotRequired[str]
     priority: NotRequired[int]
+    concurrencyKey: NotRequired[str]
+    startedAt: NotRequired[str]
+    waitingSince: NotRequired[str]
+
+
+class LineView(TypedDict):
+    """The line in which an execution waits: its position, from 1, and how many run of how many that may.
+
+    A position of 1000 means at least that.
+    """
+
+    position: int
+    running: int
+    maxConcurrentExecutions: int
 
 
 class ExecutionDetailView(ExecutionView):
@@ -211,6 +167,7 @@ class ExecutionDetailView(ExecutionView):
 
     taskCount: int
     counts: dict[TaskStatus, int]
+    line: NotRequired[LineView]
     nextCursor: NotRequired[str]
 
 

@@ -17,9 +17,9 @@ from tasklatch.api.v1.executions.models import (
     NamedHistoryBody,
     NamedTaskBody,
     TaskList,
-    TasksBody,
     TasksQuery,
 )
+from tasklatch.api.v1.executions.task_models import TasksBody
 from tasklatch.api.v1.views import TaskDetailView
 
 _EXECUTION: Final = "/v1/executions/{executionId}"

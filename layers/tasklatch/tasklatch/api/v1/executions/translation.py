@@ -2,8 +2,14 @@
 
 from typing import cast
 
-from tasklatch.api.v1.executions.models import ExecutionDetailView, ExecutionView, HistoryView
+from tasklatch.api.v1.executions.models import (
+    CONCURRENCY_PREFIX,
+    ExecutionDetailView,
+    ExecutionView,
+    HistoryView,
+)
 from tasklatch.api.v1.views import TaskDetailView, payload_view, retry_view, task_view
+from tasklatch.domain.concurrency import LinePosition
 from tasklatch.domain.execution import Execution
 from tasklatch.domain.history import HistoryEntry
 from tasklatch.domain.retry import decide_retry
@@ -39,16 +45,28 @@ def execution_view(execution: Execution) -> ExecutionView:
     metadata = payload_view(execution.metadata)
     if metadata is not None:
         view["metadata"] = metadata
+    if execution.concurrency_key is not None:
+        view["concurrencyKey"] = execution.concurrency_key.removeprefix(CONCURRENCY_PREFIX)
+    if execution.started_at is not None:
+        view["startedAt"] = format_timestamp(execution.started_at)
+    if execution.waiting_since is not None:
+        view["waitingSince"] = format_timestamp(execution.waiting_since)
     return view
 
 
 def execution_detail_view(
-    execution: Execution, counts: dict[TaskStatus, int], next_cursor: str | None
+    execution: Execution, counts: dict[TaskStatus, int], next_cursor: str | None, line: LinePosition | None = None
 ) -> ExecutionDetailView:
-    """Return the view of an execution with its number of tasks by status."""
+    """Return the view of an execution with its number of tasks by status; `line` is that in which it waits."""
     view = cast("ExecutionDetailView", execution_view(execution))
     view["taskCount"] = sum(counts.values())
     view["counts"] = counts
+    if line is not None:
+        view["line"] = {
+            "position": line.position,
+            "running": line.running,
+            "maxConcurrentExecutions": line.limit,
+        }
     if next_cursor is not None:
         view["nextCursor"] = next_cursor
     return view

@@ -9,7 +9,7 @@ from tasklatch.api.body import dump_json
 from tasklatch.api.ids import NewExecutionId
 from tasklatch.api.query_values import DECIMAL
 from tasklatch.api.recurrence import CronExpression, TimeZone
-from tasklatch.api.v1.executions.models import MAX_METADATA_BYTES, ExecutionName, TasksBody
+from tasklatch.api.v1.executions.models import MAX_METADATA_BYTES, ExecutionContent
 from tasklatch.domain.cron import scheduler_expressions
 from tasklatch.domain.reference_check import check_references
 from tasklatch.domain.schedule import UTC_ZONE, ScheduleContent, rate_expression
@@ -24,11 +24,8 @@ _STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True)
 _QUERY: Final = ConfigDict(extra="forbid", frozen=True)
 
 
-class ScheduledExecution(TasksBody):
+class ScheduledExecution(ExecutionContent):
     """The execution to create each time; the service chooses its id."""
-
-    name: ExecutionName | None = None
-    metadata: dict[str, Any] | None = None
 
     def checked_definitions(self) -> list[TaskDefinition]:
         """Return the definitions of the tasks, after the checks of an execution's creation.
@@ -113,6 +110,8 @@ class ScheduledExecutionView(TypedDict):
 
     name: NotRequired[str | None]
     metadata: NotRequired[dict[str, Any] | None]
+    concurrencyKey: NotRequired[str | None]
+    maxConcurrentExecutions: NotRequired[int | None]
     tasks: list[dict[str, Any]]
 
 

@@ -66,4 +66,7 @@ def new_execution(schedule: Schedule, execution_id: str) -> NewExecution:
         execution.checked_definitions(),
         name=execution.name,
         metadata=dump_json(execution.metadata, "metadata"),
+        queue=execution.queue,
+        priority=execution.priority,
+        concurrency=execution.concurrency(),
     )

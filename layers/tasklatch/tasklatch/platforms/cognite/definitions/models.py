@@ -45,8 +45,7 @@ class VersionBody(BaseModel):
             If the definition cannot be run.
         """
         self.workflowDefinition.definitions()
-        definition = self.workflowDefinition.model_dump(exclude_none=True)
-        return dump_json(definition, "workflowDefinition", limit=MAX_DEFINITION_BYTES) or "{}"
+        return dump_json(self.workflowDefinition.stored(), "workflowDefinition", limit=MAX_DEFINITION_BYTES) or "{}"
 
 
 class VersionsBody(BaseModel):

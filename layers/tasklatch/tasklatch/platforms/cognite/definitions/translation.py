@@ -4,17 +4,41 @@ A definition is stored as the platform shows it, with all defaults filled in; th
 """
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
 
+from tasklatch.api.body import validate
 from tasklatch.domain.task_definition import TaskDefinition
 from tasklatch.domain.workflow_definition import Workflow, WorkflowVersion
 from tasklatch.platforms.cognite.definitions.models import VersionView, WorkflowView
 from tasklatch.platforms.cognite.definitions.task_models import DefinitionBody, DefinitionView
 
+VersionReader = Callable[[str, str, str], WorkflowVersion]
+"""Function of a tenant, the external id of a workflow, and a version; raises `NotFoundError` if there is none."""
 
-def definitions_from_version(version: WorkflowVersion) -> list[TaskDefinition]:
-    """Return the definitions of a run's tasks."""
-    return DefinitionBody.model_validate(json.loads(version.definition)).definitions()
+
+def run_definitions(version: WorkflowVersion, read_version: VersionReader) -> list[TaskDefinition]:
+    """Return the definitions of a run's tasks; a subworkflow that is named has the tasks that its version has now.
+
+    Parameters
+    ----------
+    read_version
+        Reads a version of a workflow of a tenant.
+
+    Raises
+    ------
+    NotFoundError
+        If the version of a subworkflow does not exist.
+    DuplicateNameError, InvalidRequestError, PayloadTooLargeError
+        If the tasks do not fit together, or cannot be stored.
+    """
+    definition = json.loads(version.definition)
+    for task in definition["tasks"]:
+        subworkflow = task["parameters"].get("subworkflow") if task["type"] == "subworkflow" else None
+        if subworkflow is not None and "tasks" not in subworkflow:
+            embedded = read_version(version.tenant, subworkflow["workflowExternalId"], subworkflow["version"])
+            subworkflow["tasks"] = json.loads(embedded.definition)["tasks"]
+    return validate(DefinitionBody, definition, "workflowDefinition").definitions()
 
 
 def workflow_view(workflow: Workflow) -> WorkflowView:

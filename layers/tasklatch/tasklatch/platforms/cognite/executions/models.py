@@ -164,7 +164,7 @@ class WorkflowExecutionView(TypedDict):
     version: str
     status: ExecutionStatus
     createdTime: int
-    startTime: int
+    startTime: NotRequired[int]
     endTime: NotRequired[int]
     reasonForIncompletion: NotRequired[str]
     metadata: dict[str, str]

@@ -4,17 +4,19 @@ An execution is a run of a workflow's version; a task's id is the id of its atte
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 from uuid import UUID, uuid5
 
+from tasklatch.domain.concurrency import MAX_SLOTS, ConcurrencyLimit
 from tasklatch.domain.errors import NotFoundError
 from tasklatch.domain.execution import Execution, ExecutionFilter
 from tasklatch.domain.history import HistoryEntry
 from tasklatch.domain.retry import decide_retry
 from tasklatch.domain.status import FAILURES, TaskStatus
 from tasklatch.domain.task import Task, TaskDetail
+from tasklatch.platforms.cognite.definitions.task_models import DefinitionView
 from tasklatch.platforms.cognite.definitions.translation import definition_view
 from tasklatch.platforms.cognite.executions.models import (
     SessionBody,
@@ -29,10 +31,16 @@ from tasklatch.runtime.attempt_ids import attempt_ids
 MAX_DETAIL_BYTES: Final = 4 * 1024 * 1024
 """Limit of inputs and outputs in one response: Lambda's holds 6 MB, and the definition needs room too."""
 
+WAITS_FOR_A_SLOT: Final = "waiting: as many executions of this workflow run as its maxConcurrentExecutions allows"
+
 _GROUP: Final = "workflow:"
 _NAMESPACE: Final = UUID("2f1c9a77-54a5-4f1b-9d58-6b1d0d1f0a63")
 _OTHER_KIND: Final = "native"
 """Type of a task that another contract added: the platform's client accepts any text."""
+
+
+_HAS_BROUGHT: Final = frozenset({TaskStatus.PENDING, TaskStatus.IN_PROGRESS, TaskStatus.CANCELED, TaskStatus.COMPLETED})
+"""Statuses of a task that brought others: the platform shows it completed since then, whatever becomes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,13 @@ class AttemptState:
 def workflow_group(workflow_external_id: str) -> str:
     """Return the group of a workflow's executions."""
     return f"{_GROUP}{workflow_external_id}"
+
+
+def concurrency_limit(workflow_external_id: str, max_executions: int | None) -> ConcurrencyLimit | None:
+    """Return the limit of a workflow's executions; None if it has none."""
+    if max_executions is None:
+        return None
+    return ConcurrencyLimit(workflow_group(workflow_external_id), min(max_executions, MAX_SLOTS))
 
 
 def to_execution_filter(body: WorkflowExecutionsListBody) -> ExecutionFilter:
@@ -91,9 +106,12 @@ def workflow_execution_view(execution: Execution) -> WorkflowExecutionView:
         "version": execution.group_version or "",
         "status": execution.status,
         "createdTime": execution.created_at,
-        "startTime": execution.created_at,
         "metadata": json.loads(execution.metadata) if execution.metadata else {},
     }
+    if execution.waiting_since is None:
+        view["startTime"] = execution.started_at or execution.created_at
+    else:
+        view["reasonForIncompletion"] = WAITS_FOR_A_SLOT
     if execution.ended_at is not None:
         view["endTime"] = execution.ended_at
     if execution.reason is not None:
@@ -112,9 +130,10 @@ def workflow_execution_detail_view(
         Definition and input of the run as JSON texts.
     """
     shown = definition_view(definition or '{"tasks":[]}')
-    parameters = {task["externalId"]: task["parameters"] for task in shown["tasks"]}
+    everything = list(details)
+    parameters = _all_parameters(shown, everything)
     order = {external_id: index for index, external_id in enumerate(parameters)}
-    executed = [detail for detail in details if _was_handed_out(detail.task)]
+    executed = [detail for detail in _with_parents(everything, parameters) if _was_handed_out(detail.task)]
     executed.sort(key=lambda detail: (order.get(detail.task.task_id, len(order)), detail.task.task_id))
     fitted, omitted = _fit_payloads(executed, parameters)
     tasks = [workflow_task_view(detail, current_attempt_state(detail)) for detail in fitted]
@@ -127,6 +146,35 @@ def workflow_execution_detail_view(
     if omitted:
         view["omittedPayloads"] = omitted
     return view
+
+
+def _all_parameters(shown: DefinitionView, details: Iterable[TaskDetail]) -> dict[str, dict[str, Any]]:
+    """Return the parameters of all tasks, in the definition's order, each followed by those that it brought."""
+    inputs = {detail.task.task_id: json.loads(detail.input) for detail in details if detail.input is not None}
+    parents = {detail.task.parent_id for detail in details}
+    parameters: dict[str, dict[str, Any]] = {}
+    for task in shown["tasks"]:
+        parameters[task["externalId"]] = task["parameters"]
+        if task["externalId"] in parents:
+            brought = inputs[task["externalId"]][task["type"]]["tasks"]
+            parameters |= {child["externalId"]: child["parameters"] for child in brought}
+    return parameters
+
+
+def _with_parents(details: Iterable[TaskDetail], parameters: Mapping[str, Mapping[str, Any]]) -> Iterator[TaskDetail]:
+    """Yield the tasks; one that brought others is completed since then, and shows before what it was defined with."""
+    brought_at: dict[str | None, int] = {}
+    for detail in details:
+        brought_at.setdefault(detail.task.parent_id, detail.task.created_at)
+    for detail in details:
+        task = detail.task
+        if task.has_children and task.task_id in brought_at and task.status in _HAS_BROUGHT:
+            completed = replace(task, status=TaskStatus.COMPLETED, ended_at=brought_at[task.task_id], message=None)
+            yield detail._replace(task=completed)
+        elif task.has_children and task.status is not TaskStatus.COMPLETED:
+            yield detail._replace(input=json.dumps(parameters.get(task.task_id, {}), ensure_ascii=False))
+        else:
+            yield detail
 
 
 def _was_handed_out(task: Task) -> bool:
@@ -153,7 +201,7 @@ def _fit_payloads(
         if room >= 0:
             fitted.append(detail)
         else:
-            fitted.append(replace(detail, input=json.dumps(parameters.get(task_id, {})), output=None))
+            fitted.append(detail._replace(input=json.dumps(parameters.get(task_id, {})), output=None))
             omitted.append(task_id)
     return fitted, omitted
 
@@ -200,7 +248,7 @@ def workflow_task_view(detail: TaskDetail, state: AttemptState) -> TaskExecution
         "taskType": detail.kind or _OTHER_KIND,
         "input": json.loads(detail.input) if detail.input else {},
         "output": json.loads(state.output) if state.output else {},
-        "parentTaskExternalId": None,
+        "parentTaskExternalId": task.parent_id,
     }
     if state.started_at is not None:
         view["startTime"] = state.started_at

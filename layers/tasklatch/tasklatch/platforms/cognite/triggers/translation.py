@@ -3,16 +3,13 @@
 import json
 from typing import Final, cast
 
-from pydantic import ValidationError
-
 from tasklatch.api.body import dump_json, validate
-from tasklatch.domain.errors import InvalidRequestError
 from tasklatch.domain.execution import WorkflowRun
 from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.schedule import Firing, Schedule
-from tasklatch.platforms.cognite.definitions.translation import definitions_from_version
+from tasklatch.platforms.cognite.definitions.translation import run_definitions
 from tasklatch.platforms.cognite.executions.models import MAX_INPUT_BYTES
-from tasklatch.platforms.cognite.executions.translation import workflow_group
+from tasklatch.platforms.cognite.executions.translation import concurrency_limit, workflow_group
 from tasklatch.platforms.cognite.triggers.models import TriggerContent, TriggerRunView, TriggerView
 from tasklatch.workflow.definitions import WorkflowDefinitions
 
@@ -64,23 +61,20 @@ def new_run(definitions: WorkflowDefinitions, schedule: Schedule, execution_id: 
     Raises
     ------
     NotFoundError
-        If the workflow version does not exist any more.
-    InvalidRequestError, PayloadTooLargeError
+        If the workflow version, or that of a subworkflow, does not exist any more.
+    DuplicateNameError, InvalidRequestError, PayloadTooLargeError
         If it cannot be run.
     """
     body = validate(TriggerContent, json.loads(schedule.content.body))
-    version = definitions.version(schedule.ref.tenant, body.workflowExternalId, body.workflowVersion)
+    version, limit = definitions.version_with_limit(schedule.ref.tenant, body.workflowExternalId, body.workflowVersion)
     run_input = {**(body.input or {}), "version": version.version}
-    try:
-        tasks = definitions_from_version(version)
-    except ValidationError as error:
-        raise InvalidRequestError("the workflow version has no valid definition") from error
     return NewExecution(
         schedule.ref.tenant,
         execution_id,
-        tasks,
+        run_definitions(version, definitions.version),
         metadata=dump_json(body.metadata, "metadata"),
         group=workflow_group(version.external_id),
+        concurrency=concurrency_limit(version.external_id, limit),
         run=WorkflowRun(
             version.version,
             version.definition,
