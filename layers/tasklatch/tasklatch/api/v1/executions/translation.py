@@ -28,30 +28,25 @@ def execution_view(execution: Execution) -> ExecutionView:
         "createdAt": format_timestamp(execution.created_at),
         "updatedAt": format_timestamp(execution.updated_at),
     }
-    if execution.ended_at is not None:
-        view["endedAt"] = format_timestamp(execution.ended_at)
-    if execution.reason is not None:
-        view["reason"] = execution.reason
-    if execution.keep_open:
-        view["staysOpen"] = True
-    if execution.deleted_at is not None:
-        view["deletedAt"] = format_timestamp(execution.deleted_at)
-    if execution.name is not None:
-        view["name"] = execution.name
-    if execution.queue is not None:
-        view["queue"] = execution.queue
-    if execution.priority is not None:
-        view["priority"] = execution.priority
-    metadata = payload_view(execution.metadata)
-    if metadata is not None:
-        view["metadata"] = metadata
-    if execution.concurrency_key is not None:
-        view["concurrencyKey"] = execution.concurrency_key.removeprefix(CONCURRENCY_PREFIX)
-    if execution.started_at is not None:
-        view["startedAt"] = format_timestamp(execution.started_at)
-    if execution.waiting_since is not None:
-        view["waitingSince"] = format_timestamp(execution.waiting_since)
-    return view
+    times = {
+        "endedAt": execution.ended_at,
+        "deletedAt": execution.deleted_at,
+        "startedAt": execution.started_at,
+        "waitingSince": execution.waiting_since,
+    }
+    key = execution.concurrency_key
+    others = {
+        "reason": execution.reason,
+        "staysOpen": execution.keep_open or None,
+        "name": execution.name,
+        "metadata": payload_view(execution.metadata),
+        "queue": execution.queue,
+        "priority": execution.priority,
+        "concurrencyKey": key.removeprefix(CONCURRENCY_PREFIX) if key is not None else None,
+    }
+    timestamps = {name: format_timestamp(value) for name, value in times.items() if value is not None}
+    details = {name: value for name, value in others.items() if value is not None}
+    return cast("ExecutionView", {**view, **timestamps, **details})
 
 
 def execution_detail_view(
