@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
@@ -609,3 +610,36 @@ def test_a_page_of_the_list_is_half_a_read_unit(api: Api) -> None:
     # then
     entry = {**api.entry(execution_id), keys.PK: keys.execution_pk(TENANT, execution_id), keys.SK: keys.task_sk("a")}
     assert sum(len(name) + len(value) for name, value in entry.items()) * work_list.ENTRIES_A_PAGE <= 4096
+
+
+def test_what_the_platforms_create_is_handed_out_with_what_their_own_workers_are_called_with(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    monkeypatch.setenv("UNNAMED_QUEUE", api.queue)
+    get_settings.cache_clear()
+    scan_id, task_id = fresh_name(), str(uuid4())
+    scan = {"connectionId": "drive", "scanId": scan_id}
+    api("POST /forge/scans", {**scan, "tasks": [{"taskId": task_id, "taskMetadata": {"path": "/"}}]})
+    flow = {"flow_id": str(uuid4()), "input": {"page": 1}, "task_names": ["extract"]}
+    flow_id = api("POST /api/flow-executions", flow).body["id"]
+    base, workflow = "POST /api/v1/projects/{project}/workflows", fresh_name()
+    data = {"function": {"externalId": "fn", "data": {"n": 1}}, "isAsyncComplete": True}
+    tasks = [{"externalId": "call", "type": "function", "parameters": data}]
+    version = {"workflowExternalId": workflow, "version": "1", "workflowDefinition": {"tasks": tasks}}
+    assert api(f"{base}/versions", {"items": [version]}, project="any").status == 200
+    path = {"project": "any", "workflowExternalId": workflow, "version": "1"}
+    run = api(f"{base}/{{workflowExternalId}}/versions/{{version}}/run", {"authentication": {"nonce": "x"}}, **path)
+
+    # when
+    items = {item["executionId"]: item for item in api.claim(10)}
+    get_settings.cache_clear()
+
+    # then
+    assert items.keys() == {scan_id, flow_id, run.body["id"]}
+    assert items[scan_id]["input"]["taskExecutionId"] == items[scan_id]["taskExecutionId"]
+    assert items[scan_id]["input"]["taskId"] == task_id
+    called = items[run.body["id"]]["input"]["function"]
+    assert called["data"]["n"] == 1
+    assert items[run.body["id"]]["taskExecutionId"] in called["data"].values()
+    assert items[flow_id]["taskId"] == "extract"
