@@ -30,6 +30,7 @@ NAMES: Final = frozenset(
         "externalId",
         "flow_execution_id",
         "project",
+        "queue",
         "scanId",
         "scheduleId",
         "taskId",
@@ -106,7 +107,7 @@ def made_targets(caller: httpx.Client) -> list[Target]:
 def _target(execution_id: str, task_id: str) -> Target:
     names = dict.fromkeys(("executionId", "flow_execution_id", "scanId"), execution_id)
     workflow = {"project": _PROJECT, "workflowExternalId": "none", "version": "1"}
-    schedule = {"scheduleId": _SCHEDULE, "externalId": _SCHEDULE}
+    schedule = {"scheduleId": _SCHEDULE, "externalId": _SCHEDULE, "queue": "fuzzed"}
     return Target({**workflow, **schedule, **names, "taskId": task_id, "task_name": task_id})
 
 
@@ -283,6 +284,8 @@ def good_body(key: str, names: Mapping[str, str]) -> dict[str, Any]:
         "POST /v1/executions/{executionId}/tasks/read": task,
         "POST /v1/executions/{executionId}/tasks/history": task,
         "POST /v1/executions/{executionId}/heartbeats": {**task, "progress": 0.5},
+        "POST /v1/queues/{queue}/claim": {"max": 2, "claimId": "mine"},
+        "POST /v1/queues/{queue}/release": {**task, "executionId": names["executionId"], "attempt": 1},
         "POST /v1/executions/{executionId}/cancel": {"reason": "enough"},
         "POST /forge/updateTaskStatus": {
             "connectionId": "c",

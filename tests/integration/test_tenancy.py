@@ -38,6 +38,9 @@ TOUCHES_NOTHING: Final = "POST /api/v1/projects/{project}/sessions"
 REACHING: Final = [key for key in PROTECTED if key != TOUCHES_NOTHING]
 SCHEDULES: Final = "/v1/schedules"
 SCHEDULE: Final = f"{SCHEDULES}/{{scheduleId}}"
+QUEUED: Final = "queued"
+"""Task that a queue with the name of its execution hands out."""
+
 WORKFLOWS: Final = "/api/v1/projects/{project}/workflows"
 MAKES_ONES_OWN: Final = {
     "POST /v1/executions": 201,
@@ -52,6 +55,7 @@ MAKES_ONES_OWN: Final = {
 LISTS: Final = frozenset(
     {
         "GET /v1/executions",
+        "POST /v1/queues/{queue}/claim",
         "GET /v1/schedules",
         "GET /api/flow-executions",
         "GET /api/task-executions",
@@ -157,7 +161,11 @@ def tenants(deployment: HttpApi, ministack: "DynamoDBClient", belongings: list[B
 def furnish(session: httpx.Client, other: str) -> Names:
     """Give a tenant something of each kind that the service stores; return by what it is called."""
     names = some_names()
-    tasks = [{"taskId": names.task_id, "input": {"text": SECRET}}, {"taskId": "waits", "dependsOn": [names.task_id]}]
+    tasks = [
+        {"taskId": names.task_id, "input": {"text": SECRET}},
+        {"taskId": "waits", "dependsOn": [names.task_id]},
+        {"taskId": QUEUED, "queue": names.execution_id, "input": {"text": SECRET}},
+    ]
     created = session.post(
         "/v1/executions",
         json={"executionId": names.execution_id, "name": SECRET, "metadata": {"text": SECRET}, "tasks": tasks},
@@ -224,6 +232,8 @@ def request_on(key: str, names: Names) -> Request:
         "POST /v1/executions/{executionId}/cancel": Request({}, {}),
         "POST /v1/executions/{executionId}/retry": Request({}, None),
         "POST /v1/executions/{executionId}/watch": Request({}, None),
+        "POST /v1/queues/{queue}/claim": Request({}, {"max": 10, "claimId": "mine"}),
+        "POST /v1/queues/{queue}/release": Request({}, {**executed, "taskId": QUEUED, "attempt": 1}),
         "GET /v1/executions": Request({}, None),
         "GET /v1/executions/{executionId}": Request({}, None),
         "GET /v1/executions/{executionId}/tasks": Request({}, None),
@@ -306,7 +316,7 @@ def call(session: httpx.Client, key: str, names: Names, project: str) -> Reply:
     if WORKFLOWS in key:
         values |= {"executionId": names.run_id, "taskId": names.run_attempt}
     values |= {"project": project, "workflowExternalId": names.workflow, "version": "1"}
-    values |= {"scheduleId": names.execution_id, "externalId": names.workflow}
+    values |= {"queue": names.execution_id, "scheduleId": names.execution_id, "externalId": names.workflow}
     url = path.format(**{name: quote(value, safe="") for name, value in values.items()})
     response = session.request(method, url, params=requested.query, json=requested.body)
     reply = Reply(response.status_code, response.headers, response.text)

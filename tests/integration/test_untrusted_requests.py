@@ -243,6 +243,7 @@ def test_busy_table_is_answered_as_described(
     names = dict.fromkeys(("executionId", "flow_execution_id"), execution_id)
     names["taskId"] = "00000101-0000-8000-8000-000000000000"
     names |= {"project": "p", "workflowExternalId": "w", "version": "1", "scheduleId": "s", "externalId": "t"}
+    names["queue"] = "work"
     method, _, path = key.partition(" ")
     query = {"flow_id": str(uuid4()), "flow_execution_id": execution_id}
     parameters = description()["paths"][path][method.lower()].get("parameters", [])
