@@ -32,9 +32,9 @@ def world(statements_table: Table) -> World:
     return World(statements_table)
 
 
-def input_of(world: World, task_id: str) -> Any:
-    item = world.table.item(keys.execution_pk(world.tenant, "nightly"), keys.input_sk(task_id))
-    return json.loads(item["resolved"]["S"]) if item and "resolved" in item else None
+def input_of(world: World, task_id: str, execution_id: str = "nightly", *, attribute: str = "resolved") -> Any:
+    item = world.table.item(keys.execution_pk(world.tenant, execution_id), keys.input_sk(task_id))
+    return json.loads(item[attribute]["S"]) if item and attribute in item else None
 
 
 class DyingClientError(Exception):
@@ -822,6 +822,58 @@ def test_adding_that_dies_anywhere_holds_up_nothing_and_can_be_repeated(world: W
         if not died:
             break
     assert call > len(more)
+
+
+def test_added_task_that_is_freed_at_any_moment_of_its_addition_has_its_input(world: World) -> None:
+    # given
+    more = [TaskDefinition("more", depends_on=("first",), input='{"n":"${first.output.n}"}')]
+    for moment in itertools.count(1):
+        execution_id = f"freed-at-{moment}"
+        world.create(*some_tasks("first", "second"), execution_id=execution_id)
+        calls = itertools.count(1)
+
+        def around(
+            _operation: str, send: Callable[[], Any], _arguments: dict[str, Any], *, name: str = execution_id
+        ) -> Any:
+            answer = send()
+            if next(calls) == moment:  # noqa: B023 - each round has its own
+                world.report("first", execution_id=name, output='{"n":1}')
+                world.advance("first", execution_id=name)
+            return answer
+
+        # when
+        world.through(intercepted(world.table.client, around)).creator.add_tasks(world.tenant, execution_id, more)
+
+        # then
+        assert world.task("more", execution_id).status is (
+            TaskStatus.SCHEDULED if next(calls) > moment else TaskStatus.PENDING
+        )
+        if world.task("more", execution_id).status is TaskStatus.PENDING:
+            break
+        assert input_of(world, "more", execution_id) == {"n": 1}
+    assert moment > 5
+
+
+def test_input_that_an_addition_left_behind_is_replaced_by_that_of_the_task(world: World) -> None:
+    # given
+    for call in itertools.count(1):
+        execution_id = f"dies-at-{call}"
+        world.create(*some_tasks("first"), execution_id=execution_id)
+        dying = world.through(intercepted(world.table.client, dying_at(call)))
+        died = False
+        try:
+            dying.creator.add_tasks(world.tenant, execution_id, [TaskDefinition("more", input='{"of":"the dead"}')])
+        except DyingClientError:
+            died = True
+        if "more" in world.tasks(execution_id):
+            break
+
+        # when
+        world.creator.add_tasks(world.tenant, execution_id, [TaskDefinition("more", input='{"of":"the living"}')])
+
+        # then
+        assert died
+        assert input_of(world, "more", execution_id, attribute="payload") == {"of": "the living"}
 
 
 def test_pair_is_never_there_without_its_counter(world: World) -> None:

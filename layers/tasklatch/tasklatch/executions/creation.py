@@ -1,7 +1,8 @@
 """Creation of executions and additions of tasks, both safe to repeat."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from tasklatch.domain.conditional_write import system_write
 from tasklatch.domain.dependencies import is_terminal
@@ -17,14 +18,14 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.batch_insert import batch_insert
 from tasklatch.dynamodb.batch_write import batch_put
 from tasklatch.dynamodb.expiry import with_expiry
-from tasklatch.dynamodb.items import Item
+from tasklatch.dynamodb.items import Item, from_attribute
 from tasklatch.executions.attempt_index import AttemptIndex
 from tasklatch.executions.execution_table import ExecutionTable
 from tasklatch.executions.execution_tasks import ExecutionTasks
 from tasklatch.executions.idempotency_keys import IdempotencyKeys
 from tasklatch.executions.new_items import counter_items, dependency_items, input_items, task_items
 from tasklatch.ledger.ledger import Ledger
-from tasklatch.ledger.payloads import Payloads
+from tasklatch.ledger.payloads import RESOLVED, Payloads
 from tasklatch.runtime.backoff import Backoff
 from tasklatch.runtime.clock import Clock
 from tasklatch.runtime.settings import Settings
@@ -121,11 +122,8 @@ class ExecutionCreator:
         tasks = self._new_tasks(definitions, execution, now)
         # Before a task can wait for one of these: from here on, their ends are followed by more
         self._tasks.expect_dependents(tenant, execution_id, _awaited(definitions, existing))
+        self._insert_inputs(tenant, execution_id, definitions, indirect_names, now)
         self._insert_tasks(tenant, execution_id, definitions, tasks, now)
-        # A started task has its input already, with references resolved: a put would lose them
-        started = {name for name, task in existing.items() if task.status is not TaskStatus.PENDING}
-        waiting = [definition for definition in definitions if definition.task_id not in started]
-        self._put_inputs(tenant, execution_id, waiting, indirect_names, now)
         if execution.has_attempt_index:
             self._attempt_index.put(tasks, now)
         task_ids = [task.task_id for task in tasks]
@@ -183,6 +181,37 @@ class ExecutionCreator:
         expiring = [with_expiry(item, expires_at) for item in items]
         return batch_insert(self._client, self._settings.table_name, expiring, self._backoff)
 
+    def _insert_inputs(
+        self,
+        tenant: str,
+        execution_id: str,
+        definitions: Sequence[TaskDefinition],
+        indirect_names: Mapping[str, Sequence[str]],
+        now: int,
+    ) -> None:
+        """Insert the inputs of tasks that are added: what a task waits for can end as soon as it exists.
+
+        That of a task that exists stays, as its references may be resolved. One that an addition left behind, which
+        died before it inserted the task, may be of another definition and is replaced.
+        """
+        items = input_items(keys.execution_pk(tenant, execution_id), definitions, indirect_names)
+        present = self._batch_insert(items, now)
+        names = [definition.task_id for definition in definitions if keys.input_sk(definition.task_id) in present]
+        stored = self._tasks.read(tenant, execution_id, names)
+        left_behind = {keys.input_sk(name) for name in names if name not in stored}
+        for item in (item for item in items if from_attribute(item[keys.SK]) in left_behind):
+            self._replace_input(with_expiry(item, self._settings.expires_at(now)))
+
+    def _replace_input(self, item: Item) -> None:
+        """Replace an input, unless the same addition, sent twice, has its task handed out by now."""
+        request: dict[str, Any] = {
+            "TableName": self._settings.table_name,
+            "Item": item,
+            "ConditionExpression": "attribute_not_exists(#resolved)",
+            "ExpressionAttributeNames": {"#resolved": RESOLVED},
+        }
+        self._backoff.run_conditional(partial(self._client.put_item, **request))
+
     def _put_inputs(
         self,
         tenant: str,
@@ -191,7 +220,7 @@ class ExecutionCreator:
         indirect_names: Mapping[str, Sequence[str]],
         now: int,
     ) -> None:
-        """Store the inputs of tasks; workers need none before its task is scheduled, so they can follow the tasks."""
+        """Store the inputs of tasks of which none is scheduled before, as their execution is not committed yet."""
         expires_at = self._settings.expires_at(now)
         items = input_items(keys.execution_pk(tenant, execution_id), definitions, indirect_names)
         expiring = [with_expiry(item, expires_at) for item in items]
