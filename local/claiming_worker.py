@@ -1,7 +1,7 @@
 """Sample worker that needs nothing but HTTPS: it claims tasks of a queue, works on them and reports.
 
 It runs on Python's standard library alone, without AWS credentials: `TASKLATCH_URL`, `TASKLATCH_TOKEN_URL`,
-`TASKLATCH_CLIENT_ID`, `TASKLATCH_CLIENT_SECRET` and, if it is not `default`, `TASKLATCH_QUEUE` are all that it is told.
+`TASKLATCH_CLIENT_ID`, `TASKLATCH_CLIENT_SECRET` and, if it is not `default`, `TASKLATCH_QUEUE` are all that it needs.
 """
 
 import base64

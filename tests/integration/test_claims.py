@@ -628,7 +628,7 @@ def test_what_the_platforms_create_is_handed_out_with_what_their_own_workers_are
     tasks = [{"externalId": "call", "type": "function", "parameters": data}]
     version = {"workflowExternalId": workflow, "version": "1", "workflowDefinition": {"tasks": tasks}}
     assert api(f"{base}/versions", {"items": [version]}, project="any").status == 200
-    path = {"project": "any", "workflowExternalId": workflow, "version": "1"}
+    path: dict[str, Any] = {"project": "any", "workflowExternalId": workflow, "version": "1"}
     run = api(f"{base}/{{workflowExternalId}}/versions/{{version}}/run", {"authentication": {"nonce": "x"}}, **path)
 
     # when

@@ -12,7 +12,7 @@ from tasklatch.domain.execution import WorkflowRun
 from tasklatch.domain.new_execution import NewExecution
 from tasklatch.domain.status import TaskStatus
 from tasklatch.domain.task import OnFailure, RetryPolicy
-from tasklatch.domain.task_definition import TaskDefinition, check_definitions, check_unchanged, new_task
+from tasklatch.domain.task_definition import TaskDefinition, check_definitions, check_unchanged, new_children, new_task
 from tests.factories import NOW, some_tasks
 
 
@@ -124,3 +124,15 @@ def test_creation_has_the_fingerprint_of_its_request(
     assert fingerprint != creation((name or "") + "x", metadata, definitions).fingerprint
     assert fingerprint != creation(name, json.dumps([metadata]), definitions).fingerprint
     assert fingerprint != creation(name, metadata, [*definitions, ANY]).fingerprint
+
+
+def test_children_wait_in_the_queue_of_their_parent_unless_they_name_one() -> None:
+    # given
+    parent = replace(new_task(ANY, "tenant", "nightly", NOW), queue="work", priority=7)
+    definitions = [replace(ANY, task_id="a"), replace(ANY, task_id="b", queue="other", priority=0)]
+
+    # when
+    children = new_children(definitions, parent, NOW)
+
+    # then
+    assert [(child.queue, child.priority) for child in children] == [("work", 7), ("other", 0)]
