@@ -416,15 +416,14 @@ IN_EVERY_RUN: Final = (
 """Cases that every test run explores: some seconds for each."""
 
 ONLY_TO_PROVE: Final = (
+    kept_open(DEADLINE),
+    kept_open(LATE),
     waiting_cases.WAITING_AGAIN,
     waiting_cases.CANCEL_WAITING,
     with_faults(sweep_cases.CANCEL, crashes=1),
-    DEADLINE,
-    LATE,
     CANCEL_AND_RETRY,
     with_faults(CHAIN, redelivered=1),
     lagging(JOIN),
-    with_faults(reconciled(RETRY_ALONE), lost_answers=1),
     with_faults(kept_open(REPORTED_TWICE), twice=1),
     with_faults(STALE_FAILURE, crashes=1),
     with_faults(STALE_FAILURE, crashes=1, twice=1),
@@ -446,6 +445,9 @@ ONLY_TO_PROVE: Final = (
 """Cases that are explored besides where the promises are proved: up to some minutes for each."""
 
 TOO_LARGE_TO_PROVE: Final = (
+    with_faults(reconciled(RETRY_ALONE), lost_answers=1),
+    LATE,
+    DEADLINE,
     RESCUE_AND_RETRY,
     RESCUE_BESIDE,
     RESCUE,
