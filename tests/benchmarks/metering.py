@@ -12,6 +12,7 @@ are read before and after it, apart from the count. The rules, from DynamoDB's d
 """
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -109,18 +110,21 @@ class Meter:
     usage: Usage = field(default_factory=Usage)
     stream: list[dict[str, Any]] = field(default_factory=list)
     _sequence: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    """Calls are made in several threads, and a sum that two of them raise at once would miss one."""
 
     def metered(self) -> "DynamoDBClient":
         """Return a client whose calls are counted."""
         return intercepted(self.client, self._around)
 
     def _around(self, operation: str, call: Callable[[], Any], arguments: dict[str, Any]) -> Any:
-        self.usage.calls[operation] += 1
+        with self._lock:
+            self.usage.calls[operation] += 1
         if operation not in _WRITES:
             answer = call()
-            # Known before it is added: calls are made in several threads
             units = self._read_units(operation, arguments, answer)
-            self.usage.read_units += units
+            with self._lock:
+                self.usage.read_units += units
             return answer
         touched = list(_touched(operation, arguments))
         before = self._images(touched)
@@ -129,8 +133,9 @@ class Meter:
         finally:
             after = self._images(touched)
             twice = 2 if operation == "transact_write_items" else 1
-            for key in touched:
-                self._count_write(key, before.get(key), after.get(key), twice)
+            with self._lock:
+                for key in touched:
+                    self._count_write(key, before.get(key), after.get(key), twice)
 
     def _count_write(self, key: Key, old: Item | None, new: Item | None, twice: int) -> None:
         sizes = [item_size(image) for image in (old, new) if image is not None]

@@ -399,6 +399,7 @@ IN_EVERY_RUN: Final = (
     sweep_cases.ADDED_DEPENDENT,
     *claim_cases.ALL,
     lagging(claim_cases.TWO_CLAIMERS),
+    lagging(claim_cases.TWO_CLAIM_TWO),
     lagging(claim_cases.RELEASED),
     children_cases.BROUGHT,
     with_faults(children_cases.BROUGHT, crashes=1),

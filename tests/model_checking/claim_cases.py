@@ -51,6 +51,17 @@ RELEASED_TWICE: Final = Case(
     {"first": [claims(), releases(1)], "next": [claims("mine", when=handed_out(2))]},
     Faults(crashes=1),
 )
+ENDED_MEANWHILE: Final = Case(
+    "a claim that dies at any call and is repeated, while its task succeeds",
+    [a_task(attempts=1, queue=QUEUE)],
+    {"first": [claims("mine"), claims("mine")], "reporter": [reports("COMPLETED", attempt=1)]},
+    Faults(crashes=1),
+)
+RELEASED_BESIDE_SUCCESS: Final = Case(
+    "a task that is given back while it succeeds, and a repeat of its claim",
+    [a_task(attempts=1, queue=QUEUE)],
+    {"first": [claims("mine"), releases(1), claims("mine")], "reporter": [reports("COMPLETED", attempt=1)]},
+)
 ALL: Final = (
     TWO_CLAIMERS,
     TWO_CLAIM_TWO,
@@ -60,4 +71,6 @@ ALL: Final = (
     BOTH_WAYS,
     RELEASED,
     RELEASED_TWICE,
+    ENDED_MEANWHILE,
+    RELEASED_BESIDE_SUCCESS,
 )
