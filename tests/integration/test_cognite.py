@@ -22,11 +22,12 @@ from tasklatch.dynamodb import keys
 from tasklatch.dynamodb.cursor import encode_cursor
 from tasklatch.executions.running_executions import RunningExecutions
 from tasklatch.ledger.history import History
+from tasklatch.runtime import services
 from tasklatch.runtime.settings import get_settings
 from tests.api_description import check_answer
 from tests.factories import ALL_SCOPES, NOW, Reply, api_event, call_api, fresh_name
 from tests.integration.emulators import Table, counted_calls, intercepted, make_backoff
-from tests.workflow_helpers import World
+from tests.workflow_helpers import World, a_queue
 
 PROJECT: Final = "/api/v1/projects/{project}"
 WORKFLOWS: Final = f"POST {PROJECT}/workflows"
@@ -124,6 +125,7 @@ class Api:
 def api(load: Callable[[str, Any], ModuleType], statements_table: Table, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setenv("TENANT_CLAIM", "org")
     get_settings.cache_clear()
+    monkeypatch.setattr(services, "sqs", a_queue)
     return Api(load, statements_table)
 
 
