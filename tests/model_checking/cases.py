@@ -428,9 +428,9 @@ ONLY_TO_PROVE: Final = (
     with_faults(kept_open(REPORTED_TWICE), twice=1),
     with_faults(STALE_FAILURE, crashes=1),
     with_faults(STALE_FAILURE, crashes=1, twice=1),
-    with_faults(UNOPENED, crashes=1),
-    with_faults(UNNAMED, crashes=1, lost_answers=1),
-    with_faults(HEARTBEAT, crashes=1),
+    with_faults(kept_open(UNOPENED), crashes=1),
+    with_faults(kept_open(UNNAMED), crashes=1, lost_answers=1),
+    with_faults(kept_open(HEARTBEAT), crashes=1),
     with_faults(CANCEL, crashes=1),
     with_faults(CANCEL, twice=1),
     with_faults(CHAIN, crashes=1),
@@ -446,6 +446,9 @@ ONLY_TO_PROVE: Final = (
 """Cases that are explored besides where the promises are proved: up to some minutes for each."""
 
 TOO_LARGE_TO_PROVE: Final = (
+    with_faults(HEARTBEAT, crashes=1),
+    with_faults(UNNAMED, crashes=1, lost_answers=1),
+    with_faults(UNOPENED, crashes=1),
     with_faults(reconciled(RETRY_ALONE), lost_answers=1),
     LATE,
     DEADLINE,
