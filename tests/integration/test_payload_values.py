@@ -28,6 +28,7 @@ NAMES: Final = {
     "taskId": task_execution_id("default", "none", "a", 1),
     "version": "1",
     "workflowExternalId": "none",
+    "queue": "none",
 }
 WITH_BODY: Final = sorted(key for key, (_, operation) in operations().items() if operation.request is not None)
 _WORKFLOWS: Final = "/api/v1/projects/default/workflows"

@@ -437,7 +437,6 @@ ONLY_TO_PROVE: Final = (
     with_faults(CONTINUE, crashes=1),
     with_faults(GONE_ON, twice=1),
     with_faults(timer_cases.SWEPT_TWICE, crashes=1),
-    with_faults(timer_cases.NEVER_PUBLISHED, crashes=1),
     with_faults(sweep_cases.ADDITION, twice=1),
     with_faults(children_cases.AWAITED, crashes=1),
     with_faults(children_cases.LISTED, crashes=1),
